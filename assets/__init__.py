@@ -1,0 +1,1 @@
+"""Photographs for demonstrations; origin and licence of each in photos/ORIGINS.md."""

@@ -1,0 +1,58 @@
+"""Parameters and FLOPs, counted on the meta device in the convention of the paper's tables.
+
+The paper's FLOPs are those of fvcore's `flop_count` with the sampling operator counted as its 1x1 convolution:
+multiply-accumulates of convolutions and matrix products, 5 per element of a LayerNorm or GroupNorm, 2 per element of a
+BatchNorm, 4 and 1 per output element of bilinear and nearest upsampling, 1 per input element of adaptive average
+pooling; activations, softmax, means and sampling itself are free.
+"""
+
+import copy
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+_ATEN = torch.ops.aten
+
+
+def _per_input(cost: int) -> Callable[..., int]:
+    return lambda input_shape, *args, out_shape=None, **kwargs: cost * prod(input_shape)
+
+
+def _per_output(cost: int) -> Callable[..., int]:
+    return lambda *args, out_shape=None, **kwargs: cost * prod(out_shape)
+
+
+# FlopCounterMode counts two operations per multiply-accumulate; these are doubled to match and halved at the end.
+_FORMULAS: dict[Any, Callable[..., int]] = {
+    _ATEN.native_layer_norm: _per_input(2 * 5),
+    _ATEN.native_group_norm: _per_input(2 * 5),
+    _ATEN.native_batch_norm: _per_input(2 * 2),
+    _ATEN._native_batch_norm_legit_no_training: _per_input(2 * 2),
+    _ATEN.upsample_bilinear2d: _per_output(2 * 4),
+    _ATEN.upsample_nearest2d: _per_output(2 * 1),
+    _ATEN._adaptive_avg_pool2d: _per_input(2 * 1),
+}
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of parameters, trainable or not."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_flops(model: nn.Module, size: tuple[int, int], in_chans: int = 3) -> int:
+    """Operations of one forward pass, in the paper's convention.
+
+    Args:
+        model: A model on any device; a copy without values is what runs, so nothing is computed.
+        size: Input height and width in px.
+        in_chans: Input channels.
+    """
+    meta = copy.deepcopy(model).to("meta").eval()
+    counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
+    with torch.no_grad(), counter:
+        meta(torch.empty(1, in_chans, *size, device="meta"))
+    return counter.get_total_flops() // 2

@@ -1,0 +1,25 @@
+"""Errors a caller can put right. Every message says what was got, what was expected, what to do."""
+
+
+class AtmvizError(Exception):
+    """Something the caller can put right; the command line prints it as one line."""
+
+
+class CheckpointError(AtmvizError):
+    """A checkpoint cannot be read, is unsafe, or does not fit the network."""
+
+
+class DatasetError(AtmvizError):
+    """A dataset folder or an image is missing, empty or unreadable."""
+
+
+class LayerNotFoundError(AtmvizError):
+    """A layer pattern names no layer of the model or recording."""
+
+
+class QueryError(AtmvizError):
+    """A query cannot be read or lies outside the image."""
+
+
+class RecordingFormatError(AtmvizError):
+    """A recording is missing, damaged, of another schema, or of another run."""

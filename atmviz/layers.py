@@ -1,0 +1,106 @@
+"""Layer labels: `3_18` <-> module path <-> the layer whose offsets it uses. Torch-free.
+
+The paper's `layer_i_j` is the j-th layer of the i-th stage; both count from 1 here, so `3_18` is `stages.2.blocks.17`.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from atmviz.errors import LayerNotFoundError
+
+
+class LayerId(NamedTuple):
+    """One ATM layer, 1-based as in the paper.
+
+    >>> str(LayerId(3, 18)), LayerId(3, 18).module
+    ('3_18', 'stages.2.blocks.17.token_mixer')
+    """
+
+    stage: int
+    index: int
+
+    @classmethod
+    def parse(cls, text: str) -> "LayerId":
+        """Read `3_18`, `layer_3_18`, `3.18` or the module path; ValueError for anything else."""
+        if match := re.fullmatch(r"(?:layer_)?(\d+)[_.](\d+)", text):
+            return cls(int(match[1]), int(match[2]))
+        if match := re.fullmatch(r"stages\.(\d+)\.blocks\.(\d+)(?:\.token_mixer)?", text):
+            return cls(int(match[1]) + 1, int(match[2]) + 1)
+        raise ValueError(f"no layer label: {text!r}")
+
+    @property
+    def module(self) -> str:
+        return f"stages.{self.stage - 1}.blocks.{self.index - 1}.token_mixer"
+
+    def __str__(self) -> str:
+        return f"{self.stage}_{self.index}"
+
+
+def is_offset_source(block: int, depth: int, interval: int) -> bool:
+    """Whether 0-based `block` of a stage of `depth` blocks generates offsets.
+
+    Source: Sec. A1 (every K layers). The released code also never generates in a stage's last block.
+    """
+    return block % interval == 0 and block != depth - 1
+
+
+def offset_sources(depths: Sequence[int], interval: int) -> dict[LayerId, LayerId]:
+    """Every layer of a network, in order, with the layer whose offsets it uses (itself where it generates them).
+
+    >>> offset_sources((2, 3), 2)[LayerId(2, 3)]
+    LayerId(stage=2, index=1)
+    """
+    sources: dict[LayerId, LayerId] = {}
+    for stage, depth in enumerate(depths, start=1):
+        for block in range(depth):
+            layer = LayerId(stage, block + 1)
+            if is_offset_source(block, depth, interval):
+                source = layer
+            sources[layer] = source
+    return sources
+
+
+def select_layers(patterns: Iterable[str], available: Sequence[LayerId]) -> list[LayerId]:
+    """The layers that the patterns name, in the order asked for and without repeats.
+
+    A pattern is a label (`3_18`, `layer_3_18`, a module path), a glob (`3_*`), `3_last`, `all`, or several of
+    these joined by commas.
+
+    Raises:
+        LayerNotFoundError: a pattern names no layer; the message lists the valid ones.
+    """
+    selected: dict[LayerId, None] = {}
+    for pattern in (part.strip() for patterns_ in patterns for part in patterns_.split(",")):
+        if matches := _match(pattern, available):
+            selected.update(dict.fromkeys(matches))
+        else:
+            raise LayerNotFoundError(
+                f"no layer {pattern!r}: expected one of {describe_layers(available)}, a glob like '3_*', "
+                "'3_last' or 'all'"
+            )
+    return list(selected)
+
+
+def _match(pattern: str, available: Sequence[LayerId]) -> list[LayerId]:
+    if pattern == "all":
+        return list(available)
+    if match := re.fullmatch(r"(?:layer_)?(\d+)_last", pattern):
+        return [layer for layer in available if layer.stage == int(match[1])][-1:]
+    try:
+        wanted = LayerId.parse(pattern)
+    except ValueError:
+        glob = pattern.removeprefix("layer_")
+        return [layer for layer in available if fnmatchcase(str(layer), glob)]
+    return [layer for layer in available if layer == wanted]
+
+
+def describe_layers(available: Sequence[LayerId]) -> str:
+    """`1_1 ... 1_2, 2_1 ... 2_3`: what one line of an error can hold."""
+    stages: dict[int, list[LayerId]] = {}
+    for layer in available:
+        stages.setdefault(layer.stage, []).append(layer)
+    return ", ".join(
+        str(layers[0]) if len(layers) == 1 else f"{layers[0]} ... {layers[-1]}" for layers in stages.values()
+    )

@@ -1,0 +1,425 @@
+"""ATMNet: the backbone of "Active Token Mixer" (arXiv 2203.06108), Sec. 3.3 and A1, registered with timm.
+
+Legend: B batch, H/W grid in tokens, C channels, O distinct offsets per direction. Images and returned feature maps are
+[B, C, H, W]; tokens inside the network are [B, H, W, C].
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from timm.layers import ClassifierHead, DropPath, Mlp, calculate_drop_path_rates, trunc_normal_
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from atmviz.layers import LayerId, is_offset_source, offset_sources
+from atmviz.models.token_mixer import ActiveTokenMixer, FusionMode, OffsetLayer, OffsetMode
+from atmviz.variants import VARIANTS
+
+MIN_SIZE_PX = 32
+
+
+class PositionalEncodingGenerator(nn.Module):
+    """PEG: a depthwise 3x3 convolution plus identity, [B, H, W, C] -> [B, H, W, C].
+
+    Source: Sec. 3.3. One per stage; applied, with the same weights, before each block that generates offsets.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.proj(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # NHWC -> NCHW -> NHWC
+
+
+class ATMBlock(nn.Module):
+    """Token mixing and channel MLP with skip connections; `offset` exists in blocks that generate offsets."""
+
+    def __init__(self, dim: int, mlp_ratio: float, drop_path: float, offset: OffsetLayer | None, **mixer: Any) -> None:
+        super().__init__()
+        self.offset = offset
+        self.norm1 = nn.LayerNorm(dim)
+        self.token_mixer = ActiveTokenMixer(dim, **mixer)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+
+    def forward(self, x: Tensor, offset: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Tokens after the block, [B, H, W, C], and the offsets it used, [B, H, W, 2, O], for the next one."""
+        if self.offset is not None:
+            offset = self.offset(x)  # from the block's input: the released code predicts them before norm1
+        x = x + self.drop_path(self.token_mixer(self.norm1(x), offset))  # Eq. (5)
+        x = x + self.drop_path(self.mlp(self.norm2(x)))  # Eq. (6)
+        return x, offset
+
+
+class ATMStage(nn.Module):
+    """Downsampling (except in the first stage), then blocks that share offsets between generators."""
+
+    def __init__(
+        self,
+        in_dim: int,
+        dim: int,
+        depth: int,
+        mlp_ratio: float,
+        num_offsets: int,
+        offset_interval: int,
+        peg: bool,
+        drop_path_rates: Sequence[float],
+        **mixer: Any,
+    ) -> None:
+        super().__init__()
+        self.grad_checkpointing = False
+        # The released code holds this convolution in the last block of the stage before; the arithmetic is the same.
+        self.downsample = nn.Identity() if in_dim == dim else nn.Conv2d(in_dim, dim, 3, stride=2, padding=1)
+        self.peg = PositionalEncodingGenerator(dim) if peg else nn.Identity()
+        self.is_source = [is_offset_source(block, depth, offset_interval) for block in range(depth)]
+        self.blocks = nn.ModuleList()
+        for is_source, drop_path in zip(self.is_source, drop_path_rates, strict=True):
+            generates = is_source and mixer["offset_mode"] != "zero"
+            offset = OffsetLayer(dim, mixer["num_samples"] * num_offsets) if generates else None
+            self.blocks.append(ATMBlock(dim, mlp_ratio, drop_path, offset, **mixer))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C_in, H, W] -> [B, C, H', W']."""
+        x = self.downsample(x).permute(0, 2, 3, 1)  # NCHW -> NHWC
+        offset = None
+        for block, is_source in zip(self.blocks, self.is_source, strict=True):
+            if is_source:
+                x = self.peg(x)
+            if self.grad_checkpointing and self.training:
+                x, offset = checkpoint(block, x, offset, use_reentrant=False)
+            else:
+                x, offset = block(x, offset)
+        return x.permute(0, 3, 1, 2)  # NHWC -> NCHW
+
+
+class ATMLayer(NamedTuple):
+    """One ATM layer of a network: its label, its mixer, and the layer whose offsets it uses."""
+
+    id: LayerId
+    mixer: ActiveTokenMixer
+    source: LayerId
+
+    @property
+    def is_offset_source(self) -> bool:
+        return self.id == self.source
+
+
+class ATMNet(nn.Module):
+    """The four-stage network, with timm's interface.
+
+    Args:
+        depths, dims, mlp_ratios, num_offsets, offset_interval: one row of `atmviz.variants.VARIANTS`.
+        offset_mode, num_samples, fusion: see `ActiveTokenMixer`; the defaults are the released network.
+        peg: False leaves the positional encoding generators out (Table 8, rows 1 and 2).
+        out_norms: Apply one LayerNorm to each of the four feature maps, as the released segmentation backbone does.
+        drop_rate, drop_path_rate: dropout before the classifier; stochastic depth, rising linearly.
+
+    Raises:
+        ValueError: a stage of one block (it could not generate offsets), or |O| that does not divide C.
+
+    Source: Sec. 3.3, Fig. 4, Table 10; the released code where they differ.
+    """
+
+    def __init__(
+        self,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        global_pool: str = "avg",
+        depths: Sequence[int] = VARIANTS["atmnet_tiny"].depths,
+        dims: Sequence[int] = VARIANTS["atmnet_tiny"].dims,
+        mlp_ratios: Sequence[float] = VARIANTS["atmnet_tiny"].mlp_ratios,
+        num_offsets: Sequence[int] = VARIANTS["atmnet_tiny"].num_offsets,
+        offset_interval: int = VARIANTS["atmnet_tiny"].offset_interval,
+        offset_mode: OffsetMode = "decoupled",
+        num_samples: int = 1,
+        fusion: FusionMode = "image",
+        peg: bool = True,
+        out_norms: bool = False,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if min(depths) < 2:
+            raise ValueError(f"got depths {tuple(depths)}, expected at least 2 blocks a stage: the last never generates")
+        if any(dim % count for dim, count in zip(dims, num_offsets, strict=True)):
+            raise ValueError(f"got {tuple(num_offsets)} offsets for {tuple(dims)} channels, expected divisors")
+        self.num_classes = num_classes
+        self.in_chans = in_chans
+        self.depths = tuple(depths)
+        self.offset_interval = offset_interval
+        self.offset_mode = offset_mode
+        self.num_features = self.head_hidden_size = dims[-1]
+
+        self.stem = nn.Conv2d(in_chans, dims[0], 7, stride=4, padding=2)
+        drop_path_rates = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
+        self.stages = nn.Sequential(
+            *(
+                ATMStage(
+                    in_dim=dims[max(i - 1, 0)],
+                    dim=dims[i],
+                    depth=depths[i],
+                    mlp_ratio=mlp_ratios[i],
+                    num_offsets=num_offsets[i],
+                    offset_interval=offset_interval,
+                    peg=peg,
+                    drop_path_rates=drop_path_rates[i],
+                    offset_mode=offset_mode,
+                    num_samples=num_samples,
+                    fusion=fusion,
+                )
+                for i in range(len(depths))
+            )
+        )
+        self.feature_info = [
+            {"num_chs": dim, "reduction": 4 * 2**i, "module": f"stages.{i}"} for i, dim in enumerate(dims)
+        ]
+        self.out_norms = nn.ModuleList(nn.LayerNorm(dim) for dim in dims) if out_norms else None
+        self.norm = nn.LayerNorm(dims[-1])
+        self.head = ClassifierHead(dims[-1], num_classes, pool_type=global_pool, drop_rate=drop_rate, input_fmt="NHWC")
+        self.apply(_init_weights)
+
+    def atm_layers(self) -> list[ATMLayer]:
+        """Every ATM layer in order. In mode "zero" no layer has offsets, whatever its source."""
+        sources = offset_sources(self.depths, self.offset_interval)
+        return [
+            ATMLayer(layer, self.get_submodule(layer.module), source)  # type: ignore[arg-type]
+            for layer, source in sources.items()
+            if layer.stage <= len(self.stages)
+        ]
+
+    @torch.jit.ignore
+    def no_weight_decay(self) -> set[str]:
+        """The PEG weights; timm leaves norms and biases out by itself (they are 1-D)."""
+        return {name for name, _ in self.named_parameters() if ".peg." in name}
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        return {
+            "stem": r"^stem",
+            "blocks": r"^stages\.(\d+)"
+            if coarse
+            else [
+                (r"^stages\.(\d+)\.(?:downsample|peg)", (0,)),
+                (r"^stages\.(\d+)\.blocks\.(\d+)", None),
+                (r"^(?:norm|out_norms)", (99999,)),
+            ],
+        }
+
+    @torch.jit.ignore
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        for stage in self.stages:
+            stage.grad_checkpointing = enable  # type: ignore[assignment]
+
+    @torch.jit.ignore
+    def get_classifier(self) -> nn.Module:
+        return self.head.fc
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        self.num_classes = num_classes
+        self.head.reset(num_classes, global_pool)
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Feature maps of the chosen stages, strides 4 to 32, before the downsampling that follows each.
+
+        Args:
+            x: Images, [B, in_chans, H, W].
+            indices: Stages to return: all if None, the last n if an int, else these (negative from the end).
+            norm: Apply the final norm to the last stage's map, where it is among them.
+            stop_early: Run no stage after the last one asked for.
+            output_fmt: "NCHW" or "NHWC".
+            intermediates_only: Return the maps alone.
+
+        Returns:
+            The maps, or (final tokens [B, H, W, C], maps).
+        """
+        if output_fmt not in ("NCHW", "NHWC"):
+            raise ValueError(f"got output_fmt {output_fmt!r}, expected 'NCHW' or 'NHWC'")
+        wanted = self._take_indices(indices)
+        stages = self.stages[: max(wanted) + 1] if stop_early else self.stages
+        x = self._embed_patches(x)
+        maps: dict[int, Tensor] = {}
+        for i, stage in enumerate(stages):
+            x = stage(x)
+            if i in wanted:
+                tokens = x.permute(0, 2, 3, 1)  # NCHW -> NHWC
+                if self.out_norms is not None:
+                    tokens = self.out_norms[i](tokens)
+                if norm and i == len(self.stages) - 1:
+                    tokens = self.norm(tokens)
+                maps[i] = tokens if output_fmt == "NHWC" else tokens.permute(0, 3, 1, 2)
+        intermediates = [maps[i] for i in wanted]
+        if intermediates_only:
+            return intermediates
+        x = x.permute(0, 2, 3, 1)  # NCHW -> NHWC
+        return (self.norm(x) if len(stages) == len(self.depths) else x), intermediates
+
+    def prune_intermediate_layers(
+        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drop what the chosen feature maps do not need, so that no parameter stays without a gradient."""
+        wanted = self._take_indices(indices)
+        keep = max(wanted) + 1
+        if prune_norm or keep < len(self.stages):
+            self.norm = nn.Identity()
+        if self.out_norms is not None:
+            self.out_norms = self.out_norms[:keep]
+        self.stages = self.stages[:keep]
+        if prune_head or keep < len(self.depths):
+            self.reset_classifier(0, "")
+        return wanted
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Normed tokens of the last stage, [B, H, W, C], from images [B, in_chans, H, W] of 32 px and up."""
+        x = self.stages(self._embed_patches(x))
+        return self.norm(x.permute(0, 2, 3, 1))  # NCHW -> NHWC
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Class scores, [B, classes], from tokens [B, H, W, C]: mean over tokens, then one linear layer."""
+        return self.head(x, pre_logits=pre_logits)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+    def _embed_patches(self, x: Tensor) -> Tensor:
+        if min(x.shape[-2:]) < MIN_SIZE_PX:
+            raise ValueError(f"got an image of {x.shape[-2]}x{x.shape[-1]} px, expected at least {MIN_SIZE_PX} px a side")
+        return self.stem(x)
+
+    def _take_indices(self, indices: int | Sequence[int] | None) -> list[int]:
+        total = len(self.stages)
+        if indices is None or isinstance(indices, int):
+            indices = range(total - (total if indices is None else indices), total)
+        taken = [total + i if i < 0 else i for i in indices]
+        if not taken or min(taken) < 0 or max(taken) >= total:
+            raise ValueError(f"got feature indices {list(indices)}, expected some of 0 ... {total - 1}")
+        return taken
+
+
+def _init_weights(module: nn.Module) -> None:
+    """Linear layers: truncated normal 0.02. Convolutions: normal, std sqrt(2 / fan_out). Source: released code."""
+    if isinstance(module, nn.Linear):
+        trunc_normal_(module.weight, std=0.02)
+    elif isinstance(module, nn.Conv2d):
+        fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
+        nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
+    else:
+        return
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+_RELEASED_NAMES = (
+    (r"^patch_embed\.proj\.", "stem."),
+    (r"^pos_blocks\.(\d+)\.", r"stages.\1.peg."),
+    (r"^blocks\.(\d+)\.(\d+)\.", r"stages.\1.blocks.\2."),
+    (r"\.atm\.atm_w\.", ".token_mixer.fc_width."),
+    (r"\.atm\.atm_h\.", ".token_mixer.fc_height."),
+    (r"\.atm\.atm_c\.", ".token_mixer.fc_identity."),
+    (r"\.atm\.", ".token_mixer."),
+    (r"\.offset_layer\.0\.", ".offset.norm."),
+    (r"\.offset_layer\.1\.", ".offset.linear."),
+    (r"^norm_(\d+)\.", r"out_norms.\1."),
+    (r"^head\.(weight|bias)$", r"head.fc.\1"),
+)
+
+
+def released_to_timm(state: Mapping[str, Tensor], model: nn.Module | None = None) -> dict[str, Tensor]:
+    """Rename a released state dict to this module tree; one already in it comes back unchanged.
+
+    The branch convolutions [C, C, 1, 1] become linear layers [C, C], and each downsampling convolution moves from the
+    last block of a stage to the start of the next. `model` is part of timm's signature for such a function.
+    """
+    renamed = {}
+    for name, tensor in state.items():
+        if match := re.fullmatch(r"blocks\.(\d+)\.\d+\.downsample\.proj\.(\w+)", name):
+            name = f"stages.{int(match[1]) + 1}.downsample.{match[2]}"
+        for pattern, replacement in _RELEASED_NAMES:
+            name = re.sub(pattern, replacement, name)
+        if re.search(r"\.fc_(width|height)\.weight$", name) and tensor.dim() == 4:
+            tensor = tensor.flatten(1)
+        renamed[name] = tensor
+    return renamed
+
+
+default_cfgs = generate_default_cfgs(
+    {
+        name: {
+            "num_classes": 1000,
+            "input_size": (3, 224, 224),
+            "pool_size": (7, 7),
+            "crop_pct": 0.875,
+            "interpolation": "bicubic",
+            "mean": (0.485, 0.456, 0.406),
+            "std": (0.229, 0.224, 0.225),
+            "first_conv": "stem",
+            "classifier": "head.fc",
+            "paper_ids": "arXiv:2203.06108",
+        }
+        for name in VARIANTS
+    }
+)
+
+
+def _create_atmnet(name: str, pretrained: bool, **kwargs: Any) -> ATMNet:
+    variant = VARIANTS[name]
+    sizes = {
+        key: getattr(variant, key) for key in ("depths", "dims", "mlp_ratios", "num_offsets", "offset_interval")
+    }
+    return build_model_with_cfg(
+        ATMNet,
+        name,
+        pretrained,
+        pretrained_filter_fn=released_to_timm,
+        feature_cfg={"out_indices": (0, 1, 2, 3), "feature_cls": "getter"},
+        **{**sizes, **kwargs},
+    )
+
+
+@register_model
+def atmnet_nano(pretrained: bool = False, **kwargs: Any) -> ATMNet:
+    """1.3 M parameters, a third stage of 18 blocks and K = 6: for demonstrations and tests, not in the paper."""
+    return _create_atmnet("atmnet_nano", pretrained, **kwargs)
+
+
+@register_model
+def atmnet_xtiny(pretrained: bool = False, **kwargs: Any) -> ATMNet:
+    """ATMNet-xT, Table 1."""
+    return _create_atmnet("atmnet_xtiny", pretrained, **kwargs)
+
+
+@register_model
+def atmnet_tiny(pretrained: bool = False, **kwargs: Any) -> ATMNet:
+    """ATMNet-T, Table 1."""
+    return _create_atmnet("atmnet_tiny", pretrained, **kwargs)
+
+
+@register_model
+def atmnet_small(pretrained: bool = False, **kwargs: Any) -> ATMNet:
+    """ATMNet-S, Table 1."""
+    return _create_atmnet("atmnet_small", pretrained, **kwargs)
+
+
+@register_model
+def atmnet_base(pretrained: bool = False, **kwargs: Any) -> ATMNet:
+    """ATMNet-B, Table 1."""
+    return _create_atmnet("atmnet_base", pretrained, **kwargs)
+
+
+@register_model
+def atmnet_large(pretrained: bool = False, **kwargs: Any) -> ATMNet:
+    """ATMNet-L, Table 1."""
+    return _create_atmnet("atmnet_large", pretrained, **kwargs)

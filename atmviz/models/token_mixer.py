@@ -1,0 +1,121 @@
+"""The Active Token Mixer: Eqs. (2) to (4) of the paper.
+
+Legend: B batch, H/W grid in tokens, C channels, O distinct offsets per direction and sample, S = C / O channels
+sharing one.
+"""
+
+from typing import Literal
+
+import torch
+from timm.layers import Mlp
+from torch import Tensor, nn
+from torchvision.ops import deform_conv2d
+
+from atmviz.ops import sample_along
+
+OffsetMode = Literal["decoupled", "joint", "zero"]
+FusionMode = Literal["image", "token"]
+
+
+class OffsetLayer(nn.Module):
+    """Predicts where each channel looks: LayerNorm, then one fully connected layer.
+
+    Source: Sec. 3.2, "feed it into a FC layer". The released code normalises first, predicts O distinct offsets per
+    direction and repeats each over S neighbouring channels; they stay distinct here.
+    """
+
+    def __init__(self, dim: int, num_offsets: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.linear = nn.Linear(dim, 2 * num_offsets)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Offsets in tokens, [B, H, W, 2, O], axis 3: horizontal, vertical, from the block's input [B, H, W, C]."""
+        return self.linear(self.norm(x)).unflatten(-1, (2, -1))
+
+
+class ActiveTokenMixer(nn.Module):
+    """Fetches per-channel context along both axes and fuses it with the query token.
+
+    Two identity modules name what can be observed (or replaced) with a forward hook:
+        hook_offset: the offsets this layer uses, [B, H, W, 2, O] in tokens; never called in mode "zero".
+        hook_fusion: the fusion weights, [B, 1, 1, C, branches] ([B, H, W, C, branches] when fused per token), in the
+            order of `branches`, summing to one over the last axis.
+
+    Args:
+        dim: Channels C.
+        offset_mode: "decoupled" samples along each axis (the paper); "joint" takes one 2-D sample per channel
+            (Fig. 2, A); "zero" reads the query token itself (Table 8, row 1).
+        num_samples: Tokens fetched per channel and direction: 1, or 3 for Fig. 2, B. With several, FC^W and FC^H embed
+            all of them, and the offsets hold sample 0's O values first, then sample 1's, and so on.
+        fusion: "image" averages over the map before predicting fusion weights (the released code), "token" predicts
+            them for each query token (Eq. 4 as printed).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        offset_mode: OffsetMode = "decoupled",
+        num_samples: int = 1,
+        fusion: FusionMode = "image",
+    ) -> None:
+        super().__init__()
+        self.offset_mode = offset_mode
+        self.num_samples = num_samples
+        self.fusion_mode = fusion
+        self.branches = ("joint", "identity") if offset_mode == "joint" else ("width", "height", "identity")
+        for branch in self.branches[:-1]:
+            setattr(self, f"fc_{branch}", nn.Linear(num_samples * dim, dim))
+        self.fc_identity = nn.Linear(dim, dim, bias=False)
+        self.fusion = Mlp(dim, dim // 4, len(self.branches) * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.hook_offset = nn.Identity()
+        self.hook_fusion = nn.Identity()
+
+    def forward(self, x: Tensor, offset: Tensor | None) -> Tensor:
+        """Mixed tokens, [B, H, W, C], from normed tokens x [B, H, W, C] and offsets [B, H, W, 2, samples * O]."""
+        if offset is not None:
+            offset = self.hook_offset(offset)
+        embedded = [self._embed(branch, x, offset) for branch in self.branches]  # x-hat of W, H, I
+        alpha = self.hook_fusion(self._fusion_weights(sum(embedded)))
+        # Eq. (3); it prints x-tilde where the text means the embedded x-hat.
+        fused = sum(alpha[..., k] * embedded[k] for k in range(len(embedded)))
+        return self.proj(fused)
+
+    def _embed(self, branch: str, x: Tensor, offset: Tensor | None) -> Tensor:
+        """One branch: recompose tokens from shifted ones, Eq. (2), then its fully connected layer."""
+        if branch == "identity":
+            return self.fc_identity(x)
+        if offset is None:
+            samples = [x] * self.num_samples
+        elif branch == "joint":
+            samples = [sample_jointly(x, part) for part in offset.chunk(self.num_samples, dim=-1)]
+        else:
+            own = offset[..., 0, :] if branch == "width" else offset[..., 1, :]
+            samples = [sample_along(x, part, branch) for part in own.chunk(self.num_samples, dim=-1)]  # type: ignore[arg-type]
+        return getattr(self, f"fc_{branch}")(torch.cat(samples, dim=-1) if len(samples) > 1 else samples[0])
+
+    def _fusion_weights(self, total: Tensor) -> Tensor:
+        """Eq. (4): softmax over the branches, for each channel separately."""
+        if self.fusion_mode == "image":
+            total = total.mean((1, 2), keepdim=True)
+        return self.fusion(total).unflatten(-1, (-1, len(self.branches))).softmax(-1)
+
+
+def sample_jointly(x: Tensor, offset: Tensor) -> Tensor:
+    """One 2-D sample per channel at [i + o_vertical, j + o_horizontal].
+
+    Args:
+        x: Feature map, [B, H, W, C].
+        offset: Shift in tokens, [B, H, W, 2, O], axis 3: horizontal, vertical.
+
+    Returns:
+        Recomposed tokens, [B, H, W, C]; neighbours outside the map read as zero.
+
+    Source: Fig. 2, A (caption). An ablation: torchvision's operator does it, with one offset group per channel.
+    """
+    channels = x.shape[-1]
+    yx = offset.flip(3).repeat_interleave(channels // offset.shape[-1], dim=-1)
+    yx = yx.permute(0, 4, 3, 1, 2).flatten(1, 2)  # [B, H, W, 2, C] -> [B, 2C, H, W], (y, x) for each channel
+    each_channel = x.new_ones(channels, 1, 1, 1)
+    return deform_conv2d(x.permute(0, 3, 1, 2), yx, each_channel).permute(0, 2, 3, 1)  # NCHW -> NHWC

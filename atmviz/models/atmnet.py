@@ -146,7 +146,9 @@ class ATMNet(nn.Module):
     ) -> None:
         super().__init__()
         if min(depths) < 2:
-            raise ValueError(f"got depths {tuple(depths)}, expected at least 2 blocks a stage: the last never generates")
+            raise ValueError(
+                f"got depths {tuple(depths)}, expected 2 blocks a stage or more (the last never generates)"
+            )
         if any(dim % count for dim, count in zip(dims, num_offsets, strict=True)):
             raise ValueError(f"got {tuple(num_offsets)} offsets for {tuple(dims)} channels, expected divisors")
         self.num_classes = num_classes
@@ -296,7 +298,9 @@ class ATMNet(nn.Module):
 
     def _embed_patches(self, x: Tensor) -> Tensor:
         if min(x.shape[-2:]) < MIN_SIZE_PX:
-            raise ValueError(f"got an image of {x.shape[-2]}x{x.shape[-1]} px, expected at least {MIN_SIZE_PX} px a side")
+            raise ValueError(
+                f"got an image of {x.shape[-2]}x{x.shape[-1]} px, expected at least {MIN_SIZE_PX} px a side"
+            )
         return self.stem(x)
 
     def _take_indices(self, indices: int | Sequence[int] | None) -> list[int]:
@@ -376,9 +380,7 @@ default_cfgs = generate_default_cfgs(
 
 def _create_atmnet(name: str, pretrained: bool, **kwargs: Any) -> ATMNet:
     variant = VARIANTS[name]
-    sizes = {
-        key: getattr(variant, key) for key in ("depths", "dims", "mlp_ratios", "num_offsets", "offset_interval")
-    }
+    sizes = {key: getattr(variant, key) for key in ("depths", "dims", "mlp_ratios", "num_offsets", "offset_interval")}
     return build_model_with_cfg(
         ATMNet,
         name,

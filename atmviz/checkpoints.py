@@ -1,0 +1,353 @@
+"""Read an ATMNet checkpoint of any public layout, recognise the variant, load it strictly, convert it.
+
+Layouts: the released classification files ({"model", "model_ema", ...}), mmseg and mmdet files ({"state_dict", ...},
+names under "backbone."), bare state dicts, this project's own names (the "timm" layout), pickled or as safetensors.
+"""
+
+import argparse
+import hashlib
+import json
+import pickle
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from atmviz.errors import AtmvizError, CheckpointError
+from atmviz.files import atomic_path, sha256_of_file
+from atmviz.models import ATMNet, create_model, released_to_timm
+from atmviz.models.token_mixer import OffsetLayer
+from atmviz.variants import VARIANTS, Variant
+
+WeightChoice = Literal["ema", "model"]
+
+# What harmless training checkpoints hold besides tensors; anything else in a pickle is refused, not run.
+_SAFE_GLOBALS: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    np.ndarray,
+    np._core.multiarray.scalar,
+    np._core.multiarray._reconstruct,
+    *(type(np.dtype(kind)) for kind in (np.bool_, np.int32, np.int64, np.float32, np.float64)),
+]
+# (weights, averaged weights) as released and mmseg files, and timm's training script, name them.
+_WRAPPERS = (("model", "model_ema"), ("state_dict", "state_dict_ema"))
+_UNTRAINED_SPREAD = 2.5  # standard deviation of the seeded offsets, tokens
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A state dict under this project's names, and what is known of where it came from.
+
+    Attributes:
+        model: Name of the variant, e.g. "atmnet_large".
+        config: Constructor arguments besides those of the variant.
+        state: Parameters by name; empty in a model's `origin`.
+        matched: Tensors that the network took from it.
+        path: File it was read from, None for seeded weights.
+        sha256: Of the file, or of the seeded weights.
+        layout: "released", "mmseg", "timm" or "seeded".
+        weights: "ema" or "model"; None where the file does not say.
+        left_out: Parts of the file that are not the backbone and were not loaded, with their number of tensors.
+    """
+
+    model: str
+    config: dict[str, Any]
+    sha256: str
+    layout: str
+    path: str | None = None
+    weights: WeightChoice | None = None
+    left_out: dict[str, int] = field(default_factory=dict)
+    state: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    matched: int = 0
+
+    @property
+    def trained(self) -> bool:
+        return self.layout != "seeded"
+
+    def describe(self) -> str:
+        """One line for people: what matched, and what was left out."""
+        if not self.trained:
+            return f"{self.model}: untrained weights (seed {self.config['seed']})"
+        weights = {"ema": ", EMA weights", "model": ", model weights", None: ""}[self.weights]
+        classes = self.config.get("num_classes")
+        head = f", {classes} classes" if classes else ", no classifier"
+        text = f"{self.model} from {self.path}: {self.layout} layout{weights}, {self.matched} tensors matched{head}"
+        if self.left_out:
+            text += "; left out: " + ", ".join(f"{part} ({count})" for part, count in self.left_out.items())
+        return text
+
+
+def load_model(
+    path_or_name: str | Path = "atmnet_nano",
+    *,
+    model: str | None = None,
+    weights: WeightChoice | None = None,
+    device: str | torch.device = "auto",
+    features_only: bool = False,
+    report: Callable[[str], None] = print,
+) -> nn.Module:
+    """A network in evaluation mode, its weights loaded strictly.
+
+    Args:
+        path_or_name: A checkpoint file, or a variant's name for seeded, untrained weights whose offsets are scaled to
+            spread over a few tokens.
+        model: Variant expected in the file; it only confirms what the shapes say.
+        weights: "ema" or "model"; averaged weights are taken where the file has them.
+        device: "auto" takes CUDA, then MPS, then the CPU.
+        features_only: Return the four feature maps [B, C, H, W] (strides 4 to 32, with the norms of an mmseg file)
+            instead of class scores.
+        report: Called with one line that says what was loaded.
+
+    Returns:
+        An `ATMNet`, or timm's feature wrapper around one; `.origin` is the `Checkpoint` it came from.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable, unsafe, not finite, of another network or variant, or it has
+            missing, unknown or misshapen tensors, which the message lists.
+        AtmvizError: the device is not there.
+    """
+    target = pick_device(device)
+    if str(path_or_name) in VARIANTS:
+        checkpoint = seeded_checkpoint(str(path_or_name))
+    else:
+        checkpoint = read_checkpoint(Path(path_or_name), weights)
+    if model is not None and model != checkpoint.model:
+        raise CheckpointError(f"got {checkpoint.model} in {path_or_name}, expected {model}: drop --model or change it")
+    network = build(checkpoint, features_only)
+    report(network.origin.describe())
+    return network.to(target).eval()
+
+
+def pick_device(name: str | torch.device) -> torch.device:
+    """The device a name stands for; "auto" takes CUDA, then MPS, then the CPU."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise AtmvizError(f"no device {str(name)!r} here ({reason}); expected auto, cpu, cuda, cuda:N or mps") from None
+    return device
+
+
+def seeded_checkpoint(name: str, seed: int = 0) -> Checkpoint:
+    """Reproducible untrained weights, their offset layers scaled so that offsets spread over a few tokens."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = create_model(name)
+    for module in network.modules():
+        if isinstance(module, OffsetLayer):
+            # After LayerNorm each input has unit variance, so the output's is C times the weights'.
+            weight = module.linear.weight.data
+            weight *= _UNTRAINED_SPREAD / (weight.std() * weight.shape[1] ** 0.5)
+    state = network.state_dict()
+    digest = hashlib.sha256()
+    for tensor in state.values():
+        digest.update(tensor.numpy().tobytes())
+    return Checkpoint(name, {"num_classes": 1000, "seed": seed}, digest.hexdigest(), "seeded", state=state)
+
+
+def read_checkpoint(path: Path, weights: WeightChoice | None = None) -> Checkpoint:
+    """Read a file of any layout and recognise its variant from the shapes (or from this project's metadata)."""
+    if not path.is_file():
+        raise CheckpointError(
+            f"no checkpoint file {path}: expected a path, or one of {', '.join(VARIANTS)} for untrained weights"
+        )
+    raw, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pickle(path), {})
+    named, chosen = _choose_weights(raw, weights, path)
+    layout, state, left_out = _rename(named)
+    _require_finite(state, path)
+    model, config = _recognise(state, metadata, path)
+    return Checkpoint(
+        model=model,
+        config=config,
+        sha256=sha256_of_file(path),
+        layout=layout,
+        path=str(path),
+        weights=chosen or metadata.get("weights"),  # type: ignore[arg-type]
+        left_out=left_out,
+        state=state,
+    )
+
+
+def build(checkpoint: Checkpoint, features_only: bool = False) -> nn.Module:
+    """The network of a checkpoint on the CPU, every tensor matched by name and shape.
+
+    Raises:
+        CheckpointError: missing, unknown or misshapen tensors; the message lists them.
+    """
+    config = {key: value for key, value in checkpoint.config.items() if key != "seed"}
+    state = checkpoint.state
+    with torch.device("meta"):
+        network = create_model(checkpoint.model, features_only=features_only, **config)
+    atmnet: ATMNet = network.model if features_only else network  # type: ignore[assignment]
+    if features_only:
+        state = {name: tensor for name, tensor in state.items() if not name.startswith(("norm.", "head."))}
+    elif not any(name.startswith(("norm.", "head.")) for name in state):
+        atmnet.prune_intermediate_layers(4, prune_norm=True)  # a segmentation backbone has neither
+    _require_match(state, atmnet.state_dict(), checkpoint)
+    atmnet.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
+    network.origin = replace(checkpoint, state={}, matched=len(state))
+    return network
+
+
+def convert_checkpoint(source: Path, target: Path, weights: WeightChoice | None = None) -> Checkpoint:
+    """Write a checkpoint as safetensors under this project's names, with its configuration as metadata.
+
+    The file is checked against the network first and appears whole or not at all.
+    """
+    checkpoint = read_checkpoint(source, weights)
+    origin = build(checkpoint).origin
+    metadata = {
+        "format": "pt",
+        "architecture": checkpoint.model,
+        "config": json.dumps(checkpoint.config),
+        "source": source.name,
+        "source_sha256": checkpoint.sha256,
+    }
+    if checkpoint.weights:
+        metadata["weights"] = checkpoint.weights
+    with atomic_path(target) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in checkpoint.state.items()}, temporary, metadata)
+    return origin
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file ({error}): copy or download it again") from None
+
+
+def _read_pickle(path: Path) -> Any:
+    try:
+        with torch.serialization.safe_globals(_SAFE_GLOBALS), warnings.catch_warnings(action="ignore"):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if found := re.search(r"GLOBAL (\S+)", str(error)):
+            raise CheckpointError(
+                f"{path} wants to run {found[1]!r} when loaded: refused, nothing was run. Expected tensors and plain "
+                "values; re-save its state dict, or get the file from its authors"
+            ) from None
+        raise CheckpointError(f"{path} is not a checkpoint torch can read: copy or download it again") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, UnicodeDecodeError, AttributeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]
+        raise CheckpointError(f"{path} is damaged or no checkpoint ({reason}): copy or download it again") from None
+
+
+def _choose_weights(
+    raw: Any, weights: WeightChoice | None, path: Path
+) -> tuple[dict[str, Tensor], WeightChoice | None]:
+    """The state dict inside whatever a training script saved around it."""
+    chosen: WeightChoice | None = None
+    if isinstance(raw, Mapping):
+        for plain, averaged in _WRAPPERS:
+            found = {"model": raw.get(plain), "ema": raw.get(averaged)}
+            if isinstance(found["model"], Mapping) or isinstance(found["ema"], Mapping):
+                chosen = weights or ("ema" if isinstance(found["ema"], Mapping) else "model")
+                if not isinstance(found[chosen], Mapping):
+                    raise CheckpointError(f"{path} has no {chosen} weights: leave --weights out, or take the other")
+                raw = found[chosen]
+                if found["ema"] is None and weights is None:
+                    chosen = None if plain == "state_dict" else "model"
+                break
+        else:
+            if weights == "ema":
+                raise CheckpointError(f"{path} has no ema weights: leave --weights out")
+    if not isinstance(raw, Mapping) or not raw or not all(isinstance(tensor, Tensor) for tensor in raw.values()):
+        raise CheckpointError(f"{path} holds no state dict: expected tensors by name, or {{'model': ...}}")
+    return dict(raw), chosen
+
+
+def _rename(state: dict[str, Tensor]) -> tuple[str, dict[str, Tensor], dict[str, int]]:
+    """Layout, the backbone's tensors under this project's names, and what else was in the file."""
+    for prefix in ("module.", "_orig_mod.", "model."):  # data parallel, torch.compile, timm's feature wrapper
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    if any(name.startswith("backbone.") for name in state):
+        left_out = Counter(name.split(".")[0] for name in state if not name.startswith("backbone."))
+        backbone = {n.removeprefix("backbone."): t for n, t in state.items() if n.startswith("backbone.")}
+        return "mmseg", released_to_timm(backbone), dict(left_out)
+    if any(name.startswith("stages.") for name in state):
+        return "timm", state, {}
+    return "released", released_to_timm(state), {}
+
+
+def _require_finite(state: Mapping[str, Tensor], path: Path) -> None:
+    bad = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if bad:
+        raise CheckpointError(f"{path} has NaN or infinite values in {_some(bad)}: use an earlier checkpoint")
+
+
+def _recognise(state: Mapping[str, Tensor], metadata: Mapping[str, str], path: Path) -> tuple[str, dict[str, Any]]:
+    """Variant and constructor arguments, from metadata of our own or else from the tensors' shapes."""
+    if "architecture" in metadata and "config" in metadata:
+        if metadata["architecture"] not in VARIANTS:
+            raise CheckpointError(
+                f"{path} is of {metadata['architecture']!r}, expected one of {', '.join(VARIANTS)}: update atmviz"
+            )
+        return metadata["architecture"], json.loads(metadata["config"])
+
+    found = {(name, tuple(tensor.shape)) for name, tensor in state.items() if name.endswith(".mlp.fc1.weight")}
+
+    def agreement(variant: Variant) -> float:
+        expected = {
+            (f"stages.{i}.blocks.{j}.mlp.fc1.weight", (ratio * dim, dim))
+            for i, (depth, dim, ratio) in enumerate(zip(variant.depths, variant.dims, variant.mlp_ratios, strict=True))
+            for j in range(depth)
+        }
+        return len(expected & found) / len(expected | found)
+
+    best = max(VARIANTS, key=lambda name: agreement(VARIANTS[name]))
+    if agreement(VARIANTS[best]) < 0.5:
+        raise CheckpointError(
+            f"{path} is not of an ATMNet ({len(state)} tensors: {_some(state)}): expected one of {', '.join(VARIANTS)}"
+        )
+    config: dict[str, Any] = {"num_classes": 0}
+    if (head := state.get("head.fc.weight")) is not None:
+        config["num_classes"] = head.shape[0]
+    if (stem := state.get("stem.weight")) is not None and stem.dim() == 4:
+        config["in_chans"] = stem.shape[1]
+    if any(name.startswith("out_norms.") for name in state):
+        config["out_norms"] = True
+    return best, config
+
+
+def _require_match(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
+    missing = [name for name in expected if name not in state]
+    unknown = [name for name in state if name not in expected]
+    misshapen = [
+        f"{name} {list(state[name].shape)} instead of {list(expected[name].shape)}"
+        for name in expected
+        if name in state and state[name].shape != expected[name].shape
+    ]
+    problems = [
+        f"{len(names)} {label}: {_some(names)}"
+        for label, names in (("missing", missing), ("unknown", unknown), ("of a wrong shape", misshapen))
+        if names
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{checkpoint.path} does not fit {checkpoint.model}, whose {len(expected)} tensors it must hold exactly: "
+            + "; ".join(problems)
+        )
+
+
+def _some(names: Iterable[str], limit: int = 12) -> str:
+    """Enough of a list for one line."""
+    names = list(names)
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

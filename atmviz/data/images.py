@@ -1,0 +1,196 @@
+"""Image files: public dataset layouts, folders, globs; decoding; fitting to the network. Torch-free."""
+
+import glob
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from atmviz.errors import DatasetError
+from atmviz.geometry import Placement, Preprocessing
+
+MIN_SIZE_PX = 32
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"}
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """An ordered list of image files.
+
+    Attributes:
+        name: Short name for titles and file names, e.g. "ade20k".
+        root: Folder that `names` are relative to.
+        names: Paths below `root`, sorted, with "/" between parts.
+        sampling: How these were drawn from more images, e.g. {"limit": 5000, "seed": 0, "of": 50000}; else empty.
+    """
+
+    name: str
+    root: Path
+    names: tuple[str, ...]
+    sampling: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def path(self, index: int) -> Path:
+        return self.root / self.names[index]
+
+    def sample(self, limit: int, seed: int) -> "ImageSet":
+        """A random sample of `limit` images, in the order of the whole set."""
+        if limit >= len(self):
+            return self
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:limit])
+        names = tuple(self.names[i] for i in chosen)
+        return ImageSet(self.name, self.root, names, {"limit": limit, "seed": seed, "of": len(self)})
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """A public dataset's folders: where a split's images are below a root that may itself be nested."""
+
+    roots: tuple[str, ...]
+    splits: dict[str, str]
+    tree: str
+
+
+DATASET_LAYOUTS = {
+    "ade20k": _Layout(
+        roots=("", "ADEChallengeData2016", "ade/ADEChallengeData2016", "ade20k/ADEChallengeData2016"),
+        splits={"val": "images/validation", "train": "images/training"},
+        tree="ADEChallengeData2016/images/{validation,training}/*.jpg",
+    ),
+    "coco": _Layout(
+        roots=("", "coco", "images", "coco/images"),
+        splits={"val": "val2017", "train": "train2017"},
+        tree="coco/{val2017,train2017}/*.jpg",
+    ),
+    "imagenet": _Layout(
+        roots=("", "imagenet", "ILSVRC2012", "ILSVRC/Data/CLS-LOC"),
+        splits={"val": "val", "train": "train"},
+        tree="imagenet/{val,train}/<class>/*.JPEG (val may be flat)",
+    ),
+}
+
+
+def find_dataset(name: str, data_dir: Path | None = None, split: str = "val") -> ImageSet:
+    """The images of a public dataset in its published folder layout.
+
+    Args:
+        name: "ade20k", "coco" or "imagenet".
+        data_dir: The dataset's folder or one above it; without it `$ATMVIZ_DATA`, then `./data`.
+        split: "val" or "train".
+
+    Raises:
+        DatasetError: no such folder; the message shows the tree that was expected.
+    """
+    layout = DATASET_LAYOUTS[name]
+    bases = [data_dir] if data_dir else [Path(os.environ[v]) for v in ("ATMVIZ_DATA",) if os.environ.get(v)]
+    bases = bases or [Path("data")]
+    for base in bases:
+        for root in layout.roots:
+            folder = base / root / layout.splits[split]
+            if folder.is_dir():
+                return ImageSet(name, *_images_below(folder))
+    places = " or ".join(str(base) for base in bases)
+    raise DatasetError(
+        f"no {name} {split} images in {places}: expected {layout.tree}; name the folder with --data-dir or $ATMVIZ_DATA"
+    )
+
+
+def find_images(sources: Sequence[str | Path]) -> ImageSet:
+    """Images from files, folders (searched through) and globs, in the order given, folders and globs sorted.
+
+    Raises:
+        DatasetError: a source does not exist or holds no image.
+    """
+    if len(sources) == 1 and Path(sources[0]).is_dir():
+        return ImageSet(Path(sources[0]).resolve().name, *_images_below(Path(sources[0])))
+    paths: dict[Path, None] = {}
+    for source in sources:
+        path = Path(source)
+        if path.is_dir():
+            root, names = _images_below(path)
+            paths.update(dict.fromkeys(root / name for name in names))
+        elif path.is_file():
+            paths[path.resolve()] = None
+        elif matches := sorted(glob.glob(str(source), recursive=True)):
+            files = [Path(match).resolve() for match in matches if Path(match).suffix.lower() in _SUFFIXES]
+            if not files:
+                raise DatasetError(f"no image among the {len(matches)} files of {source}: expected {_known_suffixes()}")
+            paths.update(dict.fromkeys(files))
+        else:
+            raise DatasetError(f"no image, folder or match for {str(source)!r}: check the path")
+    root = Path(os.path.commonpath([path.parent for path in paths]))
+    names = tuple(path.relative_to(root).as_posix() for path in paths)
+    return ImageSet(Path(names[0]).stem if len(names) == 1 else root.name or "images", root, names)
+
+
+def bundled_photos() -> ImageSet:
+    """The photographs that travel with atmviz; see assets/photos/ORIGINS.md for their origin and licence."""
+    root, names = _images_below(Path(str(resources.files("atmviz_assets") / "photos")))
+    return ImageSet("photos", root, names)
+
+
+def _images_below(folder: Path) -> tuple[Path, tuple[str, ...]]:
+    folder = folder.resolve()
+    names = sorted(
+        Path(parent, file).relative_to(folder).as_posix()
+        for parent, _, files in os.walk(folder, followlinks=True)
+        for file in files
+        if Path(file).suffix.lower() in _SUFFIXES and not file.startswith(".")
+    )
+    if not names:
+        raise DatasetError(f"no images in {folder}: expected files ending in {_known_suffixes()}")
+    return folder, tuple(names)
+
+
+def _known_suffixes() -> str:
+    return ", ".join(sorted(_SUFFIXES))
+
+
+def load_image(path: Path) -> Image.Image:
+    """An image as 8-bit RGB, upright: EXIF rotation applied, transparency over white, 16-bit scaled, CMYK converted.
+
+    Raises:
+        DatasetError: the file is missing, truncated, not an image, over Pillow's size limit, or under 32 px.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DatasetError(f"cannot read image {path} ({reason}): replace or remove it") from None
+    if min(upright.size) < MIN_SIZE_PX:
+        width, height = upright.size
+        raise DatasetError(f"image {path} is {width}x{height} px, expected {MIN_SIZE_PX} px a side or more")
+    return _to_rgb(upright)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit grey; PIL's own conversion would clip at 255
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+    elif image.mode == "F":
+        image = Image.fromarray((np.asarray(image).clip(0, 1) * 255).round().astype(np.uint8))
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return image.convert("RGB")
+
+
+def preprocess(image: Image.Image, preprocessing: Preprocessing) -> tuple[np.ndarray, Placement]:
+    """Network input [3, H, W], float32 and normalised, and where it lies in the image.
+
+    Source: the released evaluation transform (bicubic resize, centre crop), equal to timm's.
+    """
+    placement = preprocessing.place(image.height, image.width)
+    (top, left), (height, width) = placement.origin, placement.size
+    resized = image.resize(placement.resized[::-1], Image.Resampling.BICUBIC)
+    cropped = resized.crop((left, top, left + width, top + height))
+    pixels = np.asarray(cropped, dtype=np.float32).transpose(2, 0, 1) / 255  # HWC -> CHW
+    mean, std = (np.array(v, dtype=np.float32)[:, None, None] for v in (preprocessing.mean, preprocessing.std))
+    return (pixels - mean) / std, placement

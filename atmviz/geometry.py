@@ -1,0 +1,120 @@
+"""Where things are, as numbers: original image <-> network input <-> token grid. Torch-free.
+
+Positions in pixels are (y, x) of pixel centres: the first pixel's centre is 0, the image's left edge is -0.5.
+Tokens are (i, j) = (row, column).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Anchor = Literal["cell", "rf"]
+Fit = Literal["crop", "squash", "whole"]
+
+NUM_STAGES = 4
+
+
+def stage_stride(stage: int) -> int:
+    """Input pixels per token in the 1-based stage: 4, 8, 16, 32."""
+    return 2 ** (stage + 1)
+
+
+def map_size(input_size: tuple[int, int], stage: int) -> tuple[int, int]:
+    """Token grid (H, W) of the 1-based stage, by the arithmetic of the stem (7, 4, 2) and downsampling (3, 2, 1).
+
+    >>> map_size((600, 800), 3)
+    (38, 50)
+    """
+
+    def along(size: int) -> int:
+        size = (size + 2 * 2 - 7) // 4 + 1
+        for _ in range(stage - 1):
+            size = (size + 2 * 1 - 3) // 2 + 1
+        return size
+
+    return along(input_size[0]), along(input_size[1])
+
+
+def token_center_px(index: float, stride: int, anchor: Anchor) -> float:
+    """Centre of a token in input pixels, along one axis: the one rule for query tokens and samples alike.
+
+    "cell" is the centre of the stride x stride cell the token stands for; "rf" the centre of its receptive field, half
+    a stride further up and left because of the stem's padding.
+
+    >>> token_center_px(16, 16, "cell"), token_center_px(16, 16, "rf")
+    (263.5, 257.0)
+    """
+    return stride * (index + 0.5) - 0.5 if anchor == "cell" else stride * float(index) + 1
+
+
+def token_at_px(position_px: float, stride: int, anchor: Anchor, size: int) -> int:
+    """The token whose centre is nearest to an input pixel, along one axis of `size` tokens."""
+    first = token_center_px(0, stride, anchor)
+    return min(max(math.floor((position_px - first) / stride + 0.5), 0), size - 1)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How one image was fitted to the network: resized, then cropped.
+
+    Attributes:
+        image: (height, width) of the original, px.
+        resized: (height, width) after resizing.
+        origin: (top, left) of the crop in the resized image.
+        size: (height, width) of the crop, the network's input.
+    """
+
+    image: tuple[int, int]
+    resized: tuple[int, int]
+    origin: tuple[int, int]
+    size: tuple[int, int]
+
+    def to_image(self, y: float, x: float) -> tuple[float, float]:
+        """From input pixels to original pixels."""
+        return (
+            (y + self.origin[0] + 0.5) * self.image[0] / self.resized[0] - 0.5,
+            (x + self.origin[1] + 0.5) * self.image[1] / self.resized[1] - 0.5,
+        )
+
+    def to_input(self, y: float, x: float) -> tuple[float, float]:
+        """From original pixels to input pixels."""
+        return (
+            (y + 0.5) * self.resized[0] / self.image[0] - 0.5 - self.origin[0],
+            (x + 0.5) * self.resized[1] / self.image[1] - 0.5 - self.origin[1],
+        )
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How images become network input; bicubic, then ImageNet mean and standard deviation.
+
+    Attributes:
+        size: (height, width) of the input; with "whole", the shorter side becomes min(size) and nothing is cut.
+        fit: "crop" covers the size and cuts the centre, "squash" stretches, "whole" keeps all of the image.
+        crop_pct: Share of the resized image that a crop keeps; 0.875 at 224 is the released evaluation transform.
+    """
+
+    size: tuple[int, int] = (224, 224)
+    fit: Fit = "crop"
+    crop_pct: float = 0.875
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def place(self, height: int, width: int) -> Placement:
+        """Where an image of height x width px lands. Rounds as torchvision's Resize and CenterCrop do."""
+        if self.fit == "squash":
+            return Placement((height, width), self.size, (0, 0), self.size)
+        if self.fit == "whole":
+            resized = _cover(height, width, (min(self.size), min(self.size)))
+            return Placement((height, width), resized, (0, 0), resized)
+        cover = (int(self.size[0] / self.crop_pct), int(self.size[1] / self.crop_pct))
+        resized = _cover(height, width, cover)
+        origin = (round((resized[0] - self.size[0]) / 2), round((resized[1] - self.size[1]) / 2))
+        return Placement((height, width), resized, origin, self.size)
+
+
+def _cover(height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
+    """The smallest (height, width) of the same shape that covers `size`."""
+    if size[0] * width >= size[1] * height:
+        return size[0], int(size[0] * width / height)
+    return int(size[1] * height / width), size[1]

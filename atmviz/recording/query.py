@@ -1,0 +1,104 @@
+"""Query tokens: which token's offsets are asked for. Torch-free."""
+
+import math
+import random
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from atmviz.errors import QueryError
+from atmviz.geometry import Anchor, Placement, stage_stride, token_at_px
+
+FORMS = "center, X,Y in px (120,80), fractions of the image (0.3,0.6), ROW:COL in tokens (4:7), grid:4x4 or random:8"
+
+
+@dataclass(frozen=True)
+class Query:
+    """One query.
+
+    Attributes:
+        kind: "center", "px" (x, y in original pixels), "image" and "input" (fractions x, y of the image, or of what
+            the network sees of it), "token" (row, column).
+        first, second: The two numbers, in the order of `kind`.
+    """
+
+    kind: Literal["center", "px", "image", "input", "token"]
+    first: float = 0
+    second: float = 0
+
+    def __str__(self) -> str:
+        if self.kind == "center":
+            return "center"
+        if self.kind == "token":
+            return f"{self.first:.0f}:{self.second:.0f}"
+        return f"{self.first:g},{self.second:g}" if self.kind == "px" else f"{self.first:.3g},{self.second:.3g}"
+
+    def token(
+        self, placement: Placement, grid: tuple[int, int], stage: int, anchor: Anchor = "cell"
+    ) -> tuple[int, int]:
+        """The query token (i, j) on a stage's grid (H, W).
+
+        Raises:
+            QueryError: it lies outside the image, outside what the network sees of it, or outside the grid.
+        """
+        if self.kind == "center":
+            return grid[0] // 2, grid[1] // 2
+        if self.kind == "token":
+            i, j = int(self.first), int(self.second)
+            if not (0 <= i < grid[0] and 0 <= j < grid[1]):
+                raise QueryError(
+                    f"query token {self} is outside stage {stage}'s map: "
+                    f"expected rows 0 ... {grid[0] - 1}, columns 0 ... {grid[1] - 1}"
+                )
+            return i, j
+        y, x = self._input_px(placement)
+        stride = stage_stride(stage)
+        return token_at_px(y, stride, anchor, grid[0]), token_at_px(x, stride, anchor, grid[1])
+
+    def _input_px(self, placement: Placement) -> tuple[float, float]:
+        """(y, x) in input pixels."""
+        if self.kind == "input":
+            return self.second * placement.size[0] - 0.5, self.first * placement.size[1] - 0.5
+        height, width = placement.image
+        x, y = self.first, self.second
+        if self.kind == "image":
+            x, y = x * width - 0.5, y * height - 0.5
+        if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
+            raise QueryError(f"query {self} is outside the image: expected x 0-{width - 1}, y 0-{height - 1} px")
+        y, x = placement.to_input(y, x)
+        if not (-0.5 <= x <= placement.size[1] - 0.5 and -0.5 <= y <= placement.size[0] - 0.5):
+            raise QueryError(f"query {self} is outside the centre crop the network sees: use --fit whole or squash")
+        return y, x
+
+
+def parse_queries(text: str, seed: int = 0) -> list[Query]:
+    """Read one `--query`; grids and random draws give several.
+
+    Raises:
+        QueryError: the text has none of the known forms.
+    """
+    number = r"(-?\d+(?:\.\d*)?|-?\.\d+)"
+    if text in ("center", "centre"):
+        return [Query("center")]
+    if match := re.fullmatch(rf"{number},{number}", text.replace(" ", "")):
+        x, y = float(match[1]), float(match[2])
+        fractions = "." in text and 0 <= x <= 1 and 0 <= y <= 1
+        return [Query("image" if fractions else "px", x, y)]
+    if match := re.fullmatch(r"(\d+):(\d+)", text):
+        return [Query("token", int(match[1]), int(match[2]))]
+    if (match := re.fullmatch(r"grid:(\d+)x(\d+)", text)) and int(match[1]) and int(match[2]):
+        rows, columns = int(match[1]), int(match[2])
+        return [Query("input", (c + 0.5) / columns, (r + 0.5) / rows) for r in range(rows) for c in range(columns)]
+    if (match := re.fullmatch(r"random:(\d+)", text)) and int(match[1]):
+        draw = random.Random(seed)
+        return [Query("input", draw.random(), draw.random()) for _ in range(int(match[1]))]
+    raise QueryError(f"no query {text!r}: expected {FORMS}")
+
+
+def fixed_query(text: str) -> Query:
+    """Read a query that is the same token in every image of a dataset: center, fractions of the input, or ROW:COL."""
+    queries = parse_queries(text)
+    if len(queries) != 1 or queries[0].kind == "px" or not math.isfinite(queries[0].first):
+        raise QueryError(f"no query {text!r} for a dataset: expected center, fractions (0.3,0.6) or ROW:COL in tokens")
+    query = queries[0]
+    return Query("input", query.first, query.second) if query.kind == "image" else query

@@ -1,0 +1,77 @@
+"""Hooks that take what every ATM layer declares: its offsets and its fusion weights.
+
+Legend: B batch, H/W grid in tokens, O distinct offsets per direction, C channels.
+"""
+
+from collections.abc import Iterable
+from types import TracebackType
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from atmviz.errors import CheckpointError
+from atmviz.layers import LayerId
+from atmviz.models import ATMNet
+
+
+def find_atmnet(network: nn.Module) -> ATMNet:
+    """The ATMNet in a network: itself, or a backbone inside a larger model.
+
+    Raises:
+        CheckpointError: there is none, or its offsets are fixed to zero.
+    """
+    for module in network.modules():
+        if isinstance(module, ATMNet):
+            if module.offset_mode == "zero":
+                raise CheckpointError("this ATMNet has its offsets fixed to zero: there are none to record")
+            return module
+    raise CheckpointError(f"no ATMNet in this {type(network).__name__}: expected a network with ATM layers")
+
+
+class OffsetRecorder:
+    """Keeps what the latest forward pass used, while its `with` block lasts.
+
+    Attributes:
+        offsets: By generating layer, [B, H, W, 2, O], tokens; axis 3: horizontal, vertical.
+        fusion: By layer, [B, 1, 1, C, branches] or [B, H, W, C, branches].
+
+    >>> with OffsetRecorder(network) as recorder:  # doctest: +SKIP
+    ...     network(images)
+    ...     recorder.offsets[LayerId(3, 13)].shape
+    """
+
+    def __init__(self, network: nn.Module, layers: Iterable[LayerId] | None = None) -> None:
+        self.layers = find_atmnet(network).atm_layers()
+        if layers is not None:
+            wanted = set(layers)
+            self.layers = [layer for layer in self.layers if layer.id in wanted]
+        self.offsets: dict[LayerId, Tensor] = {}
+        self.fusion: dict[LayerId, Tensor] = {}
+        self._handles: list[RemovableHandle] = []
+
+    @property
+    def sources(self) -> list[LayerId]:
+        """The generating layers behind the recorded ones, in order."""
+        return list(dict.fromkeys(layer.source for layer in self.layers))
+
+    def __enter__(self) -> "OffsetRecorder":
+        seen: set[LayerId] = set()
+        for layer in self.layers:
+            self._keep(layer.mixer.hook_fusion, self.fusion, layer.id)
+            if layer.source not in seen:  # one layer's offsets are those of its source: hook the first user only
+                seen.add(layer.source)
+                self._keep(layer.mixer.hook_offset, self.offsets, layer.source)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _keep(self, point: nn.Module, kept: dict[LayerId, Tensor], layer: LayerId) -> None:
+        def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            kept[layer] = output.detach()
+
+        self._handles.append(point.register_forward_hook(hook))

@@ -1,0 +1,29 @@
+"""Fixtures for all tests: one seed, a small network, and no `gpu` tests without a CUDA device."""
+
+import pytest
+
+
+def pytest_collection_modifyitems(items):
+    gpu_tests = [item for item in items if item.get_closest_marker("gpu")]
+    if not gpu_tests:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in gpu_tests:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    import torch
+
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def nano(_seed):
+    """The smallest network, in eval mode, with five classes and the same weights in every test."""
+    from atmviz.models import create_model
+
+    return create_model("atmnet_nano", num_classes=5).eval()

@@ -1,0 +1,18 @@
+"""See where Active Token Mixer networks (ATMNet) look: record learned offsets, draw them.
+
+Importing this package does not import torch; the names below load what they need on first use.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "checkpoints": ["convert_checkpoint", "load_model"],
+        "errors": ["AtmvizError"],
+        "models": ["create_model"],
+        "recording.recorder": ["OffsetRecorder"],
+        "recording.run": ["record_offsets"],
+        "recording.store": ["merge_recordings", "open_recording"],
+    },
+)

@@ -55,7 +55,7 @@ class Checkpoint:
         matched: Tensors that the network took from it.
         path: File it was read from, None for seeded weights.
         sha256: Of the file, or of the seeded weights.
-        layout: "released", "mmseg", "timm" or "seeded".
+        layout: "released", "mmseg" or "timm"; "seeded" for untrained weights, "memory" for those of unknown origin.
         weights: "ema" or "model"; None where the file does not say.
         left_out: Parts of the file that are not the backbone and were not loaded, with their number of tensors.
     """
@@ -154,10 +154,14 @@ def seeded_checkpoint(name: str, seed: int = 0) -> Checkpoint:
             weight = module.linear.weight.data
             weight *= _UNTRAINED_SPREAD / (weight.std() * weight.shape[1] ** 0.5)
     state = network.state_dict()
-    digest = hashlib.sha256()
-    for tensor in state.values():
-        digest.update(tensor.numpy().tobytes())
-    return Checkpoint(name, {"num_classes": 1000, "seed": seed}, digest.hexdigest(), "seeded", state=state)
+    return Checkpoint(name, {"num_classes": 1000, "seed": seed}, _sha256_of_state(state), "seeded", state=state)
+
+
+def describe_origin(network: nn.Module) -> Checkpoint:
+    """Where a network's weights came from; for one not loaded here, its class and a fingerprint of its weights."""
+    if hasattr(network, "origin"):
+        return network.origin  # type: ignore[return-value]
+    return Checkpoint(type(network).__name__, {}, _sha256_of_state(network.state_dict()), "memory")
 
 
 def read_checkpoint(path: Path, weights: WeightChoice | None = None) -> Checkpoint:
@@ -345,6 +349,13 @@ def _require_match(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], 
             f"{checkpoint.path} does not fit {checkpoint.model}, whose {len(expected)} tensors it must hold exactly: "
             + "; ".join(problems)
         )
+
+
+def _sha256_of_state(state: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in state.items():
+        digest.update(name.encode() + tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _some(names: Iterable[str], limit: int = 12) -> str:

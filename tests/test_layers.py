@@ -12,9 +12,7 @@ from atmviz.variants import VARIANTS
 LAYERS = list(offset_sources((2, 3, 18, 1), interval=6))
 
 
-@pytest.mark.parametrize(
-    "text", ["3_18", "layer_3_18", "3.18", "stages.2.blocks.17", "stages.2.blocks.17.token_mixer"]
-)
+@pytest.mark.parametrize("text", ["3_18", "layer_3_18", "3.18", "stages.2.blocks.17", "stages.2.blocks.17.token_mixer"])
 def test_labels_are_read(text):
     assert LayerId.parse(text) == LayerId(stage=3, index=18)
 

@@ -66,7 +66,7 @@ def test_flops_are_those_of_table_8(arguments, flops):
     assert round(gflops(build("atmnet_tiny", **arguments), 224), 4) == flops
 
 
-def test_nano_is_small_and_has_the_layer_of_figure_7():
+def test_nano_is_small_and_has_the_layer_of_figure_5():
     model = build("atmnet_nano")
     assert count_parameters(model) <= 1.5e6
     assert LayerId(3, 18) in [layer.id for layer in model.atm_layers()]

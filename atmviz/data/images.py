@@ -2,6 +2,7 @@
 
 import glob
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -159,7 +160,7 @@ def load_image(path: Path) -> Image.Image:
         DatasetError: the file is missing, truncated, not an image, over Pillow's size limit, or under 32 px.
     """
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             image.load()
             upright = ImageOps.exif_transpose(image)
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:

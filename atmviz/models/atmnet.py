@@ -99,15 +99,21 @@ class ATMStage(nn.Module):
 
 
 class ATMLayer(NamedTuple):
-    """One ATM layer of a network: its label, its mixer, and the layer whose offsets it uses."""
+    """One ATM layer of a network.
+
+    Attributes:
+        id: Its label.
+        mixer: The module, with its hook points.
+        source: The layer whose offsets it uses; itself where it generates them.
+        channels: C.
+        num_offsets: Distinct offsets per direction that the source generates, O (of all samples); 0 in mode "zero".
+    """
 
     id: LayerId
     mixer: ActiveTokenMixer
     source: LayerId
-
-    @property
-    def is_offset_source(self) -> bool:
-        return self.id == self.source
+    channels: int
+    num_offsets: int
 
 
 class ATMNet(nn.Module):
@@ -187,13 +193,14 @@ class ATMNet(nn.Module):
         self.apply(_init_weights)
 
     def atm_layers(self) -> list[ATMLayer]:
-        """Every ATM layer in order. In mode "zero" no layer has offsets, whatever its source."""
-        sources = offset_sources(self.depths, self.offset_interval)
-        return [
-            ATMLayer(layer, self.get_submodule(layer.module), source)  # type: ignore[arg-type]
-            for layer, source in sources.items()
-            if layer.stage <= len(self.stages)
-        ]
+        """Every ATM layer in order."""
+        layers = []
+        for layer, source in offset_sources(self.depths[: len(self.stages)], self.offset_interval).items():
+            mixer = self.stages[layer.stage - 1].blocks[layer.index - 1].token_mixer
+            offset = self.stages[source.stage - 1].blocks[source.index - 1].offset
+            num_offsets = offset.linear.out_features // 2 if offset is not None else 0
+            layers.append(ATMLayer(layer, mixer, source, mixer.proj.in_features, num_offsets))
+        return layers
 
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:

@@ -5,27 +5,23 @@ Legend: B batch, H/W grid in tokens, O distinct offsets per direction, R the lar
 
 import os
 import platform
-import warnings
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import timm
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-import atmviz
-from atmviz.checkpoints import load_model
+from atmviz.checkpoints import describe_origin, load_model
 from atmviz.data.images import ImageSet, find_images, load_image, preprocess
 from atmviz.errors import AtmvizError, DatasetError
 from atmviz.geometry import Placement, Preprocessing, map_size
 from atmviz.layers import LayerId
 from atmviz.recording.query import fixed_query
-from atmviz.recording.recorder import OffsetRecorder, find_atmnet
+from atmviz.recording.recorder import OffsetRecorder
 from atmviz.recording.store import (
     CHUNK_IMAGES,
     RECORDED,
@@ -91,68 +87,183 @@ def record_offsets(
         raise AtmvizError(f"got shard {shard[0]}/{shard[1]}, expected K/N with K from 1 to N")
 
     recorder = OffsetRecorder(network, layers)
-    writer = RecordingWriter(
-        Path(out),
-        _identity(network, images, preprocessing, query, batch_size),
-        _context(network, images),
-        describe_layers_of(recorder, preprocessing, query),
-    )
-    done = writer.done
-    own = [chunk for chunk in range(len(done)) if chunk % shard[1] == shard[0] - 1]
-    missing = [chunk for chunk in own if not done[chunk]]
-    total = sum(len(_chunk_range(chunk, len(images))) for chunk in own)
-    finished = total - sum(len(_chunk_range(chunk, len(images))) for chunk in missing)
+    infos = _layer_infos(recorder, preprocessing.size, query)
+    origin = describe_origin(network)
+    device = next(network.parameters()).device
+    identity = {
+        "model": origin.model,
+        "model_config": origin.config,
+        "checkpoint": {key: getattr(origin, key) for key in ("sha256", "layout", "weights", "trained")},
+        "preprocessing": asdict(preprocessing),
+        "query": query,
+        "dataset": images.name,
+        "sampling": images.sampling,
+        "batch_size": batch_size,
+        "images": list(images.names),
+    }
+    context = {
+        "image_root": str(images.root),
+        "checkpoint_path": origin.path,
+        "device": str(device),
+        "versions": {name: version(name) for name in ("atmviz", "torch", "timm", "numpy", "pillow", "zarr")}
+        | {"python": platform.python_version()},
+    }
+    writer = RecordingWriter(Path(out), identity, context, infos)
+
+    own = [_images_of(chunk, len(images)) for chunk in range(shard[0] - 1, len(writer.done), shard[1])]
+    missing = [indices for indices in own if not writer.done[indices[0] // CHUNK_IMAGES]]
+    total = sum(map(len, own))
+    finished = total - sum(map(len, missing))
+    batches = [
+        indices[start : start + batch_size] for indices in missing for start in range(0, len(indices), batch_size)
+    ]
     skipped: dict[str, str] = {}
-    if missing:
-        device = next(network.parameters()).device
-        batches = _batches(missing, len(images), batch_size)
-        loader = _loader(images, preprocessing, [indices for _, indices in batches], workers, device)
-        reduction = _Reduction(writer.layers)
-        with recorder, torch.inference_mode(), _deterministic():
-            parts: list[dict[str, np.ndarray]] = []
-            for (chunk, indices), (pixels, errors) in zip(batches, loader, strict=True):
-                for index, reason in errors.items():
-                    if strict:
-                        raise DatasetError(reason)
-                    skipped[images.names[index]] = reason
-                if len(errors) < len(indices):
-                    network(pixels.to(device, non_blocking=True))
-                    parts.append(reduction(recorder, indices, set(errors)))
-                else:
-                    parts.append(reduction.empty(indices))
-                finished += len(indices)
-                if indices[-1] == _chunk_range(chunk, len(images))[-1]:
-                    writer.write_chunk(chunk, _join(parts))
-                    parts = []
-                if on_images:
-                    on_images(finished, total)
+    reduce = _Reduction(infos)
+    parts: list[dict[str, np.ndarray]] = []
+    with recorder, torch.inference_mode():
+        for indices, (pixels, errors) in zip(batches, _loader(images, preprocessing, batches, workers), strict=True):
+            if errors and strict:
+                raise DatasetError(next(iter(errors.values())))
+            skipped.update({images.names[index]: reason for index, reason in errors.items()})
+            if pixels is not None:
+                network(pixels.to(device, non_blocking=True))
+            parts.append(reduce(recorder, [index not in errors for index in indices]))
+            finished += len(indices)
+            if indices[-1] + 1 == len(images) or (indices[-1] + 1) % CHUNK_IMAGES == 0:
+                writer.write_chunk(indices[-1] // CHUNK_IMAGES, _join(parts))
+                parts = []
+            if on_images:
+                on_images(finished, total)
+
     recording = open_recording(out)
     if recording.complete and not len(recording):
-        raise DatasetError(f"none of the {len(images)} images could be read; the first: {_first(skipped)}")
+        first = next(iter(skipped.values()), "all were skipped in an earlier run")
+        raise DatasetError(f"none of the {len(images)} images could be read; the first: {first}")
     for name in recording.skipped:
         skipped.setdefault(name, "skipped in an earlier run")
     return RecordResult(recording, skipped)
 
 
-def describe_layers_of(recorder: OffsetRecorder, preprocessing: Preprocessing, query: str) -> list[LayerInfo]:
-    """What a recording will say of its layers; raises QueryError for a query outside the map."""
+def _layer_infos(recorder: OffsetRecorder, size: tuple[int, int], query: str) -> list[LayerInfo]:
+    """What the recording will say of its layers."""
     wanted = fixed_query(query)
-    size = preprocessing.size
-    placement = Placement(image=size, resized=size, origin=(0, 0), size=size)
+    whole = Placement(image=size, resized=size, origin=(0, 0), size=size)
     infos = []
     for layer in recorder.layers:
         grid = map_size(size, layer.id.stage)
-        linear = find_source_linear(recorder, layer.source)
         infos.append(
             LayerInfo(
                 layer=layer.id,
                 source=layer.source,
                 module=layer.id.module,
-                channels=linear.in_features * layer.mixer.num_samples,
-                num_offsets=linear.out_features // 2,
+                channels=layer.channels,
+                num_offsets=layer.num_offsets,
+                share=layer.channels * layer.mixer.num_samples // layer.num_offsets,
                 map_size=grid,
-                query=wanted.token(placement, grid, layer.id.stage),
+                query=wanted.token(whole, grid, layer.id.stage),
                 branches=layer.mixer.branches,
             )
         )
     return infos
+
+
+class _Reduction:
+    """One batch of recorded tensors -> per-image rows and the batch's counts, on the device, then as numpy."""
+
+    def __init__(self, infos: Sequence[LayerInfo]) -> None:
+        self.infos = infos
+        self.sources = {info.source: info for info in infos}
+        self.reach = max(max(info.map_size) for info in infos)
+
+    def __call__(self, recorder: OffsetRecorder, readable: Sequence[bool]) -> dict[str, np.ndarray]:
+        """Arrays by the schema's names; rows of unreadable images keep the fill value.
+
+        Args:
+            recorder: After a forward pass of the readable images of the batch.
+            readable: For each image of the batch.
+        """
+        status = np.where(readable, RECORDED, SKIPPED).astype(np.uint8)
+        counts = np.zeros((len(self.sources), 2, 2 * self.reach + 1), np.int64)
+        rows: dict[str, np.ndarray] = {
+            **{f"offset_{s}": _blank(status, 2, i.num_offsets, dtype=np.float32) for s, i in self.sources.items()},
+            "mean_abs_offset": _blank(status, len(self.sources), 2, dtype=np.float32),
+            "outside_share": _blank(status, len(self.sources), 2, dtype=np.float64),
+            "fusion": _blank(status, len(self.infos), len(self.infos[0].branches), dtype=np.float32),
+        }
+        if any(readable):
+            mask = status == RECORDED
+            for g, (source, info) in enumerate(self.sources.items()):
+                offset = recorder.offsets[source].float()  # [B, H, W, 2, O]
+                samples = offset[0].numel() // 2
+                i, j = info.query
+                mean_abs = torch.linalg.vector_norm(offset, ord=1, dim=(1, 2, 4)) / samples
+                if not mean_abs.isfinite().all():
+                    raise AtmvizError(f"layer {source} gave NaN or infinite offsets: check the checkpoint and images")
+                rows[f"offset_{source}"][mask] = offset[:, i, j].cpu().numpy()
+                rows["mean_abs_offset"][mask, g] = mean_abs.cpu().numpy()
+                for axis, size in enumerate(info.map_size[::-1]):
+                    nearest = offset[..., axis, :].round()
+                    outside = self._outside(nearest, axis, size).cpu().numpy()
+                    rows["outside_share"][mask, g, axis] = outside / samples
+                    index = nearest.clamp_(-size, size).add_(self.reach).long().flatten()
+                    counts[g, axis] = torch.bincount(index, minlength=counts.shape[2]).cpu().numpy()
+            for row, info in enumerate(self.infos):
+                weights = recorder.fusion[info.layer]  # [B, 1, 1, C, branches], or one for each token
+                rows["fusion"][mask, row] = weights.float().mean((1, 2, 3)).cpu().numpy()
+        return {**rows, "counts": counts, "status": status}
+
+    @staticmethod
+    def _outside(nearest: Tensor, axis: int, size: int) -> Tensor:
+        """How many samples' nearest token is outside the map, per image, from rounded offsets [B, H, W, O]."""
+        own = torch.arange(size, device=nearest.device, dtype=nearest.dtype)
+        own = own.view(1, size, 1) if axis == 0 else own.view(size, 1, 1)  # j for horizontal, i for vertical
+        position = nearest + own
+        return ((position < 0) | (position >= size)).sum((1, 2, 3))
+
+
+def _blank(status: np.ndarray, *shape: int, dtype: type) -> np.ndarray:
+    return np.full((len(status), *shape), np.nan, dtype)
+
+
+def _join(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The batches of one chunk: rows one after the other, counts added."""
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "counts"}
+    return {**joined, "counts": np.sum([part["counts"] for part in parts], axis=0)}
+
+
+def _images_of(chunk: int, total: int) -> range:
+    return range(chunk * CHUNK_IMAGES, min((chunk + 1) * CHUNK_IMAGES, total))
+
+
+class _Inputs(Dataset):
+    """Network inputs by image index; an unreadable image gives its reason instead."""
+
+    def __init__(self, images: ImageSet, preprocessing: Preprocessing) -> None:
+        self.images = images
+        self.preprocessing = preprocessing
+
+    def __getitem__(self, index: int) -> tuple[int, np.ndarray | str]:
+        try:
+            return index, preprocess(load_image(self.images.path(index)), self.preprocessing)[0]
+        except DatasetError as error:
+            return index, str(error)
+
+
+def _collate(items: list[tuple[int, np.ndarray | str]]) -> tuple[Tensor | None, dict[int, str]]:
+    """Readable images [B, 3, H, W] (None without any), and the reasons of the others by index."""
+    pixels = [torch.from_numpy(item) for _, item in items if not isinstance(item, str)]
+    return torch.stack(pixels) if pixels else None, {i: item for i, item in items if isinstance(item, str)}
+
+
+def _loader(
+    images: ImageSet, preprocessing: Preprocessing, batches: Sequence[Sequence[int]], workers: int | None
+) -> DataLoader:
+    if workers is None:
+        workers = min(8, os.cpu_count() or 1) if len(batches) > 8 else 0
+    return DataLoader(
+        _Inputs(images, preprocessing),
+        batch_sampler=batches,  # type: ignore[arg-type]
+        collate_fn=_collate,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+    )

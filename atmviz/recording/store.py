@@ -40,13 +40,14 @@ NOT_RECORDED, RECORDED, SKIPPED = 0, 1, 2
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """What a recording knows of one ATM layer; map_size and query are (rows, columns)."""
+    """What a recording knows of one ATM layer; map_size and query are (rows, columns), num_offsets is O."""
 
     layer: LayerId
     source: LayerId
     module: str
     channels: int
     num_offsets: int
+    share: int
     map_size: tuple[int, int]
     query: tuple[int, int]
     branches: tuple[str, ...]
@@ -67,6 +68,7 @@ class LayerInfo:
             module=data["module"],
             channels=data["channels"],
             num_offsets=data["num_offsets"],
+            share=data["share"],
             map_size=tuple(data["map_size"]),
             query=tuple(data["query"]),
             branches=tuple(data["branches"]),
@@ -155,11 +157,7 @@ class Recording:
 
     def offsets(self, layer: str | LayerId) -> np.ndarray:
         """Offsets of the query token for every channel, [N, 2, C], float32, tokens (axis 1: horizontal, vertical)."""
-        info = self.info(layer)
-        distinct = self.distinct_offsets(layer)
-        samples = info.num_offsets * distinct.shape[2] // info.num_offsets
-        del samples
-        return np.repeat(distinct, info.channels // info.num_offsets, axis=2)
+        return np.repeat(self.distinct_offsets(layer), self.info(layer).share, axis=2)
 
     def distinct_offsets(self, layer: str | LayerId) -> np.ndarray:
         """Offsets of the query token as the network stores them, [N, 2, O], float32, tokens."""

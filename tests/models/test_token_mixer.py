@@ -8,19 +8,19 @@ from torchvision.ops import deform_conv2d
 from atmviz.models.token_mixer import ActiveTokenMixer, OffsetLayer, sample_jointly
 from atmviz.ops import sample_along
 
-B, H, W, C, O = 2, 5, 7, 12, 4  # no two sides equal, so a swapped axis shows  # noqa: E741
+B, H, W, C, OFFSETS = 2, 5, 7, 12, 4  # no two sides equal, so a swapped axis shows
 
 
 def make(dtype=torch.float64, **kwargs):
     """A mixer with its input and offsets; float64, so that the comparisons are sharp."""
     mixer = ActiveTokenMixer(C, **kwargs).to(dtype)
     x = torch.randn(B, H, W, C, dtype=dtype)
-    return mixer, x, 2 * torch.randn(B, H, W, 2, kwargs.get("num_samples", 1) * O, dtype=dtype)
+    return mixer, x, 2 * torch.randn(B, H, W, 2, kwargs.get("num_samples", 1) * OFFSETS, dtype=dtype)
 
 
 def deform(x, horizontal, vertical, weight, bias):
     """The released code's branch: a deformable 1x1 convolution, one offset group per channel, channels (y, x, ...)."""
-    yx = torch.stack((vertical, horizontal), dim=-1).repeat_interleave(C // O, dim=3)  # [B, H, W, C, 2]
+    yx = torch.stack((vertical, horizontal), dim=-1).repeat_interleave(C // OFFSETS, dim=3)  # [B, H, W, C, 2]
     yx = yx.reshape(B, H, W, 2 * C).permute(0, 3, 1, 2)
     return deform_conv2d(x.permute(0, 3, 1, 2), yx, weight[..., None, None], bias).permute(0, 2, 3, 1)
 
@@ -32,7 +32,7 @@ def embed(mixer, x, offset, branch):
     layer = mixer.get_submodule(f"fc_{branch}")
     total = layer.bias
     for k, weight in enumerate(layer.weight.split(C, dim=1)):
-        horizontal, vertical = offset[..., k * O : (k + 1) * O].unbind(3)
+        horizontal, vertical = offset[..., k * OFFSETS : (k + 1) * OFFSETS].unbind(3)
         horizontal = horizontal if branch != "height" else torch.zeros_like(horizontal)
         vertical = vertical if branch != "width" else torch.zeros_like(vertical)
         total = total + deform(x, horizontal, vertical, weight, None)
@@ -79,7 +79,7 @@ def test_gradients_match_those_of_the_equations():
     torch.testing.assert_close(actual, expected)
 
 
-@pytest.mark.parametrize(("k", "branch"), enumerate(("width", "height", "identity")))
+@pytest.mark.parametrize(("k", "branch"), list(enumerate(("width", "height", "identity"))))
 def test_branches_are_in_the_order_width_height_identity(k, branch):
     mixer, x, offset = make()
     mixer.hook_fusion.register_forward_hook(lambda module, args, alpha: torch.eye(3, dtype=alpha.dtype)[k])
@@ -127,14 +127,14 @@ def test_in_zero_mode_tokens_meet_only_in_the_fusion_mean(fusion):
 
 @pytest.mark.parametrize(("branch", "axis"), [("width", 0), ("height", 1)])
 def test_joint_samples_with_one_still_axis_are_one_axis_samples(branch, axis):
-    x, offset = torch.randn(B, H, W, C, dtype=torch.float64), 2 * torch.randn(B, H, W, 2, O, dtype=torch.float64)
+    x, offset = torch.randn(B, H, W, C, dtype=torch.float64), 2 * torch.randn(B, H, W, 2, OFFSETS, dtype=torch.float64)
     offset[..., 1 - axis, :] = 0
     torch.testing.assert_close(sample_jointly(x, offset), sample_along(x, offset[..., axis, :], branch))
 
 
 def test_joint_samples_with_whole_offsets_match_plain_indexing():
     x = torch.randn(B, H, W, C)
-    offset = torch.zeros(B, H, W, 2, O)
+    offset = torch.zeros(B, H, W, 2, OFFSETS)
     offset[..., 0, :], offset[..., 1, :] = 2, -1  # two to the right, one up
     expected = torch.zeros_like(x)
     expected[:, 1:, : W - 2] = x[:, : H - 1, 2:]
@@ -148,7 +148,7 @@ def test_offset_hook_sees_the_distinct_offsets(offset_mode, num_samples):
     seen = []
     mixer.hook_offset.register_forward_hook(lambda module, args, output: seen.append(output))
     mixer(x, offset)
-    assert [tuple(output.shape) for output in seen] == [(B, H, W, 2, num_samples * O)]
+    assert [tuple(output.shape) for output in seen] == [(B, H, W, 2, num_samples * OFFSETS)]
     assert torch.equal(seen[0], offset)
 
 
@@ -171,10 +171,11 @@ def test_offsets_returned_by_a_hook_replace_the_layers_own(offset_mode):
 
 
 def test_offset_layer_puts_horizontal_offsets_first():
-    layer = OffsetLayer(C, O)
+    layer = OffsetLayer(C, OFFSETS)
     torch.nn.init.normal_(layer.norm.weight)
     x = torch.randn(B, H, W, C)
-    normed = (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt() * layer.norm.weight
-    for axis, rows in enumerate((slice(0, O), slice(O, 2 * O))):
+    scale = (x.var(-1, unbiased=False, keepdim=True) + 1e-5).rsqrt() * layer.norm.weight
+    normed = (x - x.mean(-1, keepdim=True)) * scale
+    for axis, rows in enumerate((slice(0, OFFSETS), slice(OFFSETS, 2 * OFFSETS))):
         expected = torch.einsum("bijc,oc->bijo", normed, layer.linear.weight[rows]) + layer.linear.bias[rows]
         torch.testing.assert_close(layer(x)[..., axis, :], expected, rtol=1e-4, atol=1e-5)

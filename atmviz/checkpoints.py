@@ -35,8 +35,8 @@ _SAFE_GLOBALS: list[Any] = [
     argparse.Namespace,
     np.dtype,
     np.ndarray,
-    np._core.multiarray.scalar,
-    np._core.multiarray._reconstruct,
+    np._core.multiarray.scalar,  # type: ignore[attr-defined]
+    np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
     *(type(np.dtype(kind)) for kind in (np.bool_, np.int32, np.int64, np.float32, np.float64)),
 ]
 # (weights, averaged weights) as released and mmseg files, and timm's training script, name them.
@@ -124,7 +124,7 @@ def load_model(
     if model is not None and model != checkpoint.model:
         raise CheckpointError(f"got {checkpoint.model} in {path_or_name}, expected {model}: drop --model or change it")
     network = build(checkpoint, features_only)
-    report(network.origin.describe())
+    report(origin_of(network).describe())
     return network.to(target).eval()
 
 
@@ -157,7 +157,7 @@ def seeded_checkpoint(name: str, seed: int = 0) -> Checkpoint:
     return Checkpoint(name, {"num_classes": 1000, "seed": seed}, _sha256_of_state(state), "seeded", state=state)
 
 
-def describe_origin(network: nn.Module) -> Checkpoint:
+def origin_of(network: nn.Module) -> Checkpoint:
     """Where a network's weights came from; for one not loaded here, its class and a fingerprint of its weights."""
     if hasattr(network, "origin"):
         return network.origin  # type: ignore[return-value]
@@ -204,7 +204,7 @@ def build(checkpoint: Checkpoint, features_only: bool = False) -> nn.Module:
         atmnet.prune_intermediate_layers(4, prune_norm=True)  # a segmentation backbone has neither
     _require_match(state, atmnet.state_dict(), checkpoint)
     atmnet.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
-    network.origin = replace(checkpoint, state={}, matched=len(state))
+    network.origin = replace(checkpoint, state={}, matched=len(state))  # type: ignore[assignment]
     return network
 
 
@@ -214,7 +214,7 @@ def convert_checkpoint(source: Path, target: Path, weights: WeightChoice | None 
     The file is checked against the network first and appears whole or not at all.
     """
     checkpoint = read_checkpoint(source, weights)
-    origin = build(checkpoint).origin
+    origin = origin_of(build(checkpoint))
     metadata = {
         "format": "pt",
         "architecture": checkpoint.model,

@@ -5,13 +5,14 @@ The paper's `layer_i_j` is the j-th layer of the i-th stage; both count from 1 h
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import NamedTuple
 
 from atmviz.errors import LayerNotFoundError
 
 
-class LayerId(NamedTuple):
+@dataclass(frozen=True, order=True)
+class LayerId:
     """One ATM layer, 1-based as in the paper.
 
     >>> str(LayerId(3, 18)), LayerId(3, 18).module

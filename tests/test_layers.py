@@ -9,7 +9,7 @@ from atmviz.errors import LayerNotFoundError
 from atmviz.layers import LayerId, describe_layers, is_offset_source, offset_sources, select_layers
 from atmviz.variants import VARIANTS
 
-LAYERS = list(offset_sources((2, 3, 18, 1), interval=6))
+LAYERS = list(offset_sources((2, 3, 18, 2), interval=6))
 
 
 @pytest.mark.parametrize("text", ["3_18", "layer_3_18", "3.18", "stages.2.blocks.17", "stages.2.blocks.17.token_mixer"])
@@ -103,7 +103,7 @@ def test_patterns_select_layers_in_the_order_asked_for(patterns, labels):
 
 def test_all_selects_every_layer():
     assert select_layers(["all"], LAYERS) == LAYERS
-    assert len(LAYERS) == 24
+    assert len(LAYERS) == 25
 
 
 @pytest.mark.parametrize("pattern", ["3_19", "5_1", "5_last", "5_*", "layer3", "", "3_18,"])
@@ -112,7 +112,7 @@ def test_patterns_that_name_no_layer_are_refused_with_the_valid_ones(pattern):
         select_layers([pattern], LAYERS)
     message = str(error.value)
     assert repr(pattern.split(",")[-1]) in message
-    assert "1_1 ... 1_2, 2_1 ... 2_3, 3_1 ... 3_18, 4_1" in message
+    assert "1_1 ... 1_2, 2_1 ... 2_3, 3_1 ... 3_18, 4_1 ... 4_2" in message
 
 
 def test_stages_are_described_by_their_first_and_last_layer():

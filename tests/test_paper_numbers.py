@@ -36,17 +36,17 @@ def test_parameters_are_those_of_table_1(name, parameters):
 @pytest.mark.parametrize(
     ("name", "side", "flops"),
     [
-        ("atmnet_xtiny", 224, 2.180),
-        ("atmnet_tiny", 224, 3.972),
-        ("atmnet_small", 224, 6.913),
-        ("atmnet_base", 224, 10.149),
-        ("atmnet_large", 224, 12.386),
-        ("atmnet_large", 384, 36.389),
+        ("atmnet_xtiny", 224, 2.1796),
+        ("atmnet_tiny", 224, 3.9716),
+        ("atmnet_small", 224, 6.9130),
+        ("atmnet_base", 224, 10.1485),
+        ("atmnet_large", 224, 12.3863),
+        ("atmnet_large", 384, 36.3885),
     ],
 )
 def test_flops_are_those_of_table_1(name, side, flops):
     counted = gflops(build(name), side)
-    assert round(counted, 3) == flops
+    assert round(counted, 4) == flops
     if side == 224:
         # L is 12.386: Table 1 prints 12.3, the authors' README 12.4.
         assert VARIANTS[name].paper.flops_g == (12.3 if name == "atmnet_large" else round(counted, 1))

@@ -40,6 +40,10 @@ class ImageSet:
     def path(self, index: int) -> Path:
         return self.root / self.names[index]
 
+    def only(self, name: str) -> "ImageSet":
+        """The one image of that name."""
+        return ImageSet(Path(name).stem, self.root, (name,))
+
     def sample(self, limit: int, seed: int) -> "ImageSet":
         """A random sample of `limit` images, in the order of the whole set."""
         if limit >= len(self):

@@ -1,0 +1,7 @@
+"""Figures: numbers in, matplotlib out. No torch, no model, no screen."""
+
+from atmviz.figures.histograms import draw_histograms
+from atmviz.figures.overlay import OverlayPanel, draw_overlay, overlay_panels
+from atmviz.figures.style import save_figure
+
+__all__ = ["OverlayPanel", "draw_histograms", "draw_overlay", "overlay_panels", "save_figure"]

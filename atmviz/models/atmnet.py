@@ -115,6 +115,15 @@ class ATMLayer(NamedTuple):
     channels: int
     num_offsets: int
 
+    @property
+    def is_offset_source(self) -> bool:
+        return self.id == self.source
+
+    @property
+    def share(self) -> int:
+        """Samples that share one offset: S."""
+        return self.channels * self.mixer.num_samples // self.num_offsets
+
 
 class ATMNet(nn.Module):
     """The four-stage network, with timm's interface.
@@ -176,7 +185,7 @@ class ATMNet(nn.Module):
                     num_offsets=num_offsets[i],
                     offset_interval=offset_interval,
                     peg=peg,
-                    drop_path_rates=drop_path_rates[i],
+                    drop_path_rates=drop_path_rates[i],  # type: ignore[arg-type]
                     offset_mode=offset_mode,
                     num_samples=num_samples,
                     fusion=fusion,
@@ -188,7 +197,7 @@ class ATMNet(nn.Module):
             {"num_chs": dim, "reduction": 4 * 2**i, "module": f"stages.{i}"} for i, dim in enumerate(dims)
         ]
         self.out_norms = nn.ModuleList(nn.LayerNorm(dim) for dim in dims) if out_norms else None
-        self.norm = nn.LayerNorm(dims[-1])
+        self.norm: nn.Module = nn.LayerNorm(dims[-1])
         self.head = ClassifierHead(dims[-1], num_classes, pool_type=global_pool, drop_rate=drop_rate, input_fmt="NHWC")
         self.apply(_init_weights)
 
@@ -196,8 +205,8 @@ class ATMNet(nn.Module):
         """Every ATM layer in order."""
         layers = []
         for layer, source in offset_sources(self.depths[: len(self.stages)], self.offset_interval).items():
-            mixer = self.stages[layer.stage - 1].blocks[layer.index - 1].token_mixer
-            offset = self.stages[source.stage - 1].blocks[source.index - 1].offset
+            blocks: list[ATMBlock] = list(self.stages[layer.stage - 1].blocks)  # type: ignore[arg-type]
+            mixer, offset = blocks[layer.index - 1].token_mixer, blocks[source.index - 1].offset
             num_offsets = offset.linear.out_features // 2 if offset is not None else 0
             layers.append(ATMLayer(layer, mixer, source, mixer.proj.in_features, num_offsets))
         return layers

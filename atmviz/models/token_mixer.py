@@ -77,7 +77,7 @@ class ActiveTokenMixer(nn.Module):
         if offset is not None:
             offset = self.hook_offset(offset)
         embedded = [self._embed(branch, x, offset) for branch in self.branches]  # x-hat of W, H, I
-        alpha = self.hook_fusion(self._fusion_weights(sum(embedded)))
+        alpha = self.hook_fusion(self._fusion_weights(torch.stack(embedded).sum(0)))
         # Eq. (3); it prints x-tilde where the text means the embedded x-hat.
         fused = sum(alpha[..., k] * embedded[k] for k in range(len(embedded)))
         return self.proj(fused)

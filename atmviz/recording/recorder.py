@@ -10,8 +10,11 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from atmviz.errors import CheckpointError
+from atmviz.geometry import Placement, map_size
 from atmviz.layers import LayerId
 from atmviz.models import ATMNet
+from atmviz.recording.query import fixed_query
+from atmviz.recording.store import LayerInfo
 
 
 def find_atmnet(network: nn.Module) -> ATMNet:
@@ -75,3 +78,30 @@ class OffsetRecorder:
             kept[layer] = output.detach()
 
         self._handles.append(point.register_forward_hook(hook))
+
+
+def layer_infos(recorder: OffsetRecorder, size: tuple[int, int], query: str = "center") -> list[LayerInfo]:
+    """What a recording says of its layers, for an input of (height, width) px.
+
+    Raises:
+        QueryError: the query is not one token for all images, or lies outside a layer's map.
+    """
+    wanted = fixed_query(query)
+    whole = Placement(image=size, resized=size, origin=(0, 0), size=size)
+    infos = []
+    for layer in recorder.layers:
+        grid = map_size(size, layer.id.stage)
+        infos.append(
+            LayerInfo(
+                layer=layer.id,
+                source=layer.source,
+                module=layer.id.module,
+                channels=layer.channels,
+                num_offsets=layer.num_offsets,
+                share=layer.share,
+                map_size=grid,
+                query=wanted.token(whole, grid, layer.id.stage),
+                branches=layer.mixer.branches,
+            )
+        )
+    return infos

@@ -15,13 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from atmviz.checkpoints import describe_origin, load_model
+from atmviz.checkpoints import load_model, origin_of
 from atmviz.data.images import ImageSet, find_images, load_image, preprocess
 from atmviz.errors import AtmvizError, DatasetError
-from atmviz.geometry import Placement, Preprocessing, map_size
+from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId
-from atmviz.recording.query import fixed_query
-from atmviz.recording.recorder import OffsetRecorder
+from atmviz.recording.recorder import OffsetRecorder, layer_infos
 from atmviz.recording.store import (
     CHUNK_IMAGES,
     RECORDED,
@@ -87,8 +86,8 @@ def record_offsets(
         raise AtmvizError(f"got shard {shard[0]}/{shard[1]}, expected K/N with K from 1 to N")
 
     recorder = OffsetRecorder(network, layers)
-    infos = _layer_infos(recorder, preprocessing.size, query)
-    origin = describe_origin(network)
+    infos = layer_infos(recorder, preprocessing.size, query)
+    origin = origin_of(network)
     device = next(network.parameters()).device
     identity = {
         "model": origin.model,
@@ -117,6 +116,8 @@ def record_offsets(
     batches = [
         indices[start : start + batch_size] for indices in missing for start in range(0, len(indices), batch_size)
     ]
+    if on_images:
+        on_images(finished, total)
     skipped: dict[str, str] = {}
     reduce = _Reduction(infos)
     parts: list[dict[str, np.ndarray]] = []
@@ -142,29 +143,6 @@ def record_offsets(
     for name in recording.skipped:
         skipped.setdefault(name, "skipped in an earlier run")
     return RecordResult(recording, skipped)
-
-
-def _layer_infos(recorder: OffsetRecorder, size: tuple[int, int], query: str) -> list[LayerInfo]:
-    """What the recording will say of its layers."""
-    wanted = fixed_query(query)
-    whole = Placement(image=size, resized=size, origin=(0, 0), size=size)
-    infos = []
-    for layer in recorder.layers:
-        grid = map_size(size, layer.id.stage)
-        infos.append(
-            LayerInfo(
-                layer=layer.id,
-                source=layer.source,
-                module=layer.id.module,
-                channels=layer.channels,
-                num_offsets=layer.num_offsets,
-                share=layer.channels * layer.mixer.num_samples // layer.num_offsets,
-                map_size=grid,
-                query=wanted.token(whole, grid, layer.id.stage),
-                branches=layer.mixer.branches,
-            )
-        )
-    return infos
 
 
 class _Reduction:

@@ -212,7 +212,7 @@ class Recording:
 
     def _read(self, array: str) -> np.ndarray:
         try:
-            return np.asarray(self._group[array][...])
+            return np.asarray(_array(self._group, array)[...])
         except Exception as error:  # whatever a damaged chunk makes zarr's codecs raise
             raise self._damaged(array, error) from None
 
@@ -261,7 +261,7 @@ class RecordingWriter:
     @property
     def done(self) -> np.ndarray:
         """Which chunks are finished, [chunks]."""
-        return np.asarray(self._group["done"][:])
+        return np.asarray(_array(self._group, "done")[:])
 
     def write_chunk(self, chunk: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Write all arrays of one chunk of images, then mark it done.
@@ -273,10 +273,10 @@ class RecordingWriter:
         start = chunk * CHUNK_IMAGES
         for name, values in arrays.items():
             if name == "counts":
-                self._group[name][chunk] = values
+                _array(self._group, name)[chunk] = values
             else:
-                self._group[name][start : start + len(values)] = values
-        self._group["done"][chunk] = True
+                _array(self._group, name)[start : start + len(values)] = values
+        _array(self._group, "done")[chunk] = True
 
     def _create(self, attrs: Mapping[str, Any]) -> None:
         """Create under another name and move into place, so that no half-made recording can be met."""
@@ -375,6 +375,12 @@ def merge_recordings(paths: Sequence[str | Path], out: str | Path) -> Recording:
 def is_recording(path: Path) -> bool:
     """Whether a folder looks like a recording, whatever its schema or state."""
     return (path / "zarr.json").is_file()
+
+
+def _array(group: zarr.Group, name: str) -> zarr.Array:
+    array = group[name]
+    assert isinstance(array, zarr.Array)
+    return array
 
 
 def _as_json(value: Any) -> Any:

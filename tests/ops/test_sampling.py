@@ -13,7 +13,7 @@ SHAPE = (2, 5, 7, 6)  # B, H, W, C: no two sides equal, so a swapped axis shows
 
 
 def deform_reference(x, offset, branch):
-    """`sample_along` by the released code's operator: a depthwise 1x1 identity kernel, offset channels (y, x, y, x ...)."""
+    """`sample_along` by the released code's operator: a depthwise 1x1 identity kernel, offsets in the order y, x."""
     channels = x.shape[3]
     offset = offset.repeat_interleave(channels // offset.shape[3], dim=3).permute(0, 3, 1, 2)  # [B, C, H, W]
     still = torch.zeros_like(offset)

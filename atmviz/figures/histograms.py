@@ -1,0 +1,85 @@
+"""Histograms of offsets in the style of Figs. 3, 6 and 7."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from atmviz.figures.style import AXIS_COLORS, NOTE, add_note, figure_style, layout_above
+from atmviz.recording.store import AXES
+from atmviz.statistics import OffsetHistogram
+
+_COLUMNS = 4
+_PANEL_INCHES = (3.1, 2.1)
+
+
+def draw_histograms(
+    layers: Sequence[tuple[OffsetHistogram, OffsetHistogram]], *, title: str, note: str, trained: bool
+) -> Figure:
+    """One column per layer: horizontal above, vertical below; more than four layers continue below.
+
+    Args:
+        layers: For each layer its horizontal and its vertical histogram.
+        title: Above everything, e.g. data, model, input size.
+        note: At the foot: how many images and what was counted.
+        trained: False adds "untrained weights".
+    """
+    columns = min(len(layers), _COLUMNS)
+    bands = -(-len(layers) // columns)
+    width, height = _PANEL_INCHES
+    with figure_style():
+        figure = Figure(figsize=(max(width * columns, 4.6), 2 * height * bands + 0.7), layout="constrained")
+        layout_above(figure, 0.3)
+        axes = figure.subplots(2 * bands, columns, squeeze=False)
+        for index, pair in enumerate(layers):
+            band, column = divmod(index, columns)
+            for axis, histogram in enumerate(pair):
+                _draw_panel(axes[2 * band + axis, column], histogram, first_column=column == 0)
+            axes[2 * band, column].set_title(pair[0].layer.title)
+        for panel in axes.flat:
+            panel.set_visible(panel.has_data())
+        figure.suptitle(title, fontsize=10)
+        add_note(figure, note, trained)
+    return figure
+
+
+def _draw_panel(panel: Axes, histogram: OffsetHistogram, first_column: bool) -> None:
+    sns.histplot(
+        x=histogram.offsets,
+        weights=100 * histogram.shares,
+        discrete=True,
+        color=AXIS_COLORS[histogram.axis],
+        linewidth=0,
+        alpha=1,
+        ax=panel,
+    )
+    first, last = histogram.first, histogram.last
+    panel.set_xlim(first - 0.5, last + 0.5)
+    ticks = [tick for tick in MaxNLocator(6, integer=True).tick_values(first, last) if first < tick < last]
+    gap = (last - first) / 9  # keep inner ticks clear of the two ends, which are always labelled
+    panel.set_xticks([first, *(tick for tick in ticks if first + gap < tick < last - gap), last])
+    panel.set_xlabel(f"{AXES[histogram.axis]} offset (tokens)")
+    panel.set_ylabel("share of samples (%)" if first_column else "")
+    text = f"{histogram.images:,} images × {histogram.layer.channels} channels\n"
+    if histogram.tokens == "all":
+        text = text.replace("\n", f" × {np.prod(histogram.layer.map_size):,} tokens\n")
+    panel.text(
+        0.985,
+        0.97,
+        text + f"outside the map: {format_share(histogram.outside_share)}",
+        transform=panel.transAxes,
+        ha="right",
+        va="top",
+        fontsize=7,
+        color=NOTE,
+    )
+    panel.margins(y=0.35)
+    sns.despine(ax=panel)
+
+
+def format_share(share: float) -> str:
+    """`0 %`, `<0.1 %`, `12.3 %`: nothing that is there reads as zero."""
+    return "0 %" if share == 0 else "<0.1 %" if share < 0.001 else f"{100 * share:.1f} %"

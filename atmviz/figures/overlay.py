@@ -1,0 +1,225 @@
+"""Which tokens a query samples, drawn on the image: Fig. 5.
+
+Positions are pixels of the original image. Query and samples go through the same `position_px`, so a zero offset lands
+exactly on the query.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
+from matplotlib.lines import Line2D
+
+from atmviz.figures.histograms import format_share
+from atmviz.figures.style import HORIZONTAL, VERTICAL, add_note, figure_style, layout_above
+from atmviz.geometry import Anchor, Placement, stage_stride, token_center_px
+from atmviz.recording.query import Query
+from atmviz.recording.store import LayerInfo
+from atmviz.statistics import SamplingMap, sampling_map
+
+if TYPE_CHECKING:
+    from atmviz.recording.observe import ObservedImage
+
+_FAINTEST = 0.25  # opacity of a token sampled by a single channel
+_DISPLAY_PX = 1600  # longer side of what is drawn of the photograph
+_PANEL_INCHES = 3.4
+
+
+@dataclass(frozen=True)
+class OverlayPanel:
+    """One panel: what one query samples in one layer.
+
+    Attributes:
+        layer, query: Which.
+        samples: The counts.
+        placement: How the image was fitted to the network.
+        anchor: Which point of a token is drawn, "cell" or "rf"; see `geometry.token_center_px`.
+    """
+
+    layer: LayerInfo
+    query: Query
+    samples: SamplingMap
+    placement: Placement
+    anchor: Anchor = "cell"
+
+    def position_px(self, i: float, j: float) -> tuple[float, float]:
+        """Where token (i, j) is drawn: (y, x) in pixels of the original image."""
+        stride = stage_stride(self.layer.layer.stage)
+        y, x = (token_center_px(index, stride, self.anchor) for index in (i, j))
+        return self.placement.to_image(y, x)
+
+    def dots_px(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Sampled tokens: horizontal positions (y, x) [M, 2] and counts [M], vertical positions and counts."""
+        i, j = self.samples.query
+        columns, rows = np.flatnonzero(self.samples.horizontal), np.flatnonzero(self.samples.vertical)
+        horizontal = np.array([self.position_px(i, column) for column in columns.tolist()]).reshape(-1, 2)
+        vertical = np.array([self.position_px(row, j) for row in rows.tolist()]).reshape(-1, 2)
+        return horizontal, self.samples.horizontal[columns], vertical, self.samples.vertical[rows]
+
+    def seen_px(self) -> tuple[float, float, float, float]:
+        """What the network saw, as (top, left, bottom, right) edges in pixels of the original image."""
+        height, width = self.placement.size
+        top, left = self.placement.to_image(-0.5, -0.5)
+        bottom, right = self.placement.to_image(height - 0.5, width - 0.5)
+        return top, left, bottom, right
+
+
+def overlay_panels(observed: "ObservedImage", queries: Sequence[Query], anchor: Anchor = "cell") -> list[OverlayPanel]:
+    """One panel per query and layer, layers side by side.
+
+    Raises:
+        QueryError: a query lies outside the image or the map.
+    """
+    panels = []
+    for query in queries:
+        for layer in observed.layers:
+            i, j = query.token(observed.placement, layer.map_size, layer.layer.stage, anchor)
+            offsets = np.repeat(observed.offsets[layer.source][i, j], layer.share, axis=1)  # [2, C]
+            samples = sampling_map(offsets, (i, j), layer.map_size)
+            panels.append(OverlayPanel(layer, query, samples, observed.placement, anchor))
+    return panels
+
+
+def draw_overlay(
+    image: np.ndarray, panels: Sequence[OverlayPanel], *, columns: int, title: str, note: str, trained: bool
+) -> Figure:
+    """One panel per query and layer.
+
+    Args:
+        image: The photograph, [height, width, 3], uint8 RGB, upright.
+        panels: In reading order.
+        columns: Panels per row.
+        title, note: Above everything and at the foot.
+        trained: False adds "untrained weights".
+    """
+    top, left, bottom, right = panels[0].seen_px()
+    shape = (bottom - top) / (right - left)
+    width = _PANEL_INCHES / max(1.0, shape / 1.5)
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    with figure_style():
+        figure_width = max(width * columns, 5.2)
+        figure = Figure(figsize=(figure_width, (width * shape + 0.5) * rows + 1.0), layout="constrained")
+        foot = 0.75  # inches
+        layout_above(figure, foot, w_pad=0.22)
+        axes = figure.subplots(rows, columns, squeeze=False)
+        shown = _shrink(image)
+        for panel, axis in zip(panels, axes.flat, strict=False):
+            _draw_panel(axis, shown, image.shape[:2], panel)
+        for axis in axes.flat[len(panels) :]:
+            axis.set_visible(False)
+        _add_legend(figure, panels)
+        figure.suptitle(title, fontsize=10)
+        add_note(figure, note, trained)
+    return figure
+
+
+def _shrink(image: np.ndarray) -> np.ndarray:
+    """At most `_DISPLAY_PX` on the longer side: a large photograph would only slow drawing down."""
+    scale = _DISPLAY_PX / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    height, width = (max(1, round(scale * side)) for side in image.shape[:2])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _draw_panel(axis: Axes, shown: np.ndarray, size_px: tuple[int, int], panel: OverlayPanel) -> None:
+    height, width = size_px
+    axis.imshow(shown, extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="antialiased")
+    top, left, bottom, right = panel.seen_px()
+    horizontal, across, vertical, down = panel.dots_px()
+    strongest = max(across.max(initial=1), down.max(initial=1))
+    size = _dot_points(panel)
+    for dots, counts, color in ((horizontal, across, HORIZONTAL), (vertical, down, VERTICAL)):
+        opacity = 1 - (1 - _FAINTEST) * (1 - counts / strongest)
+        axis.scatter(
+            dots[:, 1],
+            dots[:, 0],
+            s=size**2,
+            c=color,
+            alpha=opacity,
+            edgecolors="white",
+            linewidths=size / 14,
+            zorder=3,
+            clip_on=False,
+        )
+    y, x = panel.position_px(*panel.samples.query)
+    ring = size + 3
+    axis.plot(x, y, "o", ms=ring, mfc="none", mec="black", mew=2.6, zorder=4, clip_on=False)
+    axis.plot(x, y, "o", ms=ring, mfc="none", mec="white", mew=1.2, zorder=5, clip_on=False, gid="query")
+    _draw_outside(axis, panel, (y, x))
+    axis.set_title(f"{panel.layer.title}\nquery token {panel.samples.query[0]}:{panel.samples.query[1]}")
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+    margin = 0.03 * max(right - left, bottom - top)  # room for the marks of samples outside
+    axis.set_xlim(left - margin, right + margin)
+    axis.set_ylim(bottom + margin, top - margin)
+
+
+def _dot_points(panel: OverlayPanel) -> float:
+    """Diameter of a dot in points: about one cell of the panel, within what the eye can use."""
+    cell = _PANEL_INCHES * 72 / max(panel.samples.grid)
+    return min(max(0.8 * cell, 2.5), 9.0)
+
+
+def _draw_outside(axis: Axes, panel: OverlayPanel, query_px: tuple[float, float]) -> None:
+    """Ticks at the border, with the share of the axis's channels that sample beyond it."""
+    top, left, bottom, right = panel.seen_px()
+    y, x = query_px
+    samples = panel.samples
+    length = 0.025 * max(right - left, bottom - top)
+    sides = (
+        (samples.left, HORIZONTAL, (left, y), (-1, 0), "right", "center"),
+        (samples.right, HORIZONTAL, (right, y), (1, 0), "left", "center"),
+        (samples.top, VERTICAL, (x, top), (0, -1), "center", "bottom"),
+        (samples.bottom, VERTICAL, (x, bottom), (0, 1), "center", "top"),
+    )
+    for count, color, (px, py), (dx, dy), ha, va in sides:
+        if count:
+            end = (px + dx * length, py + dy * length)
+            axis.plot([px, end[0]], [py, end[1]], color=color, lw=2.5, solid_capstyle="butt", clip_on=False)
+            share = format_share(count / samples.channels)
+            label = axis.text(*end, f" {share} ", color=color, fontsize=6.5, ha=ha, va=va, clip_on=False)
+            label.set_in_layout(False)  # all panels keep one size
+
+
+def _add_legend(figure: Figure, panels: Sequence[OverlayPanel]) -> None:
+    def dot(color: str, alpha: float) -> Line2D:
+        return Line2D([], [], marker="o", ls="", mfc=to_rgba(color, alpha), mec="none", ms=7)
+
+    query = (
+        Line2D([], [], marker="o", ls="", mfc="none", mec="black", mew=2.6, ms=9),
+        Line2D([], [], marker="o", ls="", mfc="none", mec="white", mew=1.2, ms=9),
+    )
+    tick = Line2D([], [], color="black", lw=2.5, marker="")
+    shades = (_FAINTEST, (1 + _FAINTEST) / 2, 1.0)
+    handles: list[Any] = [
+        query,
+        tuple(dot(HORIZONTAL, alpha) for alpha in shades),
+        tuple(dot(VERTICAL, alpha) for alpha in shades),
+        tick,
+    ]
+    labels = [
+        "query token",
+        "sampled horizontally: by few to most channels",
+        "sampled vertically",
+        "outside the map: share of channels",
+    ]
+    figure.legend(
+        handles,
+        labels,
+        handler_map={query: HandlerTuple(ndivide=1, pad=0), tuple: HandlerTuple(ndivide=None, pad=0.2)},
+        loc="lower center",
+        bbox_to_anchor=(0.5, 0.2 / figure.get_figheight()),
+        ncols=2,
+        frameon=False,
+        fontsize=7,
+        handlelength=2.2,
+        columnspacing=1.5,
+    )

@@ -1,0 +1,71 @@
+"""One look for all figures: colour-blind-safe, embedded fonts, no screen needed."""
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from atmviz.files import atomic_path
+
+FigureFormat = Literal["png", "pdf", "svg"]
+
+HORIZONTAL, VERTICAL = "#0173b2", "#de8f05"  # blue and orange of seaborn's "colorblind" palette
+AXIS_COLORS = (HORIZONTAL, VERTICAL)
+NOTE = "#555555"
+
+_RC: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "pdf.fonttype": 42,  # embed TrueType: text stays text
+    "svg.fonttype": "path",  # outlines: looks the same without the font
+    "svg.hashsalt": "atmviz",
+    "savefig.dpi": 200,
+}
+
+
+def figure_style() -> AbstractContextManager[None]:
+    """The settings a figure is made and saved under."""
+    return mpl.rc_context({**sns.axes_style("ticks"), **_RC})  # type: ignore[dict-item]
+
+
+def add_note(figure: Figure, text: str, trained: bool) -> None:
+    """A line at the foot that says what is shown; "untrained weights" is said in bold."""
+    if not trained:
+        figure.text(0.995, 0.004, "untrained weights", ha="right", va="bottom", weight="bold", color="#b00020")
+    figure.text(0.005, 0.004, text, ha="left", va="bottom", fontsize=7, color=NOTE)
+
+
+def layout_above(figure: Figure, foot_inches: float, **padding: float) -> None:
+    """Lay out the panels of a constrained figure above a foot of fixed height."""
+    foot = foot_inches / figure.get_figheight()
+    figure.get_layout_engine().set(rect=(0, foot, 1, 1 - foot), **padding)  # type: ignore[union-attr, call-arg]
+
+
+def save_figure(figure: Figure, path: Path, formats: Iterable[FigureFormat]) -> list[Path]:
+    """Write the figure once per format beside each other, each file whole or not at all.
+
+    Args:
+        figure: The figure.
+        path: Where, without a suffix.
+        formats: "png", "pdf", "svg".
+
+    Returns:
+        The files, in the order of the formats.
+    """
+    files = []
+    with figure_style():
+        for kind in formats:
+            target = path.with_name(f"{path.name}.{kind}")
+            undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind, {})
+            with atomic_path(target) as temporary:
+                figure.savefig(temporary, format=kind, metadata=undated)
+            files.append(target)
+    return files

@@ -1,0 +1,46 @@
+"""One image through the network: the offsets of every token.
+
+Legend: H/W grid in tokens, O distinct offsets per direction.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from atmviz.data.images import preprocess
+from atmviz.geometry import Placement, Preprocessing
+from atmviz.layers import LayerId
+from atmviz.recording.recorder import OffsetRecorder, layer_infos
+from atmviz.recording.store import LayerInfo
+
+
+@dataclass(frozen=True)
+class ObservedImage:
+    """What a network did with one image.
+
+    Attributes:
+        placement: How the image was fitted to the network.
+        layers: The layers asked for, in that order.
+        offsets: By generating layer, distinct offsets, [H, W, 2, O], tokens; axis 2: horizontal, vertical.
+    """
+
+    placement: Placement
+    layers: list[LayerInfo]
+    offsets: dict[LayerId, np.ndarray]
+
+
+def observe_image(
+    network: nn.Module, image: Image.Image, preprocessing: Preprocessing, layers: Sequence[LayerId]
+) -> ObservedImage:
+    """Run one upright RGB image and keep the offsets behind the layers asked for."""
+    pixels, placement = preprocess(image, preprocessing)
+    device = next(network.parameters()).device
+    with OffsetRecorder(network, layers) as recorder, torch.inference_mode():
+        network(torch.from_numpy(pixels)[None].to(device))
+    infos = {info.layer: info for info in layer_infos(recorder, placement.size)}
+    offsets = {source: offset[0].float().cpu().numpy() for source, offset in recorder.offsets.items()}
+    return ObservedImage(placement, [infos[layer] for layer in layers], offsets)

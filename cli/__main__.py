@@ -1,0 +1,5 @@
+"""`python -m cli` from a checkout."""
+
+from .app import main
+
+main()

@@ -1,0 +1,72 @@
+"""The Typer app: its commands, and the one place where errors become a line on stderr."""
+
+import sys
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from atmviz.errors import AtmvizError, LayerNotFoundError, QueryError
+
+from . import convert, histogram, layers, merge, models, overlay, record
+from .console import say
+
+_USAGE_ERRORS = (LayerNotFoundError, QueryError)
+
+
+class _ErrorBoundary(TyperGroup):
+    """What the caller can put right: one line, exit code 2 for usage, 1 for data. Anything else is a bug and shows."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except AtmvizError as error:
+            say(f"error: {error}")
+            sys.exit(2 if isinstance(error, _USAGE_ERRORS) else 1)
+        except OSError as error:
+            place = f" {error.filename}" if error.filename else ""
+            say(f"error: cannot read or write{place}: {error.strerror or error}")
+            sys.exit(1)
+        except Exception as error:
+            if type(error).__name__ != "OutOfMemoryError":  # torch's; torch itself may not be loaded
+                raise
+            say("error: the device is out of memory: lower --batch-size or --size, or use --device cpu")
+            sys.exit(1)
+
+
+app = typer.Typer(
+    cls=_ErrorBoundary,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"atmviz {version('atmviz')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """See where ATMNet looks: which tokens each channel fetches, how far and in which direction."""
+
+
+app.command("histogram")(histogram.histogram)
+app.command("overlay")(overlay.overlay)
+app.command("record")(record.record)
+app.command("merge")(merge.merge)
+app.command("layers")(layers.layers)
+app.command("models")(models.models)
+app.command("convert")(convert.convert)
+
+
+def main() -> None:
+    app(prog_name="atmviz")

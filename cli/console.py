@@ -1,0 +1,65 @@
+"""What people see: messages and progress on stderr, data on stdout."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+stdout = Console(soft_wrap=True, highlight=False)
+
+
+def say(message: str) -> None:
+    """One line for people; square brackets stay what they are."""
+    stderr.print(message, markup=False)
+
+
+def say_skipped(skipped: dict[str, str]) -> None:
+    """Name the images that were left out, at the end where they are not overlooked."""
+    if skipped:
+        names = list(skipped)
+        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+        reason = next((reason for reason in skipped.values() if ":" in reason), "")
+        say(f"skipped {len(names)} unreadable image{'s'[: len(names) > 1]}: {', '.join(names[:20])}{more}")
+        if reason:
+            say(f"  the first: {reason}")
+
+
+def print_json(data: Any) -> None:
+    typer.echo(json.dumps(data, indent=2))
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f} images/s" if task.speed else "", style="progress.data.speed")
+
+
+@contextmanager
+def image_progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar with rate and time left; gives the callback (done, total). Silent where stderr is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr, disable=not stderr.is_terminal, transient=True) as progress:
+        task = None
+
+        def update(done: int, total: int) -> None:
+            nonlocal task
+            if task is None:  # what an earlier run finished is where the bar starts, and no part of the rate
+                task = progress.add_task(what, total=total, completed=done)
+            progress.update(task, completed=done)
+
+        yield update
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """A spinner for what takes a second or more but has no steps to count."""
+    if stderr.is_terminal:
+        with stderr.status(what):
+            yield
+    else:
+        yield

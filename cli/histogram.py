@@ -1,0 +1,190 @@
+"""`atmviz histogram`: Figs. 3, 6 and 7."""
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import options, record
+from .console import print_json, say, say_skipped, waiting
+
+if TYPE_CHECKING:
+    from atmviz.recording.store import Recording
+    from atmviz.statistics import OffsetHistogram
+
+_DEFAULT_LAYERS = ["2_1", "3_1", "3_last"]
+# The paper names the data, input size and stages; the layers within a stage are our choice.
+_PRESETS: dict[int, dict[str, Any]] = {
+    3: {"dataset": options.Dataset.ade20k, "size": "512x512", "layer": ["2_1", "3_last"], "limit": None},
+    6: {"dataset": options.Dataset.coco, "size": "600x800", "layer": ["2_1", "3_1", "3_last"], "limit": None},
+    7: {"dataset": options.Dataset.imagenet, "size": "224x224", "layer": ["2_1", "3_1", "3_last"], "limit": 5000},
+}
+
+
+def histogram(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SOURCE]...",
+            help="A recording, or images, folders or globs; the bundled photographs without one.",
+            show_default=False,
+        ),
+    ] = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option("--layer", help="Layers: 3_18, 2_1,3_7, 3_*, 3_last, all; repeatable. [default: 2_1,3_1,3_last]"),
+    ] = None,
+    tokens: Annotated[
+        options.TokensChoice, typer.Option("--tokens", help="Offsets of the centre token, or of all tokens.")
+    ] = options.TokensChoice.center,
+    figure: Annotated[
+        int | None,
+        typer.Option(help="3, 6 or 7: dataset, size, layers and sample of that figure of the paper."),
+    ] = None,
+    dataset: options.DatasetOption = None,
+    data_dir: options.DataDir = None,
+    split: options.SplitOption = options.Split.val,
+    limit: options.Limit = None,
+    seed: options.Seed = 0,
+    strict: options.Strict = False,
+    size: options.Size = None,
+    fit: options.FitOption = None,
+    checkpoint: options.Checkpoint = "atmnet_nano",
+    model: options.ModelOption = None,
+    weights: options.Weights = None,
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = 8,
+    workers: options.Workers = None,
+    out: options.FigureFolder = Path("."),
+    formats: options.Format = "png",
+    as_json: options.JsonOption = False,
+) -> None:
+    """Draw how far the channels of each layer look, horizontally and vertically (Figs. 3, 6, 7).
+
+    The recording behind the figure is cached: another layer or format is drawn without the model.
+    """
+    kinds = options.parse_formats(formats)
+    if figure is not None:
+        if figure not in _PRESETS:
+            raise typer.BadParameter(f"got figure {figure}, expected 3, 6 or 7 (figure 5 is `atmviz overlay`)")
+        preset = _PRESETS[figure]
+        dataset = dataset or (None if sources else preset["dataset"])
+        size, layer, limit = size or preset["size"], layer or preset["layer"], limit or preset["limit"]
+    recording = _find_recording(sources) or _make_recording(
+        record.find_source(sources, dataset, data_dir, split, limit, seed),
+        preprocessing=options.choose_preprocessing(size, fit, dataset),
+        checkpoint=checkpoint,
+        model=model,
+        weights=weights.value if weights else None,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        strict=strict,
+    )
+    with waiting("drawing"):
+        from atmviz.layers import select_layers
+        from atmviz.statistics import offset_histogram
+
+        available = [info.layer for info in recording.layers]
+        chosen = select_layers(layer or _DEFAULT_LAYERS, available)
+        pairs = [
+            (offset_histogram(recording, one, 0, tokens.value), offset_histogram(recording, one, 1, tokens.value))
+            for one in chosen
+        ]
+        files = _write(recording, pairs, out, kinds)
+    if as_json:
+        flat = [histogram for pair in pairs for histogram in pair]
+        print_json({"files": [str(file) for file in files], **record.summary(recording), "panels": _describe(flat)})
+    else:
+        for file in files:
+            typer.echo(file)
+
+
+def _find_recording(sources: list[str] | None) -> "Recording | None":
+    from atmviz.recording.store import is_recording, open_recording
+
+    if not (sources and len(sources) == 1 and is_recording(Path(sources[0]))):
+        return None
+    recording = open_recording(sources[0])
+    if not recording.complete:
+        say(f"{sources[0]} is incomplete: drawing its {len(recording)} finished images")
+    return recording
+
+
+def _make_recording(images: Any, *, strict: bool, workers: int | None, **request: Any) -> "Recording":
+    """The recording of these images and settings, from the cache or made now."""
+    from atmviz.recording.cache import RecordingRequest, cached_recording
+
+    described = RecordingRequest(
+        images=images,
+        checkpoint=request["checkpoint"],
+        weights=request["weights"],
+        preprocessing=request["preprocessing"],
+        query="center",
+        batch_size=request["batch_size"],
+    )
+    made = False
+
+    def make(folder: Path) -> "Recording":
+        nonlocal made
+        made = True
+        return record.run_recording(images, folder, strict=strict, workers=workers, **request)
+
+    recording = cached_recording(described, make)
+    if not made:
+        say(f"using the cached recording {recording.path}")
+        say_skipped(dict.fromkeys(recording.skipped, ""))
+    return recording
+
+
+def _write(
+    recording: "Recording", pairs: list[tuple["OffsetHistogram", "OffsetHistogram"]], out: Path, kinds: list[str]
+) -> list[Path]:
+    from atmviz.figures import draw_histograms, save_figure
+    from atmviz.files import atomic_path
+    from atmviz.statistics import histogram_table
+
+    attrs = recording.attrs
+    height, width = attrs["preprocessing"]["size"]
+    first = pairs[0][0]
+    which = "all tokens" if first.tokens == "all" else "centre token"
+    if first.tokens == "center" and attrs["query"] != "center":
+        which = f"query token {attrs['query']}"
+    drawn = draw_histograms(
+        pairs,
+        title=f"{recording.model} on {attrs['dataset']}, {height}×{width} px: offsets of the {which}",
+        note=f"{len(recording):,} images; one bar per token, from the nearest token of each sample",
+        trained=recording.trained,
+    )
+    labels = [str(pair[0].layer.layer) for pair in pairs]
+    named = "-".join(labels) if len(labels) <= 4 else f"{labels[0]}-to-{labels[-1]}"
+    suffix = "_all-tokens" if first.tokens == "all" else ""
+    stem = out / f"{attrs['dataset']}_{recording.model}_histogram_{named}{suffix}"
+    files = save_figure(drawn, stem, kinds)  # type: ignore[arg-type]
+    table = stem.with_name(f"{stem.name}.csv")
+    rows = histogram_table([histogram for pair in pairs for histogram in pair])
+    with atomic_path(table) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    return [*files, table]
+
+
+def _describe(histograms: list["OffsetHistogram"]) -> list[dict[str, Any]]:
+    from atmviz.recording.store import AXES
+
+    return [
+        {
+            "layer": str(one.layer.layer),
+            "source": str(one.layer.source),
+            "axis": AXES[one.axis],
+            "map_size": list(one.layer.map_size),
+            "query": list(one.layer.query),
+            "channels": one.layer.channels,
+            "range": [one.first, one.last],
+            "mean_abs_offset": one.mean_abs,
+            "outside_share": one.outside_share,
+        }
+        for one in histograms
+    ]

@@ -1,0 +1,25 @@
+"""`atmviz merge`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options
+from .console import print_json, say, waiting
+from .record import summary
+
+
+def merge(
+    recordings: Annotated[list[Path], typer.Argument(help="Complete recordings that differ only in their images.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the merged recording; must not exist.")],
+    as_json: options.JsonOption = False,
+) -> None:
+    """Join recordings of one model and setting into one, in the order given."""
+    with waiting("merging"):
+        from atmviz.recording.store import merge_recordings
+
+        merged = merge_recordings(recordings, out)
+    say(f"merged {len(recordings)} recordings of {len(merged)} images in {out}")
+    if as_json:
+        print_json(summary(merged))

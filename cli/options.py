@@ -1,0 +1,147 @@
+"""Options that several commands share."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atmviz.geometry import Preprocessing
+
+MIN_SIZE_PX = 32
+
+
+class Dataset(StrEnum):
+    ade20k = "ade20k"
+    coco = "coco"
+    imagenet = "imagenet"
+
+
+class Split(StrEnum):
+    val = "val"
+    train = "train"
+
+
+class FitChoice(StrEnum):
+    crop = "crop"
+    squash = "squash"
+    whole = "whole"
+
+
+class WeightsChoice(StrEnum):
+    ema = "ema"
+    model = "model"
+
+
+class TokensChoice(StrEnum):
+    center = "center"
+    every = "all"
+
+
+class AnchorChoice(StrEnum):
+    cell = "cell"
+    rf = "rf"
+
+
+_DATA, _MODEL, _OUTPUT = "Data", "Model", "Output"
+
+DatasetOption = Annotated[
+    Dataset | None, typer.Option("--dataset", help="A public dataset in its published layout.", rich_help_panel=_DATA)
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir", "--data-path", help="Its folder; else $ATMVIZ_DATA, else ./data.", rich_help_panel=_DATA
+    ),
+]
+SplitOption = Annotated[Split, typer.Option("--split", help="Which part of the dataset.", rich_help_panel=_DATA)]
+Limit = Annotated[
+    int | None,
+    typer.Option("--limit", min=1, help="Draw a random sample of this many images.", rich_help_panel=_DATA),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of random draws.", rich_help_panel=_DATA)]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable image.", rich_help_panel=_DATA)]
+Checkpoint = Annotated[
+    str,
+    typer.Option(
+        "--checkpoint",
+        "-c",
+        help="A checkpoint file of any public layout, or a variant's name for seeded, untrained weights.",
+        rich_help_panel=_MODEL,
+    ),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="The variant you expect; it only confirms.", rich_help_panel=_MODEL),
+]
+Weights = Annotated[
+    WeightsChoice | None,
+    typer.Option("--weights", help="Which weights; EMA where the file has them.", rich_help_panel=_MODEL),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_MODEL)]
+BatchSize = Annotated[
+    int, typer.Option("--batch-size", "-b", min=1, help="Images per forward pass.", rich_help_panel=_MODEL)
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", "-j", min=0, help="Processes that decode images.", rich_help_panel=_MODEL),
+]
+Size = Annotated[
+    str | None,
+    typer.Option("--size", help="Input size in px: 224, or HEIGHTxWIDTH as in 600x800.", rich_help_panel=_DATA),
+]
+FitOption = Annotated[
+    FitChoice | None,
+    typer.Option(
+        "--fit",
+        help="crop: cover the size and cut the centre. squash: stretch. whole: keep all, shorter side = size.",
+        rich_help_panel=_DATA,
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print what was found as one JSON object.", rich_help_panel=_OUTPUT)
+]
+Format = Annotated[
+    str,
+    typer.Option("--format", help="png, pdf, svg, or several with commas.", rich_help_panel=_OUTPUT),
+]
+FigureFolder = Annotated[
+    Path, typer.Option("--out", "-o", help="Folder for the figure and its data.", rich_help_panel=_OUTPUT)
+]
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`224` or `600x800` -> (height, width); a usage error otherwise."""
+    parts = text.lower().split("x")
+    try:
+        height, width = (int(parts[0]), int(parts[-1])) if len(parts) <= 2 else (0, 0)
+    except ValueError:
+        height = width = 0
+    if min(height, width) < MIN_SIZE_PX:
+        raise typer.BadParameter(f"got size {text!r}, expected {MIN_SIZE_PX} or more, or HEIGHTxWIDTH as in 600x800")
+    return height, width
+
+
+def parse_formats(text: str) -> list[str]:
+    """`png,pdf` -> ["png", "pdf"]; a usage error for anything else."""
+    formats = list(dict.fromkeys(part.strip().lower() for part in text.split(",")))
+    if unknown := [kind for kind in formats if kind not in ("png", "pdf", "svg")]:
+        raise typer.BadParameter(f"got format {unknown[0]!r}, expected png, pdf or svg, several with commas")
+    return formats
+
+
+def choose_preprocessing(
+    size: str | None, fit: FitChoice | None, dataset: Dataset | None, default_fit: str = "crop"
+) -> Preprocessing:
+    """What the options ask for; by default the input size of the paper's figures for a dataset, else 224 x 224.
+
+    Classification input is cut from a larger resized image (the released transform); segmentation and detection
+    images are resized to cover the input exactly.
+    """
+    dense_sizes = {Dataset.ade20k: (512, 512), Dataset.coco: (600, 800)}
+    chosen = parse_size(size) if size else dense_sizes.get(dataset, (224, 224)) if dataset else (224, 224)
+    return Preprocessing(
+        size=chosen,
+        fit=(fit.value if fit else default_fit),  # type: ignore[arg-type]
+        crop_pct=1.0 if dataset in dense_sizes else 0.875,
+    )

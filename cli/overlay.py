@@ -1,0 +1,147 @@
+"""`atmviz overlay`: Fig. 5."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import options
+from .console import image_progress, print_json, say, say_skipped, waiting
+
+if TYPE_CHECKING:
+    from atmviz.figures import OverlayPanel
+
+
+def overlay(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[IMAGE]...",
+            help="Images, folders or globs; a bundled photograph without one.",
+            show_default=False,
+        ),
+    ] = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option("--layer", help="Layers, one panel each: 3_18, 2_1,3_7, 3_*, 3_last, all; repeatable."),
+    ] = None,
+    query: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--query",
+            "-q",
+            help="center, X,Y in px, fractions 0.3,0.6, ROW:COL in tokens, grid:4x4, random:8; repeatable.",
+        ),
+    ] = None,
+    anchor: Annotated[
+        options.AnchorChoice,
+        typer.Option(help="Where a token is drawn: the centre of its cell, or of its receptive field."),
+    ] = options.AnchorChoice.cell,
+    seed: options.Seed = 0,
+    strict: options.Strict = False,
+    size: options.Size = None,
+    fit: options.FitOption = None,
+    checkpoint: options.Checkpoint = "atmnet_nano",
+    model: options.ModelOption = None,
+    weights: options.Weights = None,
+    device: options.Device = "auto",
+    out: options.FigureFolder = Path("."),
+    formats: options.Format = "png",
+    as_json: options.JsonOption = False,
+) -> None:
+    """Draw which tokens a query samples, on the image (Fig. 5)."""
+    kinds = options.parse_formats(formats)
+    preprocessing = options.choose_preprocessing(size, fit, None, default_fit="whole")
+    with waiting("loading the model"):
+        import numpy as np
+
+        from atmviz.checkpoints import load_model, origin_of
+        from atmviz.data import bundled_photos, find_images, load_image
+        from atmviz.errors import DatasetError
+        from atmviz.figures import draw_overlay, overlay_panels, save_figure
+        from atmviz.layers import select_layers
+        from atmviz.recording.observe import observe_image
+        from atmviz.recording.query import parse_queries
+        from atmviz.recording.recorder import find_atmnet
+
+        queries = [one for text in query or ["center"] for one in parse_queries(text, seed)]
+        images = find_images(list(sources)) if sources else bundled_photos().only("astronaut.jpg")
+        network = load_model(
+            checkpoint,
+            model=model,
+            weights=weights.value if weights else None,
+            device=device,
+            report=say,
+        )
+        origin = origin_of(network)
+        chosen = select_layers(layer or ["3_last"], [one.id for one in find_atmnet(network).atm_layers()])
+
+    skipped: dict[str, str] = {}
+    described: list[dict[str, Any]] = []
+    stems = _figure_names(images.names, origin.model)
+    with image_progress("drawing") as progress:
+        for index, name in enumerate(images.names):
+            progress(index, len(images))
+            try:
+                photo = load_image(images.path(index))
+            except DatasetError as error:
+                if strict or len(images) == 1:
+                    raise
+                skipped[name] = str(error)
+                continue
+            observed = observe_image(network, photo, preprocessing, chosen)
+            panels = overlay_panels(observed, queries, anchor.value)
+            height, width = observed.placement.size
+            figure = draw_overlay(
+                np.asarray(photo),
+                panels,
+                columns=len(chosen) if len(chosen) > 1 else min(4, len(queries)),
+                title=f"{origin.model} on {Path(name).name}, input {height}×{width} px",
+                note=f"one dot per sampled token (the nearest), at the centre of its {_ANCHOR_TEXT[anchor]}",
+                trained=origin.trained,
+            )
+            files = save_figure(figure, out / stems[index], kinds)  # type: ignore[arg-type]
+            described.append(_describe(name, files, panels))
+            if not as_json:
+                for file in files:
+                    typer.echo(file)
+        progress(len(images), len(images))
+    if not described:
+        raise DatasetError(f"none of the {len(images)} images could be read; the first: {next(iter(skipped.values()))}")
+    say_skipped(skipped)
+    if as_json:
+        print_json({"model": origin.model, "trained": origin.trained, "skipped": skipped, "images": described})
+
+
+_ANCHOR_TEXT = {options.AnchorChoice.cell: "cell", options.AnchorChoice.rf: "receptive field"}
+
+
+def _figure_names(names: tuple[str, ...], model: str) -> list[str]:
+    """One name per image; images of one stem in different folders keep their folders' names apart."""
+    stems = [Path(name).stem for name in names]
+    unique = len(set(stems)) == len(stems)
+    parts = stems if unique else [name.replace("/", "-").replace(".", "-") for name in names]
+    return [f"{part}_{model}_overlay" for part in parts]
+
+
+def _describe(name: str, files: list[Path], panels: list["OverlayPanel"]) -> dict[str, Any]:
+    """What `--json` says of one image: the numbers that were drawn."""
+    return {
+        "image": name,
+        "files": [str(file) for file in files],
+        "panels": [
+            {
+                "layer": str(panel.layer.layer),
+                "source": str(panel.layer.source),
+                "query": str(panel.query),
+                "query_token": list(panel.samples.query),
+                "query_px": [round(value, 3) for value in panel.position_px(*panel.samples.query)][::-1],
+                "map_size": list(panel.samples.grid),
+                "channels": panel.samples.channels,
+                "horizontal": panel.samples.horizontal.tolist(),
+                "vertical": panel.samples.vertical.tolist(),
+                "outside": {side: getattr(panel.samples, side) for side in ("left", "right", "top", "bottom")},
+            }
+            for panel in panels
+        ],
+    }

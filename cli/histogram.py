@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 _DEFAULT_LAYERS = ["2_1", "3_1", "3_last"]
 # The paper names the data, input size and stages; the layers within a stage are our choice.
 _PRESETS: dict[int, dict[str, Any]] = {
-    3: {"dataset": options.Dataset.ade20k, "size": "512x512", "layer": ["2_1", "3_last"], "limit": None},
-    6: {"dataset": options.Dataset.coco, "size": "600x800", "layer": ["2_1", "3_1", "3_last"], "limit": None},
-    7: {"dataset": options.Dataset.imagenet, "size": "224x224", "layer": ["2_1", "3_1", "3_last"], "limit": 5000},
+    3: {"dataset": options.Dataset.ADE20K, "size": "512x512", "layer": ["2_1", "3_last"], "limit": None},
+    6: {"dataset": options.Dataset.COCO, "size": "600x800", "layer": ["2_1", "3_1", "3_last"], "limit": None},
+    7: {"dataset": options.Dataset.IMAGENET, "size": "224x224", "layer": ["2_1", "3_1", "3_last"], "limit": 5000},
 }
 
 
@@ -26,7 +26,7 @@ def histogram(
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SOURCE]...",
+            metavar="SOURCE",
             help="A recording, or images, folders or globs; the bundled photographs without one.",
             show_default=False,
         ),
@@ -37,14 +37,14 @@ def histogram(
     ] = None,
     tokens: Annotated[
         options.TokensChoice, typer.Option("--tokens", help="Offsets of the centre token, or of all tokens.")
-    ] = options.TokensChoice.center,
+    ] = options.TokensChoice.CENTER,
     figure: Annotated[
         int | None,
         typer.Option(help="3, 6 or 7: dataset, size, layers and sample of that figure of the paper."),
     ] = None,
     dataset: options.DatasetOption = None,
     data_dir: options.DataDir = None,
-    split: options.SplitOption = options.Split.val,
+    split: options.SplitOption = options.Split.VAL,
     limit: options.Limit = None,
     seed: options.Seed = 0,
     strict: options.Strict = False,
@@ -71,7 +71,7 @@ def histogram(
         preset = _PRESETS[figure]
         dataset = dataset or (None if sources else preset["dataset"])
         size, layer, limit = size or preset["size"], layer or preset["layer"], limit or preset["limit"]
-    recording = _find_recording(sources) or _make_recording(
+    recording = _find_recording(sources, dataset) or _make_recording(
         record.find_source(sources, dataset, data_dir, split, limit, seed),
         preprocessing=options.choose_preprocessing(size, fit, dataset),
         checkpoint=checkpoint,
@@ -101,11 +101,15 @@ def histogram(
             typer.echo(file)
 
 
-def _find_recording(sources: list[str] | None) -> "Recording | None":
+def _find_recording(sources: list[str] | None, dataset: options.Dataset | None) -> "Recording | None":
     from atmviz.recording.store import is_recording, open_recording
 
     if not (sources and len(sources) == 1 and is_recording(Path(sources[0]))):
         return None
+    if dataset:
+        raise typer.BadParameter(
+            f"got the recording {sources[0]} and --dataset {dataset.value}, expected one of the two"
+        )
     recording = open_recording(sources[0])
     if not recording.complete:
         say(f"{sources[0]} is incomplete: drawing its {len(recording)} finished images")
@@ -134,6 +138,8 @@ def _make_recording(images: Any, *, strict: bool, workers: int | None, **request
     recording = cached_recording(described, make)
     if not made:
         say(f"using the cached recording {recording.path}")
+        if strict:
+            recording.require_all()
         say_skipped(dict.fromkeys(recording.skipped, ""))
     return recording
 

@@ -11,7 +11,7 @@ from .console import print_json, say, stdout, waiting
 
 def layers(
     checkpoint: Annotated[
-        str, typer.Argument(metavar="[MODEL|CHECKPOINT]", help="A variant's name or a checkpoint file.")
+        str, typer.Argument(metavar="MODEL|CHECKPOINT", help="A variant's name or a checkpoint file.")
     ] = "atmnet_nano",
     size: options.Size = None,
     weights: options.Weights = None,

@@ -12,35 +12,35 @@ MIN_SIZE_PX = 32
 
 
 class Dataset(StrEnum):
-    ade20k = "ade20k"
-    coco = "coco"
-    imagenet = "imagenet"
+    ADE20K = "ade20k"
+    COCO = "coco"
+    IMAGENET = "imagenet"
 
 
 class Split(StrEnum):
-    val = "val"
-    train = "train"
+    VAL = "val"
+    TRAIN = "train"
 
 
 class FitChoice(StrEnum):
-    crop = "crop"
-    squash = "squash"
-    whole = "whole"
+    CROP = "crop"
+    SQUASH = "squash"
+    WHOLE = "whole"
 
 
 class WeightsChoice(StrEnum):
-    ema = "ema"
-    model = "model"
+    EMA = "ema"
+    MODEL = "model"
 
 
 class TokensChoice(StrEnum):
-    center = "center"
-    every = "all"
+    CENTER = "center"
+    ALL = "all"
 
 
 class AnchorChoice(StrEnum):
-    cell = "cell"
-    rf = "rf"
+    CELL = "cell"
+    RF = "rf"
 
 
 _DATA, _MODEL, _OUTPUT = "Data", "Model", "Output"
@@ -138,7 +138,11 @@ def choose_preprocessing(
     Classification input is cut from a larger resized image (the released transform); segmentation and detection
     images are resized to cover the input exactly.
     """
-    dense_sizes = {Dataset.ade20k: (512, 512), Dataset.coco: (600, 800)}
+    dense_sizes = {Dataset.ADE20K: (512, 512), Dataset.COCO: (600, 800)}
+    if fit == FitChoice.WHOLE and default_fit != "whole":
+        raise typer.BadParameter(
+            "got --fit whole, expected crop or squash: all images of a recording need one map size"
+        )
     chosen = parse_size(size) if size else dense_sizes.get(dataset, (224, 224)) if dataset else (224, 224)
     return Preprocessing(
         size=chosen,

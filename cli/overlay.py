@@ -16,7 +16,7 @@ def overlay(
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[IMAGE]...",
+            metavar="IMAGE",
             help="Images, folders or globs; a bundled photograph without one.",
             show_default=False,
         ),
@@ -36,7 +36,7 @@ def overlay(
     anchor: Annotated[
         options.AnchorChoice,
         typer.Option(help="Where a token is drawn: the centre of its cell, or of its receptive field."),
-    ] = options.AnchorChoice.cell,
+    ] = options.AnchorChoice.CELL,
     seed: options.Seed = 0,
     strict: options.Strict = False,
     size: options.Size = None,
@@ -113,7 +113,7 @@ def overlay(
         print_json({"model": origin.model, "trained": origin.trained, "skipped": skipped, "images": described})
 
 
-_ANCHOR_TEXT = {options.AnchorChoice.cell: "cell", options.AnchorChoice.rf: "receptive field"}
+_ANCHOR_TEXT = {options.AnchorChoice.CELL: "cell", options.AnchorChoice.RF: "receptive field"}
 
 
 def _figure_names(names: tuple[str, ...], model: str) -> list[str]:

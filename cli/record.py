@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def record(
     sources: Annotated[
-        list[str] | None, typer.Argument(metavar="[SOURCE]...", help="Images, folders or globs.", show_default=False)
+        list[str] | None, typer.Argument(metavar="SOURCE", help="Images, folders or globs.", show_default=False)
     ] = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder of the recording; started again, it continues.")
@@ -29,7 +29,7 @@ def record(
     shard: Annotated[str, typer.Option(help="K/N: record the K-th of N parts; all may share one --out.")] = "1/1",
     dataset: options.DatasetOption = None,
     data_dir: options.DataDir = None,
-    split: options.SplitOption = options.Split.val,
+    split: options.SplitOption = options.Split.VAL,
     limit: options.Limit = None,
     seed: options.Seed = 0,
     strict: options.Strict = False,

@@ -140,6 +140,8 @@ def record_offsets(
     if recording.complete and not len(recording):
         first = next(iter(skipped.values()), "all were skipped in an earlier run")
         raise DatasetError(f"none of the {len(images)} images could be read; the first: {first}")
+    if strict:
+        recording.require_all()
     for name in recording.skipped:
         skipped.setdefault(name, "skipped in an earlier run")
     return RecordResult(recording, skipped)

@@ -29,7 +29,7 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from atmviz.errors import LayerNotFoundError, RecordingFormatError
+from atmviz.errors import DatasetError, LayerNotFoundError, RecordingFormatError
 from atmviz.layers import LayerId, describe_layers
 
 SCHEMA_VERSION = 1
@@ -139,6 +139,14 @@ class Recording:
     def __len__(self) -> int:
         """Number of recorded images."""
         return int((self._status == RECORDED).sum())
+
+    def require_all(self) -> None:
+        """Raises DatasetError if an image was skipped."""
+        if self.skipped:
+            raise DatasetError(
+                f"{len(self.skipped)} images of {self.path} could not be read, the first {self.skipped[0]}: "
+                "replace or remove them and record again, or go without --strict"
+            )
 
     def __repr__(self) -> str:
         state = "" if self.complete else f", incomplete: {len(self)} of {len(self._status)} images"

@@ -1,0 +1,320 @@
+"""Finding images in public dataset layouts, folders and globs; sampling them; decoding every kind of file."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from atmviz.data.images import ImageSet, find_dataset, find_images, load_image
+from atmviz.errors import DatasetError
+
+TREES = {
+    "ade20k": ("ADEChallengeData2016", "images/validation", "images/training", ["ADE_1.jpg", "ADE_2.jpg"]),
+    "coco": ("coco", "val2017", "train2017", ["000001.jpg", "000002.jpg"]),
+    "imagenet": ("imagenet", "val", "train", ["n01/ILSVRC_2.JPEG", "n02/ILSVRC_1.JPEG"]),
+}
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+@pytest.fixture
+def colors():
+    """An upright picture whose every corner, row and column differs, in blocks that survive JPEG."""
+    height, width = 48, 80
+    rows, columns = np.mgrid[:height, :width] // 8
+    return np.stack((40 * rows, 24 * columns, 255 - 20 * rows - 12 * columns), axis=-1).astype(np.uint8)
+
+
+@pytest.fixture
+def save(tmp_path):
+    def save(image, name="image.png", **options):
+        image.save(tmp_path / name, **options)
+        return tmp_path / name
+
+    return save
+
+
+def refusal(find, *arguments, **options):
+    """The message of what must be refused; it is one line."""
+    with pytest.raises(DatasetError) as caught:
+        find(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# Datasets.
+
+
+@pytest.mark.parametrize("above", [False, True], ids=["root given", "one above given"])
+@pytest.mark.parametrize("split", ["val", "train"])
+@pytest.mark.parametrize("name", TREES)
+def test_datasets_are_found_in_their_published_layout(name, split, above, tmp_path):
+    top, val, train, files = TREES[name]
+    folders = {"val": val, "train": train}
+    touch(tmp_path / top / folders[split], *files, "notes.txt", "._hidden.jpg")
+    images = find_dataset(name, tmp_path if above else tmp_path / top, split)
+    assert images.name == name
+    assert images.names == tuple(files)
+    assert images.sampling == {}
+    assert [images.path(i) for i in range(2)] == [tmp_path / top / folders[split] / file for file in files]
+
+
+def test_imagenet_validation_may_be_flat(tmp_path):
+    touch(tmp_path / "imagenet" / "val", "b.JPEG", "a.JPEG")
+    assert find_dataset("imagenet", tmp_path).names == ("a.JPEG", "b.JPEG")
+
+
+@pytest.mark.parametrize("name", TREES)
+@pytest.mark.parametrize("split", ["val", "train"])
+def test_missing_dataset_is_an_error_that_shows_the_tree(name, split, tmp_path):
+    top, *_ = TREES[name]
+    message = refusal(find_dataset, name, tmp_path, split)
+    assert str(tmp_path) in message
+    assert f"expected {top}/" in message
+    assert "--data-dir" in message
+
+
+def test_split_that_is_not_there_is_an_error(tmp_path):
+    touch(tmp_path / "val2017", "1.jpg")
+    assert "no coco train images" in refusal(find_dataset, "coco", tmp_path, "train")
+
+
+def test_data_folder_comes_from_the_environment(tmp_path, monkeypatch):
+    touch(tmp_path / "there" / "coco" / "val2017", "1.jpg")
+    touch(tmp_path / "here" / "data" / "coco" / "val2017", "2.jpg")
+    monkeypatch.chdir(tmp_path / "here")
+    assert find_dataset("coco").names == ("2.jpg",)
+    monkeypatch.setenv("ATMVIZ_DATA", str(tmp_path / "there"))
+    assert find_dataset("coco").names == ("1.jpg",)
+    assert find_dataset("coco", tmp_path / "here" / "data").names == ("2.jpg",)
+    monkeypatch.setenv("ATMVIZ_DATA", str(tmp_path / "gone"))
+    assert str(tmp_path / "gone") in refusal(find_dataset, "coco")
+
+
+# Files, folders, globs.
+
+
+def test_one_folder_is_searched_through_and_sorted(tmp_path):
+    touch(tmp_path, "b.png", "a/z.JPG", "a/b/c.webp", "c.txt", ".hidden.png")
+    images = find_images([tmp_path])
+    assert images.names == ("a/b/c.webp", "a/z.JPG", "b.png")
+    assert images.name == tmp_path.name
+    assert images.path(0) == tmp_path / "a" / "b" / "c.webp"
+
+
+def test_sources_keep_their_order_without_repeats(tmp_path):
+    touch(tmp_path, "one.png", "folder/b.png", "folder/a.png", "glob/2.jpg", "glob/1.jpg", "glob/3.txt")
+    images = find_images(
+        [tmp_path / "one.png", tmp_path / "folder", str(tmp_path / "glob" / "*"), tmp_path / "one.png"]
+    )
+    assert images.names == ("one.png", "folder/a.png", "folder/b.png", "glob/1.jpg", "glob/2.jpg")
+    assert images.root == tmp_path
+
+
+def test_single_file_gives_its_name(tmp_path):
+    touch(tmp_path, "cat [1].png")
+    images = find_images([tmp_path / "cat [1].png"])
+    assert (images.name, images.names, images.root) == ("cat [1]", ("cat [1].png",), tmp_path)
+
+
+def test_recursive_globs_find_files_at_any_depth(tmp_path):
+    touch(tmp_path, "a/1.png", "a/b/2.png", "3.png")
+    assert find_images([str(tmp_path / "**" / "*.png")]).names == ("3.png", "a/1.png", "a/b/2.png")
+
+
+def test_relative_sources_are_found_from_elsewhere_later(tmp_path, monkeypatch):
+    touch(tmp_path, "photos/1.png", "photos/2.png")
+    monkeypatch.chdir(tmp_path)
+    images = find_images(["photos/2.png", "photos/1.png"])
+    monkeypatch.chdir("/")
+    assert images.path(0).is_file()
+    assert images.names == ("2.png", "1.png")
+
+
+@pytest.mark.parametrize("source", ["gone.png", "gone", "*.png", "empty", "texts", "texts/*"])
+def test_sources_without_images_are_errors(source, tmp_path):
+    touch(tmp_path, "texts/1.txt", "texts/2.md")
+    (tmp_path / "empty").mkdir()
+    assert str(tmp_path / source) in refusal(find_images, [str(tmp_path / source)])
+    touch(tmp_path, "fine.jpg")
+    assert str(tmp_path / source) in refusal(find_images, [tmp_path / "fine.jpg", str(tmp_path / source)])
+
+
+# Sampling.
+
+
+def test_samples_are_reproducible_and_keep_the_order_of_the_set(tmp_path):
+    images = ImageSet("all", tmp_path, tuple(f"{i:04}.png" for i in range(1000)))
+    sample = images.sample(50, seed=3)
+    assert len(sample) == len(set(sample.names)) == 50
+    assert list(sample.names) == sorted(sample.names)
+    assert set(sample.names) < set(images.names)
+    assert sample == images.sample(50, seed=3)
+    assert sample.names != images.sample(50, seed=4).names
+    assert sample.sampling == {"limit": 50, "seed": 3, "of": 1000}
+    assert (sample.name, sample.root) == ("all", tmp_path)
+
+
+def test_samples_are_spread_over_the_set(tmp_path):
+    images = ImageSet("all", tmp_path, tuple(f"{i:04}.png" for i in range(1000)))
+    drawn = np.array([[int(name[:4]) for name in images.sample(100, seed).names] for seed in range(20)])
+    assert len(np.unique(drawn)) > 700
+    assert drawn.mean() == pytest.approx(499.5, abs=30)
+
+
+@pytest.mark.parametrize("limit", [3, 4, 10**9])
+def test_limit_of_the_whole_set_returns_it(limit, tmp_path):
+    images = ImageSet("all", tmp_path, ("a.png", "b.png", "c.png"))
+    assert images.sample(limit, seed=0) == images
+
+
+# Decoding.
+
+
+def test_rgb_files_are_read_as_they_are(colors, save):
+    image = load_image(save(Image.fromarray(colors)))
+    assert image.mode == "RGB"
+    assert np.array_equal(image, colors)
+
+
+# The visual side that the first stored row and the first stored column lie on (EXIF 2.3, tag 0x0112).
+STORED = {
+    1: lambda upright: upright,  # top, left
+    2: lambda upright: upright[:, ::-1],  # top, right
+    3: lambda upright: upright[::-1, ::-1],  # bottom, right
+    4: lambda upright: upright[::-1],  # bottom, left
+    5: lambda upright: upright.swapaxes(0, 1),  # left, top
+    6: lambda upright: upright[:, ::-1].swapaxes(0, 1),  # right, top
+    7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),  # right, bottom
+    8: lambda upright: upright[::-1].swapaxes(0, 1),  # left, bottom
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize(("name", "options"), [("image.png", {}), ("image.jpg", {"quality": 100, "subsampling": 0})])
+def test_exif_orientations_are_undone(orientation, name, options, colors, save):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](colors)))
+    image = load_image(save(stored, name, exif=exif, **options))
+    np.testing.assert_allclose(np.asarray(image, int), colors, atol=0 if name.endswith("png") else 4)
+
+
+@pytest.mark.parametrize("mode", ["L", "1"])
+def test_grey_files_have_three_equal_channels(mode, colors, save):
+    grey = Image.fromarray(colors[..., 1] if mode == "L" else colors[..., 1] > 99)
+    image = np.asarray(load_image(save(grey)))
+    expected = np.asarray(grey).astype(np.uint8) * (255 if mode == "1" else 1)
+    assert np.array_equal(image, np.repeat(expected[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("name", ["image.png", "image.webp"])
+def test_transparency_is_laid_over_white(mode, name, colors, save):
+    color = colors if mode == "RGBA" else colors[..., :1]
+    alpha = np.linspace(0, 255, 80).round().astype(np.uint8)[None, :, None].repeat(48, 0)
+    stored = Image.fromarray(np.concatenate((color, alpha), axis=2))
+    assert stored.mode == mode
+    image = load_image(save(stored, name, **({"lossless": True, "exact": True} if name.endswith("webp") else {})))
+    opacity = alpha / 255
+    expected = np.broadcast_to(color * opacity + 255 * (1 - opacity), (48, 80, 3))
+    assert image.mode == "RGB"
+    np.testing.assert_allclose(np.asarray(image, float), expected, atol=1)
+
+
+@pytest.mark.parametrize("name", ["image.png", "image.gif"])
+def test_transparent_palette_entries_become_white(name, save):
+    stored = Image.new("P", (64, 48), 1)
+    stored.putpalette([0, 0, 0, 200, 0, 0, 0, 100, 0])
+    stored.paste(2, (0, 0, 32, 48))
+    image = np.asarray(load_image(save(stored, name, transparency=2)))
+    assert (image[:, :32] == 255).all()
+    assert (image[:, 32:] == [200, 0, 0]).all()
+
+
+def test_transparent_colour_of_a_png_becomes_white(save):
+    stored = Image.new("RGB", (64, 48), (200, 0, 0))
+    stored.paste((0, 100, 0), (0, 0, 32, 48))
+    image = np.asarray(load_image(save(stored, transparency=(0, 100, 0))))
+    assert (image[:, :32] == 255).all()
+    assert (image[:, 32:] == [200, 0, 0]).all()
+
+
+@pytest.mark.parametrize(
+    ("cmyk", "rgb"), [((0, 255, 255, 0), (255, 0, 0)), ((255, 255, 0, 0), (0, 0, 255)), ((0, 0, 0, 255), (0, 0, 0))]
+)
+def test_cmyk_files_become_rgb(cmyk, rgb, save):
+    image = np.asarray(load_image(save(Image.new("CMYK", (64, 48), cmyk), "image.jpg")), int)
+    np.testing.assert_allclose(image, np.broadcast_to(rgb, image.shape), atol=3)
+
+
+@pytest.mark.parametrize("name", ["image.png", "image.tif"])
+def test_16_bit_grey_is_scaled_not_clipped(name, save):
+    values = np.linspace(0, 65535, 64 * 48).astype(np.uint16).reshape(48, 64)
+    image = np.asarray(load_image(save(Image.fromarray(values), name)))
+    assert image.dtype == np.uint8
+    assert len(np.unique(image)) == 256
+    np.testing.assert_allclose(image[..., 0], values / 65535 * 255, atol=0.51)
+    assert (image == image[..., :1]).all()
+
+
+def test_float_tiffs_are_scaled_from_one(save):
+    values = np.linspace(-0.5, 1.5, 64 * 48, dtype=np.float32).reshape(48, 64)
+    image = np.asarray(load_image(save(Image.fromarray(values), "image.tif")))
+    np.testing.assert_allclose(image[..., 2], np.clip(values, 0, 1) * 255, atol=0.51)
+
+
+@pytest.mark.parametrize("name", ["image.jpg", "image.png", "image.webp", "image.tif", "image.bmp"])
+@pytest.mark.parametrize("keep", [0.3, 0.9])
+def test_truncated_files_are_errors(name, keep, colors, save):
+    noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    path = save(Image.fromarray(noise), name)
+    path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
+    assert str(path) in refusal(load_image, path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture\n", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n"])
+def test_other_files_are_errors(content, tmp_path):
+    path = tmp_path / "image.jpg"
+    path.write_bytes(content)
+    assert str(path) in refusal(load_image, path)
+
+
+def test_missing_files_and_folders_are_errors(tmp_path):
+    assert "gone.jpg" in refusal(load_image, tmp_path / "gone.jpg")
+    assert str(tmp_path) in refusal(load_image, tmp_path)
+
+
+@pytest.mark.parametrize(("size", "text"), [((20, 20), "20x20 px"), ((31, 400), "31x400 px"), ((64, 31), "64x31 px")])
+def test_images_under_32_px_are_errors(size, text, save):
+    message = refusal(load_image, save(Image.new("RGB", size)))
+    assert text in message
+    assert "expected 32 px" in message
+
+
+def test_images_of_32_px_are_fine(save):
+    assert load_image(save(Image.new("RGB", (32, 32)))).size == (32, 32)
+
+
+def test_images_over_pillows_limit_are_errors(save, monkeypatch):
+    path = save(Image.new("RGB", (64, 64)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert "decompression bomb" in refusal(load_image, path)
+
+
+@pytest.mark.xfail(strict=True, raises=TypeError, reason="Pillow raises TypeError for a tag of the wrong type")
+def test_tiff_with_a_damaged_tag_is_an_error(save):
+    path = save(Image.new("L", (64, 48)), "image.tif")
+    content = bytearray(path.read_bytes())
+    tag = content.index(b"\x00\x01\x04\x00\x01\x00\x00\x00")  # ImageWidth, LONG, one value
+    content[tag + 2] = 5  # RATIONAL
+    path.write_bytes(content)
+    refusal(load_image, path)
+
+
+@pytest.mark.xfail(strict=True, raises=ValueError, reason="the empty list reaches os.path.commonpath")
+def test_no_sources_are_an_error():
+    refusal(find_images, [])

@@ -39,8 +39,11 @@ _SAFE_GLOBALS: list[Any] = [
     np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
     *(type(np.dtype(kind)) for kind in (np.bool_, np.int32, np.int64, np.float32, np.float64)),
 ]
-# (weights, averaged weights) as released and mmseg files, and timm's training script, name them.
-_WRAPPERS = (("model", "model_ema"), ("state_dict", "state_dict_ema"))
+# How released files, then mmseg files and timm's training script, name weights and averaged weights.
+_WRAPPERS: tuple[dict[WeightChoice, str], ...] = (
+    {"model": "model", "ema": "model_ema"},
+    {"model": "state_dict", "ema": "state_dict_ema"},
+)
 _UNTRAINED_SPREAD = 2.5  # standard deviation of the seeded offsets, tokens
 
 
@@ -57,6 +60,7 @@ class Checkpoint:
         sha256: Of the file, or of the seeded weights.
         layout: "released", "mmseg" or "timm"; "seeded" for untrained weights, "memory" for those of unknown origin.
         weights: "ema" or "model"; None where the file does not say.
+        seed: Of seeded weights.
         left_out: Parts of the file that are not the backbone and were not loaded, with their number of tensors.
     """
 
@@ -66,18 +70,19 @@ class Checkpoint:
     layout: str
     path: str | None = None
     weights: WeightChoice | None = None
+    seed: int | None = None
     left_out: dict[str, int] = field(default_factory=dict)
     state: dict[str, Tensor] = field(default_factory=dict, repr=False)
     matched: int = 0
 
     @property
     def trained(self) -> bool:
-        return self.layout != "seeded"
+        return self.seed is None
 
     def describe(self) -> str:
         """One line for people: what matched, and what was left out."""
         if not self.trained:
-            return f"{self.model}: untrained weights (seed {self.config['seed']})"
+            return f"{self.model}: untrained weights (seed {self.seed})"
         weights = {"ema": ", EMA weights", "model": ", model weights", None: ""}[self.weights]
         classes = self.config.get("num_classes")
         head = f", {classes} classes" if classes else ", no classifier"
@@ -154,7 +159,7 @@ def seeded_checkpoint(name: str, seed: int = 0) -> Checkpoint:
             weight = module.linear.weight.data
             weight *= _UNTRAINED_SPREAD / (weight.std() * weight.shape[1] ** 0.5)
     state = network.state_dict()
-    return Checkpoint(name, {"num_classes": 1000, "seed": seed}, _sha256_of_state(state), "seeded", state=state)
+    return Checkpoint(name, {"num_classes": 1000}, _sha256_of_state(state), "seeded", seed=seed, state=state)
 
 
 def origin_of(network: nn.Module) -> Checkpoint:
@@ -193,10 +198,12 @@ def build(checkpoint: Checkpoint, features_only: bool = False) -> nn.Module:
     Raises:
         CheckpointError: missing, unknown or misshapen tensors; the message lists them.
     """
-    config = {key: value for key, value in checkpoint.config.items() if key != "seed"}
     state = checkpoint.state
-    with torch.device("meta"):
-        network = create_model(checkpoint.model, features_only=features_only, **config)
+    try:
+        with torch.device("meta"):
+            network = create_model(checkpoint.model, features_only=features_only, **checkpoint.config)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{checkpoint.path} has a configuration that builds no network ({error})") from None
     atmnet: ATMNet = network.model if features_only else network  # type: ignore[assignment]
     if features_only:
         state = {name: tensor for name, tensor in state.items() if not name.startswith(("norm.", "head."))}
@@ -225,7 +232,7 @@ def convert_checkpoint(source: Path, target: Path, weights: WeightChoice | None 
     if checkpoint.weights:
         metadata["weights"] = checkpoint.weights
     with atomic_path(target) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in checkpoint.state.items()}, temporary, metadata)
+        save_file({name: tensor.clone().contiguous() for name, tensor in checkpoint.state.items()}, temporary, metadata)
     return origin
 
 
@@ -256,22 +263,16 @@ def _read_pickle(path: Path) -> Any:
 def _choose_weights(
     raw: Any, weights: WeightChoice | None, path: Path
 ) -> tuple[dict[str, Tensor], WeightChoice | None]:
-    """The state dict inside whatever a training script saved around it."""
+    """The state dict inside whatever a training script saved around it, and which of its two it is."""
     chosen: WeightChoice | None = None
-    if isinstance(raw, Mapping):
-        for plain, averaged in _WRAPPERS:
-            found = {"model": raw.get(plain), "ema": raw.get(averaged)}
-            if isinstance(found["model"], Mapping) or isinstance(found["ema"], Mapping):
-                chosen = weights or ("ema" if isinstance(found["ema"], Mapping) else "model")
-                if not isinstance(found[chosen], Mapping):
-                    raise CheckpointError(f"{path} has no {chosen} weights: leave --weights out, or take the other")
-                raw = found[chosen]
-                if found["ema"] is None and weights is None:
-                    chosen = None if plain == "state_dict" else "model"
-                break
-        else:
-            if weights == "ema":
-                raise CheckpointError(f"{path} has no ema weights: leave --weights out")
+    for names in _WRAPPERS:
+        found = {kind: raw[name] for kind, name in names.items() if isinstance(raw, Mapping) and raw.get(name)}
+        if found:
+            chosen = weights or ("ema" if "ema" in found else "model")
+            raw = found.get(chosen)
+            break
+    if raw is None or (weights == "ema" and chosen is None):
+        raise CheckpointError(f"{path} has no {weights} weights: leave --weights out, or take the other")
     if not isinstance(raw, Mapping) or not raw or not all(isinstance(tensor, Tensor) for tensor in raw.values()):
         raise CheckpointError(f"{path} holds no state dict: expected tensors by name, or {{'model': ...}}")
     return dict(raw), chosen
@@ -304,7 +305,10 @@ def _recognise(state: Mapping[str, Tensor], metadata: Mapping[str, str], path: P
             raise CheckpointError(
                 f"{path} is of {metadata['architecture']!r}, expected one of {', '.join(VARIANTS)}: update atmviz"
             )
-        return metadata["architecture"], json.loads(metadata["config"])
+        try:
+            return metadata["architecture"], dict(json.loads(metadata["config"]))
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} has damaged metadata ({error}): convert it again") from None
 
     found = {(name, tuple(tensor.shape)) for name, tensor in state.items() if name.endswith(".mlp.fc1.weight")}
 

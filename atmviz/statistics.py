@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from atmviz.errors import RecordingFormatError
 from atmviz.layers import LayerId
 from atmviz.recording.store import AXES, LayerInfo, Recording
 
@@ -71,6 +72,8 @@ def offset_histogram(
     [-(n - 1), n - 1] over all tokens. Each of the C channels counts, also where channels share an offset.
     """
     info = recording.info(layer)
+    if not len(recording):
+        raise RecordingFormatError(f"{recording.path} holds no finished image: run its `atmviz record` command again")
     size = info.map_size[::-1][axis]
     if tokens == "all":
         counts = recording.counts(layer)[axis] * info.share

@@ -154,12 +154,12 @@ def _write(
     attrs = recording.attrs
     height, width = attrs["preprocessing"]["size"]
     first = pairs[0][0]
-    which = "all tokens" if first.tokens == "all" else "centre token"
+    which = "all tokens" if first.tokens == "all" else "the centre token"
     if first.tokens == "center" and attrs["query"] != "center":
         which = f"query token {attrs['query']}"
     drawn = draw_histograms(
         pairs,
-        title=f"{recording.model} on {attrs['dataset']}, {height}×{width} px: offsets of the {which}",
+        title=f"{recording.model} on {attrs['dataset']}, {height}×{width} px: offsets of {which}",
         note=f"{len(recording):,} images; one bar per token, from the nearest token of each sample",
         trained=recording.trained,
     )

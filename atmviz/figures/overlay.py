@@ -17,7 +17,7 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 
 from atmviz.figures.histograms import format_share
-from atmviz.figures.style import HORIZONTAL, VERTICAL, add_note, figure_style, layout_above
+from atmviz.figures.style import HORIZONTAL, NOTE, VERTICAL, add_note, figure_style
 from atmviz.geometry import Anchor, Placement, stage_stride, token_center_px
 from atmviz.recording.query import Query
 from atmviz.recording.store import LayerInfo
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 _FAINTEST = 0.25  # opacity of a token sampled by a single channel
 _DISPLAY_PX = 1600  # longer side of what is drawn of the photograph
-_PANEL_INCHES = 3.4
+_PANEL_INCHES = 2.9  # width of an image that is not tall
+_SIDE_INCHES, _ABOVE_INCHES, _BELOW_INCHES = 0.5, 0.62, 0.3  # around it, for titles and what lies outside
+_NARROWEST_INCHES, _LEGEND_INCHES = 2.3, 5.4  # what a panel's title and the legend need
+_HEAD_INCHES, _FOOT_INCHES = 0.3, 0.7
 
 
 @dataclass(frozen=True)
@@ -100,22 +103,25 @@ def draw_overlay(
     """
     top, left, bottom, right = panels[0].seen_px()
     shape = (bottom - top) / (right - left)
-    width = _PANEL_INCHES / max(1.0, shape / 1.5)
+    widest = _PANEL_INCHES if len(panels) > 1 else 1.5 * _PANEL_INCHES
+    width = widest * min(1, 1.4 / shape)
+    height = width * shape
+    cell = (max(width + 2 * _SIDE_INCHES, _NARROWEST_INCHES), height + _ABOVE_INCHES + _BELOW_INCHES)
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
+    size = (max(columns * cell[0], _LEGEND_INCHES), rows * cell[1] + _HEAD_INCHES + _FOOT_INCHES)
+    indent = (size[0] - columns * cell[0]) / 2
+    shown = _shrink(image)
     with figure_style():
-        figure_width = max(width * columns, 5.2)
-        figure = Figure(figsize=(figure_width, (width * shape + 0.5) * rows + 1.0), layout="constrained")
-        foot = 0.75  # inches
-        layout_above(figure, foot, w_pad=0.22)
-        axes = figure.subplots(rows, columns, squeeze=False)
-        shown = _shrink(image)
-        for panel, axis in zip(panels, axes.flat, strict=False):
-            _draw_panel(axis, shown, image.shape[:2], panel)
-        for axis in axes.flat[len(panels) :]:
-            axis.set_visible(False)
-        _add_legend(figure, panels)
-        figure.suptitle(title, fontsize=10)
+        figure = Figure(figsize=size)
+        for index, panel in enumerate(panels):
+            row, column = divmod(index, columns)
+            x = indent + column * cell[0] + (cell[0] - width) / 2
+            y = size[1] - _HEAD_INCHES - row * cell[1] - _ABOVE_INCHES - height
+            axis = figure.add_axes((x / size[0], y / size[1], width / size[0], height / size[1]))
+            _draw_panel(axis, shown, image.shape[:2], panel, dot_points=_dot_points(panel, width))
+        _add_legend(figure)
+        figure.suptitle(title, fontsize=10, y=1 - 0.08 / size[1], va="top")
         add_note(figure, note, trained)
     return figure
 
@@ -129,67 +135,73 @@ def _shrink(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
-def _draw_panel(axis: Axes, shown: np.ndarray, size_px: tuple[int, int], panel: OverlayPanel) -> None:
+def _draw_panel(
+    axis: Axes, shown: np.ndarray, size_px: tuple[int, int], panel: OverlayPanel, dot_points: float
+) -> None:
     height, width = size_px
-    axis.imshow(shown, extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="antialiased")
-    top, left, bottom, right = panel.seen_px()
+    axis.imshow(shown, extent=(-0.5, width - 0.5, height - 0.5, -0.5), interpolation="antialiased", aspect="auto")
     horizontal, across, vertical, down = panel.dots_px()
     strongest = max(across.max(initial=1), down.max(initial=1))
-    size = _dot_points(panel)
     for dots, counts, color in ((horizontal, across, HORIZONTAL), (vertical, down, VERTICAL)):
-        opacity = 1 - (1 - _FAINTEST) * (1 - counts / strongest)
         axis.scatter(
             dots[:, 1],
             dots[:, 0],
-            s=size**2,
+            s=dot_points**2,
             c=color,
-            alpha=opacity,
+            alpha=1 - (1 - _FAINTEST) * (1 - counts / strongest),
             edgecolors="white",
-            linewidths=size / 14,
+            linewidths=dot_points / 14,
             zorder=3,
             clip_on=False,
         )
     y, x = panel.position_px(*panel.samples.query)
-    ring = size + 3
+    ring = dot_points + 3
     axis.plot(x, y, "o", ms=ring, mfc="none", mec="black", mew=2.6, zorder=4, clip_on=False)
     axis.plot(x, y, "o", ms=ring, mfc="none", mec="white", mew=1.2, zorder=5, clip_on=False, gid="query")
-    _draw_outside(axis, panel, (y, x))
-    axis.set_title(f"{panel.layer.title}\nquery token {panel.samples.query[0]}:{panel.samples.query[1]}")
-    axis.set(xticks=[], yticks=[])
+    _draw_outside(axis, panel)
+    top, left, bottom, right = panel.seen_px()
+    axis.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
-    margin = 0.03 * max(right - left, bottom - top)  # room for the marks of samples outside
-    axis.set_xlim(left - margin, right + margin)
-    axis.set_ylim(bottom + margin, top - margin)
+    layer, (i, j) = panel.layer, panel.samples.query
+    axis.set_title(f"layer_{layer.layer}", pad=29)
+    source = "" if layer.layer == layer.source else f"offsets of {layer.source}, "
+    text = f"{source}query token {i}:{j}"
+    axis.annotate(text, (0.5, 1), (0, 19), "axes fraction", "offset points", ha="center", fontsize=7.5, color=NOTE)
 
 
-def _dot_points(panel: OverlayPanel) -> float:
-    """Diameter of a dot in points: about one cell of the panel, within what the eye can use."""
-    cell = _PANEL_INCHES * 72 / max(panel.samples.grid)
-    return min(max(0.8 * cell, 2.5), 9.0)
+def _dot_points(panel: OverlayPanel, width_inches: float) -> float:
+    """Diameter of a dot in points: most of one token's cell, within what the eye can use."""
+    return min(max(0.8 * 72 * width_inches / panel.samples.grid[1], 2.5), 9.0)
 
 
-def _draw_outside(axis: Axes, panel: OverlayPanel, query_px: tuple[float, float]) -> None:
+def _draw_outside(axis: Axes, panel: OverlayPanel) -> None:
     """Ticks at the border, with the share of the axis's channels that sample beyond it."""
     top, left, bottom, right = panel.seen_px()
-    y, x = query_px
+    y, x = panel.position_px(*panel.samples.query)
     samples = panel.samples
-    length = 0.025 * max(right - left, bottom - top)
     sides = (
-        (samples.left, HORIZONTAL, (left, y), (-1, 0), "right", "center"),
-        (samples.right, HORIZONTAL, (right, y), (1, 0), "left", "center"),
-        (samples.top, VERTICAL, (x, top), (0, -1), "center", "bottom"),
-        (samples.bottom, VERTICAL, (x, bottom), (0, 1), "center", "top"),
+        (samples.left, HORIZONTAL, (left, y), (-9, 0), "right", "center"),
+        (samples.right, HORIZONTAL, (right, y), (9, 0), "left", "center"),
+        (samples.top, VERTICAL, (x, top), (0, 9), "center", "bottom"),
+        (samples.bottom, VERTICAL, (x, bottom), (0, -9), "center", "top"),
     )
-    for count, color, (px, py), (dx, dy), ha, va in sides:
+    for count, color, border_px, points, ha, va in sides:
         if count:
-            end = (px + dx * length, py + dy * length)
-            axis.plot([px, end[0]], [py, end[1]], color=color, lw=2.5, solid_capstyle="butt", clip_on=False)
-            share = format_share(count / samples.channels)
-            label = axis.text(*end, f" {share} ", color=color, fontsize=6.5, ha=ha, va=va, clip_on=False)
-            label.set_in_layout(False)  # all panels keep one size
+            axis.annotate(
+                format_share(count / samples.channels),
+                border_px,
+                points,
+                textcoords="offset points",
+                ha=ha,
+                va=va,
+                fontsize=6.5,
+                color=color,
+                arrowprops={"arrowstyle": "-", "color": color, "lw": 2.5, "shrinkA": 0, "shrinkB": 0},
+                annotation_clip=False,
+            )
 
 
-def _add_legend(figure: Figure, panels: Sequence[OverlayPanel]) -> None:
+def _add_legend(figure: Figure) -> None:
     def dot(color: str, alpha: float) -> Line2D:
         return Line2D([], [], marker="o", ls="", mfc=to_rgba(color, alpha), mec="none", ms=7)
 

@@ -43,10 +43,10 @@ def add_note(figure: Figure, text: str, trained: bool) -> None:
     figure.text(0.005, 0.004, text, ha="left", va="bottom", fontsize=7, color=NOTE)
 
 
-def layout_above(figure: Figure, foot_inches: float, **padding: float) -> None:
+def layout_above(figure: Figure, foot_inches: float) -> None:
     """Lay out the panels of a constrained figure above a foot of fixed height."""
     foot = foot_inches / figure.get_figheight()
-    figure.get_layout_engine().set(rect=(0, foot, 1, 1 - foot), **padding)  # type: ignore[union-attr, call-arg]
+    figure.get_layout_engine().set(rect=(0, foot, 1, 1 - foot))  # type: ignore[union-attr, call-arg]
 
 
 def save_figure(figure: Figure, path: Path, formats: Iterable[FigureFormat]) -> list[Path]:

@@ -92,7 +92,7 @@ def record_offsets(
     identity = {
         "model": origin.model,
         "model_config": origin.config,
-        "checkpoint": {key: getattr(origin, key) for key in ("sha256", "layout", "weights", "trained")},
+        "checkpoint": {key: getattr(origin, key) for key in ("sha256", "layout", "weights", "trained", "seed")},
         "preprocessing": asdict(preprocessing),
         "query": query,
         "dataset": images.name,

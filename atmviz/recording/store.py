@@ -257,6 +257,8 @@ class RecordingWriter:
         attrs = _as_json(attrs)
         if not path.exists() or (path.is_dir() and not any(path.iterdir())):
             self._create(attrs)
+        elif not is_recording(path):
+            raise RecordingFormatError(f"{path} exists and is no recording: choose another --out")
         found = Recording(path).attrs
         differing = [key for key in ("schema_version", *identity, "layers") if _as_json(found.get(key)) != attrs[key]]
         if differing:

@@ -305,16 +305,10 @@ def test_images_over_pillows_limit_are_errors(save, monkeypatch):
     assert "decompression bomb" in refusal(load_image, path)
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="Pillow raises TypeError for a tag of the wrong type")
+@pytest.mark.xfail(strict=True, raises=TypeError, reason="Pillow's TypeError is not caught")
 def test_tiff_with_a_damaged_tag_is_an_error(save):
     path = save(Image.new("L", (64, 48)), "image.tif")
     content = bytearray(path.read_bytes())
-    tag = content.index(b"\x00\x01\x04\x00\x01\x00\x00\x00")  # ImageWidth, LONG, one value
-    content[tag + 2] = 5  # RATIONAL
+    content[content.index(b"\x11\x01\x04\x00\x01\x00\x00\x00") + 2] = 11  # StripOffsets: FLOAT instead of LONG
     path.write_bytes(content)
     refusal(load_image, path)
-
-
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="the empty list reaches os.path.commonpath")
-def test_no_sources_are_an_error():
-    refusal(find_images, [])

@@ -1,0 +1,56 @@
+"""What the figure tests share: layers to draw, and a look at the drawn text."""
+
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+from atmviz.layers import LayerId
+from atmviz.recording.store import LayerInfo
+
+
+@pytest.fixture
+def layer_info():
+    """`layer_info("3_18", "3_13", (28, 64))` is a layer of 64 channels on that map, its query in the centre."""
+
+    def make(layer, source, grid, share=4):
+        return LayerInfo(
+            layer=LayerId.parse(layer),
+            source=LayerId.parse(source),
+            module=LayerId.parse(layer).module,
+            channels=64,
+            num_offsets=64 // share,
+            share=share,
+            map_size=grid,
+            query=(grid[0] // 2, grid[1] // 2),
+            branches=("width", "height", "identity"),
+        )
+
+    return make
+
+
+@pytest.fixture
+def unreadable():
+    """A list of the texts of a drawn figure that leave it or lie on one another; empty if all can be read."""
+
+    def look(figure, tolerance=3):  # pixels; texts may carry a blank at either end
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        boxes = [
+            (text.get_text(), text.get_window_extent(canvas.get_renderer()))
+            for text in figure.findobj(Text)
+            if text.get_text().strip() and text.get_visible() and getattr(text.axes, "get_visible", lambda: True)()
+        ]
+        found = [
+            f"{text!r} leaves the figure"
+            for text, box in boxes
+            if min(box.x0, box.y0, figure.bbox.x1 - box.x1, figure.bbox.y1 - box.y1) < -tolerance
+        ]
+        for index, (text, box) in enumerate(boxes):
+            for other, beside in boxes[index + 1 :]:
+                across = min(box.x1, beside.x1) - max(box.x0, beside.x0)
+                down = min(box.y1, beside.y1) - max(box.y0, beside.y0)
+                if min(across, down) > tolerance:
+                    found.append(f"{text!r} lies on {other!r}")
+        return found
+
+    return look

@@ -1,0 +1,157 @@
+"""Query tokens: every form, on images whose two sides differ, and everything that is no query."""
+
+import pytest
+
+from atmviz.errors import QueryError
+from atmviz.geometry import Placement, Preprocessing
+from atmviz.recording.query import Query, fixed_query, parse_queries
+
+# An image 200 wide and 100 high, seen whole and unscaled: at stage 1 each token is a cell of 4x4 pixels.
+WHOLE = Placement(image=(100, 200), resized=(100, 200), origin=(0, 0), size=(100, 200))
+GRID = (25, 50)
+
+
+def tokens(text, placement=WHOLE, grid=GRID, stage=1, **options):
+    return [query.token(placement, grid, stage, **options) for query in parse_queries(text)]
+
+
+def refusal(call, *arguments, **options):
+    """The message of what must be refused; it is one line."""
+    with pytest.raises(QueryError) as caught:
+        call(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "token"),
+    [
+        ("center", (12, 25)),
+        ("centre", (12, 25)),
+        ("120,80", (20, 30)),  # x, y in px: column 120 // 4, row 80 // 4
+        ("120, 80", (20, 30)),
+        ("123.4,83.4", (20, 30)),
+        ("0,0", (0, 0)),
+        ("199,99", (24, 49)),
+        ("1,1", (0, 0)),  # without a point: pixels
+        ("0.31,0.87", (21, 15)),  # x = 62 of 200 px, y = 87 of 100 px
+        (".31, .87", (21, 15)),
+        ("0.0,0.0", (0, 0)),
+        ("1.0,1.0", (24, 49)),
+        ("1.0,0", (0, 49)),
+        ("4:7", (4, 7)),
+        ("24:49", (24, 49)),
+    ],
+)
+def test_one_query_gives_one_token(text, token):
+    assert tokens(text) == [token]
+
+
+def test_several_may_be_asked_for_at_once():
+    assert tokens("grid:2x3") == [(6, 8), (6, 24), (6, 41), (18, 8), (18, 24), (18, 41)]
+
+
+@pytest.mark.parametrize(("grid", "center"), [((14, 14), (7, 7)), ((7, 9), (3, 4)), ((19, 25), (9, 12))])
+def test_centre_is_half_the_map_rounded_down(grid, center):
+    assert tokens("center", grid=grid) == [center]
+
+
+def test_random_queries_are_seeded_and_inside():
+    first = parse_queries("random:50", seed=1)
+    assert first == parse_queries("random:50", seed=1)
+    assert first != parse_queries("random:50", seed=2)
+    drawn = [query.token(WHOLE, GRID, 1) for query in first]
+    assert len(set(drawn)) > 40
+    assert max(i for i, _ in drawn) in range(15, 25)
+    assert max(j for _, j in drawn) in range(35, 50)
+
+
+@pytest.mark.parametrize(("anchor", "token"), [("cell", (19, 29)), ("rf", (20, 30))])
+def test_anchor_decides_which_token_is_nearest(anchor, token):
+    # Cell 19 spans the pixels 76 to 79; receptive fields are centred on 77 and 81, both 2 px from 79.
+    assert tokens("119,79", anchor=anchor) == [token]
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3, 4])
+def test_tokens_of_deeper_stages_are_larger(stage):
+    stride = 2 ** (stage + 1)
+    assert tokens("120,80", stage=stage) == [(80 // stride, 120 // stride)]
+
+
+def test_pixels_and_fractions_of_the_image_follow_its_crop():
+    # 200x100 -> 256x128 (times 1.28), of which the middle 112x112 is seen, from (72, 8) on.
+    placement = Preprocessing((112, 112)).place(100, 200)
+    assert (placement.resized, placement.origin) == ((128, 256), (8, 72))
+    # (70, 60) px -> (70.5 * 1.28 - 72, 60.5 * 1.28 - 8) = (18.24, 69.44) in the crop
+    for text in ("70,60", "0.3525,0.605"):
+        assert tokens(text, placement, grid=(28, 28)) == [(17, 4)]
+
+
+@pytest.mark.parametrize("text", ["5,50", "0.98,0.5"])
+def test_pixel_outside_the_crop_is_an_error(text):
+    placement = Preprocessing((112, 112)).place(100, 200)
+    assert "centre crop" in refusal(tokens, text, placement, grid=(28, 28))
+
+
+@pytest.mark.parametrize("text", ["200,50", "50,120", "-3,5", "5,-1", "-0.1,0.5", "99999,0"])
+def test_pixel_outside_the_image_is_an_error(text):
+    message = refusal(tokens, text)
+    assert "outside the image" in message
+    assert "x 0-199, y 0-99" in message
+
+
+@pytest.mark.parametrize("text", ["25:0", "0:50", "49:24"])
+def test_token_outside_the_map_is_an_error(text):
+    message = refusal(tokens, text)
+    assert text in message
+    assert "rows 0 ... 24, columns 0 ... 49" in message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "middle",
+        "1",
+        "1,2,3",
+        "1:2:3",
+        "-1:2",
+        "1.5:2",
+        "a,b",
+        "grid:0x4",
+        "grid:4",
+        "grid:-1x2",
+        "random:0",
+        "random:",
+    ],
+)
+def test_other_text_is_no_query(text):
+    message = refusal(parse_queries, text)
+    assert repr(text) in message
+    assert "grid:4x4" in message
+
+
+@pytest.mark.parametrize("text", ["center", "120,80", "0.3,0.6", "4:7"])
+def test_queries_are_written_as_they_are_read(text):
+    assert [str(query) for query in parse_queries(text)] == [text]
+
+
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [("center", Query("center")), ("0.3,0.6", Query("input", 0.3, 0.6)), ("4:7", Query("token", 4, 7))],
+)
+def test_queries_of_a_dataset_are_the_same_token_in_every_image(text, query):
+    assert fixed_query(text) == query
+    crop = Preprocessing((64, 96))
+    assert len({query.token(crop.place(*size), (16, 24), 1) for size in [(48, 64), (300, 100), (90, 400)]}) == 1
+
+
+@pytest.mark.parametrize("text", ["120,80", "1,1", "grid:2x2", "random:3", "nowhere"])
+def test_other_queries_do_not_suit_a_dataset(text):
+    refusal(fixed_query, text)
+
+
+def test_fractions_of_the_input_are_x_then_y():
+    # Of 96x64 px: x = 24 px is column 1 of 16 px cells, y = 57.6 px is row 3.
+    whole = Placement(image=(64, 96), resized=(64, 96), origin=(0, 0), size=(64, 96))
+    assert fixed_query("0.25,0.9").token(whole, (4, 6), 3) == (3, 1)

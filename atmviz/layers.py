@@ -50,9 +50,17 @@ def is_offset_source(block: int, depth: int, interval: int) -> bool:
 def offset_sources(depths: Sequence[int], interval: int) -> dict[LayerId, LayerId]:
     """Every layer of a network, in order, with the layer whose offsets it uses (itself where it generates them).
 
+    Raises:
+        ValueError: a stage of one block, which could not generate offsets, or an interval below 1.
+
     >>> offset_sources((2, 3), 2)[LayerId(2, 3)]
     LayerId(stage=2, index=1)
     """
+    if min(depths) < 2 or interval < 1:
+        raise ValueError(
+            f"got depths {tuple(depths)} and K = {interval}, expected stages of 2 blocks or more (the last never "
+            "generates offsets) and K of 1 or more"
+        )
     sources: dict[LayerId, LayerId] = {}
     for stage, depth in enumerate(depths, start=1):
         for block in range(depth):

@@ -62,7 +62,7 @@ class ATMStage(nn.Module):
 
     def __init__(
         self,
-        in_dim: int,
+        in_dim: int | None,
         dim: int,
         depth: int,
         mlp_ratio: float,
@@ -75,7 +75,7 @@ class ATMStage(nn.Module):
         super().__init__()
         self.grad_checkpointing = False
         # The released code holds this convolution in the last block of the stage before; the arithmetic is the same.
-        self.downsample = nn.Identity() if in_dim == dim else nn.Conv2d(in_dim, dim, 3, stride=2, padding=1)
+        self.downsample = nn.Conv2d(in_dim, dim, 3, stride=2, padding=1) if in_dim else nn.Identity()
         self.peg = PositionalEncodingGenerator(dim) if peg else nn.Identity()
         self.is_source = [is_offset_source(block, depth, offset_interval) for block in range(depth)]
         self.blocks = nn.ModuleList()
@@ -136,7 +136,8 @@ class ATMNet(nn.Module):
         drop_rate, drop_path_rate: dropout before the classifier; stochastic depth, rising linearly.
 
     Raises:
-        ValueError: a stage of one block (it could not generate offsets), or |O| that does not divide C.
+        ValueError: a stage of one block (it could not generate offsets), |O| that does not divide C, or
+            an unknown mode.
 
     Source: Sec. 3.3, Fig. 4, Table 10; the released code where they differ.
     """
@@ -160,16 +161,12 @@ class ATMNet(nn.Module):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
-        if min(depths) < 2:
-            raise ValueError(
-                f"got depths {tuple(depths)}, expected 2 blocks a stage or more (the last never generates)"
-            )
         if any(dim % count for dim, count in zip(dims, num_offsets, strict=True)):
             raise ValueError(f"got {tuple(num_offsets)} offsets for {tuple(dims)} channels, expected divisors")
         self.num_classes = num_classes
         self.in_chans = in_chans
         self.depths = tuple(depths)
-        self.offset_interval = offset_interval
+        self.offset_sources = offset_sources(depths, offset_interval)
         self.offset_mode = offset_mode
         self.num_features = self.head_hidden_size = dims[-1]
 
@@ -178,7 +175,7 @@ class ATMNet(nn.Module):
         self.stages = nn.Sequential(
             *(
                 ATMStage(
-                    in_dim=dims[max(i - 1, 0)],
+                    in_dim=dims[i - 1] if i else None,
                     dim=dims[i],
                     depth=depths[i],
                     mlp_ratio=mlp_ratios[i],
@@ -204,7 +201,9 @@ class ATMNet(nn.Module):
     def atm_layers(self) -> list[ATMLayer]:
         """Every ATM layer in order."""
         layers = []
-        for layer, source in offset_sources(self.depths[: len(self.stages)], self.offset_interval).items():
+        for layer, source in self.offset_sources.items():
+            if layer.stage > len(self.stages):
+                break  # pruned
             blocks: list[ATMBlock] = list(self.stages[layer.stage - 1].blocks)  # type: ignore[arg-type]
             mixer, offset = blocks[layer.index - 1].token_mixer, blocks[source.index - 1].offset
             num_offsets = offset.linear.out_features // 2 if offset is not None else 0
@@ -294,7 +293,8 @@ class ATMNet(nn.Module):
         if prune_norm or keep < len(self.stages):
             self.norm = nn.Identity()
         if self.out_norms is not None:
-            self.out_norms = self.out_norms[:keep]
+            norms = enumerate(self.out_norms[:keep])
+            self.out_norms = nn.ModuleList(norm if i in wanted else nn.Identity() for i, norm in norms)
         self.stages = self.stages[:keep]
         if prune_head or keep < len(self.depths):
             self.reset_classifier(0, "")
@@ -322,7 +322,8 @@ class ATMNet(nn.Module):
     def _take_indices(self, indices: int | Sequence[int] | None) -> list[int]:
         total = len(self.stages)
         if indices is None or isinstance(indices, int):
-            indices = range(total - (total if indices is None else indices), total)
+            last = total if indices is None else indices
+            indices = range(total - last, total) if last <= total else [last]
         taken = [total + i if i < 0 else i for i in indices]
         if not taken or min(taken) < 0 or max(taken) >= total:
             raise ValueError(f"got feature indices {list(indices)}, expected some of 0 ... {total - 1}")

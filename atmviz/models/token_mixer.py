@@ -4,7 +4,7 @@ Legend: B batch, H/W grid in tokens, C channels, O distinct offsets per directio
 sharing one.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from timm.layers import Mlp
@@ -60,6 +60,11 @@ class ActiveTokenMixer(nn.Module):
         fusion: FusionMode = "image",
     ) -> None:
         super().__init__()
+        if offset_mode not in get_args(OffsetMode) or fusion not in get_args(FusionMode) or num_samples < 1:
+            raise ValueError(
+                f"got offset_mode {offset_mode!r}, fusion {fusion!r}, {num_samples} samples, expected one of "
+                f"{get_args(OffsetMode)}, one of {get_args(FusionMode)}, 1 sample or more"
+            )
         self.offset_mode = offset_mode
         self.num_samples = num_samples
         self.fusion_mode = fusion
@@ -117,5 +122,7 @@ def sample_jointly(x: Tensor, offset: Tensor) -> Tensor:
     channels = x.shape[-1]
     yx = offset.flip(3).repeat_interleave(channels // offset.shape[-1], dim=-1)
     yx = yx.permute(0, 4, 3, 1, 2).flatten(1, 2)  # [B, H, W, 2, C] -> [B, 2C, H, W], (y, x) for each channel
-    each_channel = x.new_ones(channels, 1, 1, 1)
-    return deform_conv2d(x.permute(0, 3, 1, 2), yx, each_channel).permute(0, 2, 3, 1)  # NCHW -> NHWC
+    dtype = torch.promote_types(x.dtype, torch.float32)  # the operator knows no bfloat16
+    each_channel = torch.ones(channels, 1, 1, 1, device=x.device, dtype=dtype)
+    sampled = deform_conv2d(x.permute(0, 3, 1, 2).to(dtype), yx.to(dtype), each_channel)
+    return sampled.permute(0, 2, 3, 1).to(x.dtype)  # NCHW -> NHWC

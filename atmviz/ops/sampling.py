@@ -44,8 +44,8 @@ def sample_along(x: Tensor, offset: Tensor, branch: Branch) -> Tensor:
 
     dtype = torch.promote_types(offset.dtype, torch.float32)
     own = torch.arange(size, device=x.device, dtype=dtype).view(size, *[1] * (3 - axis))
-    # From one token outside on, everything reads zero: clamping there keeps huge offsets finite.
-    position = (own + offset).clamp(-1, size).unsqueeze(-1)  # [B, H, W, O, 1]
+    # From one token outside on, everything reads zero: clamping beyond that keeps huge offsets finite.
+    position = (own + offset).clamp(-2, size + 1).unsqueeze(-1)  # [B, H, W, O, 1]
     low = position.detach().floor()
     fraction = position - low
     low = low.long()

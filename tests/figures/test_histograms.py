@@ -62,7 +62,7 @@ def test_the_x_axis_is_the_whole_range_even_where_all_samples_are_near_zero(laye
     assert panel.get_xlim() == (first - 0.5, last + 0.5)
     assert {first, last} <= set(panel.get_xticks())
     assert [text.get_text() for text in panel.get_xticklabels()] == [
-        f"{tick}".replace("-", "\N{MINUS SIGN}") for tick in panel.get_xticks()
+        f"{tick:.0f}".replace("-", "\N{MINUS SIGN}") for tick in panel.get_xticks()
     ]
     assert other.get_xlim() == (-10.5, 9.5)
 

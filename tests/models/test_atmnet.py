@@ -23,6 +23,11 @@ def small(**kwargs):
     return create_nano(depths=(2, 2, 2, 2), **kwargs)
 
 
+@pytest.fixture
+def net(_seed):
+    return small().eval()
+
+
 def images(height=64, width=64, channels=3):
     return torch.randn(2, channels, height, width)
 
@@ -67,9 +72,9 @@ def test_variants_run_without_memory_on_the_meta_device(name):
     assert model.pretrained_cfg["interpolation"] == "bicubic"
 
 
-def test_first_conv_and_classifier_of_the_config_exist(nano):
-    assert nano.get_submodule(nano.default_cfg["first_conv"]) is nano.stem
-    assert nano.get_submodule(nano.default_cfg["classifier"]) is nano.get_classifier()
+def test_first_conv_and_classifier_of_the_config_exist(net):
+    assert net.get_submodule(net.default_cfg["first_conv"]) is net.stem
+    assert net.get_submodule(net.default_cfg["classifier"]) is net.get_classifier()
 
 
 @pytest.mark.parametrize("in_chans", [1, 4])
@@ -95,7 +100,7 @@ def test_a_released_state_dict_in_this_layout_comes_back_unchanged():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"depths": (2, 2, 1, 2)}, r"got depths \(2, 2, 1, 2\), expected 2 blocks"),
+        ({"depths": (2, 2, 1, 2)}, r"got depths \(2, 2, 1, 2\).* 2 blocks"),
         (
             {"num_offsets": (12, 12, 15, 12)},
             r"got \(12, 12, 15, 12\) offsets for \(24, 48, 64, 96\) channels, expected",
@@ -128,20 +133,20 @@ def test_weights_are_initialised_as_in_the_released_code():
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 47), (64, 32), (225, 300)])
-def test_maps_have_the_sizes_of_the_convolutions(nano, height, width):
-    maps = nano.forward_intermediates(images(height, width), intermediates_only=True)
+def test_maps_have_the_sizes_of_the_convolutions(net, height, width):
+    maps = net.forward_intermediates(images(height, width), intermediates_only=True)
     expected = zip(NANO.dims, map_sizes(height), map_sizes(width), strict=True)
     assert [tuple(m.shape) for m in maps] == [(2, *sizes) for sizes in expected]
-    assert nano(images(height, width)).shape == (2, 5)
+    assert net(images(height, width)).shape == (2, 5)
 
 
 @pytest.mark.parametrize(("height", "width"), [(31, 64), (64, 31), (1, 1)])
-def test_images_under_32_px_are_refused(nano, height, width):
+def test_images_under_32_px_are_refused(net, height, width):
     message = f"got an image of {height}x{width} px, expected at least 32 px"
     with pytest.raises(ValueError, match=message):
-        nano(images(height, width))
+        net(images(height, width))
     with pytest.raises(ValueError, match=message):
-        nano.forward_intermediates(images(height, width))
+        net.forward_intermediates(images(height, width))
 
 
 # timm's interface.
@@ -158,70 +163,70 @@ def test_features_only_returns_maps_of_strides_4_to_32(out_indices):
     assert [tuple(m.shape) for m in maps] == shapes
 
 
-def test_forward_is_the_head_on_the_features(nano):
+def test_forward_is_the_head_on_the_features(net):
     x = images(64, 96)
-    tokens = nano.forward_features(x)
+    tokens = net.forward_features(x)
     assert tokens.shape == (2, 2, 3, 96)
     pooled = tokens.mean((1, 2))
-    torch.testing.assert_close(nano.forward_head(tokens, pre_logits=True), pooled)
-    torch.testing.assert_close(nano(x), pooled @ nano.head.fc.weight.T + nano.head.fc.bias)
-    torch.testing.assert_close(nano.forward_head(tokens), nano(x))
+    torch.testing.assert_close(net.forward_head(tokens, pre_logits=True), pooled)
+    torch.testing.assert_close(net(x), pooled @ net.head.fc.weight.T + net.head.fc.bias)
+    torch.testing.assert_close(net.forward_head(tokens), net(x))
 
 
-def test_intermediates_are_the_outputs_of_the_stages(nano):
+def test_intermediates_are_the_outputs_of_the_stages(net):
     stages = {}
-    for i, stage in enumerate(nano.stages):
+    for i, stage in enumerate(net.stages):
         watch(stage, stages, i)
-    last, maps = nano.forward_intermediates(x := images(64, 96))
+    last, maps = net.forward_intermediates(x := images(64, 96))
     assert all(torch.equal(m, stages[i]) for i, m in enumerate(maps))
     assert len(maps) == 4
-    assert torch.equal(last, nano.forward_features(x))
+    assert torch.equal(last, net.forward_features(x))
 
 
 @pytest.mark.parametrize(
     ("indices", "expected"),
     [(None, [0, 1, 2, 3]), (1, [3]), (2, [2, 3]), ([1], [1]), ([-1], [3]), ([0, -2], [0, 2]), ((3, 1), [3, 1])],
 )
-def test_indices_choose_intermediates(nano, indices, expected):
-    every = nano.forward_intermediates(x := images(), intermediates_only=True)
-    chosen = nano.forward_intermediates(x, indices=indices, intermediates_only=True)
+def test_indices_choose_intermediates(net, indices, expected):
+    every = net.forward_intermediates(x := images(), intermediates_only=True)
+    chosen = net.forward_intermediates(x, indices=indices, intermediates_only=True)
     assert len(chosen) == len(expected)
     assert all(torch.equal(m, every[i]) for m, i in zip(chosen, expected, strict=True))
 
 
 @pytest.mark.parametrize("indices", [[4], [-5], [], 5])
-def test_indices_of_no_stage_are_refused(nano, indices):
+def test_indices_of_no_stage_are_refused(net, indices):
     with pytest.raises(ValueError, match=r"got feature indices \[.*\], expected some of 0 ... 3"):
-        nano.forward_intermediates(images(), indices=indices)
+        net.forward_intermediates(images(), indices=indices)
 
 
-def test_final_norm_applies_to_the_last_map_alone(nano):
-    torch.nn.init.normal_(nano.norm.weight)
-    plain = nano.forward_intermediates(x := images(), intermediates_only=True)
-    normed = nano.forward_intermediates(x, norm=True, intermediates_only=True)
+def test_final_norm_applies_to_the_last_map_alone(net):
+    torch.nn.init.normal_(net.norm.weight)
+    plain = net.forward_intermediates(x := images(), intermediates_only=True)
+    normed = net.forward_intermediates(x, norm=True, intermediates_only=True)
     assert all(torch.equal(n, p) for n, p in zip(normed[:3], plain, strict=False))
     assert not torch.allclose(normed[3], plain[3])
-    assert torch.equal(normed[3].permute(0, 2, 3, 1), nano.forward_features(x))
+    assert torch.equal(normed[3].permute(0, 2, 3, 1), net.forward_features(x))
 
 
-def test_stop_early_runs_no_later_stage(nano):
-    complete = nano.forward_intermediates(x := images(), indices=[0, 1])[1]
+def test_stop_early_runs_no_later_stage(net):
+    complete = net.forward_intermediates(x := images(), indices=[0, 1])[1]
     stages = {}
-    for i, stage in enumerate(nano.stages):
+    for i, stage in enumerate(net.stages):
         watch(stage, stages, i)
-    tokens, maps = nano.forward_intermediates(x, indices=[0, 1], stop_early=True)
+    tokens, maps = net.forward_intermediates(x, indices=[0, 1], stop_early=True)
     assert list(stages) == [0, 1]
     assert all(torch.equal(m, c) for m, c in zip(maps, complete, strict=True))
     assert torch.equal(tokens.permute(0, 3, 1, 2), maps[1])
 
 
-def test_intermediates_come_channels_first_or_last(nano):
-    first = nano.forward_intermediates(x := images(64, 96), intermediates_only=True)
-    last = nano.forward_intermediates(x, output_fmt="NHWC", intermediates_only=True)
+def test_intermediates_come_channels_first_or_last(net):
+    first = net.forward_intermediates(x := images(64, 96), intermediates_only=True)
+    last = net.forward_intermediates(x, output_fmt="NHWC", intermediates_only=True)
     assert last[0].shape == (2, 16, 24, 24)
     assert all(torch.equal(f, t.permute(0, 3, 1, 2)) for f, t in zip(first, last, strict=True))
     with pytest.raises(ValueError, match="got output_fmt 'NLC', expected 'NCHW' or 'NHWC'"):
-        nano.forward_intermediates(x, output_fmt="NLC")
+        net.forward_intermediates(x, output_fmt="NLC")
 
 
 def test_out_norms_normalise_every_map():
@@ -243,15 +248,15 @@ def test_out_norms_normalise_every_map():
 @pytest.mark.parametrize(
     ("arguments", "shape"), [((7,), (2, 7)), ((0,), (2, 96)), ((0, ""), (2, 2, 3, 96)), ((3, "max"), (2, 3))]
 )
-def test_classifier_can_be_replaced(nano, arguments, shape):
+def test_classifier_can_be_replaced(net, arguments, shape):
     x = images(64, 96)
-    features = nano.forward_features(x)
-    nano.reset_classifier(*arguments)
-    assert nano.num_classes == arguments[0]
-    assert nano(x).shape == shape
-    assert torch.equal(nano.forward_features(x), features)
+    features = net.forward_features(x)
+    net.reset_classifier(*arguments)
+    assert net.num_classes == arguments[0]
+    assert net(x).shape == shape
+    assert torch.equal(net.forward_features(x), features)
     if arguments == (0, ""):
-        assert torch.equal(nano(x), features)
+        assert torch.equal(net(x), features)
 
 
 def test_group_matcher_gives_each_block_its_own_group():
@@ -395,12 +400,11 @@ def test_atm_layers_of_a_pruned_network_are_those_left(nano):
 
 @pytest.mark.parametrize("offset_mode", ["decoupled", "zero"])
 def test_peg_comes_before_each_generator_and_nowhere_else(offset_mode):
-    model = create_nano(offset_mode=offset_mode)
-    stage, calls = model.stages[2], []
+    stage, calls = create_nano(offset_mode=offset_mode).stages[2], []
     stage.peg.register_forward_hook(lambda *_: calls.append("peg"))
     for i, block in enumerate(stage.blocks):
         block.register_forward_pre_hook(lambda *_, i=i: calls.append(i))
-    model(images())
+    stage(torch.randn(2, NANO.dims[1], 8, 8))
     assert calls == ["peg", *range(6), "peg", *range(6, 12), "peg", *range(12, 18)]
 
 
@@ -426,23 +430,23 @@ def test_stage_computes_equations_5_and_6():
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 0.002), (torch.bfloat16, 0.02)])
-def test_autocast_stays_finite_and_close_to_float32(nano, dtype, tolerance):
-    expected = nano(x := images())
+def test_autocast_stays_finite_and_close_to_float32(net, dtype, tolerance):
+    expected = net(x := images())
     with torch.autocast("cpu", dtype=dtype):
-        actual = nano(x)
+        actual = net(x)
     assert actual.dtype == dtype
     assert actual.isfinite().all()
     torch.testing.assert_close(actual.float(), expected, rtol=0, atol=tolerance)
     actual.float().square().sum().backward()
-    assert all(parameter.grad.isfinite().all() for parameter in nano.parameters())
+    assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
 
 
-def test_network_compiles_without_graph_breaks():
-    model, x = small().eval(), images()
+def test_network_compiles_without_graph_breaks(net):
+    x = images()
     torch.compiler.reset()
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")  # generated kernels: see the operator's tests
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")  # generated kernels: see the operator's tests
     with torch.no_grad():
-        torch.testing.assert_close(compiled(x), model(x))
+        torch.testing.assert_close(compiled(x), net(x))
 
 
 @pytest.mark.gpu

@@ -6,6 +6,7 @@ Everything runs in one thread, so that equal runs are equal to the bit.
 import numpy as np
 import pytest
 import torch
+import zarr
 from PIL import Image
 
 from atmviz.checkpoints import load_model
@@ -70,6 +71,16 @@ def recording(result):
 
 
 @pytest.fixture(scope="session")
+def arrays():
+    """Everything stored in a recording, to the bit."""
+
+    def arrays(path):
+        return {name: (array.shape, array[...].tobytes()) for name, array in zarr.open_group(path, mode="r").arrays()}
+
+    return arrays
+
+
+@pytest.fixture(scope="session")
 def naive(network, images):
     """All there is: offsets [N, H, W, 2, O] by generating layer, fusion weights [N, C, branches] by layer."""
     seen = {}
@@ -83,7 +94,7 @@ def naive(network, images):
         for start in range(0, NUM_IMAGES, BATCH):
             batch = [index for index in readable if start <= index < start + BATCH]
             inputs = [preprocess(load_image(images.path(index)), Preprocessing(SIZE))[0] for index in batch]
-            network(torch.from_numpy(np.stack(inputs)))
+            network(torch.stack([torch.from_numpy(pixels) for pixels in inputs]))
     for handle in handles:
         handle.remove()
 

@@ -48,7 +48,8 @@ def test_one_query_gives_one_token(text, token):
 
 
 def test_several_may_be_asked_for_at_once():
-    assert tokens("grid:2x3") == [(6, 8), (6, 24), (6, 41), (18, 8), (18, 24), (18, 41)]
+    # The middles of two rows and four columns: y = 25 and 75 of 100 px, x = 25, 75, 125 and 175 of 200 px.
+    assert tokens("grid:2x4") == [(6, 6), (6, 18), (6, 31), (6, 43), (18, 6), (18, 18), (18, 31), (18, 43)]
 
 
 @pytest.mark.parametrize(("grid", "center"), [((14, 14), (7, 7)), ((7, 9), (3, 4)), ((19, 25), (9, 12))])
@@ -93,7 +94,7 @@ def test_pixel_outside_the_crop_is_an_error(text):
     assert "centre crop" in refusal(tokens, text, placement, grid=(28, 28))
 
 
-@pytest.mark.parametrize("text", ["200,50", "50,120", "-3,5", "5,-1", "-0.1,0.5", "99999,0"])
+@pytest.mark.parametrize("text", ["200,50", "50,120", "-3,5", "5,-1", "99999,0"])
 def test_pixel_outside_the_image_is_an_error(text):
     message = refusal(tokens, text)
     assert "outside the image" in message

@@ -1,5 +1,7 @@
 """The recorder: what it keeps equals what the layers compute, and it leaves nothing behind."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -61,16 +63,15 @@ def test_recording_changes_no_output(nano, batch):
 
 def test_offsets_equal_those_computed_from_the_blocks_input(network, batch):
     inputs = {}
-    for i, stage in enumerate(network.stages):
-        for j, block in enumerate(stage.blocks):
-            block.register_forward_pre_hook(lambda _, args, layer=(i + 1, j + 1): inputs.__setitem__(layer, args[0]))
-    try:
-        with OffsetRecorder(network) as recorder, torch.inference_mode():
-            network(batch)
-    finally:
-        for stage in network.stages:
-            for block in stage.blocks:
-                block._forward_pre_hooks.clear()
+    handles = []
+    for layer in SOURCES:
+        block = network.stages[layer.stage - 1].blocks[layer.index - 1]
+        keep = partial(inputs.__setitem__, layer)
+        handles.append(block.register_forward_pre_hook(lambda _, args, keep=keep: keep(args[0])))
+    with OffsetRecorder(network) as recorder, torch.inference_mode():
+        network(batch)
+    for handle in handles:
+        handle.remove()
 
     assert list(recorder.offsets) == recorder.sources == SOURCES
     for layer, offset in recorder.offsets.items():

@@ -1,0 +1,52 @@
+"""`atmviz convert`: one file in, one safetensors file out, or nothing."""
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+
+def test_a_checkpoint_becomes_safetensors_with_its_configuration(succeed, folder, checkpoint, nano):
+    result = succeed("convert", checkpoint, "nano.safetensors")
+    assert "wrote nano.safetensors" in result.stderr
+    assert "EMA weights" in result.stderr
+    assert [file.name for file in folder.iterdir()] == ["nano.safetensors"]
+    state = nano.state_dict()
+    converted = load_file(folder / "nano.safetensors")
+    assert converted.keys() == state.keys()
+    assert all(torch.equal(converted[name], state[name]) for name in state)
+    with safe_open(folder / "nano.safetensors", "pt") as file:
+        assert file.metadata()["architecture"] == "atmnet_nano"
+
+
+def test_the_converted_file_loads_as_the_original_does(succeed, folder, checkpoint):
+    succeed("convert", checkpoint, "nano.safetensors")
+    result = succeed("layers", "nano.safetensors")
+    assert "atmnet_nano from nano.safetensors: timm layout, EMA weights" in result.stderr
+    assert "5 classes" in result.stderr
+
+
+def test_the_other_weights_can_be_chosen(succeed, folder, checkpoint, nano):
+    succeed("convert", checkpoint, "nano.safetensors", "--weights", "model")
+    assert torch.equal(load_file(folder / "nano.safetensors")["stem.bias"], nano.stem.bias + 1)
+
+
+def test_an_existing_file_is_replaced_only_when_asked_to(succeed, refuse, folder, checkpoint):
+    target = folder / "nano.safetensors"
+    target.write_text("mine")
+    refuse(2, "exists", "convert", checkpoint, target)
+    assert target.read_text() == "mine"
+    succeed("convert", checkpoint, target, "--overwrite")
+    assert len(load_file(target)) > 100
+
+
+@pytest.mark.parametrize("name", ["nano.pth", "nano", "nano.safetensors.txt"])
+def test_a_name_that_is_not_safetensors_is_refused(refuse, checkpoint, name):
+    refuse(2, "safetensors", "convert", checkpoint, name)
+
+
+def test_a_bad_checkpoint_does_not_replace_a_good_file(refuse, folder, bad_checkpoints):
+    target = folder / "nano.safetensors"
+    target.write_text("mine")
+    refuse(1, "NaN", "convert", bad_checkpoints.nan, target, "--overwrite")
+    assert target.read_text() == "mine"

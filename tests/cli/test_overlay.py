@@ -1,0 +1,181 @@
+"""`atmviz overlay`: files, the numbers said, and every form of query."""
+
+import json
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+SMALL = ("--size", "64")
+
+
+@pytest.fixture
+def blank(monkeypatch):
+    """Draw nothing: for tests of what is sampled and said, not of the figure."""
+    monkeypatch.setattr("atmviz.figures.draw_overlay", lambda *_, **__: Figure(figsize=(1, 1)))
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """64 pixels high, 128 wide: 4 x 8 tokens of 16 pixels in stage 3 at 64 px."""
+    pixels = np.random.default_rng(1).integers(0, 255, (64, 128, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def test_files_are_named_after_image_and_model_and_written_in_each_format(succeed, folder, photo):
+    result = succeed("overlay", photo, *SMALL, "--out", "figures", "--format", "svg,png")
+    assert result.stdout.splitlines() == [f"figures/photo_atmnet_nano_overlay.{kind}" for kind in ("svg", "png")]
+    assert len(list(folder.rglob("*.*"))) == 2
+    assert "untrained weights" in result.stderr
+
+
+def test_json_holds_the_numbers_that_are_drawn_and_is_all_there_is_on_stdout(succeed, checkpoint, photo):
+    from atmviz.checkpoints import load_model
+    from atmviz.geometry import Preprocessing
+    from atmviz.layers import LayerId
+    from atmviz.recording.observe import observe_image
+
+    result = succeed("overlay", photo, *SMALL, "-c", checkpoint, "--query", "1:6", "--layer", "3_18", "--json")
+    said = json.loads(result.stdout)
+    assert (said["model"], said["trained"], said["skipped"]) == ("atmnet_nano", True, {})
+    (image,) = said["images"]
+    (panel,) = image["panels"]
+    assert image["files"] == ["photo_atmnet_nano_overlay.png"]
+    assert (panel["layer"], panel["source"], panel["map_size"]) == ("3_18", "3_13", [4, 8])
+    assert (panel["query_token"], panel["query_px"]) == ([1, 6], [16 * 6 + 7.5, 16 * 1 + 7.5])
+
+    network = load_model(checkpoint, device="cpu", report=lambda _: None)
+    observed = observe_image(network, Image.open(photo), Preprocessing((64, 64), "whole"), [LayerId(3, 18)])
+    nearest = np.rint(np.repeat(observed.offsets[LayerId(3, 13)][1, 6], 4, axis=-1))
+    for axis, own, size, sides in (("horizontal", 6, 8, ("left", "right")), ("vertical", 1, 4, ("top", "bottom"))):
+        position = nearest[0 if axis == "horizontal" else 1] + own
+        assert panel[axis] == [int((position == token).sum()) for token in range(size)]
+        assert panel["outside"][sides[0]] == (position < 0).sum()
+        assert panel["outside"][sides[1]] == (position >= size).sum()
+
+
+@pytest.mark.usefixtures("blank")
+@pytest.mark.parametrize(
+    ("query", "tokens"),
+    [
+        ("center", [[2, 4]]),
+        ("centre", [[2, 4]]),
+        ("0,0", [[0, 0]]),
+        ("127,63", [[3, 7]]),
+        ("100,20", [[1, 6]]),  # x, y
+        ("0.9,0.3", [[1, 7]]),
+        ("1:6", [[1, 6]]),  # row, column
+        ("grid:2x4", [[r, c] for r in (1, 3) for c in (1, 3, 5, 7)]),
+        ("random:5", None),
+    ],
+)
+def test_every_form_of_query_names_its_tokens(succeed, photo, query, tokens):
+    said = json.loads(succeed("overlay", photo, *SMALL, "--query", query, "--json").stdout)
+    found = [panel["query_token"] for panel in said["images"][0]["panels"]]
+    if tokens is None:
+        assert len(found) == 5
+        assert all(0 <= i < 4 and 0 <= j < 8 for i, j in found)
+    else:
+        assert found == tokens
+
+
+@pytest.mark.usefixtures("blank")
+def test_random_queries_are_drawn_by_seed(succeed, photo):
+    def drawn(*seed):
+        said = json.loads(succeed("overlay", photo, *SMALL, "-q", "random:6", "--layer", "1_1", *seed, "--json").stdout)
+        return [panel["query_token"] for panel in said["images"][0]["panels"]]
+
+    assert drawn() == drawn("--seed", "0") != drawn("--seed", "1")
+
+
+@pytest.mark.usefixtures("blank")
+def test_queries_and_layers_give_a_panel_each_and_stages_have_maps_of_their_own(succeed, photo):
+    options = ("-q", "center", "-q", "0,0", "--layer", "2_1,3_18", "--json")
+    said = json.loads(succeed("overlay", photo, *SMALL, *options).stdout)
+    panels = said["images"][0]["panels"]
+    assert [(panel["layer"], panel["query_token"], panel["map_size"]) for panel in panels] == [
+        ("2_1", [4, 8], [8, 16]),
+        ("3_18", [2, 4], [4, 8]),
+        ("2_1", [0, 0], [8, 16]),
+        ("3_18", [0, 0], [4, 8]),
+    ]
+
+
+@pytest.mark.usefixtures("blank")
+@pytest.mark.parametrize(("anchor", "shift"), [("cell", 0), ("rf", -6.5)])
+def test_the_anchor_moves_the_query_and_not_what_it_samples(succeed, photo, anchor, shift):
+    said = json.loads(succeed("overlay", photo, *SMALL, "-q", "1:6", "--anchor", anchor, "--json").stdout)
+    panel = said["images"][0]["panels"][0]
+    assert panel["query_px"] == [103.5 + shift, 23.5 + shift]
+    assert sum(panel["horizontal"]) + panel["outside"]["left"] + panel["outside"]["right"] == panel["channels"] == 64
+
+
+@pytest.mark.usefixtures("blank")
+@pytest.mark.parametrize(
+    ("fit", "map_size", "query_px"),
+    [
+        ((), [4, 8], [71.5, 39.5]),
+        (("--fit", "squash"), [4, 4], [79.5, 39.5]),  # 40 of 64 input pixels across 128
+        (("--fit", "crop"), [4, 4], [69.718, 34.996]),  # cut 64 x 64 from 73 x 146, at (4, 41)
+    ],
+)
+def test_fits_place_the_map_on_the_photograph(succeed, photo, fit, map_size, query_px):
+    said = json.loads(succeed("overlay", photo, *SMALL, *fit, "--json").stdout)
+    panel = said["images"][0]["panels"][0]
+    assert panel["map_size"] == map_size
+    assert panel["query_px"] == pytest.approx(query_px, abs=1e-3)
+
+
+@pytest.mark.usefixtures("blank")
+def test_a_photograph_taken_sideways_is_turned_upright(succeed, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn a quarter clockwise to see it
+    Image.new("RGB", (128, 64)).save(tmp_path / "sideways.jpg", exif=exif)
+    said = json.loads(succeed("overlay", tmp_path / "sideways.jpg", *SMALL, "-q", "20,100", "--json").stdout)
+    panel = said["images"][0]["panels"][0]
+    assert (panel["map_size"], panel["query_token"]) == ([8, 4], [6, 1])
+
+
+def test_a_photograph_of_eight_megapixels_works(succeed, tmp_path):
+    Image.linear_gradient("L").resize((3264, 2448)).convert("RGB").save(tmp_path / "large.jpg")
+    said = json.loads(succeed("overlay", tmp_path / "large.jpg", *SMALL, "-q", "3263,2447", "--json").stdout)
+    assert said["images"][0]["panels"][0]["query_token"] == [3, 5]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "I;16"])
+def test_photographs_of_other_kinds_work(succeed, tmp_path, mode):
+    Image.new(mode, (80, 64)).save(tmp_path / "photo.tif")
+    succeed("overlay", tmp_path / "photo.tif", *SMALL)
+
+
+@pytest.mark.usefixtures("blank")
+def test_the_bundled_photograph_is_drawn_without_a_source(succeed):
+    said = json.loads(succeed("overlay", *SMALL, "--json").stdout)
+    assert [image["image"] for image in said["images"]] == ["astronaut.jpg"]
+
+
+@pytest.mark.usefixtures("blank")
+def test_several_images_have_a_figure_each_also_when_their_names_are_equal(succeed, folder, images, tmp_path):
+    (tmp_path / "noise" / "below").mkdir()
+    (images / "a.png").rename(images / "below" / "b.png")
+    files = succeed("overlay", images, *SMALL).stdout.splitlines()
+    assert len(set(files)) == 3
+    assert sorted(files) == sorted(file.name for file in folder.iterdir())
+
+
+@pytest.mark.usefixtures("blank")
+def test_corrupt_images_among_good_ones_are_left_out_and_named(succeed, damaged_images):
+    result = succeed("overlay", damaged_images, *SMALL, "--json")
+    said = json.loads(result.stdout)
+    assert len(said["images"]) == 3
+    assert list(said["skipped"]) == ["broken.png"]
+    assert "skipped 1 unreadable image: broken.png" in result.stderr
+
+
+@pytest.mark.usefixtures("blank")
+def test_strict_stops_at_a_corrupt_image(run, damaged_images):
+    result = run("overlay", damaged_images, *SMALL, "--strict")
+    assert result.exit_code == 1
+    assert "broken.png" in result.stderr.splitlines()[-1]

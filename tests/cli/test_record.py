@@ -1,0 +1,162 @@
+"""`atmviz record` and `atmviz merge`: recordings made, continued, interrupted, in parts, joined."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from atmviz.errors import RecordingFormatError
+from atmviz.recording.store import CHUNK_IMAGES, open_recording
+
+SMALL = ("--size", "64")
+
+
+@pytest.fixture
+def many(images):
+    """Three chunks of images."""
+    for index in range(2 * CHUNK_IMAGES):
+        shutil.copy(images / "abc"[index % 3].__add__(".png"), images / f"{index:03}.png")
+    return images
+
+
+def same(one, other):
+    """Whether two recordings hold the same arrays to the bit."""
+    assert one.images == other.images
+    for layer in (info.layer for info in one.layers):
+        np.testing.assert_array_equal(one.distinct_offsets(layer), other.distinct_offsets(layer))
+        np.testing.assert_array_equal(one.fusion(layer), other.fusion(layer))
+        np.testing.assert_array_equal(one.counts(layer)[0], other.counts(layer)[0])
+    return True
+
+
+def test_images_become_a_recording_that_says_what_it_is(succeed, folder, images):
+    result = succeed("record", images, *SMALL, "--out", "here", "--layer", "2_*,3_18", "--json")
+    recording = open_recording(folder / "here")
+    assert json.loads(result.stdout) == {
+        "recording": "here",
+        "model": "atmnet_nano",
+        "trained": False,
+        "dataset": "noise",
+        "images": 3,
+        "skipped": [],
+        "complete": True,
+        "layers": ["2_1", "2_2", "3_18"],
+    }
+    assert recording.offsets("3_18").shape == (3, 2, 64)
+    assert recording.info("2_1").map_size == (8, 8)
+    assert "recorded 3 images in here" in result.stderr
+
+
+def test_without_json_nothing_is_said_on_stdout(succeed, images):
+    assert succeed("record", images, *SMALL).stdout == ""
+
+
+def test_a_finished_recording_is_left_as_it_is(succeed, folder, images):
+    succeed("record", images, *SMALL)
+    before = {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()}
+    assert "nothing was left to do" in succeed("record", images, *SMALL).stderr
+    assert {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()} == before
+
+
+def test_another_run_is_not_mixed_into_a_recording(succeed, refuse, images):
+    succeed("record", images, *SMALL)
+    refuse(1, "preprocessing is", "record", images, "--size", "96")
+
+
+@pytest.mark.parametrize(("query", "token"), [("center", (2, 2)), ("0.9,0.3", (1, 3)), ("1:0", (1, 0))])
+def test_the_query_token_is_chosen_once_for_all_images(succeed, folder, images, query, token):
+    succeed("record", images, *SMALL, "--query", query, "--layer", "3_*")
+    assert open_recording(folder / "recording").info("3_1").query == token
+
+
+def test_shards_fill_one_recording_equal_to_one_made_at_once(succeed, folder, many):
+    options = (*SMALL, "--layer", "2_1", "--batch-size", "64")
+    first = succeed("record", many, *options, "--shard", "1/2", "--out", "parts")
+    assert "other parts are missing" in first.stderr
+    assert not open_recording(folder / "parts").complete
+    succeed("record", many, *options, "--shard", "2/2", "--out", "parts")
+    succeed("record", many, *options, "--out", "whole")
+    assert same(open_recording(folder / "parts"), open_recording(folder / "whole"))
+
+
+def test_an_interrupt_keeps_finished_images_and_the_same_command_continues(succeed, folder, many):
+    options = (*SMALL, "--layer", "2_1", "--batch-size", "2", "--workers", "0", "--out", "out")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "atmviz_cli", "record", many, *options], stderr=subprocess.PIPE, text=True
+    )
+
+    def finished():
+        try:
+            return len(open_recording(folder / "out"))
+        except RecordingFormatError:
+            return 0
+
+    while process.poll() is None and not finished():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "interrupted: finished images are kept in out; the same command continues"
+    assert "Traceback" not in said
+    recording = open_recording(folder / "out")
+    assert not recording.complete
+    assert len(recording) in (CHUNK_IMAGES, 2 * CHUNK_IMAGES)
+    assert [path.name for path in folder.iterdir()] == ["out"]
+    kept = recording.offsets("2_1")
+
+    succeed("record", many, *options)
+    recording = open_recording(folder / "out")
+    assert (recording.complete, len(recording)) == (True, 2 * CHUNK_IMAGES + 3)
+    np.testing.assert_array_equal(recording.offsets("2_1")[: len(kept)], kept)
+
+
+def test_corrupt_images_among_good_ones_are_left_out_and_named(succeed, damaged_images):
+    result = succeed("record", damaged_images, *SMALL, "--json")
+    said = json.loads(result.stdout)
+    assert (said["images"], said["skipped"], said["complete"]) == (3, ["broken.png"], True)
+    assert "skipped 1 unreadable image: broken.png" in result.stderr
+    again = succeed("record", damaged_images, *SMALL)
+    assert "broken.png" in again.stderr
+
+
+def test_strict_stops_at_a_corrupt_image(run, damaged_images):
+    result = run("record", damaged_images, *SMALL, "--strict")
+    assert result.exit_code == 1
+    assert "broken.png" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("weights", [(), ("--weights", "ema"), ("--weights", "model")])
+def test_averaged_weights_are_taken_where_there_are_some(succeed, folder, images, checkpoint, weights):
+    result = succeed("record", images, *SMALL, "-c", checkpoint, *weights)
+    chosen = weights[-1] if weights else "ema"
+    assert ("model weights" if chosen == "model" else "EMA weights") in result.stderr
+    assert open_recording(folder / "recording").attrs["checkpoint"]["weights"] == chosen
+    assert open_recording(folder / "recording").trained
+
+
+def test_recordings_of_parts_are_merged_in_the_order_given(succeed, folder, images):
+    for name in "ba":
+        succeed("record", images / f"{name}.png", images / f"{name}.png", *SMALL, "--layer", "2_1", "--out", name)
+    for name in "ba":  # one data set's parts have one name
+        group = json.loads((folder / name / "zarr.json").read_text())
+        group["attributes"]["dataset"] = "noise"
+        (folder / name / "zarr.json").write_text(json.dumps(group))
+    result = succeed("merge", "b", "a", "--out", "both", "--json")
+    said = json.loads(result.stdout)
+    assert (said["images"], said["complete"], said["recording"]) == (2, True, "both")
+    both = open_recording(folder / "both")
+    assert both.images == ["b.png", "a.png"]
+    parts = [open_recording(folder / name).offsets("2_1") for name in "ba"]
+    np.testing.assert_array_equal(both.offsets("2_1"), np.concatenate(parts))
+
+
+def test_recordings_that_differ_are_not_merged(succeed, refuse, images):
+    succeed("record", images, *SMALL, "--out", "one", "--layer", "2_1")
+    succeed("record", images, "--size", "96", "--out", "other", "--layer", "2_1")
+    refuse(1, "differs from one in preprocessing", "merge", "one", "other", "--out", "both")
+    refuse(1, "exists", "merge", "one", "one", "--out", "other")

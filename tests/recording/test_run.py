@@ -1,0 +1,411 @@
+"""Recording equals a brute force of everything, whatever interrupts, splits or speeds it up; bad images and networks.
+
+The recording under test has 130 small images, the 71st unreadable; see conftest.py.
+"""
+
+import copy
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from torch import nn
+
+from atmviz.checkpoints import load_model
+from atmviz.data.images import find_images
+from atmviz.errors import AtmvizError, CheckpointError, DatasetError, LayerNotFoundError, QueryError
+from atmviz.geometry import Preprocessing
+from atmviz.layers import LayerId
+from atmviz.recording.store import open_recording
+
+# Of nano at 64x96 px: every layer's map, and the layer whose offsets it uses (six blocks share, Sec. A1).
+MAPS = {1: (16, 24), 2: (8, 12), 3: (4, 6), 4: (2, 3)}
+SOURCES = {"1_1": "1_1", "1_2": "1_1", "2_1": "2_1", "2_2": "2_1", "4_1": "4_1", "4_2": "4_1"}
+SOURCES |= {f"3_{j}": f"3_{(j - 1) // 6 * 6 + 1}" for j in range(1, 19)}
+GENERATORS = sorted(set(SOURCES.values()))
+
+
+def subset(images, *indices):
+    return replace(images, names=tuple(images.names[index] for index in indices))
+
+
+def refusal(kind, call, *arguments, **options):
+    """The message of what must be refused; it is one line."""
+    with pytest.raises(kind) as caught:
+        call(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# Against brute force.
+
+
+@pytest.mark.parametrize("layer", SOURCES)
+def test_offsets_are_those_of_the_middle_token(layer, recording, naive):
+    height, width = MAPS[int(layer[0])]
+    offsets = naive[0][SOURCES[layer]][:, height // 2, width // 2]  # [N, 2, O]
+    channels = {"1": 24, "2": 48, "3": 64, "4": 96}[layer[0]]
+    share = channels // offsets.shape[2]
+    assert recording.offsets(layer).shape == (129, 2, channels)
+    for k in (0, 1, channels // 2, channels - 1):
+        assert np.array_equal(recording.offsets(layer)[:, :, k], offsets[:, :, k // share])
+    assert np.array_equal(recording.distinct_offsets(layer), offsets)
+
+
+@pytest.mark.parametrize("layer", GENERATORS)
+def test_counts_are_of_all_tokens_of_all_images(layer, recording, naive):
+    height, width = MAPS[int(layer[0])]
+    offsets = naive[0][layer]
+    assert offsets.shape[1:4] == (height, width, 2)
+    for axis, size in ((0, width), (1, height)):
+        nearest = np.clip(np.rint(offsets[..., axis, :]), -size, size)
+        expected = [np.count_nonzero(nearest == value) for value in range(-size, size + 1)]
+        assert recording.counts(layer)[axis].tolist() == expected
+    if layer == "4_1":
+        assert np.abs(offsets[..., 1, :]).max() > height + 1, "the last bins hold what lies beyond"
+
+
+@pytest.mark.parametrize("layer", GENERATORS)
+def test_mean_abs_offset_is_over_all_tokens(layer, recording, naive):
+    expected = np.abs(naive[0][layer].astype(np.float64)).mean((1, 2, 4))
+    np.testing.assert_allclose(recording.mean_abs_offset(layer), expected, rtol=1e-5)
+    assert np.array_equal(recording.mean_abs_offset("3_18"), recording.mean_abs_offset("3_13"))
+
+
+@pytest.mark.parametrize("layer", GENERATORS)
+def test_outside_share_counts_samples_whose_nearest_token_is_not_on_the_map(layer, recording, naive):
+    height, width = MAPS[int(layer[0])]
+    offsets = naive[0][layer]
+    outside = np.zeros((len(offsets), 2))
+    for i in range(height):
+        for j in range(width):
+            column = j + np.rint(offsets[:, i, j, 0])
+            row = i + np.rint(offsets[:, i, j, 1])
+            outside[:, 0] += ((column < 0) | (column >= width)).sum(1)
+            outside[:, 1] += ((row < 0) | (row >= height)).sum(1)
+    share = recording.outside_share(layer)
+    np.testing.assert_allclose(share, outside / (height * width * offsets.shape[-1]), rtol=1e-12)
+    assert 0 < share.mean() < 1
+
+
+@pytest.mark.parametrize("layer", ["1_1", "3_12", "4_2"])
+def test_fusion_is_the_mean_over_channels(layer, recording, naive):
+    fusion = recording.fusion(layer)
+    np.testing.assert_allclose(fusion, naive[1][layer].mean(1), rtol=1e-5)
+    np.testing.assert_allclose(fusion.sum(1), 1, rtol=1e-5)
+    assert recording.info(layer).branches == ("width", "height", "identity")
+
+
+def test_other_queries_keep_other_tokens(record, images, naive, tmp_path):
+    few = subset(images, *range(8))
+    # Of 96x64 px: x = 24 px, y = 57.6 px; stage 3 has cells of 16 px, stage 4 of 32 px.
+    recording = record(few, tmp_path / "fractions", query="0.25,0.9").recording
+    assert np.array_equal(recording.distinct_offsets("3_9"), naive[0]["3_7"][:8, 3, 1])
+    assert np.array_equal(recording.distinct_offsets("4_2"), naive[0]["4_1"][:8, 1, 0])
+    assert recording.info("3_9").query == (3, 1)
+    recording = record(few, tmp_path / "token", query="1:2").recording
+    assert np.array_equal(recording.distinct_offsets("1_1"), naive[0]["1_1"][:8, 1, 2])
+    assert recording.attrs["query"] == "1:2"
+
+
+@pytest.mark.parametrize("query", ["2:0", "0:3", "120,80", "grid:2x2", "nowhere"])  # stage 4 has 2x3 tokens
+def test_queries_that_are_not_one_token_of_every_map_are_errors(query, record, images, tmp_path):
+    refusal(QueryError, record, images, tmp_path / "out", query=query)
+    assert not (tmp_path / "out").exists()
+
+
+def test_some_layers_are_recorded_as_among_all(record, images, recording, tmp_path):
+    few = record(subset(images, *range(8)), tmp_path / "out", layers=[LayerId(4, 2), LayerId(3, 2)]).recording
+    assert [str(info.layer) for info in few.layers] == ["3_2", "4_2"]
+    for layer in ("3_2", "4_2"):
+        for read in ("offsets", "mean_abs_offset", "outside_share", "fusion"):
+            assert np.array_equal(getattr(few, read)(layer), getattr(recording, read)(layer)[:8])
+    assert len(few.counts("3_2")[0]) == 2 * 6 + 1
+    refusal(LayerNotFoundError, few.offsets, "3_1")
+
+
+def test_batches_do_not_matter_but_for_rounding(record, images, tmp_path):
+    few = subset(images, *range(9))
+    one, all_ = (record(few, tmp_path / str(size), batch_size=size).recording for size in (1, 100))
+    for layer in GENERATORS:
+        np.testing.assert_allclose(one.offsets(layer), all_.offsets(layer), rtol=1e-3, atol=1e-3)
+
+
+# What it says of itself.
+
+
+def test_recording_says_what_it_is(recording, network, images):
+    attrs = recording.attrs
+    assert attrs["schema_version"] == 1
+    assert attrs["model"] == recording.model == "atmnet_nano"
+    assert attrs["model_config"] == {"num_classes": 1000}
+    assert attrs["checkpoint"] == {
+        "sha256": network.origin.sha256,
+        "layout": "seeded",
+        "weights": None,
+        "trained": False,
+        "seed": 0,
+    }
+    assert attrs["preprocessing"] == {
+        "size": [64, 96],
+        "fit": "crop",
+        "crop_pct": 0.875,
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+    }
+    assert attrs["images"] == list(images.names)
+    assert attrs["image_root"] == str(images.root)
+    assert attrs["dataset"] == images.name
+    assert attrs["query"] == "center"
+    assert attrs["batch_size"] == 8
+    assert attrs["axes"] == ["horizontal", "vertical"]
+    assert set(attrs["versions"]) >= {"atmviz", "torch", "timm", "numpy", "pillow", "zarr", "python"}
+    assert attrs["versions"]["numpy"] == np.__version__
+    assert {str(info.layer): str(info.source) for info in recording.layers} == SOURCES
+    assert not recording.trained
+
+
+def test_sample_is_recorded_with_its_seed(record, images, tmp_path):
+    recording = record(images.sample(5, seed=7), tmp_path / "out").recording
+    assert recording.attrs["sampling"] == {"limit": 5, "seed": 7, "of": 130}
+    assert recording.attrs["images"] == list(images.sample(5, seed=7).names)
+
+
+def test_networks_and_images_may_be_named(folder, tmp_path, record, capsys):
+    recording = record([folder / "003.png"], tmp_path / "out", network="atmnet_nano").recording
+    assert recording.images == ["003.png"]
+    assert "untrained" in capsys.readouterr().out
+
+
+# Images and networks that are no good.
+
+
+def test_unreadable_image_is_skipped_counted_and_named(result, recording, images):
+    assert list(result.skipped) == ["070.png"]
+    assert str(images.path(70)) in result.skipped["070.png"]
+    assert recording.skipped == ["070.png"]
+    assert recording.complete
+    assert len(recording) == 129
+    assert recording.images == [name for name in images.names if name != "070.png"]
+
+
+def test_unreadable_image_stops_a_strict_run(record, images, tmp_path):
+    some = subset(images, *range(66, 73))
+    assert str(images.path(70)) in refusal(DatasetError, record, some, tmp_path / "out", strict=True)
+    assert not open_recording(tmp_path / "out").complete
+    record(some, tmp_path / "out")
+    assert "070.png" in refusal(DatasetError, record, some, tmp_path / "out", strict=True)
+    assert record(subset(images, 0, 1), tmp_path / "fine", strict=True).skipped == {}
+
+
+def test_skipped_images_are_named_again_when_nothing_is_left_to_do(record, images, tmp_path):
+    some = subset(images, 69, 70, 71)
+    first = record(some, tmp_path / "out")
+    assert list(record(some, tmp_path / "out").skipped) == list(first.skipped) == ["070.png"]
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_only_unreadable_images_are_an_error(batch_size, record, tmp_path):
+    for name in ("a.png", "b.png", "c.png"):
+        (tmp_path / name).write_bytes(b"no picture")
+    images = find_images([tmp_path])
+    for _ in range(2):
+        message = refusal(DatasetError, record, images, tmp_path / "out", batch_size=batch_size)
+        assert "none of the 3 images" in message
+
+
+@pytest.mark.parametrize("name", ["stem.bias", "stages.2.blocks.6.offset.linear.weight", "stages.3.peg.proj.weight"])
+def test_network_that_gives_nan_is_an_error(name, record, images, network, tmp_path):
+    broken = copy.deepcopy(network)
+    with torch.no_grad():
+        broken.get_parameter(name).fill_(torch.nan)
+    message = refusal(AtmvizError, record, subset(images, 0, 1), tmp_path / "out", network=broken)
+    assert "NaN" in message
+    assert not open_recording(tmp_path / "out").complete
+
+
+def test_network_without_offsets_is_an_error(record, images, tmp_path):
+    refusal(CheckpointError, record, images, tmp_path / "out", network=nn.Linear(2, 2))
+
+
+def test_whole_images_are_an_error(record, images, tmp_path):
+    message = refusal(AtmvizError, record, images, tmp_path / "out", preprocessing=Preprocessing((64, 96), "whole"))
+    assert "expected 'crop' or 'squash'" in message
+
+
+@pytest.mark.parametrize("shard", [(0, 2), (3, 2)])
+def test_impossible_shards_are_errors(shard, record, images, tmp_path):
+    assert "K from 1 to N" in refusal(AtmvizError, record, images, tmp_path / "out", shard=shard)
+
+
+# Interrupted, split, sped up.
+
+
+@pytest.fixture(scope="module")
+def killed(folder, tmp_path_factory):
+    """Recordings whose processes were killed after so many images, by SIGKILL, which nothing can catch."""
+    root = tmp_path_factory.mktemp("killed")
+    done = (8, 64, 120, 128)
+    script = textwrap.dedent("""
+        import os, signal, sys
+        import torch
+        from atmviz.checkpoints import load_model
+        from atmviz.geometry import Preprocessing
+        from atmviz.recording.run import record_offsets
+
+        torch.set_num_threads(1)
+        folder, root, *counts = sys.argv[1:]
+        network = load_model("atmnet_nano", device="cpu")
+        for count in counts:
+            if child := os.fork():
+                assert os.waitpid(child, 0)[1] == signal.SIGKILL
+                continue
+
+            def kill(done, total):
+                if done >= int(count):
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            settings = {"preprocessing": Preprocessing((64, 96)), "workers": 0, "batch_size": 8}
+            record_offsets([folder], f"{root}/{count}", network, on_images=kill, **settings)
+    """)
+    subprocess.run([sys.executable, "-c", script, folder, root, *map(str, done)], check=True)
+    return {count: root / str(count) for count in done}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be forked and killed")
+@pytest.mark.parametrize(("count", "finished"), [(8, 0), (64, 64), (120, 64), (128, 127)])
+def test_killed_run_continues_to_the_same_bits(count, finished, killed, record, images, recording, arrays):
+    partial = open_recording(killed[count])
+    assert not partial.complete
+    assert len(partial) == finished
+    progress = []
+    resumed = record(images, killed[count], on_images=lambda *numbers: progress.append(numbers))
+    assert resumed.recording.complete
+    assert arrays(killed[count]) == arrays(recording.path)
+    assert progress[0] == (64 * (count // 64), 130)
+    assert list(resumed.skipped) == ["070.png"]
+
+
+@pytest.mark.parametrize("count", [0, 64, 72])
+def test_interrupted_run_leaves_a_valid_recording(count, record, images, naive, tmp_path):
+    def interrupt(done, total):
+        if done >= count:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        record(images, tmp_path / "out", on_images=interrupt)
+    partial = open_recording(tmp_path / "out")
+    finished = count // 64 * 64
+    assert not partial.complete
+    assert partial.images == list(images.names[:finished])
+    assert "incomplete" in repr(partial)
+    assert np.array_equal(partial.distinct_offsets("3_18"), naive[0]["3_13"][:finished, 2, 3])
+    assert partial.counts("3_18")[0].sum() == finished * 4 * 6 * 16
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def interrupt_at(write, monkeypatch):
+    """Let the array write of that number, and all after it, be interrupted."""
+    writes = iter(range(1000))
+    plain = zarr.Array.__setitem__
+
+    def set_item(array, *arguments):
+        if next(writes) >= write:
+            raise KeyboardInterrupt
+        plain(array, *arguments)
+
+    monkeypatch.setattr(zarr.Array, "__setitem__", set_item)
+
+
+# A chunk is 12 writes: six arrays of offsets, two of statistics, fusion, status, counts; done comes last.
+@pytest.mark.parametrize("write", range(12))
+def test_half_written_chunk_is_recorded_again(write, record, images, recording, tmp_path):
+    few = subset(images, *range(8))
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(write, patch)
+        with pytest.raises(KeyboardInterrupt):
+            record(few, tmp_path / "out")
+    assert not open_recording(tmp_path / "out").complete
+    assert record(few, tmp_path / "out").recording.complete
+    resumed = open_recording(tmp_path / "out")
+    assert all(np.array_equal(resumed.offsets(layer), recording.offsets(layer)[:8]) for layer in GENERATORS)
+    assert resumed.counts("1_1")[0].sum() == 8 * 16 * 24 * 12
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        3,
+        9,
+        *(pytest.param(n, marks=pytest.mark.xfail(strict=True, reason="status counts before done")) for n in (10, 11)),
+    ],
+)
+def test_half_written_chunk_does_not_count(write, record, images, tmp_path, monkeypatch):
+    interrupt_at(write, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        record(subset(images, *range(8)), tmp_path / "out")
+    partial = open_recording(tmp_path / "out")
+    assert len(partial) == 0
+    assert partial.counts("1_1")[0].sum() == 0
+
+
+def test_progress_counts_every_image_once(record, images, tmp_path):
+    progress = []
+    record(subset(images, *range(20)), tmp_path / "out", on_images=lambda *numbers: progress.append(numbers))
+    assert progress == [(0, 20), (8, 20), (16, 20), (20, 20)]
+    progress.clear()
+    record(subset(images, *range(20)), tmp_path / "out", on_images=lambda *numbers: progress.append(numbers))
+    assert progress == [(20, 20)]
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_shards_fill_one_recording(order, record, images, recording, arrays, tmp_path):
+    totals = []
+    for k in order:
+        result = record(images, tmp_path / "out", shard=(k, 2), on_images=lambda done, total: totals.append(total))
+        assert result.recording.complete == (k == order[-1])
+    assert arrays(tmp_path / "out") == arrays(recording.path)
+    assert set(totals) == {66, 64}  # chunks 1 and 3, chunk 2
+
+
+def test_shards_may_outnumber_the_chunks(record, images, tmp_path):
+    few = subset(images, 0, 1)
+    assert not record(few, tmp_path / "out", shard=(2, 5)).recording.complete
+    assert len(record(few, tmp_path / "out", shard=(1, 5)).recording) == 2
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_workers_change_nothing(record, images, recording, arrays, tmp_path):
+    result = record(images, tmp_path / "out", workers=2)
+    assert arrays(tmp_path / "out") == arrays(recording.path)
+    assert list(result.skipped) == ["070.png"]
+
+
+@pytest.mark.gpu
+def test_recording_on_cuda_equals_the_cpus(record, images, recording, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    network = load_model("atmnet_nano", device="cuda", report=lambda line: None)
+    cuda = record(images, tmp_path / "out", network=network).recording
+    assert cuda.attrs["device"].startswith("cuda")
+    assert cuda.images == recording.images
+    for layer in GENERATORS:
+        np.testing.assert_allclose(cuda.offsets(layer), recording.offsets(layer), rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(cuda.mean_abs_offset(layer), recording.mean_abs_offset(layer), rtol=1e-4)
+        np.testing.assert_allclose(cuda.outside_share(layer), recording.outside_share(layer), atol=2e-3)
+        np.testing.assert_allclose(cuda.fusion(layer), recording.fusion(layer), rtol=1e-3)
+        for ours, theirs in zip(cuda.counts(layer), recording.counts(layer), strict=True):
+            assert ours.sum() == theirs.sum()
+            assert np.abs(ours - theirs).sum() < 1e-3 * theirs.sum()
+
+
+# Known faults.
+
+
+@pytest.mark.xfail(strict=True, raises=ValueError, reason="unknown layers are dropped in silence")
+def test_unknown_layers_are_an_error(record, images, tmp_path):
+    refusal(LayerNotFoundError, record, images, tmp_path / "out", layers=[LayerId(9, 1)])

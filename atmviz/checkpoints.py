@@ -30,13 +30,17 @@ from atmviz.variants import VARIANTS, Variant
 
 WeightChoice = Literal["ema", "model"]
 
+_multiarray: Any = np._core.multiarray  # type: ignore[attr-defined]
+
 # What harmless training checkpoints hold besides tensors; anything else in a pickle is refused, not run.
 _SAFE_GLOBALS: list[Any] = [
     argparse.Namespace,
     np.dtype,
     np.ndarray,
-    np._core.multiarray.scalar,  # type: ignore[attr-defined]
-    np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
+    _multiarray.scalar,
+    _multiarray._reconstruct,
+    (_multiarray.scalar, "numpy.core.multiarray.scalar"),  # their names in numpy 1
+    (_multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
     *(type(np.dtype(kind)) for kind in (np.bool_, np.int32, np.int64, np.float32, np.float64)),
 ]
 # How released files, then mmseg files and timm's training script, name weights and averaged weights.
@@ -176,7 +180,8 @@ def read_checkpoint(path: Path, weights: WeightChoice | None = None) -> Checkpoi
             f"no checkpoint file {path}: expected a path, or one of {', '.join(VARIANTS)} for untrained weights"
         )
     raw, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pickle(path), {})
-    named, chosen = _choose_weights(raw, weights, path)
+    stored: Any = metadata.get("weights")
+    named, chosen = _choose_weights(raw, weights, stored, path)
     layout, state, left_out = _rename(named)
     _require_finite(state, path)
     model, config = _recognise(state, metadata, path)
@@ -186,7 +191,7 @@ def read_checkpoint(path: Path, weights: WeightChoice | None = None) -> Checkpoi
         sha256=sha256_of_file(path),
         layout=layout,
         path=str(path),
-        weights=chosen or metadata.get("weights"),  # type: ignore[arg-type]
+        weights=chosen,
         left_out=left_out,
         state=state,
     )
@@ -231,8 +236,12 @@ def convert_checkpoint(source: Path, target: Path, weights: WeightChoice | None 
     }
     if checkpoint.weights:
         metadata["weights"] = checkpoint.weights
-    with atomic_path(target) as temporary:
-        save_file({name: tensor.clone().contiguous() for name, tensor in checkpoint.state.items()}, temporary, metadata)
+    tensors = {name: tensor.clone().contiguous() for name, tensor in checkpoint.state.items()}
+    try:
+        with atomic_path(target) as temporary:
+            save_file(tensors, temporary, metadata)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"cannot write {target} ({error}): choose another place") from None
     return origin
 
 
@@ -255,27 +264,35 @@ def _read_pickle(path: Path) -> Any:
                 "values; re-save its state dict, or get the file from its authors"
             ) from None
         raise CheckpointError(f"{path} is not a checkpoint torch can read: copy or download it again") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, UnicodeDecodeError, AttributeError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # whatever a damaged file makes torch raise
         reason = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]
         raise CheckpointError(f"{path} is damaged or no checkpoint ({reason}): copy or download it again") from None
 
 
 def _choose_weights(
-    raw: Any, weights: WeightChoice | None, path: Path
+    raw: Any, weights: WeightChoice | None, stored: WeightChoice | None, path: Path
 ) -> tuple[dict[str, Tensor], WeightChoice | None]:
-    """The state dict inside whatever a training script saved around it, and which of its two it is."""
-    chosen: WeightChoice | None = None
+    """The state dict inside whatever a training script saved around it, and which of its two it is.
+
+    Args:
+        weights: Asked for.
+        stored: What the metadata of a converted file says it holds.
+    """
+    chosen = stored
     for names in _WRAPPERS:
-        found = {kind: raw[name] for kind, name in names.items() if isinstance(raw, Mapping) and raw.get(name)}
+        found = {k: raw[n] for k, n in names.items() if isinstance(raw, Mapping) and isinstance(raw.get(n), Mapping)}
         if found:
             chosen = weights or ("ema" if "ema" in found else "model")
             raw = found.get(chosen)
             break
-    if raw is None or (weights == "ema" and chosen is None):
+    if raw is None or (weights or chosen or "model") != (chosen or "model"):
         raise CheckpointError(f"{path} has no {weights} weights: leave --weights out, or take the other")
-    if not isinstance(raw, Mapping) or not raw or not all(isinstance(tensor, Tensor) for tensor in raw.values()):
+    items = raw.items() if isinstance(raw, Mapping) else ()
+    if not items or not all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in items):
         raise CheckpointError(f"{path} holds no state dict: expected tensors by name, or {{'model': ...}}")
-    return dict(raw), chosen
+    return dict(items), chosen
 
 
 def _rename(state: dict[str, Tensor]) -> tuple[str, dict[str, Tensor], dict[str, int]]:
@@ -326,7 +343,7 @@ def _recognise(state: Mapping[str, Tensor], metadata: Mapping[str, str], path: P
             f"{path} is not of an ATMNet ({len(state)} tensors: {_some(state)}): expected one of {', '.join(VARIANTS)}"
         )
     config: dict[str, Any] = {"num_classes": 0}
-    if (head := state.get("head.fc.weight")) is not None:
+    if (head := state.get("head.fc.weight")) is not None and head.dim() == 2:
         config["num_classes"] = head.shape[0]
     if (stem := state.get("stem.weight")) is not None and stem.dim() == 4:
         config["in_chans"] = stem.shape[1]
@@ -358,7 +375,7 @@ def _require_match(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], 
 def _sha256_of_state(state: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in state.items():
-        digest.update(name.encode() + tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(name.encode() + tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

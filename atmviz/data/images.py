@@ -167,7 +167,7 @@ def load_image(path: Path) -> Image.Image:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             image.load()
             upright = ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except Exception as error:  # whatever a damaged file makes Pillow raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DatasetError(f"cannot read image {path} ({reason}): replace or remove it") from None
     if min(upright.size) < MIN_SIZE_PX:

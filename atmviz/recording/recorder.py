@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from atmviz.errors import CheckpointError
 from atmviz.geometry import Placement, map_size
-from atmviz.layers import LayerId
+from atmviz.layers import LayerId, select_layers
 from atmviz.models import ATMNet
 from atmviz.recording.query import fixed_query
 from atmviz.recording.store import LayerInfo
@@ -38,6 +38,9 @@ class OffsetRecorder:
         offsets: By generating layer, [B, H, W, 2, O], tokens; axis 3: horizontal, vertical.
         fusion: By layer, [B, 1, 1, C, branches] or [B, H, W, C, branches].
 
+    Raises:
+        LayerNotFoundError: the network has no such layer.
+
     >>> with OffsetRecorder(network) as recorder:  # doctest: +SKIP
     ...     network(images)
     ...     recorder.offsets[LayerId(3, 13)].shape
@@ -46,7 +49,8 @@ class OffsetRecorder:
     def __init__(self, network: nn.Module, layers: Iterable[LayerId] | None = None) -> None:
         self.layers = find_atmnet(network).atm_layers()
         if layers is not None:
-            wanted = set(layers)
+            available = [layer.id for layer in self.layers]
+            wanted = set(select_layers(map(str, layers), available))
             self.layers = [layer for layer in self.layers if layer.id in wanted]
         self.offsets: dict[LayerId, Tensor] = {}
         self.fusion: dict[LayerId, Tensor] = {}

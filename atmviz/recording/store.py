@@ -109,8 +109,8 @@ class Recording:
             )
         try:
             self.layers = [LayerInfo.from_json(data) for data in self.attrs["layers"]]
-            self._status = self._read("status")
             self._done = self._read("done")
+            self._status = self._finished(self._read("status"))
         except (KeyError, TypeError, ValueError) as error:
             raise RecordingFormatError(f"{path} is damaged ({error}): record again") from None
 
@@ -169,23 +169,19 @@ class Recording:
 
     def distinct_offsets(self, layer: str | LayerId) -> np.ndarray:
         """Offsets of the query token as the network stores them, [N, 2, O], float32, tokens."""
-        values = self._read(f"offset_{self.info(layer).source}")[self._status == RECORDED]
-        if not np.isfinite(values).all():
-            raise self._damaged(f"offset_{self.info(layer).source}")
-        return values
+        return self._rows(f"offset_{self.info(layer).source}")
 
     def mean_abs_offset(self, layer: str | LayerId) -> np.ndarray:
         """Mean |offset| over all tokens, [N, 2], tokens."""
-        return self._of_source("mean_abs_offset", layer)
+        return self._rows("mean_abs_offset", self._sources.index(self.info(layer).source))
 
     def outside_share(self, layer: str | LayerId) -> np.ndarray:
         """Share of all samples whose nearest token is outside the map, [N, 2], 0 to 1."""
-        return self._of_source("outside_share", layer)
+        return self._rows("outside_share", self._sources.index(self.info(layer).source))
 
     def fusion(self, layer: str | LayerId) -> np.ndarray:
         """Fusion weights, averaged over channels, [N, branches], in the order of `info(layer).branches`."""
-        index = self.layers.index(self.info(layer))
-        return self._read("fusion")[self._status == RECORDED, index]
+        return self._rows("fusion", self.layers.index(self.info(layer)))
 
     def counts(self, layer: str | LayerId) -> tuple[np.ndarray, np.ndarray]:
         """Samples of all tokens by nearest integer offset: horizontal [2W + 1] and vertical [2H + 1], int64.
@@ -204,6 +200,15 @@ class Recording:
         height, width = info.map_size
         return total[0, middle - width : middle + width + 1], total[1, middle - height : middle + height + 1]
 
+    def _finished(self, status: np.ndarray) -> np.ndarray:
+        """The status of each image, as not recorded in chunks that were not finished."""
+        finished = np.ones(len(status), bool)
+        if not self.complete:  # so it was not merged, and its chunks are regular
+            finished = np.repeat(self._done, CHUNK_IMAGES)[: len(status)]
+        if (status[finished] == NOT_RECORDED).any():
+            raise self._damaged("status")
+        return np.where(finished, status, NOT_RECORDED)
+
     @cached_property
     def _counts(self) -> np.ndarray:
         return self._read("counts")[self._done].sum(axis=0)
@@ -212,11 +217,12 @@ class Recording:
     def _sources(self) -> list[LayerId]:
         return list(dict.fromkeys(info.source for info in self.layers))
 
-    def _of_source(self, array: str, layer: str | LayerId) -> np.ndarray:
-        values = self._read(array)[self._status == RECORDED, self._sources.index(self.info(layer).source)]
+    def _rows(self, array: str, index: int | None = None) -> np.ndarray:
+        """The rows of recorded images, of one layer where the array holds several."""
+        values = self._read(array)[self._status == RECORDED]
         if not np.isfinite(values).all():
             raise self._damaged(array)
-        return values
+        return values if index is None else values[:, index]
 
     def _read(self, array: str) -> np.ndarray:
         try:

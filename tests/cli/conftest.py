@@ -1,13 +1,35 @@
 """The command line in a clean folder, small images, and a small recording."""
 
+import functools
+import pathlib
 import re
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from atmviz_cli.app import app
 from PIL import Image
 from typer.testing import CliRunner
+
+from atmviz import checkpoints
+from atmviz.geometry import Preprocessing
+from atmviz.models import create_model
+from atmviz.recording.run import record_offsets
+
+_seeded_once = functools.cache(checkpoints.seeded_checkpoint)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    """Draw the seeded weights once, and do not let small operators wait for a second thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # for processes a test starts
+    monkeypatch.setattr(checkpoints, "seeded_checkpoint", _seeded_once)
+    yield
+    torch.set_num_threads(threads)
 
 
 def _noise(*shape):
@@ -98,14 +120,10 @@ def damaged_images(images):
 @pytest.fixture(scope="session")
 def _recorded(tmp_path_factory):
     """A recording of three images by atmnet_nano at 64 x 96 px, made once."""
-    from atmviz.checkpoints import load_model
-    from atmviz.geometry import Preprocessing
-    from atmviz.recording.run import record_offsets
-
     folder = tmp_path_factory.mktemp("recorded")
     for name, pixels in zip("abc", _noise(3, 64, 96, 3), strict=True):
         Image.fromarray(pixels).save(folder / f"{name}.png")
-    network = load_model("atmnet_nano", device="cpu", report=lambda _: None)
+    network = checkpoints.load_model("atmnet_nano", device="cpu", report=lambda _: None)
     sources = [folder / f"{name}.png" for name in "abc"]
     record_offsets(sources, folder / "out", network, preprocessing=Preprocessing(size=(64, 96), crop_pct=1.0))
     return folder / "out"
@@ -114,20 +132,7 @@ def _recorded(tmp_path_factory):
 @pytest.fixture
 def recording(_recorded, tmp_path):
     """A copy of a small recording: 4 x 6 tokens in stage 3, 3 images."""
-    import shutil
-
     return shutil.copytree(_recorded, tmp_path / "recording")
-
-
-@pytest.fixture
-def checkpoint(nano, tmp_path):
-    """A file as a training script leaves it, of atmnet_nano with five classes; the averaged weights differ."""
-    import torch
-
-    state = nano.state_dict()
-    file = tmp_path / "nano.pth"
-    torch.save({"model": {n: t + 1 for n, t in state.items()}, "model_ema": state, "epoch": 3}, file)
-    return file
 
 
 class _Attack:
@@ -135,27 +140,35 @@ class _Attack:
         self.mark = mark
 
     def __reduce__(self):
-        import pathlib
-
         return pathlib.Path.touch, (self.mark,)
 
 
-@pytest.fixture
-def bad_checkpoints(nano, checkpoint, tmp_path):
-    """Files that are no usable checkpoint, by what is wrong; `mark` appears if the hostile one is run."""
-    import torch
+@pytest.fixture(scope="session")
+def _checkpoints(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints")
+    state = create_model("atmnet_nano", num_classes=5).state_dict()
+    kinds = ("nano", "text", "truncated", "cut_in_half", "hostile", "nan", "other", "lacking", "empty", "missing")
+    files = SimpleNamespace(**{kind: folder / f"{kind}.pth" for kind in kinds}, folder=folder, mark=folder / "mark")
+    torch.save({"model": {n: t + 1 for n, t in state.items()}, "model_ema": state, "epoch": 3}, files.nano)
+    files.text.write_text("these are no weights\n")
+    whole = files.nano.read_bytes()
+    files.truncated.write_bytes(whole[:20_000])
+    files.cut_in_half.write_bytes(whole[: len(whole) // 2])
+    torch.save({"model": state, "extra": _Attack(files.mark)}, files.hostile)
+    torch.save({**state, "norm.weight": torch.full_like(state["norm.weight"], float("nan"))}, files.nan)
+    torch.save({"conv1.weight": torch.zeros(3, 3), "fc.bias": torch.zeros(3)}, files.other)
+    torch.save({name: tensor for name, tensor in state.items() if name != "stem.bias"}, files.lacking)
+    files.empty.write_bytes(b"")
+    return files
 
-    state = nano.state_dict()
-    paths = {
-        name: tmp_path / f"{name}.pth" for name in ("text", "truncated", "hostile", "nan", "other", "lacking", "empty")
-    }
-    paths["text"].write_text("these are no weights\n")
-    paths["truncated"].write_bytes(checkpoint.read_bytes()[:20_000])
-    torch.save({"model": state, "extra": _Attack(tmp_path / "mark")}, paths["hostile"])
-    torch.save({**state, "norm.weight": torch.full_like(state["norm.weight"], float("nan"))}, paths["nan"])
-    torch.save({"conv1.weight": torch.zeros(3, 3), "fc.bias": torch.zeros(3)}, paths["other"])
-    torch.save({name: tensor for name, tensor in state.items() if name != "stem.bias"}, paths["lacking"])
-    paths["empty"].write_bytes(b"")
-    paths["missing"] = tmp_path / "missing.pth"
-    paths["folder"] = tmp_path
-    return SimpleNamespace(**paths, mark=tmp_path / "mark")
+
+@pytest.fixture
+def checkpoint(_checkpoints):
+    """A file as a training script leaves it, of atmnet_nano with five classes; its "model" is "model_ema" plus 1."""
+    return _checkpoints.nano
+
+
+@pytest.fixture
+def bad_checkpoints(_checkpoints):
+    """Files that are no usable checkpoint, by what is wrong; `mark` appears if the hostile one is run."""
+    return _checkpoints

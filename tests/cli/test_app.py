@@ -1,0 +1,279 @@
+"""The app: help, version, imports without torch, and one line for every bad input."""
+
+import json
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+import zarr
+from PIL import Image
+
+COMMANDS = ["histogram", "overlay", "record", "merge", "layers", "models", "convert"]
+SMALL = ("--size", "64")
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("histogram", ["--layer", "--tokens", "--figure", "--dataset", "--data-dir", "--format", "--json"]),
+        ("overlay", ["--layer", "--query", "--anchor", "--fit", "--checkpoint", "--format", "--json"]),
+        ("record", ["--out", "--layer", "--query", "--shard", "--limit", "--seed", "--strict", "--json"]),
+        ("merge", ["--out", "--json"]),
+        ("layers", ["--size", "--json"]),
+        ("models", ["--json"]),
+        ("convert", ["--weights", "--overwrite"]),
+    ],
+)
+def test_every_command_explains_itself(succeed, command, says):
+    result = succeed(command, "--help")
+    assert f"atmviz {command}" in result.stdout or f" {command} " in result.stdout
+    assert [option for option in says if option not in result.stdout] == []
+    assert succeed(command, "-h").stdout == result.stdout
+
+
+def test_help_lists_every_command(succeed):
+    said = succeed("--help").stdout
+    assert [command for command in COMMANDS if f" {command} " not in said] == []
+
+
+def test_version_is_the_package_s(succeed):
+    assert succeed("--version").stdout == f"atmviz {version('atmviz')}\n"
+
+
+def test_the_app_and_its_help_need_no_torch():
+    code = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from atmviz_cli.app import app\n"
+        "for command in sys.argv[1:]:\n"
+        "    assert CliRunner().invoke(app, [command, '--help']).exit_code == 0, command\n"
+        "loaded = {'torch', 'torchvision', 'timm', 'matplotlib', 'zarr', 'cv2'} & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
+    )
+    subprocess.run([sys.executable, "-c", code, *COMMANDS], check=True)
+
+
+@pytest.mark.parametrize("module", ["cli", "atmviz_cli"])
+def test_the_app_runs_as_a_module_also_from_a_checkout(module):
+    root = Path(__file__).parents[2]
+    said = subprocess.run(
+        [sys.executable, "-m", module, "--version"], cwd=root, capture_output=True, text=True, check=True
+    ).stdout
+    assert said == f"atmviz {version('atmviz')}\n"
+
+
+def test_no_command_is_a_usage_error_and_an_unknown_one_too(run):
+    assert run().exit_code == 2
+    assert "No such command 'draw'" in run("draw").stderr
+
+
+def test_what_is_no_error_of_the_caller_keeps_its_traceback(run, recording, monkeypatch):
+    def bug(*_):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("atmviz.statistics.offset_histogram", bug)
+    with pytest.raises(ValueError, match="a bug"):
+        run("histogram", recording)
+
+
+def test_lack_of_device_memory_is_one_line(refuse, images, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr("atmviz.recording.observe.OffsetRecorder", full)
+    refuse(1, "out of memory: lower", "overlay", images, *SMALL)
+
+
+# Usage: exit code 2.
+USAGE = {
+    "layer": (["overlay", "{images}", "--layer", "3_19"], "no layer '3_19': expected one of 1_1 ... 1_2, 2_1"),
+    "layer of a recording": (["histogram", "{recording}", "--layer", "5_*"], "no layer '5_*': expected"),
+    "layer to record": (["record", "{images}", "--layer", "x"], "no layer 'x': expected"),
+    "layer of images": (["histogram", "{images}", *SMALL, "--layer", "3_19"], "no layer '3_19': expected"),
+    "source and dataset": (["histogram", "{images}", "--dataset", "coco"], "expected one of the two"),
+    "source and dataset to record": (["record", "{images}", "--dataset", "coco"], "expected one of the two"),
+    "recording and dataset": (["histogram", "{recording}", "--dataset", "coco"], "expected one of the two"),
+    "dataset's name": (["histogram", "--dataset", "cifar"], "'cifar' is not one of"),
+    "size of text": (["histogram", "{images}", "--size", "big"], "got size 'big', expected 32 or more"),
+    "size too small": (["overlay", "{images}", "--size", "31"], "got size '31', expected 32 or more"),
+    "negative size": (["overlay", "{images}", "--size", "-64"], "got size '-64'"),
+    "three sizes": (["record", "{images}", "--size", "64x64x64"], "got size '64x64x64'"),
+    "half a size": (["layers", "--size", "64x"], "got size '64x'"),
+    "format": (["histogram", "{recording}", "--format", "png,gif"], "got format 'gif', expected png, pdf or svg"),
+    "no format": (["overlay", "{images}", "--format", ""], "got format ''"),
+    "figure": (["histogram", "--figure", "4"], "got figure 4, expected 3, 6 or 7"),
+    "figure 5": (["histogram", "--figure", "5"], "atmviz overlay"),
+    "figure of text": (["histogram", "--figure", "three"], "--figure"),
+    "tokens": (["histogram", "{recording}", "--tokens", "some"], "'some' is not one of"),
+    "fit": (["overlay", "{images}", "--fit", "stretch"], "'stretch' is not one of"),
+    "fit of a recording": (["record", "{images}", "--fit", "whole"], "expected crop or squash"),
+    "fit of a histogram": (["histogram", "{images}", "--fit", "whole"], "expected crop or squash"),
+    "anchor": (["overlay", "{images}", "--anchor", "corner"], "'corner' is not one of"),
+    "query": (["overlay", "{images}", *SMALL, "--query", "middle"], "no query 'middle': expected center, X,Y in px"),
+    "query of nothing": (["overlay", "{images}", *SMALL, "--query", "grid:0x4"], "no query 'grid:0x4'"),
+    "query outside": (["overlay", "{images}", *SMALL, "--query", "72,10"], "outside the image: expected x 0-71, y"),
+    "negative query": (["overlay", "{images}", *SMALL, "--query", "-5,3"], "outside the image"),
+    "query outside the map": (["overlay", "{images}", *SMALL, "--query", "4:0"], "expected rows 0 ... 3"),
+    "query outside the crop": (
+        ["overlay", "{images}", *SMALL, "--fit", "crop", "--query", "0,0"],
+        "outside the centre crop the network sees: use --fit whole or squash",
+    ),
+    "query in px to record": (["record", "{images}", *SMALL, "--query", "10,10"], "for a dataset: expected center"),
+    "queries to record": (["record", "{images}", *SMALL, "--query", "random:3"], "for a dataset: expected center"),
+    "query outside a map to record": (["record", "{images}", *SMALL, "--query", "9:9"], "is outside stage"),
+    "shard": (["record", "{images}", "--shard", "3/2"], "got shard '3/2', expected K/N"),
+    "shard of text": (["record", "{images}", "--shard", "first"], "got shard 'first'"),
+    "shard 0": (["record", "{images}", "--shard", "0/2"], "got shard '0/2'"),
+    "limit": (["record", "{images}", "--limit", "0"], "--limit"),
+    "seed": (["record", "{images}", "--limit", "2", "--seed", "-1"], "--seed"),
+    "batch size": (["record", "{images}", "--batch-size", "0"], "--batch-size"),
+    "workers": (["record", "{images}", "--workers", "-1"], "--workers"),
+    "weights": (["record", "{images}", "--weights", "best"], "'best' is not one of"),
+    "option": (["overlay", "{images}", "--colour", "red"], "No such option: --colour"),
+    "nothing to convert": (["convert"], "Missing argument 'IN'"),
+    "suffix": (["convert", "{checkpoint}", "out.pth"], "expected a name ending in .safetensors"),
+    "existing file": (["convert", "{checkpoint}", "{checkpoint}"], "expected a name ending in .safetensors"),
+    "nothing to merge": (["merge", "--out", "both"], "Missing argument"),
+}  # fmt: skip
+
+# What is in files: exit code 1.
+DATA = {
+    "source": (["overlay", "{tmp}/none.png"], "no image, folder or match for"),
+    "source of a histogram": (["histogram", "{tmp}/none/*.png"], "no image, folder or match for"),
+    "empty folder": (["histogram", "{empty}"], "no images in"),
+    "empty folder to record": (["record", "{empty}"], "no images in"),
+    "glob of other files": (["overlay", "{tmp}/*.pth"], "no image among the"),
+    "file that is no image": (["overlay", "{checkpoint}"], "cannot read image"),
+    "dataset's folder": (["histogram", "--dataset", "ade20k", "--data-dir", "{images}"], "ADEChallengeData2016"),
+    "dataset's default folder": (["histogram", "--dataset", "coco"], "expected coco/{val2017,train2017}/*.jpg"),
+    "preset's folder": (["histogram", "--figure", "7"], "expected imagenet/{val,train}/"),
+    "empty dataset": (["record", "--dataset", "coco", "--data-dir", "{data}"], "no images in"),
+    "tiny image": (["overlay", "{tmp}/tiny.png"], "tiny.png is 40x31 px, expected 32 px a side or more"),
+    "corrupt image": (["overlay", "{tmp}/cut.png"], "cut.png"),
+    "corrupt image to record": (["histogram", "{tmp}/cut.png", *SMALL], "cut.png"),
+    "device": (["overlay", "{images}", "--device", "abacus"], "no device 'abacus' here"),
+    "other variant": (["overlay", "{images}", "-c", "{checkpoint}", "-m", "atmnet_large"], "expected atmnet_large"),
+    "other variant to record": (["record", "{images}", "--model", "atmnet_base"], "expected atmnet_base"),
+    "weights of a seeded network": (["layers", "{lacking}", "--weights", "ema"], "no ema weights: leave --weights out"),
+    "output is a file": (["histogram", "{recording}", "--out", "{checkpoint}"], "nano.pth"),
+    "output below a file": (["overlay", "{images}", *SMALL, "--out", "{checkpoint}/here"], "nano.pth"),
+    "output is a device": (["histogram", "{recording}", "--out", "/dev/full"], "/dev/full"),
+    "output is not writable": (["overlay", "{images}", *SMALL, "--out", "/proc/atmviz"], "/proc/atmviz"),
+    "recording onto a file": (["record", "{images}", *SMALL, "--out", "{checkpoint}"], "nano.pth"),
+    "recording below a file": (["record", "{images}", *SMALL, "--out", "{checkpoint}/here"], "nano.pth"),
+    "recording into other files": (["record", "{images}", *SMALL, "--out", "{images}"], "choose another --out"),
+    "recording is not writable": (["record", "{images}", *SMALL, "--out", "/proc/atmviz"], "read or write /proc/"),
+    "conversion below a file": (["convert", "{checkpoint}", "{checkpoint}/x.safetensors"], "nano.pth"),
+    "conversion of nothing": (["convert", "{tmp}/none.pth", "x.safetensors"], "no checkpoint file"),
+    "merging nothing": (["merge", "{images}", "{empty}", "--out", "both"], "no recording in"),
+    "merging onto something": (["merge", "{recording}", "{recording}", "--out", "{empty}"], "exists: choose another"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def places(tmp_path, images, recording, checkpoint, bad_checkpoints):
+    """What "{name}" stands for in the tables above."""
+    for folder in ("empty", "data/val2017"):
+        (tmp_path / folder).mkdir(parents=True)
+    Image.new("RGB", (40, 31)).save(tmp_path / "tiny.png")
+    whole = (images / "a.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    return {
+        "tmp": tmp_path,
+        "images": images,
+        "recording": recording,
+        "checkpoint": checkpoint,
+        "empty": tmp_path / "empty",
+        "data": tmp_path / "data",
+        "lacking": bad_checkpoints.lacking,
+    }
+
+
+@pytest.mark.parametrize(("args", "says"), USAGE.values(), ids=USAGE)
+def test_wrong_usage_is_one_error_and_exit_code_two(refuse, places, args, says):
+    refuse(2, says, *(arg.format(**places) for arg in args))
+
+
+@pytest.mark.parametrize(("args", "says"), DATA.values(), ids=DATA)
+def test_wrong_data_is_one_line_and_exit_code_one(refuse, places, args, says):
+    refuse(1, says, *(arg.format(**places) for arg in args))
+
+
+BAD_CHECKPOINTS = {
+    "missing": "no checkpoint file",
+    "folder": "no checkpoint file",
+    "text": "copy or download it again",
+    "empty": "copy or download it again",
+    "truncated": "copy or download it again",
+    "cut in half": "copy or download it again",
+    "hostile": "wants to run",
+    "nan": "NaN or infinite values in norm.weight",
+    "other": "is not of an ATMNet",
+    "lacking": "1 missing: stem.bias",
+}
+
+
+@pytest.mark.parametrize("command", ["overlay", "record", "histogram", "layers", "convert"])
+@pytest.mark.parametrize(("kind", "says"), BAD_CHECKPOINTS.items())
+def test_a_bad_checkpoint_is_one_line_in_every_command(refuse, images, bad_checkpoints, command, kind, says):
+    checkpoint = getattr(bad_checkpoints, kind.replace(" ", "_"))
+    args = {"layers": (checkpoint,), "convert": (checkpoint, "out.safetensors")}
+    refuse(1, says, command, *args.get(command, (images, *SMALL, "-c", checkpoint)))
+    assert not bad_checkpoints.mark.exists()  # what a hostile file wanted to run
+
+
+@pytest.mark.parametrize("command", ["overlay", "record", "histogram"])
+def test_an_unknown_variant_is_told_the_known_ones(refuse, images, command):
+    refuse(1, "atmnet_large", command, images, *SMALL, "-c", "atmnet_huge")
+
+
+def _without(attribute):
+    def change(recording):
+        group = json.loads((recording / "zarr.json").read_text())
+        del group["attributes"][attribute]
+        (recording / "zarr.json").write_text(json.dumps(group))
+
+    return change
+
+
+def _schema(recording):
+    zarr.open_group(recording, mode="r+").attrs["schema_version"] = 99
+
+
+def _cut(recording):
+    for file in recording.joinpath("offset_3_13", "c").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:-9])
+
+
+BAD_RECORDINGS = {
+    "of another schema": (_schema, "has schema 99, expected 1: record again"),
+    "without a schema": (_without("schema_version"), "no recording in"),
+    "without layers": (_without("layers"), "is damaged"),
+    "without its images": (_without("images"), "is damaged"),
+    "without its settings": (_without("preprocessing"), "is damaged"),
+    "without its model": (_without("model"), "is damaged"),
+    "of garbage": (lambda path: (path / "zarr.json").write_text("{"), "no recording in"),
+    "of nothing": (lambda path: (path / "zarr.json").write_text(""), "no recording in"),
+    "without an array": (lambda path: shutil.rmtree(path / "offset_3_13"), "array 'offset_3_13'"),
+    "without its status": (lambda path: shutil.rmtree(path / "status"), "array 'status'"),
+    "with a cut array": (_cut, "array 'offset_3_13'"),
+    "with a lost chunk": (lambda path: shutil.rmtree(path / "offset_3_13" / "c"), "array 'offset_3_13'"),
+}
+
+
+@pytest.mark.parametrize(("damage", "says"), BAD_RECORDINGS.values(), ids=BAD_RECORDINGS)
+def test_a_bad_recording_is_one_line(refuse, recording, damage, says):
+    damage(recording)
+    refuse(1, says, "histogram", recording, "--layer", "3_18")
+
+
+def test_a_damaged_recording_in_the_cache_says_where_it_is(succeed, refuse, tmp_path, images):
+    succeed("histogram", images, *SMALL, "--layer", "3_18", "--out", "figures")
+    (cached,) = tmp_path.glob("cache/recordings/*")
+    _cut(cached)
+    refuse(1, str(cached), "histogram", images, *SMALL, "--layer", "3_18")

@@ -1,0 +1,140 @@
+"""Who may import whom, read from the sources: drawing needs no torch, the library knows no command line."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES = {
+    ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
+    for file in sorted(ROOT.joinpath("atmviz").rglob("*.py"))
+}
+
+# "a module and what is below it" -> the modules of this package it may import
+ALLOWED = {
+    "atmviz.errors": [],
+    "atmviz.files": [],
+    "atmviz.variants": ["errors"],
+    "atmviz.layers": ["errors"],
+    "atmviz.geometry": ["errors"],
+    "atmviz.ops": ["ops"],
+    "atmviz.models": ["models", "ops", "layers", "variants", "errors"],
+    "atmviz.checkpoints": ["models", "variants", "files", "errors"],
+    "atmviz.complexity": ["models", "variants"],
+    "atmviz.data": ["data", "geometry", "errors"],
+    "atmviz.recording.store": ["layers", "errors"],
+    "atmviz.recording.query": ["geometry", "errors"],
+    "atmviz.recording.cache": ["data.images", "recording.store", "geometry", "files", "variants", "errors"],
+    "atmviz.statistics": ["recording.store", "layers", "errors"],
+    "atmviz.figures": ["figures", "statistics", "recording.store", "recording.query", "geometry", "layers", "files"],
+}
+TORCH_FREE = [
+    "atmviz",
+    "atmviz.errors",
+    "atmviz.files",
+    "atmviz.variants",
+    "atmviz.layers",
+    "atmviz.geometry",
+    "atmviz.statistics",
+    "atmviz.data",
+    "atmviz.data.images",
+    "atmviz.recording",
+    "atmviz.recording.store",
+    "atmviz.recording.query",
+    "atmviz.recording.cache",
+    "atmviz.figures",
+    "atmviz.figures.histograms",
+    "atmviz.figures.overlay",
+    "atmviz.figures.style",
+]
+
+
+def imports(file, everywhere=True):
+    """Modules that a file imports, `from a import b` as a.b; `if TYPE_CHECKING:` is no import."""
+    found = set()
+
+    def visit(node):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            return
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not everywhere:
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            package = file.relative_to(ROOT).parent.parts[: len(file.relative_to(ROOT).parts) - node.level]
+            module = node.module if not node.level else ".".join([*package, *filter(None, [node.module])])
+            found.update(f"{module}.{alias.name}" for alias in node.names)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(file.read_text()))
+    return found
+
+
+def below(name, *roots):
+    return any(name == root or name.startswith(f"{root}.") for root in roots)
+
+
+def layer_of(module):
+    """The longest entry of ALLOWED that a module belongs to."""
+    return max((root for root in ALLOWED if below(module, root)), key=len, default=None)
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if layer_of(module)])
+def test_modules_import_only_what_lies_below_them(module):
+    allowed = [f"atmviz.{name}" for name in ALLOWED[layer_of(module)]]
+    own = {name for name in imports(MODULES[module]) if below(name, "atmviz")}
+    assert {name for name in own if not below(name, *allowed)} == set()
+
+
+def test_every_rule_is_about_a_module_that_exists():
+    assert [module for module in [*ALLOWED, *TORCH_FREE] if module not in MODULES] == []
+
+
+@pytest.mark.parametrize("module", TORCH_FREE)
+def test_what_reads_and_draws_does_not_import_torch(module):
+    found = imports(MODULES[module], everywhere=False)
+    assert {name for name in found if below(name, "torch", "torchvision", "timm", "safetensors")} == set()
+
+
+def test_importing_what_reads_and_draws_leaves_torch_unloaded():
+    code = f"import sys, {', '.join(TORCH_FREE)}\nassert not {{'torch', 'timm', 'torchvision'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_library_knows_no_command_line_and_no_pyplot(module):
+    forbidden = ("typer", "click", "rich", "atmviz_cli", "cli", "argparse.ArgumentParser", "matplotlib.pyplot")
+    assert {name for name in imports(MODULES[module]) if below(name, *forbidden)} == set()
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.joinpath("cli").glob("*.py")), ids=lambda file: file.stem)
+def test_commands_load_torch_only_when_they_run(file):
+    heavy = ("torch", "timm", "matplotlib", "seaborn", "zarr", "cv2", "atmviz.models", "atmviz.checkpoints")
+    found = imports(file, everywhere=False)
+    assert {name for name in found if below(name, *heavy, "atmviz.recording", "atmviz.figures")} == set()
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("import torch.nn as nn", {"torch.nn"}),
+        ("from torch import nn", {"torch.nn"}),
+        ("from ..models import ATMNet", {"atmviz.models.ATMNet"}),
+        ("from .style import add_note", {"atmviz.figures.style.add_note"}),
+        ("from . import style", {"atmviz.figures.style"}),
+        ("try:\n    import torch\nexcept ImportError: pass", {"torch"}),
+        ("class A:\n    import torch", {"torch"}),
+        ("def f():\n    import torch", set()),
+        ("if TYPE_CHECKING:\n    import torch", set()),
+    ],
+)
+def test_imports_are_found_however_they_are_written(tmp_path, monkeypatch, line, found):
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    file = tmp_path / "atmviz" / "figures" / "new.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(line)
+    assert imports(file, everywhere=False) == found

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from atmviz.errors import AtmvizError, CheckpointError
-from atmviz.files import atomic_path, sha256_of_file
+from atmviz.files import atomic_path, require_checkpoint_file, sha256_of_file
 from atmviz.models import ATMNet, create_model, released_to_timm
 from atmviz.models.token_mixer import OffsetLayer
 from atmviz.variants import VARIANTS, Variant
@@ -175,10 +175,7 @@ def origin_of(network: nn.Module) -> Checkpoint:
 
 def read_checkpoint(path: Path, weights: WeightChoice | None = None) -> Checkpoint:
     """Read a file of any layout and recognise its variant from the shapes (or from this project's metadata)."""
-    if not path.is_file():
-        raise CheckpointError(
-            f"no checkpoint file {path}: expected a path, or one of {', '.join(VARIANTS)} for untrained weights"
-        )
+    require_checkpoint_file(path)
     raw, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pickle(path), {})
     stored: Any = metadata.get("weights")
     named, chosen = _choose_weights(raw, weights, stored, path)
@@ -264,7 +261,7 @@ def _read_pickle(path: Path) -> Any:
                 "values; re-save its state dict, or get the file from its authors"
             ) from None
         raise CheckpointError(f"{path} is not a checkpoint torch can read: copy or download it again") from None
-    except OSError:
+    except PermissionError:
         raise
     except Exception as error:  # whatever a damaged file makes torch raise
         reason = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from atmviz.errors import CheckpointError
+from atmviz.variants import VARIANTS
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -17,6 +20,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_checkpoint_file(path: Path) -> None:
+    """Raises CheckpointError if there is no such file."""
+    if not path.is_file():
+        raise CheckpointError(
+            f"no checkpoint file {path}: expected a path, or one of {', '.join(VARIANTS)} for untrained weights"
+        )
 
 
 def sha256_of_file(path: Path) -> str:

@@ -71,16 +71,21 @@ def histogram(
         preset = _PRESETS[figure]
         dataset = dataset or (None if sources else preset["dataset"])
         size, layer, limit = size or preset["size"], layer or preset["layer"], limit or preset["limit"]
-    recording = _find_recording(sources, dataset) or _make_recording(
-        record.find_source(sources, dataset, data_dir, split, limit, seed),
-        preprocessing=options.choose_preprocessing(size, fit, dataset),
-        checkpoint=checkpoint,
-        model=model,
-        weights=weights.value if weights else None,
-        device=device,
-        batch_size=batch_size,
-        workers=workers,
-        strict=strict,
+    recording = _find_recording(sources, dataset)
+    recording = (
+        recording
+        if recording is not None
+        else _make_recording(
+            record.find_source(sources, dataset, data_dir, split, limit, seed),
+            preprocessing=options.choose_preprocessing(size, fit, dataset),
+            checkpoint=checkpoint,
+            model=model,
+            weights=weights.value if weights else None,
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            strict=strict,
+        )
     )
     with waiting("drawing"):
         from atmviz.layers import select_layers
@@ -152,7 +157,7 @@ def _write(
     from atmviz.statistics import histogram_table
 
     attrs = recording.attrs
-    height, width = attrs["preprocessing"]["size"]
+    height, width = attrs["input_size"]
     first = pairs[0][0]
     which = "all tokens" if first.tokens == "all" else "the centre token"
     if first.tokens == "center" and attrs["query"] != "center":

@@ -59,7 +59,7 @@ Limit = Annotated[
     int | None,
     typer.Option("--limit", min=1, help="Draw a random sample of this many images.", rich_help_panel=_DATA),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of random draws.", rich_help_panel=_DATA)]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of random draws.", rich_help_panel=_DATA)]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable image.", rich_help_panel=_DATA)]
 Checkpoint = Annotated[
     str,

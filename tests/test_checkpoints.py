@@ -50,7 +50,7 @@ def load(path, **options):
 
 def numbered(layout, first=1):
     """A state dict whose n-th tensor holds n everywhere, at no cost in memory or on disk."""
-    return {name: torch.tensor([float(n)]).expand(shape) for n, (name, shape) in enumerate(layout.items(), first)}
+    return {name: torch.tensor(float(n)).expand(shape) for n, (name, shape) in enumerate(layout.items(), first)}
 
 
 def random_state(layout):
@@ -423,11 +423,12 @@ def test_truncated_file_is_an_error(suffix, keep, nano, tmp_path):
     assert "download it again" in refusal(path)
 
 
-def test_old_file_truncated_anywhere_is_an_error(tmp_path):
-    path = tmp_path / "old.pth"
-    torch.save({"stem.weight": torch.zeros(3)}, path, _use_new_zipfile_serialization=False)
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old"])
+def test_file_truncated_anywhere_is_an_error(zipped, tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save({f"{n}.weight": torch.zeros(9) for n in range(20)}, path, _use_new_zipfile_serialization=zipped)
     content = path.read_bytes()
-    for size in range(len(content)):
+    for size in range(0, len(content), 7):
         path.write_bytes(content[:size])
         refusal(path)
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from atmviz.figures.style import AXIS_COLORS, NOTE, add_note, figure_style, layout_above
+from atmviz.figures.style import AXIS_COLORS, NOTE, add_note, figure_style, layout_above, wrap_title
 from atmviz.recording.store import AXES
 from atmviz.statistics import OffsetHistogram
 
@@ -31,7 +31,9 @@ def draw_histograms(
     bands = -(-len(layers) // columns)
     width, height = _PANEL_INCHES
     with figure_style():
-        figure = Figure(figsize=(max(width * columns, 4.6), 2 * height * bands + 0.7), layout="constrained")
+        figure_width = max(width * columns, 5.8)
+        title, head = wrap_title(title, figure_width)
+        figure = Figure(figsize=(figure_width, 2 * height * bands + head + 0.4), layout="constrained")
         layout_above(figure, 0.3)
         axes = figure.subplots(2 * bands, columns, squeeze=False)
         for index, pair in enumerate(layers):

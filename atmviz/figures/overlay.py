@@ -17,7 +17,7 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 
 from atmviz.figures.histograms import format_share
-from atmviz.figures.style import HORIZONTAL, NOTE, VERTICAL, add_note, figure_style
+from atmviz.figures.style import HORIZONTAL, NOTE, VERTICAL, add_note, figure_style, wrap_title
 from atmviz.geometry import Anchor, Placement, stage_stride, token_center_px
 from atmviz.recording.query import Query
 from atmviz.recording.store import LayerInfo
@@ -30,8 +30,8 @@ _FAINTEST = 0.25  # opacity of a token sampled by a single channel
 _DISPLAY_PX = 1600  # longer side of what is drawn of the photograph
 _PANEL_INCHES = 2.9  # width of an image that is not tall
 _SIDE_INCHES, _ABOVE_INCHES, _BELOW_INCHES = 0.5, 0.62, 0.3  # around it, for titles and what lies outside
-_NARROWEST_INCHES, _LEGEND_INCHES = 2.3, 5.4  # what a panel's title and the legend need
-_HEAD_INCHES, _FOOT_INCHES = 0.3, 0.7
+_NARROWEST_INCHES, _LEGEND_INCHES = 2.3, 5.8  # what a panel's title and the legend need
+_FOOT_INCHES = 0.7
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,9 @@ def draw_overlay(
     cell = (max(width + 2 * _SIDE_INCHES, _NARROWEST_INCHES), height + _ABOVE_INCHES + _BELOW_INCHES)
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
-    size = (max(columns * cell[0], _LEGEND_INCHES), rows * cell[1] + _HEAD_INCHES + _FOOT_INCHES)
+    figure_width = max(columns * cell[0], _LEGEND_INCHES)
+    title, head = wrap_title(title, figure_width)
+    size = (figure_width, rows * cell[1] + head + _FOOT_INCHES)
     indent = (size[0] - columns * cell[0]) / 2
     shown = _shrink(image)
     with figure_style():
@@ -117,7 +119,7 @@ def draw_overlay(
         for index, panel in enumerate(panels):
             row, column = divmod(index, columns)
             x = indent + column * cell[0] + (cell[0] - width) / 2
-            y = size[1] - _HEAD_INCHES - row * cell[1] - _ABOVE_INCHES - height
+            y = size[1] - head - row * cell[1] - _ABOVE_INCHES - height
             axis = figure.add_axes((x / size[0], y / size[1], width / size[0], height / size[1]))
             _draw_panel(axis, shown, image.shape[:2], panel, dot_points=_dot_points(panel, width))
         _add_legend(figure)
@@ -143,13 +145,13 @@ def _draw_panel(
     horizontal, across, vertical, down = panel.dots_px()
     strongest = max(across.max(initial=1), down.max(initial=1))
     for dots, counts, color in ((horizontal, across, HORIZONTAL), (vertical, down, VERTICAL)):
+        opacity = 1 - (1 - _FAINTEST) * (1 - counts / strongest)
         axis.scatter(
             dots[:, 1],
             dots[:, 0],
             s=dot_points**2,
-            c=color,
-            alpha=1 - (1 - _FAINTEST) * (1 - counts / strongest),
-            edgecolors="white",
+            c=_with_opacity(color, opacity),
+            edgecolors=_with_opacity("white", opacity),  # type: ignore[arg-type]
             linewidths=dot_points / 14,
             zorder=3,
             clip_on=False,
@@ -167,6 +169,13 @@ def _draw_panel(
     source = "" if layer.layer == layer.source else f"offsets of {layer.source}, "
     text = f"{source}query token {i}:{j}"
     axis.annotate(text, (0.5, 1), (0, 19), "axes fraction", "offset points", ha="center", fontsize=7.5, color=NOTE)
+
+
+def _with_opacity(color: str, opacity: np.ndarray) -> np.ndarray:
+    """RGBA rows, [M, 4]."""
+    rgba = np.tile(to_rgba(color), (len(opacity), 1))
+    rgba[:, 3] = opacity
+    return rgba
 
 
 def _dot_points(panel: OverlayPanel, width_inches: float) -> float:

@@ -1,5 +1,6 @@
 """One look for all figures: colour-blind-safe, embedded fonts, no screen needed."""
 
+import textwrap
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -41,6 +42,12 @@ def add_note(figure: Figure, text: str, trained: bool) -> None:
     if not trained:
         figure.text(0.995, 0.004, "untrained weights", ha="right", va="bottom", weight="bold", color="#b00020")
     figure.text(0.005, 0.004, text, ha="left", va="bottom", fontsize=7, color=NOTE)
+
+
+def wrap_title(title: str, width_inches: float) -> tuple[str, float]:
+    """The title in lines that fit, and the height they need in inches; file names may be of any length."""
+    lines = textwrap.wrap(title, int(12 * width_inches)) or [""]
+    return "\n".join(lines), 0.13 + 0.17 * len(lines)
 
 
 def layout_above(figure: Figure, foot_inches: float) -> None:

@@ -13,7 +13,7 @@ import platformdirs
 
 from atmviz.data.images import ImageSet
 from atmviz.errors import RecordingFormatError
-from atmviz.files import sha256_of_file
+from atmviz.files import require_checkpoint_file, sha256_of_file
 from atmviz.geometry import Preprocessing
 from atmviz.recording.store import SCHEMA_VERSION, Recording, is_recording, open_recording
 from atmviz.variants import VARIANTS
@@ -44,6 +44,8 @@ class RecordingRequest:
             stat = self.images.path(index).stat()
             files.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
         named = self.checkpoint in VARIANTS
+        if not named:
+            require_checkpoint_file(Path(self.checkpoint))
         described: dict[str, Any] = {
             "schema": SCHEMA_VERSION,
             "checkpoint": f"{self.checkpoint} {version('atmviz')}" if named else sha256_of_file(Path(self.checkpoint)),

@@ -36,6 +36,7 @@ SCHEMA_VERSION = 1
 CHUNK_IMAGES = 64
 AXES = ("horizontal", "vertical")
 NOT_RECORDED, RECORDED, SKIPPED = 0, 1, 2
+_REQUIRED_ATTRS = {"model", "checkpoint", "input_size", "query", "dataset", "images", "image_root", "layers"}
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class Recording:
 
     Attributes:
         attrs: What the recording says of itself: model, checkpoint, preprocessing, query, images, seed, versions.
+        trained: False for seeded weights.
         layers: One `LayerInfo` per recorded layer, in order; layers that re-use offsets are aliases of their source.
     """
 
@@ -108,9 +110,14 @@ class Recording:
                 f"({self.attrs.get('versions', {}).get('atmviz', 'unknown')})"
             )
         try:
+            if missing := _REQUIRED_ATTRS - self.attrs.keys():
+                raise KeyError(f"no {', '.join(sorted(missing))}")
+            self.trained = bool(self.attrs["checkpoint"]["trained"])
             self.layers = [LayerInfo.from_json(data) for data in self.attrs["layers"]]
             self._done = self._read("done")
             self._status = self._finished(self._read("status"))
+            if len(self.attrs["images"]) != len(self._status):
+                raise ValueError(f"{len(self.attrs['images'])} image names for {len(self._status)} images")
         except (KeyError, TypeError, ValueError) as error:
             raise RecordingFormatError(f"{path} is damaged ({error}): record again") from None
 
@@ -127,10 +134,6 @@ class Recording:
     @property
     def complete(self) -> bool:
         return bool(self._done.all())
-
-    @property
-    def trained(self) -> bool:
-        return bool(self.attrs["checkpoint"]["trained"])
 
     @property
     def model(self) -> str:

@@ -146,7 +146,7 @@ DATA = {
     "source of a histogram": (["histogram", "{tmp}/none/*.png"], "no image, folder or match for"),
     "empty folder": (["histogram", "{empty}"], "no images in"),
     "empty folder to record": (["record", "{empty}"], "no images in"),
-    "glob of other files": (["overlay", "{tmp}/*.pth"], "no image among the"),
+    "glob of other files": (["overlay", "{tmp}/*.txt"], "no image among the"),
     "file that is no image": (["overlay", "{checkpoint}"], "cannot read image"),
     "dataset's folder": (["histogram", "--dataset", "ade20k", "--data-dir", "{images}"], "ADEChallengeData2016"),
     "dataset's default folder": (["histogram", "--dataset", "coco"], "expected coco/{val2017,train2017}/*.jpg"),
@@ -182,6 +182,7 @@ def places(tmp_path, images, recording, checkpoint, bad_checkpoints):
     Image.new("RGB", (40, 31)).save(tmp_path / "tiny.png")
     whole = (images / "a.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "notes.txt").write_text("no image")
     return {
         "tmp": tmp_path,
         "images": images,

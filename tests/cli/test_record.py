@@ -68,11 +68,13 @@ def test_the_query_token_is_chosen_once_for_all_images(succeed, folder, images, 
     assert open_recording(folder / "recording").info("3_1").query == token
 
 
-def test_shards_fill_one_recording(succeed, folder, many):
+def test_shards_fill_one_recording_that_can_be_drawn_before_it_is_full(succeed, many):
     command = ("record", many(CHUNK_IMAGES + 2), *SMALL, "--layer", "1_1", "--batch-size", "32", "--json")
     first = succeed(*command, "--shard", "1/2")
     assert (json.loads(first.stdout)["images"], json.loads(first.stdout)["complete"]) == (CHUNK_IMAGES, False)
     assert "other parts are missing" in first.stderr
+    drawn = succeed("histogram", "recording", "--layer", "1_1")
+    assert "recording is incomplete: drawing its 64 finished images" in drawn.stderr
     second = succeed(*command, "--shard", "2/2")
     assert (json.loads(second.stdout)["images"], json.loads(second.stdout)["complete"]) == (CHUNK_IMAGES + 2, True)
     assert "missing" not in second.stderr

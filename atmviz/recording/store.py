@@ -36,7 +36,17 @@ SCHEMA_VERSION = 1
 CHUNK_IMAGES = 64
 AXES = ("horizontal", "vertical")
 NOT_RECORDED, RECORDED, SKIPPED = 0, 1, 2
-_REQUIRED_ATTRS = {"model", "checkpoint", "input_size", "query", "dataset", "images", "image_root", "layers"}
+_REQUIRED_ATTRS = {
+    "model",
+    "checkpoint",
+    "preprocessing",
+    "input_size",
+    "query",
+    "dataset",
+    "images",
+    "image_root",
+    "layers",
+}
 
 
 @dataclass(frozen=True)

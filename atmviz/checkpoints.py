@@ -7,6 +7,7 @@ names under "backbone."), bare state dicts, this project's own names (the "timm"
 import argparse
 import hashlib
 import json
+import pathlib
 import pickle
 import re
 import warnings
@@ -35,6 +36,7 @@ _multiarray: Any = np._core.multiarray  # type: ignore[attr-defined]
 # What harmless training checkpoints hold besides tensors; anything else in a pickle is refused, not run.
 _SAFE_GLOBALS: list[Any] = [
     argparse.Namespace,
+    pathlib.PosixPath,
     np.dtype,
     np.ndarray,
     _multiarray.scalar,
@@ -146,7 +148,7 @@ def pick_device(name: str | torch.device) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         reason = str(error).splitlines()[0]
         raise AtmvizError(f"no device {str(name)!r} here ({reason}); expected auto, cpu, cuda, cuda:N or mps") from None
     return device
@@ -213,7 +215,8 @@ def build(checkpoint: Checkpoint, features_only: bool = False) -> nn.Module:
         atmnet.prune_intermediate_layers(4, prune_norm=True)  # a segmentation backbone has neither
     _require_match(state, atmnet.state_dict(), checkpoint)
     atmnet.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
-    network.origin = replace(checkpoint, state={}, matched=len(state))  # type: ignore[assignment]
+    config = {**checkpoint.config, "num_classes": 0} if features_only else checkpoint.config
+    network.origin = replace(checkpoint, config=config, state={}, matched=len(state))  # type: ignore[assignment]
     return network
 
 
@@ -222,6 +225,8 @@ def convert_checkpoint(source: Path, target: Path, weights: WeightChoice | None 
 
     The file is checked against the network first and appears whole or not at all.
     """
+    if target.suffix != ".safetensors":
+        raise ValueError(f"got {target}, expected a name ending in .safetensors")
     checkpoint = read_checkpoint(source, weights)
     origin = origin_of(build(checkpoint))
     metadata = {
@@ -277,19 +282,21 @@ def _choose_weights(
         weights: Asked for.
         stored: What the metadata of a converted file says it holds.
     """
-    chosen = stored
-    for names in _WRAPPERS:
-        found = {k: raw[n] for k, n in names.items() if isinstance(raw, Mapping) and isinstance(raw.get(n), Mapping)}
+    held: dict[WeightChoice, Any] = {stored or "model": raw}
+    wrapped = stored is not None
+    for names in _WRAPPERS if isinstance(raw, Mapping) else ():
+        found = {kind: raw[name] for kind, name in names.items() if isinstance(raw.get(name), Mapping)}
         if found:
-            chosen = weights or ("ema" if "ema" in found else "model")
-            raw = found.get(chosen)
+            held, wrapped = found, True
             break
-    if raw is None or (weights or chosen or "model") != (chosen or "model"):
-        raise CheckpointError(f"{path} has no {weights} weights: leave --weights out, or take the other")
+    chosen = weights or ("ema" if "ema" in held else "model")
+    if chosen not in held:
+        raise CheckpointError(f"{path} has no {chosen} weights, only {', '.join(held)}: leave --weights out")
+    raw = held[chosen]
     items = raw.items() if isinstance(raw, Mapping) else ()
     if not items or not all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in items):
         raise CheckpointError(f"{path} holds no state dict: expected tensors by name, or {{'model': ...}}")
-    return dict(items), chosen
+    return dict(items), chosen if wrapped else None
 
 
 def _rename(state: dict[str, Tensor]) -> tuple[str, dict[str, Tensor], dict[str, int]]:

@@ -29,9 +29,9 @@ class _ErrorBoundary(TyperGroup):
             say(f"error: cannot read or write{place}: {error.strerror or error}")
             sys.exit(1)
         except Exception as error:
-            if type(error).__name__ != "OutOfMemoryError":  # torch's; torch itself may not be loaded
+            if type(error).__name__ not in ("MemoryError", "OutOfMemoryError"):  # torch's own; it may not be loaded
                 raise
-            say("error: the device is out of memory: lower --batch-size or --size, or use --device cpu")
+            say("error: out of memory: lower --batch-size or --size, or use --device cpu")
             sys.exit(1)
 
 

@@ -10,6 +10,8 @@ from . import options, record
 from .console import print_json, say, say_skipped, waiting
 
 if TYPE_CHECKING:
+    from atmviz.data import ImageSet
+    from atmviz.geometry import Preprocessing
     from atmviz.recording.store import Recording
     from atmviz.statistics import OffsetHistogram
 
@@ -71,12 +73,12 @@ def histogram(
         preset = _PRESETS[figure]
         dataset = dataset or (None if sources else preset["dataset"])
         size, layer, limit = size or preset["size"], layer or preset["layer"], limit or preset["limit"]
+    patterns = layer or _DEFAULT_LAYERS
     recording = _find_recording(sources, dataset)
-    recording = (
-        recording
-        if recording is not None
-        else _make_recording(
+    if recording is None:
+        recording = _make_recording(
             record.find_source(sources, dataset, data_dir, split, limit, seed),
+            layers=patterns,
             preprocessing=options.choose_preprocessing(size, fit, dataset),
             checkpoint=checkpoint,
             model=model,
@@ -86,13 +88,12 @@ def histogram(
             workers=workers,
             strict=strict,
         )
-    )
     with waiting("drawing"):
         from atmviz.layers import select_layers
         from atmviz.statistics import offset_histogram
 
         available = [info.layer for info in recording.layers]
-        chosen = select_layers(layer or _DEFAULT_LAYERS, available)
+        chosen = select_layers(patterns, available)
         pairs = [
             (offset_histogram(recording, one, 0, tokens.value), offset_histogram(recording, one, 1, tokens.value))
             for one in chosen
@@ -121,30 +122,51 @@ def _find_recording(sources: list[str] | None, dataset: options.Dataset | None) 
     return recording
 
 
-def _make_recording(images: Any, *, strict: bool, workers: int | None, **request: Any) -> "Recording":
-    """The recording of these images and settings, from the cache or made now."""
+def _make_recording(
+    images: "ImageSet",
+    *,
+    layers: list[str],
+    preprocessing: "Preprocessing",
+    checkpoint: str,
+    model: str | None,
+    weights: str | None,
+    device: str,
+    batch_size: int,
+    workers: int | None,
+    strict: bool,
+) -> "Recording":
+    """The recording of these images and settings, from the cache or made now; `layers` are checked first."""
+    from atmviz.errors import CheckpointError
     from atmviz.recording.cache import RecordingRequest, cached_recording
 
-    described = RecordingRequest(
-        images=images,
-        checkpoint=request["checkpoint"],
-        weights=request["weights"],
-        preprocessing=request["preprocessing"],
-        query="center",
-        batch_size=request["batch_size"],
-    )
+    query = "center"
     made = False
 
     def make(folder: Path) -> "Recording":
         nonlocal made
         made = True
-        return record.run_recording(images, folder, strict=strict, workers=workers, **request)
+        return record.run_recording(
+            images,
+            folder,
+            checkpoint=checkpoint,
+            model=model,
+            weights=weights,
+            device=device,
+            preprocessing=preprocessing,
+            needed=layers,
+            query=query,
+            batch_size=batch_size,
+            workers=workers,
+            strict=strict,
+        )
 
-    recording = cached_recording(described, make)
+    recording = cached_recording(RecordingRequest(images, checkpoint, weights, preprocessing, query, batch_size), make)
     if not made:
-        say(f"using the cached recording {recording.path}")
+        if model not in (None, recording.model):
+            raise CheckpointError(f"got {recording.model} in {checkpoint}, expected {model}: drop --model or change it")
         if strict:
             recording.require_all()
+        say(f"using the cached recording {recording.path}")
         say_skipped(dict.fromkeys(recording.skipped, ""))
     return recording
 

@@ -99,9 +99,13 @@ def run_recording(
     device: str,
     preprocessing: "Preprocessing",
     layer_patterns: list[str] | None = None,
+    needed: list[str] | None = None,
     **settings: Any,
 ) -> "Recording":
-    """Load the model, record with a progress bar, say what came out."""
+    """Load the model, record with a progress bar, say what came out.
+
+    `layer_patterns` are recorded, all layers without them; `needed` ones must be among the model's.
+    """
     with waiting("loading the model"):
         from atmviz.checkpoints import load_model
         from atmviz.layers import select_layers
@@ -111,6 +115,7 @@ def run_recording(
         network = load_model(checkpoint, model=model, weights=weights, device=device, report=say)  # type: ignore[arg-type]
         available = [layer.id for layer in find_atmnet(network).atm_layers()]
         chosen = select_layers(layer_patterns, available) if layer_patterns else None
+        select_layers(needed or [], available)
     start = perf_counter()
     first: int | None = None
 

@@ -14,6 +14,12 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
+def pytest_configure():
+    import torch
+
+    torch.set_num_threads(1)  # small tensors: on busy cores a second thread is mostly waited for
+
+
 @pytest.fixture(autouse=True)
 def _seed():
     import torch

@@ -16,7 +16,7 @@ MODULES = {
 # "a module and what is below it" -> the modules of this package it may import
 ALLOWED = {
     "atmviz.errors": [],
-    "atmviz.files": [],
+    "atmviz.files": ["variants", "errors"],
     "atmviz.variants": ["errors"],
     "atmviz.layers": ["errors"],
     "atmviz.geometry": ["errors"],

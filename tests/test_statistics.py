@@ -17,7 +17,7 @@ SOURCE, ALIAS = LayerId(3, 13), LayerId(3, 18)
 
 @pytest.fixture
 def write(tmp_path):
-    """Write a recording of one generating layer, 3_13, and one that re-uses its offsets, 3_18."""
+    """Write a recording of one generating layer, 3_13, and one that reuses its offsets, 3_18."""
 
     def writer(offsets, grid, share=1, counts=None, outside=None, mean_abs=None, status=None, chunks=1):
         offsets = np.asarray(offsets, np.float32)  # [N, 2, O]
@@ -36,7 +36,15 @@ def write(tmp_path):
             )
             for layer in (SOURCE, ALIAS)
         ]
-        identity = {"model": "atmnet_nano", "dataset": "made", "images": [f"{n}.png" for n in range(images)]}
+        identity = {
+            "model": "atmnet_nano",
+            "checkpoint": {"trained": False},
+            "preprocessing": {"fit": "crop"},
+            "input_size": [16 * side for side in grid],
+            "query": "center",
+            "dataset": "made",
+            "images": [f"{n}.png" for n in range(images)],
+        }
         recording = RecordingWriter(tmp_path / "made", identity, {"image_root": "/"}, layers)
         empty = np.zeros((images, 1, 2))
         arrays = {

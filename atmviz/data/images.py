@@ -98,8 +98,8 @@ def find_dataset(name: str, data_dir: Path | None = None, split: str = "val") ->
     for base in bases:
         for root in layout.roots:
             folder = base / root / layout.splits[split]
-            if folder.is_dir():
-                return ImageSet(name, *_images_below(folder))
+            if folder.is_dir() and (names := _image_names(folder)):
+                return ImageSet(name, folder.resolve(), names)
     places = " or ".join(str(base) for base in bases)
     raise DatasetError(
         f"no {name} {split} images in {places}: expected {layout.tree}; name the folder with --data-dir or $ATMVIZ_DATA"
@@ -112,6 +112,8 @@ def find_images(sources: Sequence[str | Path]) -> ImageSet:
     Raises:
         DatasetError: a source does not exist or holds no image.
     """
+    if not sources:
+        raise DatasetError("no images named: expected files, folders or globs")
     if len(sources) == 1 and Path(sources[0]).is_dir():
         return ImageSet(Path(sources[0]).resolve().name, *_images_below(Path(sources[0])))
     paths: dict[Path, None] = {}
@@ -141,16 +143,24 @@ def bundled_photos() -> ImageSet:
 
 
 def _images_below(folder: Path) -> tuple[Path, tuple[str, ...]]:
-    folder = folder.resolve()
-    names = sorted(
-        Path(parent, file).relative_to(folder).as_posix()
-        for parent, _, files in os.walk(folder, followlinks=True)
-        for file in files
-        if Path(file).suffix.lower() in _SUFFIXES and not file.startswith(".")
-    )
+    names = _image_names(folder)
     if not names:
         raise DatasetError(f"no images in {folder}: expected files ending in {_known_suffixes()}")
-    return folder, tuple(names)
+    return folder.resolve(), names
+
+
+def _image_names(folder: Path) -> tuple[str, ...]:
+    """Image files below a folder, sorted; links are followed, each real folder visited once."""
+    seen: set[str] = set()
+    names: list[str] = []
+    for parent, folders, files in os.walk(folder.resolve(), followlinks=True):
+        if (real := os.path.realpath(parent)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        found = (file for file in files if Path(file).suffix.lower() in _SUFFIXES and not file.startswith("."))
+        names += [Path(parent, file).relative_to(folder.resolve()).as_posix() for file in found]
+    return tuple(sorted(names))
 
 
 def _known_suffixes() -> str:
@@ -166,21 +176,21 @@ def load_image(path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             image.load()
-            upright = ImageOps.exif_transpose(image)
+            upright = _to_rgb(ImageOps.exif_transpose(image))
     except Exception as error:  # whatever a damaged file makes Pillow raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DatasetError(f"cannot read image {path} ({reason}): replace or remove it") from None
     if min(upright.size) < MIN_SIZE_PX:
         width, height = upright.size
         raise DatasetError(f"image {path} is {width}x{height} px, expected {MIN_SIZE_PX} px a side or more")
-    return _to_rgb(upright)
+    return upright
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grey; PIL's own conversion would clip at 255
         image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
     elif image.mode == "F":
-        image = Image.fromarray((np.asarray(image).clip(0, 1) * 255).round().astype(np.uint8))
+        image = Image.fromarray((np.nan_to_num(np.asarray(image)).clip(0, 1) * 255).round().astype(np.uint8))
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)

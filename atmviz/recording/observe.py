@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 from atmviz.data.images import preprocess
+from atmviz.errors import AtmvizError
 from atmviz.geometry import Placement, Preprocessing
 from atmviz.layers import LayerId
 from atmviz.recording.recorder import OffsetRecorder, layer_infos
@@ -36,11 +37,18 @@ class ObservedImage:
 def observe_image(
     network: nn.Module, image: Image.Image, preprocessing: Preprocessing, layers: Sequence[LayerId]
 ) -> ObservedImage:
-    """Run one upright RGB image and keep the offsets behind the layers asked for."""
+    """Run one upright RGB image and keep the offsets behind the layers asked for.
+
+    Raises:
+        AtmvizError: offsets that are not finite.
+    """
     pixels, placement = preprocess(image, preprocessing)
     device = next(network.parameters()).device
     with OffsetRecorder(network, layers) as recorder, torch.inference_mode():
         network(torch.from_numpy(pixels)[None].to(device))
+    for source, offset in recorder.offsets.items():
+        if not offset.isfinite().all():
+            raise AtmvizError(f"layer {source} gave NaN or infinite offsets: check the checkpoint and the image")
     infos = {info.layer: info for info in layer_infos(recorder, placement.size)}
     offsets = {source: offset[0].float().cpu().numpy() for source, offset in recorder.offsets.items()}
     return ObservedImage(placement, [infos[layer] for layer in layers], offsets)

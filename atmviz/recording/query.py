@@ -1,6 +1,5 @@
 """Query tokens: which token's offsets are asked for. Torch-free."""
 
-import math
 import random
 import re
 from dataclasses import dataclass
@@ -77,19 +76,21 @@ def parse_queries(text: str, seed: int = 0) -> list[Query]:
     Raises:
         QueryError: the text has none of the known forms.
     """
-    number = r"(-?\d+(?:\.\d*)?|-?\.\d+)"
+    number = r"(-?\d{1,6}(?:\.\d*)?|-?\.\d+)"
     if text in ("center", "centre"):
         return [Query("center")]
     if match := re.fullmatch(rf"{number},{number}", text.replace(" ", "")):
         x, y = float(match[1]), float(match[2])
-        fractions = "." in text and 0 <= x <= 1 and 0 <= y <= 1
+        fractions = "." in text and min(x, y) >= 0 and max(x, y) <= 1
+        if "." in text and (min(x, y) < 0 or 1 < max(x, y) < 2):
+            raise QueryError(f"query {text} is outside the image: expected fractions from 0 to 1, or pixels from 0 on")
         return [Query("image" if fractions else "px", x, y)]
-    if match := re.fullmatch(r"(\d+):(\d+)", text):
+    if match := re.fullmatch(r"(\d{1,6}):(\d{1,6})", text):
         return [Query("token", int(match[1]), int(match[2]))]
-    if (match := re.fullmatch(r"grid:(\d+)x(\d+)", text)) and int(match[1]) and int(match[2]):
+    if (match := re.fullmatch(r"grid:(\d{1,3})x(\d{1,3})", text)) and int(match[1]) and int(match[2]):
         rows, columns = int(match[1]), int(match[2])
         return [Query("input", (c + 0.5) / columns, (r + 0.5) / rows) for r in range(rows) for c in range(columns)]
-    if (match := re.fullmatch(r"random:(\d+)", text)) and int(match[1]):
+    if (match := re.fullmatch(r"random:(\d{1,4})", text)) and int(match[1]):
         draw = random.Random(seed)
         return [Query("input", draw.random(), draw.random()) for _ in range(int(match[1]))]
     raise QueryError(f"no query {text!r}: expected {FORMS}")
@@ -98,7 +99,7 @@ def parse_queries(text: str, seed: int = 0) -> list[Query]:
 def fixed_query(text: str) -> Query:
     """Read a query that is the same token in every image of a dataset: center, fractions of the input, or ROW:COL."""
     queries = parse_queries(text)
-    if len(queries) != 1 or queries[0].kind == "px" or not math.isfinite(queries[0].first):
+    if len(queries) != 1 or queries[0].kind == "px":
         raise QueryError(f"no query {text!r} for a dataset: expected center, fractions (0.3,0.6) or ROW:COL in tokens")
     query = queries[0]
     return Query("input", query.first, query.second) if query.kind == "image" else query

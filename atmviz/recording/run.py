@@ -82,13 +82,17 @@ def record_offsets(
     preprocessing = preprocessing or Preprocessing()
     if preprocessing.fit == "whole":
         raise AtmvizError("got fit 'whole' for a recording, expected 'crop' or 'squash': all images need one map size")
+    if not len(images):
+        raise DatasetError(f"no images in {images.root}: expected at least one")
     if not 1 <= shard[0] <= shard[1]:
         raise AtmvizError(f"got shard {shard[0]}/{shard[1]}, expected K/N with K from 1 to N")
 
     recorder = OffsetRecorder(network, layers)
+    if network.training:
+        raise AtmvizError("got a network in training mode: call its eval() first")
     infos = layer_infos(recorder, preprocessing.size, query)
     origin = origin_of(network)
-    device = next(network.parameters()).device
+    device, dtype = next((parameter.device, parameter.dtype) for parameter in network.parameters())
     identity = {
         "model": origin.model,
         "model_config": origin.config,
@@ -129,7 +133,7 @@ def record_offsets(
                 raise DatasetError(next(iter(errors.values())))
             skipped.update({images.names[index]: reason for index, reason in errors.items()})
             if pixels is not None:
-                network(pixels.to(device, non_blocking=True))
+                network(pixels.to(device, dtype, non_blocking=True))
             parts.append(reduce(recorder, [index not in errors for index in indices]))
             finished += len(indices)
             if indices[-1] + 1 == len(images) or (indices[-1] + 1) % CHUNK_IMAGES == 0:
@@ -190,8 +194,10 @@ class _Reduction:
                     index = nearest.clamp_(-size, size).add_(self.reach).long().flatten()
                     counts[g, axis] = torch.bincount(index, minlength=counts.shape[2]).cpu().numpy()
             for row, info in enumerate(self.infos):
-                weights = recorder.fusion[info.layer]  # [B, 1, 1, C, branches], or one for each token
-                rows["fusion"][mask, row] = weights.float().mean((1, 2, 3)).cpu().numpy()
+                weights = recorder.fusion[info.layer].float()  # [B, 1, 1, C, branches], or one for each token
+                rows["fusion"][mask, row] = weights.mean((1, 2, 3)).cpu().numpy()
+            if not np.isfinite(rows["fusion"][mask]).all():
+                raise AtmvizError("the network gave NaN fusion weights: check the checkpoint and images")
         return {**rows, "counts": counts, "status": status}
 
     @staticmethod

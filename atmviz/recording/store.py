@@ -216,7 +216,9 @@ class Recording:
     def _finished(self, status: np.ndarray) -> np.ndarray:
         """The status of each image, as not recorded in chunks that were not finished."""
         finished = np.ones(len(status), bool)
-        if not self.complete:  # so it was not merged, and its chunks are regular
+        if not self.complete and "merged_from" in self.attrs:
+            raise self._damaged("done")  # only complete recordings are merged
+        if not self.complete:
             finished = np.repeat(self._done, CHUNK_IMAGES)[: len(status)]
         if (status[finished] == NOT_RECORDED).any():
             raise self._damaged("status")
@@ -281,9 +283,7 @@ class RecordingWriter:
         found = Recording(path).attrs
         differing = [key for key in ("schema_version", *identity, "layers") if _as_json(found.get(key)) != attrs[key]]
         if differing:
-            shown = ", ".join(
-                f"{key} is {_short(found.get(key))} there and {_short(attrs[key])} here" for key in differing
-            )
+            shown = ", ".join(_difference(key, found.get(key), attrs[key]) for key in differing)
             raise RecordingFormatError(f"{path} holds another recording ({shown}): choose another --out")
         self._group = zarr.open_group(path, mode="r+")
 
@@ -369,7 +369,8 @@ def merge_recordings(paths: Sequence[str | Path], out: str | Path) -> Recording:
     target = Path(out)
     if target.exists():
         raise RecordingFormatError(f"{target} exists: choose another name for the merged recording")
-    varying = {"images", "image_root", "sampling", "versions", "device"}
+    varying = {"images", "image_root", "dataset", "sampling", "seed", "versions", "device", "checkpoint_path"}
+    varying.add("merged_from")
     for part in parts:
         if not part.complete:
             raise RecordingFormatError(f"{part.path} is incomplete: run its `atmviz record` command again first")
@@ -382,7 +383,15 @@ def merge_recordings(paths: Sequence[str | Path], out: str | Path) -> Recording:
         for part in parts
         for name in part.attrs["images"]
     ]
-    attrs = {**parts[0].attrs, "images": names, "image_root": root, "merged_from": [str(path) for path in paths]}
+    if len(set(names)) < len(names):
+        raise RecordingFormatError(f"{max(names, key=names.count)} is in several of them: leave one of them out")
+    attrs = {
+        **parts[0].attrs,
+        "dataset": "+".join(dict.fromkeys(part.attrs["dataset"] for part in parts)),
+        "images": names,
+        "image_root": root,
+        "merged_from": [str(path) for path in paths],
+    }
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         group = zarr.create_group(temporary, attributes=attrs)
@@ -419,6 +428,12 @@ def _as_json(value: Any) -> Any:
     return [_as_json(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _short(value: Any) -> str:
-    text = f"{len(value)} entries" if isinstance(value, list) and len(value) > 4 else str(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def _difference(key: str, there: Any, here: Any) -> str:
+    """`size is [64, 64] there and [96, 96] here`, in a few words; of lists of one length, the first difference."""
+    if isinstance(there, list) and isinstance(here, list):
+        if len(there) != len(here):
+            there, here = f"{len(there)} entries", f"{len(here)} entries"
+        else:
+            there, here = next(pair for pair in zip(there, here, strict=True) if pair[0] != pair[1])
+    there, here = (text if len(text) <= 80 else text[:77] + "..." for text in (str(there), str(here)))
+    return f"{key} is {there} there and {here} here"

@@ -80,9 +80,10 @@ def test_what_is_no_error_of_the_caller_keeps_its_traceback(run, recording, monk
         run("histogram", recording)
 
 
-def test_lack_of_device_memory_is_one_line(refuse, images, monkeypatch):
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()], ids=repr)
+def test_lack_of_memory_is_one_line(refuse, images, monkeypatch, error):
     def full(*_, **__):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        raise error
 
     monkeypatch.setattr("atmviz.recording.observe.OffsetRecorder", full)
     refuse(1, "out of memory: lower", "overlay", images, *SMALL)
@@ -151,14 +152,14 @@ DATA = {
     "dataset's folder": (["histogram", "--dataset", "ade20k", "--data-dir", "{images}"], "ADEChallengeData2016"),
     "dataset's default folder": (["histogram", "--dataset", "coco"], "expected coco/{val2017,train2017}/*.jpg"),
     "preset's folder": (["histogram", "--figure", "7"], "expected imagenet/{val,train}/"),
-    "empty dataset": (["record", "--dataset", "coco", "--data-dir", "{data}"], "no images in"),
+    "empty dataset": (["record", "--dataset", "coco", "--data-dir", "{data}"], "no coco val images in"),
     "tiny image": (["overlay", "{tmp}/tiny.png"], "tiny.png is 40x31 px, expected 32 px a side or more"),
     "corrupt image": (["overlay", "{tmp}/cut.png"], "cut.png"),
     "corrupt image to record": (["histogram", "{tmp}/cut.png", *SMALL], "cut.png"),
     "device": (["overlay", "{images}", "--device", "abacus"], "no device 'abacus' here"),
     "other variant": (["overlay", "{images}", "-c", "{checkpoint}", "-m", "atmnet_large"], "expected atmnet_large"),
     "other variant to record": (["record", "{images}", "--model", "atmnet_base"], "expected atmnet_base"),
-    "weights of a seeded network": (["layers", "{lacking}", "--weights", "ema"], "no ema weights: leave --weights out"),
+    "weights the file has not": (["layers", "{lacking}", "--weights", "ema"], "leave --weights out"),
     "output is a file": (["histogram", "{recording}", "--out", "{checkpoint}"], "nano.pth"),
     "output below a file": (["overlay", "{images}", *SMALL, "--out", "{checkpoint}/here"], "nano.pth"),
     "output is a device": (["histogram", "{recording}", "--out", "/dev/full"], "/dev/full"),
@@ -232,6 +233,14 @@ def test_an_unknown_variant_is_told_the_known_ones(refuse, images, command):
     refuse(1, "atmnet_large", command, images, *SMALL, "-c", "atmnet_huge")
 
 
+@pytest.mark.parametrize("command", ["overlay", "record", "histogram"])
+def test_weights_whose_offsets_overflow_are_refused(refuse, images, checkpoint, tmp_path, command):
+    state = torch.load(checkpoint)["model_ema"]
+    torch.save({**state, "stem.weight": state["stem.weight"] * 1e38}, tmp_path / "overflow.pth")
+    out = ("--out", tmp_path / "out")  # a recording may have been begun there
+    refuse(1, "NaN or infinite offsets", command, images, *SMALL, "-c", tmp_path / "overflow.pth", *out)
+
+
 def _without(attribute):
     def change(recording):
         group = json.loads((recording / "zarr.json").read_text())
@@ -271,6 +280,18 @@ BAD_RECORDINGS = {
 def test_a_bad_recording_is_one_line(refuse, recording, damage, says):
     damage(recording)
     refuse(1, says, "histogram", recording, "--layer", "3_18")
+
+
+@pytest.mark.parametrize(("layer", "says"), [("3_99", "no layer '3_99'"), ("3_18,", "no layer ''")])
+def test_a_wrong_layer_is_noticed_before_anything_is_recorded(refuse, tmp_path, images, layer, says):
+    refuse(2, says, "histogram", images, *SMALL, "--layer", layer)
+    assert not list(tmp_path.glob("cache/recordings/*"))
+
+
+def test_the_variant_is_confirmed_also_from_the_cache(succeed, refuse, images, checkpoint):
+    command = ("histogram", images, *SMALL, "-c", checkpoint, "--layer", "4_1", "--out")
+    succeed(*command, "figures", "--model", "atmnet_nano")
+    refuse(1, "expected atmnet_large", *command, "figures", "--model", "atmnet_large")
 
 
 def test_a_damaged_recording_in_the_cache_says_where_it_is(succeed, refuse, tmp_path, images):

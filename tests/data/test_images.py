@@ -311,3 +311,13 @@ def test_tiff_with_a_damaged_tag_is_an_error(save):
     content[content.index(b"\x11\x01\x04\x00\x01\x00\x00\x00") + 2] = 11  # StripOffsets: FLOAT instead of LONG
     path.write_bytes(content)
     refusal(load_image, path)
+
+
+def test_a_link_back_to_its_folder_is_followed_once(tmp_path):
+    Image.new("RGB", (40, 40)).save(tmp_path / "one.png")
+    (tmp_path / "again").symlink_to(tmp_path, target_is_directory=True)
+    assert find_images([tmp_path]).names == ("one.png",)
+
+
+def test_no_sources_are_an_error():
+    refusal(find_images, [])

@@ -138,6 +138,12 @@ def test_all_text_can_be_read(layer_info, unreadable, layers, tokens):
     assert unreadable(figure) == []
 
 
+def test_a_long_title_can_be_read(layer_info, unreadable):
+    layer = layer_info("3_13", "3_13", (4, 64))
+    title = f"atmnet_large on {'a_folder_of_a_long_name_' * 5}, 224×224 px: offsets of the centre token"
+    assert unreadable(draw((histogram(layer, 0), histogram(layer, 1)), title=title)) == []
+
+
 @pytest.mark.parametrize("place", [0, -1, slice(None)])
 def test_no_bar_covers_the_text_in_its_panel(layer_info, place):
     layer = layer_info("3_13", "3_13", (4, 64))

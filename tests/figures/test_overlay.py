@@ -309,3 +309,11 @@ def test_all_text_can_be_read(layer_info, unreadable, size, queries, columns):
         trained=False,
     )
     assert unreadable(figure) == []
+
+
+@pytest.mark.parametrize("name", ["a long name of a photograph " * 5, "without_a_place_to_break_" * 5])
+def test_a_long_title_can_be_read(looking, unreadable, name):
+    title = f"atmnet_nano on {name}.jpg, input 224×298 px"
+    photo, panels = np.zeros((128, 256, 3), np.uint8), looking([0], [0], (128, 256))
+    figure = draw_overlay(photo, panels, columns=1, title=title, note="", trained=False)
+    assert unreadable(figure) == []

@@ -156,3 +156,8 @@ def test_fractions_of_the_input_are_x_then_y():
     # Of 96x64 px: x = 24 px is column 1 of 16 px cells, y = 57.6 px is row 3.
     whole = Placement(image=(64, 96), resized=(64, 96), origin=(0, 0), size=(64, 96))
     assert fixed_query("0.25,0.9").token(whole, (4, 6), 3) == (3, 1)
+
+
+@pytest.mark.parametrize("text", ["-0.1,0.5", "1.2,0.5", "0.5,1.01"])
+def test_fractions_beyond_the_image_are_not_taken_for_pixels(text):
+    assert "fractions from 0 to 1" in refusal(parse_queries, text)

@@ -233,6 +233,23 @@ def test_network_without_offsets_is_an_error(record, images, tmp_path):
     refusal(CheckpointError, record, images, tmp_path / "out", network=nn.Linear(2, 2))
 
 
+def test_network_in_training_mode_is_an_error(record, images, tmp_path, network):
+    trained = copy.deepcopy(network).train()
+    assert "eval()" in refusal(AtmvizError, record, images, tmp_path / "out", network=trained)
+
+
+def test_half_precision_network_is_recorded(record, images, tmp_path, network):
+    half = copy.deepcopy(network).to(torch.bfloat16)
+    recording = record(subset(images, 0, 1), tmp_path / "out", network=half).recording
+    exact = record(subset(images, 0, 1), tmp_path / "exact", network=network).recording
+    np.testing.assert_allclose(recording.offsets("1_1"), exact.offsets("1_1"), atol=0.2)
+
+
+def test_no_images_are_an_error(record, images, tmp_path):
+    refusal(DatasetError, record, subset(images), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_whole_images_are_an_error(record, images, tmp_path):
     message = refusal(AtmvizError, record, images, tmp_path / "out", preprocessing=Preprocessing((64, 96), "whole"))
     assert "expected 'crop' or 'squash'" in message

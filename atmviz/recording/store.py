@@ -101,7 +101,7 @@ class Recording:
     Attributes:
         attrs: What the recording says of itself: model, checkpoint, preprocessing, query, images, seed, versions.
         trained: False for seeded weights.
-        layers: One `LayerInfo` per recorded layer, in order; layers that re-use offsets are aliases of their source.
+        layers: One `LayerInfo` per recorded layer, in order; layers that reuse offsets are aliases of their source.
     """
 
     def __init__(self, path: Path) -> None:

@@ -269,7 +269,7 @@ def _read_pickle(path: Path) -> Any:
     except PermissionError:
         raise
     except Exception as error:  # whatever a damaged file makes torch raise
-        reason = (str(error) or type(error).__name__).splitlines()[0].split(". ")[0]
+        reason = f"{type(error).__name__}: {error}".splitlines()[0].split(". ")[0]
         raise CheckpointError(f"{path} is damaged or no checkpoint ({reason}): copy or download it again") from None
 
 

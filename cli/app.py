@@ -29,7 +29,8 @@ class _ErrorBoundary(TyperGroup):
             say(f"error: cannot read or write{place}: {error.strerror or error}")
             sys.exit(1)
         except Exception as error:
-            if type(error).__name__ not in ("MemoryError", "OutOfMemoryError"):  # torch's own; it may not be loaded
+            # torch's own errors, by name and text: torch itself may not be loaded
+            if type(error).__name__ not in ("MemoryError", "OutOfMemoryError") and "CPUAllocator" not in str(error):
                 raise
             say("error: out of memory: lower --batch-size or --size, or use --device cpu")
             sys.exit(1)

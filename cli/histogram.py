@@ -12,9 +12,11 @@ from .console import print_json, say, say_skipped, waiting
 if TYPE_CHECKING:
     from atmviz.data import ImageSet
     from atmviz.geometry import Preprocessing
+    from atmviz.layers import LayerId
     from atmviz.recording.store import Recording
     from atmviz.statistics import OffsetHistogram
 
+_DEFAULT_MODEL = "atmnet_nano"
 _DEFAULT_LAYERS = ["2_1", "3_1", "3_last"]
 # The paper names the data, input size and stages; the layers within a stage are our choice.
 _PRESETS: dict[int, dict[str, Any]] = {
@@ -52,7 +54,7 @@ def histogram(
     strict: options.Strict = False,
     size: options.Size = None,
     fit: options.FitOption = None,
-    checkpoint: options.Checkpoint = "atmnet_nano",
+    checkpoint: options.Checkpoint = _DEFAULT_MODEL,
     model: options.ModelOption = None,
     weights: options.Weights = None,
     device: options.Device = "auto",
@@ -67,18 +69,19 @@ def histogram(
     The recording behind the figure is cached: another layer or format is drawn without the model.
     """
     kinds = options.parse_formats(formats)
+    ignored = {"--dataset": dataset, "--data-dir": data_dir, "--limit": limit, "--size": size, "--fit": fit}
+    ignored |= {"--model": model, "--weights": weights, "--checkpoint": checkpoint != _DEFAULT_MODEL}
+    recording = _find_recording(sources, [name for name, value in ignored.items() if value])
     if figure is not None:
         if figure not in _PRESETS:
             raise typer.BadParameter(f"got figure {figure}, expected 3, 6 or 7 (figure 5 is `atmviz overlay`)")
         preset = _PRESETS[figure]
         dataset = dataset or (None if sources else preset["dataset"])
         size, layer, limit = size or preset["size"], layer or preset["layer"], limit or preset["limit"]
-    patterns = layer or _DEFAULT_LAYERS
-    recording = _find_recording(sources, dataset)
     if recording is None:
         recording = _make_recording(
             record.find_source(sources, dataset, data_dir, split, limit, seed),
-            layers=patterns,
+            layers=layer or _DEFAULT_LAYERS,
             preprocessing=options.choose_preprocessing(size, fit, dataset),
             checkpoint=checkpoint,
             model=model,
@@ -93,7 +96,7 @@ def histogram(
         from atmviz.statistics import offset_histogram
 
         available = [info.layer for info in recording.layers]
-        chosen = select_layers(patterns, available)
+        chosen = select_layers(layer, available) if layer else _default_layers(available)
         pairs = [
             (offset_histogram(recording, one, 0, tokens.value), offset_histogram(recording, one, 1, tokens.value))
             for one in chosen
@@ -107,19 +110,32 @@ def histogram(
             typer.echo(file)
 
 
-def _find_recording(sources: list[str] | None, dataset: options.Dataset | None) -> "Recording | None":
+def _find_recording(sources: list[str] | None, ignored: list[str]) -> "Recording | None":
+    """The recording named as the source, None where the sources are images."""
     from atmviz.recording.store import is_recording, open_recording
 
-    if not (sources and len(sources) == 1 and is_recording(Path(sources[0]))):
+    found = [source for source in sources or [] if is_recording(Path(source))]
+    if not sources or not found:
         return None
-    if dataset:
-        raise typer.BadParameter(
-            f"got the recording {sources[0]} and --dataset {dataset.value}, expected one of the two"
-        )
+    if len(sources) > 1:
+        raise typer.BadParameter(f"got {found[0]} and other sources, expected one: join recordings with `atmviz merge`")
+    if ignored:
+        raise typer.BadParameter(f"got the recording {found[0]} and {ignored[0]}, which it has fixed: leave one out")
     recording = open_recording(sources[0])
     if not recording.complete:
         say(f"{sources[0]} is incomplete: drawing its {len(recording)} finished images")
     return recording
+
+
+def _default_layers(available: list["LayerId"]) -> list["LayerId"]:
+    """The default layers, or all that were recorded where those were not."""
+    from atmviz.errors import LayerNotFoundError
+    from atmviz.layers import select_layers
+
+    try:
+        return select_layers(_DEFAULT_LAYERS, available)
+    except LayerNotFoundError:
+        return available
 
 
 def _make_recording(

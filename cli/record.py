@@ -82,6 +82,8 @@ def find_source(
 
     if sources and dataset:
         raise typer.BadParameter(f"got {sources[0]} and --dataset {dataset.value}, expected one of the two")
+    if data_dir and not dataset:
+        raise typer.BadParameter("got --data-dir without --dataset, expected both, or a folder of images as SOURCE")
     if dataset:
         images = find_dataset(dataset.value, data_dir, split.value)
     else:

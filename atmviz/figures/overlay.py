@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 
+from atmviz.errors import QueryError
 from atmviz.figures.histograms import format_share
 from atmviz.figures.style import HORIZONTAL, NOTE, VERTICAL, add_note, figure_style, wrap_title
 from atmviz.geometry import Anchor, Placement, stage_stride, token_center_px
@@ -26,6 +27,7 @@ from atmviz.statistics import SamplingMap, sampling_map
 if TYPE_CHECKING:
     from atmviz.recording.observe import ObservedImage
 
+_MOST_PANELS = 256
 _FAINTEST = 0.25  # opacity of a token sampled by a single channel
 _DISPLAY_PX = 1600  # longer side of what is drawn of the photograph
 _PANEL_INCHES = 2.9  # width of an image that is not tall
@@ -77,8 +79,12 @@ def overlay_panels(observed: "ObservedImage", queries: Sequence[Query], anchor: 
     """One panel per query and layer, layers side by side.
 
     Raises:
-        QueryError: a query lies outside the image or the map.
+        QueryError: a query lies outside the image or the map, or there are more panels than a figure can show.
     """
+    if len(queries) * len(observed.layers) > _MOST_PANELS:
+        raise QueryError(
+            f"got {len(queries)} queries in {len(observed.layers)} layers, expected at most {_MOST_PANELS} panels"
+        )
     panels = []
     for query in queries:
         for layer in observed.layers:

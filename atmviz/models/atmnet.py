@@ -332,6 +332,8 @@ class ATMNet(nn.Module):
 
 def _init_weights(module: nn.Module) -> None:
     """Linear layers: truncated normal 0.02. Convolutions: normal, std sqrt(2 / fan_out). Source: released code."""
+    if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
+        return  # nothing to draw, and slow
     if isinstance(module, nn.Linear):
         trunc_normal_(module.weight, std=0.02)
     elif isinstance(module, nn.Conv2d):

@@ -22,7 +22,7 @@ from atmviz.data import find_images
 from atmviz.geometry import Preprocessing
 from atmviz.recording.run import _loader, record_offsets
 
-IMAGES = 64
+IMAGES = 256
 
 
 def make_images(folder: Path, count: int) -> None:

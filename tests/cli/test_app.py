@@ -97,7 +97,7 @@ USAGE = {
     "layer of images": (["histogram", "{images}", *SMALL, "--layer", "3_19"], "no layer '3_19': expected"),
     "source and dataset": (["histogram", "{images}", "--dataset", "coco"], "expected one of the two"),
     "source and dataset to record": (["record", "{images}", "--dataset", "coco"], "expected one of the two"),
-    "recording and dataset": (["histogram", "{recording}", "--dataset", "coco"], "expected one of the two"),
+    "recording and dataset": (["histogram", "{recording}", "--dataset", "coco"], "and --dataset, which it has fixed"),
     "dataset's name": (["histogram", "--dataset", "cifar"], "'cifar' is not one of"),
     "size of text": (["histogram", "{images}", "--size", "big"], "got size 'big', expected 32 or more"),
     "size too small": (["overlay", "{images}", "--size", "31"], "got size '31', expected 32 or more"),

@@ -229,3 +229,18 @@ def test_a_figure_drawn_again_has_the_same_bytes_and_leaves_nothing_else(succeed
         drawn.append({file.name: file.read_bytes() for file in folder.iterdir()})
     assert drawn[0] == drawn[1]
     assert sorted(name.rpartition(".")[2] for name in drawn[0]) == ["csv", "png"]
+
+
+def test_a_recording_of_few_layers_is_drawn_without_naming_them(succeed, images):
+    succeed("record", images, *SMALL, "--layer", "4_1", "--out", "few")
+    said = json.loads(succeed("histogram", "few", "--json").stdout)
+    assert {panel["layer"] for panel in said["panels"]} == {"4_1"}
+
+
+@pytest.mark.parametrize("options", [["--size", "96"], ["-c", "atmnet_tiny"], ["--limit", "1"]], ids=str)
+def test_options_that_a_recording_has_fixed_are_refused(refuse, recording, options):
+    refuse(2, f"and {options[0].replace('-c', '--checkpoint')}, which it has fixed", "histogram", recording, *options)
+
+
+def test_two_recordings_are_told_to_be_merged(refuse, recording):
+    refuse(2, "atmviz merge", "histogram", recording, recording)

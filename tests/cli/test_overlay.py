@@ -180,3 +180,7 @@ def test_strict_stops_at_a_corrupt_image(run, damaged_images):
     result = run("overlay", damaged_images, *SMALL, "--strict")
     assert result.exit_code == 1
     assert "broken.png" in result.stderr.splitlines()[-1]
+
+
+def test_more_panels_than_a_figure_can_show_are_refused(refuse, images):
+    refuse(2, "expected at most 256 panels", "overlay", *sorted(images.glob("*"))[:1], *SMALL, "--query", "grid:20x20")

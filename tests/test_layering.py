@@ -29,7 +29,9 @@ ALLOWED = {
     "atmviz.recording.query": ["geometry", "errors"],
     "atmviz.recording.cache": ["data.images", "recording.store", "geometry", "files", "variants", "errors"],
     "atmviz.statistics": ["recording.store", "layers", "errors"],
-    "atmviz.figures": ["figures", "statistics", "recording.store", "recording.query", "geometry", "layers", "files"],
+    "atmviz.figures": [
+        *("figures", "statistics", "recording.store", "recording.query", "geometry", "layers", "files", "errors"),
+    ],
 }
 TORCH_FREE = [
     "atmviz",

@@ -10,9 +10,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "checkpoints": ["convert_checkpoint", "load_model"],
         "errors": ["AtmvizError"],
+        "geometry": ["Preprocessing"],
+        "layers": ["LayerId"],
         "models": ["create_model"],
         "recording.recorder": ["OffsetRecorder"],
         "recording.run": ["record_offsets"],
         "recording.store": ["merge_recordings", "open_recording"],
+        "statistics": ["offset_histogram"],
     },
 )

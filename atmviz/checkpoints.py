@@ -36,7 +36,7 @@ _multiarray: Any = np._core.multiarray  # type: ignore[attr-defined]
 # What harmless training checkpoints hold besides tensors; anything else in a pickle is refused, not run.
 _SAFE_GLOBALS: list[Any] = [
     argparse.Namespace,
-    pathlib.PosixPath,
+    *((pathlib.PosixPath, name) for name in ("pathlib.PosixPath", "pathlib._local.PosixPath")),
     np.dtype,
     np.ndarray,
     _multiarray.scalar,
@@ -82,12 +82,13 @@ class Checkpoint:
     matched: int = 0
 
     @property
-    def trained(self) -> bool:
-        return self.seed is None
+    def trained(self) -> bool | None:
+        """None where nobody said."""
+        return None if self.layout == "memory" else self.seed is None
 
     def describe(self) -> str:
         """One line for people: what matched, and what was left out."""
-        if not self.trained:
+        if self.seed is not None:
             return f"{self.model}: untrained weights (seed {self.seed})"
         weights = {"ema": ", EMA weights", "model": ", model weights", None: ""}[self.weights]
         classes = self.config.get("num_classes")
@@ -301,9 +302,9 @@ def _choose_weights(
 
 def _rename(state: dict[str, Tensor]) -> tuple[str, dict[str, Tensor], dict[str, int]]:
     """Layout, the backbone's tensors under this project's names, and what else was in the file."""
-    for prefix in ("module.", "_orig_mod.", "model."):  # data parallel, torch.compile, timm's feature wrapper
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    wrappers = ("module.", "_orig_mod.", "model.")  # data parallel, torch.compile, timm's feature wrapper
+    while prefix := next((one for one in wrappers if all(name.startswith(one) for name in state)), None):
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     if any(name.startswith("backbone.") for name in state):
         left_out = Counter(name.split(".")[0] for name in state if not name.startswith("backbone."))
         backbone = {n.removeprefix("backbone."): t for n, t in state.items() if n.startswith("backbone.")}

@@ -47,7 +47,7 @@ def count_flops(model: nn.Module, size: tuple[int, int], in_chans: int = 3) -> i
     """Operations of one forward pass, in the paper's convention.
 
     Args:
-        model: A model on any device; a copy without values is what runs, so nothing is computed.
+        model: A model on any device; its copy on the meta device is what runs, so nothing is computed.
         size: Input height and width in px.
         in_chans: Input channels.
     """

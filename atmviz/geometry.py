@@ -6,12 +6,12 @@ Tokens are (i, j) = (row, column).
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Anchor = Literal["cell", "rf"]
 Fit = Literal["crop", "squash", "whole"]
 
-NUM_STAGES = 4
+MIN_SIZE_PX = 32  # one token of the last stage
 
 
 def stage_stride(stage: int) -> int:
@@ -99,6 +99,13 @@ class Preprocessing:
     crop_pct: float = 0.875
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        if self.fit not in get_args(Fit) or min(self.size) < MIN_SIZE_PX:
+            raise ValueError(
+                f"got fit {self.fit!r} and size {self.size}, expected one of {get_args(Fit)} and "
+                f"{MIN_SIZE_PX} px a side or more"
+            )
 
     def place(self, height: int, width: int) -> Placement:
         """Where an image of height x width px lands. Rounds as torchvision's Resize and CenterCrop do."""

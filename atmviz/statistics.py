@@ -92,9 +92,7 @@ def offset_histogram(
         )
     own = info.query[::-1][axis]
     offsets = recording.distinct_offsets(layer)[:, axis]
-    nearest = np.clip(np.rint(offsets), -size - own, 2 * size - own).astype(np.int64)
-    position = nearest + own
-    counts = np.bincount(np.clip(position, -1, size).ravel() + 1, minlength=size + 2) * info.share
+    counts = _count_positions(offsets, own, size) * info.share
     return OffsetHistogram(
         layer=info,
         axis=axis,
@@ -102,11 +100,17 @@ def offset_histogram(
         counts=counts[1:-1],
         below=int(counts[0]),
         above=int(counts[-1]),
-        outside_share=float(((position < 0) | (position >= size)).mean()),
+        outside_share=float((counts[0] + counts[-1]) / counts.sum()),
         mean_abs=float(np.abs(offsets).mean(dtype=np.float64)),
         images=len(recording),
         tokens=tokens,
     )
+
+
+def _count_positions(offsets: np.ndarray, own: int, size: int) -> np.ndarray:
+    """How many offsets from token `own` of `size` lead to each token, [size + 2]; first and last: outside the map."""
+    position = np.clip(np.rint(offsets) + own, -1, size).astype(np.int64)
+    return np.bincount(position.ravel() + 1, minlength=size + 2)
 
 
 def histogram_table(histograms: list[OffsetHistogram]) -> list[dict[str, object]]:
@@ -165,13 +169,8 @@ def sampling_map(offsets: np.ndarray, query: tuple[int, int], grid: tuple[int, i
         query: (i, j).
         grid: (H, W).
     """
-
-    def along(values: np.ndarray, own: int, size: int) -> np.ndarray:
-        position = np.clip(np.rint(values) + own, -1, size).astype(np.int64)
-        return np.bincount(position + 1, minlength=size + 2)
-
-    horizontal = along(offsets[0], query[1], grid[1])
-    vertical = along(offsets[1], query[0], grid[0])
+    horizontal = _count_positions(offsets[0], query[1], grid[1])
+    vertical = _count_positions(offsets[1], query[0], grid[0])
     return SamplingMap(
         grid=grid,
         query=query,

@@ -29,10 +29,11 @@ class _ErrorBoundary(TyperGroup):
             say(f"error: cannot read or write{place}: {error.strerror or error}")
             sys.exit(1)
         except Exception as error:
-            # torch's own errors, by name and text: torch itself may not be loaded
-            if type(error).__name__ not in ("MemoryError", "OutOfMemoryError") and "CPUAllocator" not in str(error):
+            # torch's own errors by what they say: torch itself may not be loaded
+            lacking = ("out of memory", "DefaultCPUAllocator")
+            if not isinstance(error, MemoryError) and not any(text in str(error) for text in lacking):
                 raise
-            say("error: out of memory: lower --batch-size or --size, or use --device cpu")
+            say("error: out of memory: lower --size or --batch-size, or use --device cpu")
             sys.exit(1)
 
 

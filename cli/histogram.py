@@ -69,6 +69,7 @@ def histogram(
     The recording behind the figure is cached: another layer or format is drawn without the model.
     """
     kinds = options.parse_formats(formats)
+    preset_of: options.Dataset | None = None
     ignored = {"--dataset": dataset, "--data-dir": data_dir, "--limit": limit, "--size": size, "--fit": fit}
     ignored |= {"--model": model, "--weights": weights, "--checkpoint": checkpoint != _DEFAULT_MODEL}
     recording = _find_recording(sources, [name for name, value in ignored.items() if value])
@@ -76,13 +77,14 @@ def histogram(
         if figure not in _PRESETS:
             raise typer.BadParameter(f"got figure {figure}, expected 3, 6 or 7 (figure 5 is `atmviz overlay`)")
         preset = _PRESETS[figure]
+        preset_of = preset["dataset"]
         dataset = dataset or (None if sources else preset["dataset"])
         size, layer, limit = size or preset["size"], layer or preset["layer"], limit or preset["limit"]
     if recording is None:
         recording = _make_recording(
             record.find_source(sources, dataset, data_dir, split, limit, seed),
             layers=layer or _DEFAULT_LAYERS,
-            preprocessing=options.choose_preprocessing(size, fit, dataset),
+            preprocessing=options.choose_preprocessing(size, fit, preset_of or dataset),
             checkpoint=checkpoint,
             model=model,
             weights=weights.value if weights else None,

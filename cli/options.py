@@ -6,9 +6,7 @@ from typing import Annotated
 
 import typer
 
-from atmviz.geometry import Preprocessing
-
-MIN_SIZE_PX = 32
+from atmviz.geometry import MIN_SIZE_PX, Preprocessing
 
 
 class Dataset(StrEnum):

@@ -119,14 +119,13 @@ def run_recording(
         chosen = select_layers(layer_patterns, available) if layer_patterns else None
         select_layers(needed or [], available)
     start = perf_counter()
-    first: int | None = None
+    here: list[int] = []
 
     try:
         with image_progress(f"recording {images.name}") as progress:
 
             def on_images(done: int, total: int) -> None:
-                nonlocal first
-                first = done if first is None else first
+                here.append(done)
                 progress(done, total)
 
             result = record_offsets(
@@ -136,8 +135,8 @@ def run_recording(
         say(f"interrupted: finished images are kept in {out}; the same command continues")
         raise typer.Exit(130) from None
     recording, seconds = result.recording, perf_counter() - start
-    here = len(recording) + len(recording.skipped) - (first or 0)
-    rate = f", {here / seconds:.1f} images/s" if here > 0 else ", nothing was left to do"
+    fresh = here[-1] - here[0]
+    rate = f", {fresh / seconds:.1f} images/s" if fresh else ", nothing was left to do"
     state = "" if recording.complete else f" of {len(images)} (other parts are missing)"
     say(f"recorded {len(recording)}{state} images in {out}{rate}")
     say_skipped(result.skipped)

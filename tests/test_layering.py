@@ -21,7 +21,7 @@ ALLOWED = {
     "atmviz.layers": ["errors"],
     "atmviz.geometry": ["errors"],
     "atmviz.ops": ["ops"],
-    "atmviz.models": ["models", "ops", "layers", "variants", "errors"],
+    "atmviz.models": ["models", "ops", "layers", "geometry", "variants", "errors"],
     "atmviz.checkpoints": ["models", "variants", "files", "errors"],
     "atmviz.complexity": ["models", "variants"],
     "atmviz.data": ["data", "geometry", "errors"],

@@ -12,9 +12,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from atmviz.errors import DatasetError
-from atmviz.geometry import Placement, Preprocessing
+from atmviz.geometry import MIN_SIZE_PX, Placement, Preprocessing
 
-MIN_SIZE_PX = 32
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"}
 
 
@@ -92,6 +91,8 @@ def find_dataset(name: str, data_dir: Path | None = None, split: str = "val") ->
     Raises:
         DatasetError: no such folder; the message shows the tree that was expected.
     """
+    if name not in DATASET_LAYOUTS or split not in ("val", "train"):
+        raise DatasetError(f"no dataset {name} {split}: expected val or train of {', '.join(DATASET_LAYOUTS)}")
     layout = DATASET_LAYOUTS[name]
     bases = [data_dir] if data_dir else [Path(os.environ[v]) for v in ("ATMVIZ_DATA",) if os.environ.get(v)]
     bases = bases or [Path("data")]

@@ -17,7 +17,7 @@ _PANEL_INCHES = (3.1, 2.1)
 
 
 def draw_histograms(
-    layers: Sequence[tuple[OffsetHistogram, OffsetHistogram]], *, title: str, note: str, trained: bool
+    layers: Sequence[tuple[OffsetHistogram, OffsetHistogram]], *, title: str, note: str, trained: bool | None
 ) -> Figure:
     """One column per layer: horizontal above, vertical below; more than four layers continue below.
 
@@ -25,7 +25,7 @@ def draw_histograms(
         layers: For each layer its horizontal and its vertical histogram.
         title: Above everything, e.g. data, model, input size.
         note: At the foot: how many images and what was counted.
-        trained: False adds "untrained weights".
+        trained: False adds "untrained weights", None "weights of unknown origin".
     """
     columns = min(len(layers), _COLUMNS)
     bands = -(-len(layers) // columns)
@@ -43,7 +43,7 @@ def draw_histograms(
             axes[2 * band, column].set_title(pair[0].layer.title)
         for panel in axes.flat:
             panel.set_visible(panel.has_data())
-        figure.suptitle(title, fontsize=10)
+        figure.suptitle(title, parse_math=False, fontsize=10)
         add_note(figure, note, trained)
     return figure
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 
-from atmviz.errors import QueryError
+from atmviz.errors import AtmvizError, QueryError
 from atmviz.figures.histograms import format_share
 from atmviz.figures.style import HORIZONTAL, NOTE, VERTICAL, add_note, figure_style, wrap_title
 from atmviz.geometry import Anchor, Placement, stage_stride, token_center_px
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from atmviz.recording.observe import ObservedImage
 
 _MOST_PANELS = 256
-_FAINTEST = 0.25  # opacity of a token sampled by a single channel
+_FAINTEST = 0.25  # opacity of a token sampled by next to none of the channels; 1 is the most in a panel
 _DISPLAY_PX = 1600  # longer side of what is drawn of the photograph
 _PANEL_INCHES = 2.9  # width of an image that is not tall
 _SIDE_INCHES, _ABOVE_INCHES, _BELOW_INCHES = 0.5, 0.62, 0.3  # around it, for titles and what lies outside
@@ -88,6 +88,8 @@ def overlay_panels(observed: "ObservedImage", queries: Sequence[Query], anchor: 
     panels = []
     for query in queries:
         for layer in observed.layers:
+            if "joint" in layer.branches:
+                raise AtmvizError("this network takes one 2-D sample per channel; an overlay draws rows and columns")
             i, j = query.token(observed.placement, layer.map_size, layer.layer.stage, anchor)
             offsets = np.repeat(observed.offsets[layer.source][i, j], layer.share, axis=1)  # [2, C]
             samples = sampling_map(offsets, (i, j), layer.map_size)
@@ -96,7 +98,7 @@ def overlay_panels(observed: "ObservedImage", queries: Sequence[Query], anchor: 
 
 
 def draw_overlay(
-    image: np.ndarray, panels: Sequence[OverlayPanel], *, columns: int, title: str, note: str, trained: bool
+    image: np.ndarray, panels: Sequence[OverlayPanel], *, columns: int, title: str, note: str, trained: bool | None
 ) -> Figure:
     """One panel per query and layer.
 
@@ -105,7 +107,7 @@ def draw_overlay(
         panels: In reading order.
         columns: Panels per row.
         title, note: Above everything and at the foot.
-        trained: False adds "untrained weights".
+        trained: False adds "untrained weights", None "weights of unknown origin".
     """
     top, left, bottom, right = panels[0].seen_px()
     shape = (bottom - top) / (right - left)
@@ -129,7 +131,7 @@ def draw_overlay(
             axis = figure.add_axes((x / size[0], y / size[1], width / size[0], height / size[1]))
             _draw_panel(axis, shown, image.shape[:2], panel, dot_points=_dot_points(panel, width))
         _add_legend(figure)
-        figure.suptitle(title, fontsize=10, y=1 - 0.08 / size[1], va="top")
+        figure.suptitle(title, parse_math=False, fontsize=10, y=1 - 0.08 / size[1], va="top")
         add_note(figure, note, trained)
     return figure
 

@@ -37,10 +37,11 @@ def figure_style() -> AbstractContextManager[None]:
     return mpl.rc_context({**sns.axes_style("ticks"), **_RC})  # type: ignore[dict-item]
 
 
-def add_note(figure: Figure, text: str, trained: bool) -> None:
-    """A line at the foot that says what is shown; "untrained weights" is said in bold."""
+def add_note(figure: Figure, text: str, trained: bool | None) -> None:
+    """A line at the foot that says what is shown; in bold, if weights are untrained or (None) of unknown origin."""
     if not trained:
-        figure.text(0.995, 0.004, "untrained weights", ha="right", va="bottom", weight="bold", color="#b00020")
+        warning = "untrained weights" if trained is False else "weights of unknown origin"
+        figure.text(0.995, 0.004, warning, ha="right", va="bottom", weight="bold", color="#b00020")
     figure.text(0.005, 0.004, text, ha="left", va="bottom", fontsize=7, color=NOTE)
 
 

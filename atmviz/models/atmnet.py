@@ -15,11 +15,10 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from atmviz.geometry import MIN_SIZE_PX
 from atmviz.layers import LayerId, is_offset_source, offset_sources
 from atmviz.models.token_mixer import ActiveTokenMixer, FusionMode, OffsetLayer, OffsetMode
 from atmviz.variants import VARIANTS
-
-MIN_SIZE_PX = 32
 
 
 class PositionalEncodingGenerator(nn.Module):

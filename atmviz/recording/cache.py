@@ -41,8 +41,11 @@ class RecordingRequest:
         """A fingerprint of checkpoint, images (names, sizes, times) and settings."""
         files = hashlib.sha256()
         for index, name in enumerate(self.images.names):
-            stat = self.images.path(index).stat()
-            files.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+            try:
+                stat = self.images.path(index).stat()
+                files.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+            except OSError:  # a broken link: an unreadable image like any other
+                files.update(f"{name}\0\n".encode())
         named = self.checkpoint in VARIANTS
         if not named:
             require_checkpoint_file(Path(self.checkpoint))
@@ -54,6 +57,7 @@ class RecordingRequest:
             "query": self.query,
             "batch_size": self.batch_size,
             "root": str(self.images.root),
+            "sampling": self.images.sampling,
             "files": files.hexdigest(),
         }
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:20]

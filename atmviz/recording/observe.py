@@ -15,7 +15,7 @@ from atmviz.data.images import preprocess
 from atmviz.errors import AtmvizError
 from atmviz.geometry import Placement, Preprocessing
 from atmviz.layers import LayerId
-from atmviz.recording.recorder import OffsetRecorder, layer_infos
+from atmviz.recording.recorder import OffsetRecorder, infer, layer_infos
 from atmviz.recording.store import LayerInfo
 
 
@@ -43,9 +43,8 @@ def observe_image(
         AtmvizError: offsets that are not finite.
     """
     pixels, placement = preprocess(image, preprocessing)
-    device = next(network.parameters()).device
     with OffsetRecorder(network, layers) as recorder, torch.inference_mode():
-        network(torch.from_numpy(pixels)[None].to(device))
+        infer(network, torch.from_numpy(pixels)[None])
     for source, offset in recorder.offsets.items():
         if not offset.isfinite().all():
             raise AtmvizError(f"layer {source} gave NaN or infinite offsets: check the checkpoint and the image")

@@ -99,7 +99,7 @@ def parse_queries(text: str, seed: int = 0) -> list[Query]:
 def fixed_query(text: str) -> Query:
     """Read a query that is the same token in every image of a dataset: center, fractions of the input, or ROW:COL."""
     queries = parse_queries(text)
-    if len(queries) != 1 or queries[0].kind == "px":
+    if len(queries) != 1 or queries[0].kind in ("px", "input"):
         raise QueryError(f"no query {text!r} for a dataset: expected center, fractions (0.3,0.6) or ROW:COL in tokens")
     query = queries[0]
     return Query("input", query.first, query.second) if query.kind == "image" else query

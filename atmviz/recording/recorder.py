@@ -9,7 +9,7 @@ from types import TracebackType
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from atmviz.errors import CheckpointError
+from atmviz.errors import AtmvizError, CheckpointError
 from atmviz.geometry import Placement, map_size
 from atmviz.layers import LayerId, select_layers
 from atmviz.models import ATMNet
@@ -34,6 +34,10 @@ def find_atmnet(network: nn.Module) -> ATMNet:
 class OffsetRecorder:
     """Keeps what the latest forward pass used, while its `with` block lasts.
 
+    Args:
+        network: An ATMNet, or a model around one; not one that was compiled and run before.
+        layers: Layers or patterns (`select_layers`); all without it.
+
     Attributes:
         offsets: By generating layer, [B, H, W, 2, O], tokens; axis 3: horizontal, vertical.
         fusion: By layer, [B, 1, 1, C, branches] or [B, H, W, C, branches].
@@ -46,11 +50,12 @@ class OffsetRecorder:
     ...     recorder.offsets[LayerId(3, 13)].shape
     """
 
-    def __init__(self, network: nn.Module, layers: Iterable[LayerId] | None = None) -> None:
+    def __init__(self, network: nn.Module, layers: Iterable[LayerId | str] | None = None) -> None:
         self.layers = find_atmnet(network).atm_layers()
         if layers is not None:
             available = [layer.id for layer in self.layers]
-            wanted = set(select_layers(map(str, layers), available))
+            patterns = [layers] if isinstance(layers, str) else map(str, layers)
+            wanted = set(select_layers(patterns, available))
             self.layers = [layer for layer in self.layers if layer.id in wanted]
         self.offsets: dict[LayerId, Tensor] = {}
         self.fusion: dict[LayerId, Tensor] = {}
@@ -60,6 +65,11 @@ class OffsetRecorder:
     def sources(self) -> list[LayerId]:
         """The generating layers behind the recorded ones, in order."""
         return list(dict.fromkeys(layer.source for layer in self.layers))
+
+    def offsets_of(self, layer: LayerId | str) -> Tensor:
+        """The offsets a layer used, its own or those of its source, [B, H, W, 2, O]."""
+        (wanted,) = select_layers([str(layer)], [one.id for one in self.layers])
+        return self.offsets[next(one.source for one in self.layers if one.id == wanted)]
 
     def __enter__(self) -> "OffsetRecorder":
         seen: set[LayerId] = set()
@@ -82,6 +92,23 @@ class OffsetRecorder:
             kept[layer] = output.detach()
 
         self._handles.append(point.register_forward_hook(hook))
+
+
+def infer(network: nn.Module, pixels: Tensor) -> Tensor:
+    """One forward pass of [B, 3, H, W] pixels on the network's device and in its dtype.
+
+    A compiled network runs uncompiled: code compiled before a hook was added does not call it.
+
+    Raises:
+        AtmvizError: the network is in training mode, or does not take RGB images.
+    """
+    if network.training:
+        raise AtmvizError("got a network in training mode, expected evaluation mode: call its eval() first")
+    if (channels := find_atmnet(network).in_chans) != pixels.shape[1]:
+        raise AtmvizError(f"got a network of {channels} input channels, expected {pixels.shape[1]} for RGB images")
+    parameter = next(network.parameters())
+    network = getattr(network, "_orig_mod", network)
+    return network(pixels.to(parameter.device, parameter.dtype, non_blocking=True))
 
 
 def layer_infos(recorder: OffsetRecorder, size: tuple[int, int], query: str = "center") -> list[LayerInfo]:

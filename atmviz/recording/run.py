@@ -20,7 +20,7 @@ from atmviz.data.images import ImageSet, find_images, load_image, preprocess
 from atmviz.errors import AtmvizError, DatasetError
 from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId
-from atmviz.recording.recorder import OffsetRecorder, layer_infos
+from atmviz.recording.recorder import OffsetRecorder, infer, layer_infos
 from atmviz.recording.store import (
     CHUNK_IMAGES,
     RECORDED,
@@ -67,7 +67,7 @@ def record_offsets(
         preprocessing: Input size and fit; 224 x 224 with the released evaluation transform without it.
         layers: Layers to record; all without it.
         query: The token whose offsets are kept: "center", fractions of the input ("0.3,0.6") or "ROW:COL".
-        batch_size: Images per forward pass.
+        batch_size: Images per forward pass; batches do not reach across the chunks of 64 images.
         workers: Processes that decode images; chosen from the number of images and cores without it.
         shard: (k, n) records the k-th of n parts (from 1); n processes with one `out` fill one recording.
         strict: Raise at the first unreadable image instead of skipping it.
@@ -88,11 +88,9 @@ def record_offsets(
         raise AtmvizError(f"got shard {shard[0]}/{shard[1]}, expected K/N with K from 1 to N")
 
     recorder = OffsetRecorder(network, layers)
-    if network.training:
-        raise AtmvizError("got a network in training mode: call its eval() first")
     infos = layer_infos(recorder, preprocessing.size, query)
     origin = origin_of(network)
-    device, dtype = next((parameter.device, parameter.dtype) for parameter in network.parameters())
+    device = next(network.parameters()).device
     identity = {
         "model": origin.model,
         "model_config": origin.config,
@@ -115,8 +113,9 @@ def record_offsets(
     }
     writer = RecordingWriter(Path(out), identity, context, infos)
 
-    own = [_images_of(chunk, len(images)) for chunk in range(shard[0] - 1, len(writer.done), shard[1])]
-    missing = [indices for indices in own if not writer.done[indices[0] // CHUNK_IMAGES]]
+    done = writer.done
+    own = [_images_of(chunk, len(images)) for chunk in range(shard[0] - 1, len(done), shard[1])]
+    missing = [indices for indices in own if not done[indices[0] // CHUNK_IMAGES]]
     total = sum(map(len, own))
     finished = total - sum(map(len, missing))
     batches = [
@@ -127,13 +126,14 @@ def record_offsets(
     skipped: dict[str, str] = {}
     reduce = _Reduction(infos)
     parts: list[dict[str, np.ndarray]] = []
+    loader = _loader(images, preprocessing, batches, workers, pin_memory=device.type == "cuda")
     with recorder, torch.inference_mode():
-        for indices, (pixels, errors) in zip(batches, _loader(images, preprocessing, batches, workers), strict=True):
+        for indices, (pixels, errors) in zip(batches, loader, strict=True):
             if errors and strict:
                 raise DatasetError(next(iter(errors.values())))
             skipped.update({images.names[index]: reason for index, reason in errors.items()})
             if pixels is not None:
-                network(pixels.to(device, dtype, non_blocking=True))
+                infer(network, pixels)
             parts.append(reduce(recorder, [index not in errors for index in indices]))
             finished += len(indices)
             if indices[-1] + 1 == len(images) or (indices[-1] + 1) % CHUNK_IMAGES == 0:
@@ -180,6 +180,11 @@ class _Reduction:
             mask = status == RECORDED
             for g, (source, info) in enumerate(self.sources.items()):
                 offset = recorder.offsets[source].float()  # [B, H, W, 2, O]
+                if offset.shape[1:3] != info.map_size:
+                    raise AtmvizError(
+                        f"layer {source} has a map of {tuple(offset.shape[1:3])} tokens, expected {info.map_size}: "
+                        "record the ATMNet itself, not a model that resizes its input"
+                    )
                 samples = offset[0].numel() // 2
                 i, j = info.query
                 mean_abs = torch.linalg.vector_norm(offset, ord=1, dim=(1, 2, 4)) / samples
@@ -244,14 +249,19 @@ def _collate(items: list[tuple[int, np.ndarray | str]]) -> tuple[Tensor | None, 
 
 
 def _loader(
-    images: ImageSet, preprocessing: Preprocessing, batches: Sequence[Sequence[int]], workers: int | None
+    images: ImageSet,
+    preprocessing: Preprocessing,
+    batches: Sequence[Sequence[int]],
+    workers: int | None,
+    pin_memory: bool = False,
 ) -> DataLoader:
     if workers is None:
-        workers = min(8, os.cpu_count() or 1) if len(batches) > 8 else 0
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = min(8, cores) if len(batches) > 8 else 0
     return DataLoader(
         _Inputs(images, preprocessing),
         batch_sampler=batches,  # type: ignore[arg-type]
         collate_fn=_collate,
         num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pin_memory,
     )

@@ -100,7 +100,7 @@ class Recording:
 
     Attributes:
         attrs: What the recording says of itself: model, checkpoint, preprocessing, query, images, seed, versions.
-        trained: False for seeded weights.
+        trained: False for seeded weights, None where nobody said.
         layers: One `LayerInfo` per recorded layer, in order; layers that reuse offsets are aliases of their source.
     """
 
@@ -122,7 +122,7 @@ class Recording:
         try:
             if missing := _REQUIRED_ATTRS - self.attrs.keys():
                 raise KeyError(f"no {', '.join(sorted(missing))}")
-            self.trained = bool(self.attrs["checkpoint"]["trained"])
+            self.trained: bool | None = self.attrs["checkpoint"]["trained"]
             self.layers = [LayerInfo.from_json(data) for data in self.attrs["layers"]]
             self._done = self._read("done")
             self._status = self._finished(self._read("status"))
@@ -177,7 +177,10 @@ class Recording:
             ) from None
 
     def offsets(self, layer: str | LayerId) -> np.ndarray:
-        """Offsets of the query token for every channel, [N, 2, C], float32, tokens (axis 1: horizontal, vertical)."""
+        """Offsets of the query token for every channel, [N, 2, C], float32, tokens (axis 1: horizontal, vertical).
+
+        With several samples per channel (Fig. 2, B), those of the first sample come first, [N, 2, samples * C].
+        """
         return np.repeat(self.distinct_offsets(layer), self.info(layer).share, axis=2)
 
     def distinct_offsets(self, layer: str | LayerId) -> np.ndarray:
@@ -266,7 +269,7 @@ class RecordingWriter:
     def __init__(
         self, path: Path, identity: Mapping[str, Any], context: Mapping[str, Any], layers: Sequence[LayerInfo]
     ) -> None:
-        self.path = path
+        self.path = path = path.resolve()
         self.layers = list(layers)
         attrs = {
             "schema_version": SCHEMA_VERSION,
@@ -385,14 +388,16 @@ def merge_recordings(paths: Sequence[str | Path], out: str | Path) -> Recording:
     ]
     if len(set(names)) < len(names):
         raise RecordingFormatError(f"{max(names, key=names.count)} is in several of them: leave one of them out")
+    unequal = {key for part in parts for key in varying if part.attrs.get(key) != parts[0].attrs.get(key)}
     attrs = {
         **parts[0].attrs,
+        **dict.fromkeys(unequal),
         "dataset": "+".join(dict.fromkeys(part.attrs["dataset"] for part in parts)),
         "images": names,
         "image_root": root,
         "merged_from": [str(path) for path in paths],
     }
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+    temporary = target.resolve().with_name(f".{target.resolve().name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         group = zarr.create_group(temporary, attributes=attrs)
         create_arrays(group, len(names), parts[0].layers, sum(len(part._done) for part in parts))

@@ -184,3 +184,8 @@ def test_strict_stops_at_a_corrupt_image(run, damaged_images):
 
 def test_more_panels_than_a_figure_can_show_are_refused(refuse, images):
     refuse(2, "expected at most 256 panels", "overlay", *sorted(images.glob("*"))[:1], *SMALL, "--query", "grid:20x20")
+
+
+def test_a_name_that_looks_like_a_formula_is_text(succeed, images):
+    photo = sorted(images.glob("*"))[0].rename(images / "x_$_{$.png")
+    succeed("overlay", photo, *SMALL)

@@ -136,15 +136,12 @@ def test_averaged_weights_are_taken_where_there_are_some(succeed, folder, images
 def test_recordings_of_parts_are_merged_in_the_order_given(succeed, folder, images):
     for name in "ba":
         succeed("record", images / f"{name}.png", images / f"{name}.png", *SMALL, "--layer", "2_1", "--out", name)
-    for name in "ba":  # one data set's parts have one name
-        group = json.loads((folder / name / "zarr.json").read_text())
-        group["attributes"]["dataset"] = "noise"
-        (folder / name / "zarr.json").write_text(json.dumps(group))
     result = succeed("merge", "b", "a", "--out", "both", "--json")
     said = json.loads(result.stdout)
     assert (said["images"], said["complete"], said["recording"]) == (2, True, "both")
     both = open_recording(folder / "both")
     assert both.images == ["b.png", "a.png"]
+    assert both.attrs["dataset"] == "b+a"
     parts = [open_recording(folder / name).offsets("2_1") for name in "ba"]
     np.testing.assert_array_equal(both.offsets("2_1"), np.concatenate(parts))
 
@@ -154,3 +151,17 @@ def test_recordings_that_differ_are_not_merged(succeed, refuse, images):
     succeed("record", images, "--size", "96", "--out", "other", "--layer", "2_1")
     refuse(1, "differs from one in preprocessing", "merge", "one", "other", "--out", "both")
     refuse(1, "exists", "merge", "one", "one", "--out", "other")
+
+
+def test_the_current_folder_can_hold_the_recording(succeed, images, folder, monkeypatch):
+    empty = folder / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    succeed("record", images, *SMALL, "--layer", "2_1", "--out", ".")
+    assert len(open_recording(empty)) == 3
+
+
+def test_a_part_states_its_own_rate(succeed, images):
+    succeed("record", images, *SMALL, "--layer", "2_1", "--out", "whole")
+    again = succeed("record", images, *SMALL, "--layer", "2_1", "--out", "whole")
+    assert "nothing was left to do" in again.stderr

@@ -1,5 +1,6 @@
 """The recorder: what it keeps equals what the layers compute, and it leaves nothing behind."""
 
+import re
 from functools import partial
 
 import pytest
@@ -8,10 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from atmviz.checkpoints import load_model
-from atmviz.errors import CheckpointError, LayerNotFoundError
+from atmviz.errors import AtmvizError, CheckpointError, LayerNotFoundError
 from atmviz.layers import LayerId
 from atmviz.models import create_model
-from atmviz.recording.recorder import OffsetRecorder, find_atmnet
+from atmviz.recording.recorder import OffsetRecorder, find_atmnet, infer
 
 SOURCES = [LayerId(1, 1), LayerId(2, 1), LayerId(3, 1), LayerId(3, 7), LayerId(3, 13), LayerId(4, 1)]  # of nano
 
@@ -147,3 +148,20 @@ def test_networks_without_offsets_are_refused():
 def test_unknown_layers_are_an_error(nano):
     with pytest.raises(LayerNotFoundError, match="9_1"):
         OffsetRecorder(nano, [LayerId(3, 1), LayerId(9, 1)])
+
+
+def test_a_compiled_network_is_recorded_though_it_ran_before(nano):
+    pixels = torch.rand(1, 3, 64, 64)
+    compiled = torch.compile(nano, backend="eager")
+    with torch.inference_mode():
+        compiled(pixels)
+        with OffsetRecorder(compiled) as recorder:
+            infer(compiled, pixels)
+    assert torch.equal(recorder.offsets_of("3_18"), recorder.offsets[LayerId(3, 13)])
+
+
+@pytest.mark.parametrize(("network", "says"), [("train", "eval()"), ("grey", "1 input channels")])
+def test_networks_that_cannot_be_recorded_are_refused(network, says, nano):
+    refused = nano.train() if network == "train" else create_model("atmnet_nano", in_chans=1).eval()
+    with pytest.raises(AtmvizError, match=re.escape(says)):
+        infer(refused, torch.rand(1, 3, 64, 64))

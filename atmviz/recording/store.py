@@ -317,10 +317,14 @@ class RecordingWriter:
         try:
             group = zarr.create_group(temporary, attributes=dict(attrs))
             create_arrays(group, len(attrs["images"]), self.layers)
+            if self.path.exists():  # empty, and perhaps somebody's current folder: it stays the same folder
+                for child in sorted(temporary.iterdir(), key=lambda child: child.name == "zarr.json"):
+                    os.rename(child, self.path / child.name)
+                return
             try:
                 os.rename(temporary, self.path)
             except OSError:
-                if not (self.path / "zarr.json").exists():  # else another process was first
+                if not is_recording(self.path):  # else another process was first
                     raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

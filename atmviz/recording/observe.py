@@ -15,7 +15,7 @@ from atmviz.data.images import preprocess
 from atmviz.errors import AtmvizError
 from atmviz.geometry import Placement, Preprocessing
 from atmviz.layers import LayerId
-from atmviz.recording.recorder import OffsetRecorder, infer, layer_infos
+from atmviz.recording.recorder import OffsetRecorder, infer, layer_infos, require_recordable
 from atmviz.recording.store import LayerInfo
 
 
@@ -40,8 +40,9 @@ def observe_image(
     """Run one upright RGB image and keep the offsets behind the layers asked for.
 
     Raises:
-        AtmvizError: offsets that are not finite.
+        AtmvizError: offsets that are not finite, or a network that cannot be recorded.
     """
+    require_recordable(network)
     pixels, placement = preprocess(image, preprocessing)
     with OffsetRecorder(network, layers) as recorder, torch.inference_mode():
         infer(network, torch.from_numpy(pixels)[None])

@@ -94,18 +94,19 @@ class OffsetRecorder:
         self._handles.append(point.register_forward_hook(hook))
 
 
+def require_recordable(network: nn.Module) -> None:
+    """Raises AtmvizError if the network is in training mode or does not take RGB images."""
+    if network.training:
+        raise AtmvizError("got a network in training mode, expected evaluation mode: call its eval() first")
+    if (channels := find_atmnet(network).in_chans) != 3:
+        raise AtmvizError(f"got a network of {channels} input channels, expected 3 for RGB images")
+
+
 def infer(network: nn.Module, pixels: Tensor) -> Tensor:
     """One forward pass of [B, 3, H, W] pixels on the network's device and in its dtype.
 
     A compiled network runs uncompiled: code compiled before a hook was added does not call it.
-
-    Raises:
-        AtmvizError: the network is in training mode, or does not take RGB images.
     """
-    if network.training:
-        raise AtmvizError("got a network in training mode, expected evaluation mode: call its eval() first")
-    if (channels := find_atmnet(network).in_chans) != pixels.shape[1]:
-        raise AtmvizError(f"got a network of {channels} input channels, expected {pixels.shape[1]} for RGB images")
     parameter = next(network.parameters())
     network = getattr(network, "_orig_mod", network)
     return network(pixels.to(parameter.device, parameter.dtype, non_blocking=True))

@@ -20,7 +20,7 @@ from atmviz.data.images import ImageSet, find_images, load_image, preprocess
 from atmviz.errors import AtmvizError, DatasetError
 from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId
-from atmviz.recording.recorder import OffsetRecorder, infer, layer_infos
+from atmviz.recording.recorder import OffsetRecorder, infer, layer_infos, require_recordable
 from atmviz.recording.store import (
     CHUNK_IMAGES,
     RECORDED,
@@ -87,6 +87,7 @@ def record_offsets(
     if not 1 <= shard[0] <= shard[1]:
         raise AtmvizError(f"got shard {shard[0]}/{shard[1]}, expected K/N with K from 1 to N")
 
+    require_recordable(network)
     recorder = OffsetRecorder(network, layers)
     infos = layer_infos(recorder, preprocessing.size, query)
     origin = origin_of(network)

@@ -12,7 +12,7 @@ from atmviz.checkpoints import load_model
 from atmviz.errors import AtmvizError, CheckpointError, LayerNotFoundError
 from atmviz.layers import LayerId
 from atmviz.models import create_model
-from atmviz.recording.recorder import OffsetRecorder, find_atmnet, infer
+from atmviz.recording.recorder import OffsetRecorder, find_atmnet, infer, require_recordable
 
 SOURCES = [LayerId(1, 1), LayerId(2, 1), LayerId(3, 1), LayerId(3, 7), LayerId(3, 13), LayerId(4, 1)]  # of nano
 
@@ -164,4 +164,4 @@ def test_a_compiled_network_is_recorded_though_it_ran_before(nano):
 def test_networks_that_cannot_be_recorded_are_refused(network, says, nano):
     refused = nano.train() if network == "train" else create_model("atmnet_nano", in_chans=1).eval()
     with pytest.raises(AtmvizError, match=re.escape(says)):
-        infer(refused, torch.rand(1, 3, 64, 64))
+        require_recordable(refused)

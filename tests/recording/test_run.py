@@ -236,6 +236,7 @@ def test_network_without_offsets_is_an_error(record, images, tmp_path):
 def test_network_in_training_mode_is_an_error(record, images, tmp_path, network):
     trained = copy.deepcopy(network).train()
     assert "eval()" in refusal(AtmvizError, record, images, tmp_path / "out", network=trained)
+    assert not (tmp_path / "out").exists()
 
 
 def test_half_precision_network_is_recorded(record, images, tmp_path, network):

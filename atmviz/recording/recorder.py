@@ -96,10 +96,11 @@ class OffsetRecorder:
 
 def require_recordable(network: nn.Module) -> None:
     """Raises AtmvizError if the network is in training mode or does not take RGB images."""
+    atmnet = find_atmnet(network)
     if network.training:
         raise AtmvizError("got a network in training mode, expected evaluation mode: call its eval() first")
-    if (channels := find_atmnet(network).in_chans) != 3:
-        raise AtmvizError(f"got a network of {channels} input channels, expected 3 for RGB images")
+    if atmnet.in_chans != 3:
+        raise AtmvizError(f"got a network of {atmnet.in_chans} input channels, expected 3 for RGB images")
 
 
 def infer(network: nn.Module, pixels: Tensor) -> Tensor:

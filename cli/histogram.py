@@ -202,16 +202,20 @@ def _write(
     which = "all tokens" if first.tokens == "all" else "the centre token"
     if first.tokens == "center" and attrs["query"] != "center":
         which = f"query token {attrs['query']}"
+    outside = "those outside the map are in the bars" if first.tokens == "all" else "those outside the map have no bar"
     drawn = draw_histograms(
         pairs,
         title=f"{recording.model} on {attrs['dataset']}, {height}×{width} px: offsets of {which}",
-        note=f"{len(recording):,} images; one bar per token, from the nearest token of each sample",
+        note=f"{len(recording):,} images; one bar per nearest token of a sample; {outside}",
         trained=recording.trained,
     )
     labels = [str(pair[0].layer.layer) for pair in pairs]
     named = "-".join(labels) if len(labels) <= 4 else f"{labels[0]}-to-{labels[-1]}"
     suffix = "_all-tokens" if first.tokens == "all" else ""
-    stem = out / f"{attrs['dataset']}_{recording.model}_histogram_{named}{suffix}"
+    weights = (
+        recording.model if recording.trained is False else f"{recording.model}-{attrs['checkpoint']['sha256'][:6]}"
+    )
+    stem = out / f"{attrs['dataset']}_{weights}_histogram_{named}{suffix}"
     files = save_figure(drawn, stem, kinds)  # type: ignore[arg-type]
     table = stem.with_name(f"{stem.name}.csv")
     rows = histogram_table([histogram for pair in pairs for histogram in pair])

@@ -1,5 +1,6 @@
 """`atmviz overlay`: Fig. 5."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,7 +79,10 @@ def overlay(
 
     skipped: dict[str, str] = {}
     described: list[dict[str, Any]] = []
-    stems = _figure_names(images.names, origin.model)
+    weights_name = origin.model if origin.trained is False else f"{origin.model}-{origin.sha256[:6]}"
+    asked = "-".join(map(str, chosen)) if len(chosen) <= 4 else f"{chosen[0]}-to-{chosen[-1]}"
+    asked += "".join(f"_{text.replace(':', '-')}" for text in query or [])
+    stems = [f"{name}_{weights_name}_overlay_{asked}"[:200] for name in _figure_names(images.names)]
     with image_progress("drawing") as progress:
         for index, name in enumerate(images.names):
             progress(index, len(images))
@@ -95,7 +99,7 @@ def overlay(
             figure = draw_overlay(
                 np.asarray(photo),
                 panels,
-                columns=len(chosen) if len(chosen) > 1 else min(4, len(queries)),
+                columns=min(6, len(chosen)) if len(chosen) > 1 else min(4, math.ceil(len(queries) ** 0.5)),
                 title=f"{origin.model} on {Path(name).name}, input {height}×{width} px",
                 note=f"one dot per sampled token (the nearest), at the centre of its {_ANCHOR_TEXT[anchor]}",
                 trained=origin.trained,
@@ -116,12 +120,11 @@ def overlay(
 _ANCHOR_TEXT = {options.AnchorChoice.CELL: "cell", options.AnchorChoice.RF: "receptive field"}
 
 
-def _figure_names(names: tuple[str, ...], model: str) -> list[str]:
+def _figure_names(names: tuple[str, ...]) -> list[str]:
     """One name per image; images of one stem in different folders keep their folders' names apart."""
     stems = [Path(name).stem for name in names]
     unique = len(set(stems)) == len(stems)
-    parts = stems if unique else [name.replace("/", "-").replace(".", "-") for name in names]
-    return [f"{part}_{model}_overlay" for part in parts]
+    return stems if unique else [name.replace("/", "-").replace(".", "-") for name in names]
 
 
 def _describe(name: str, files: list[Path], panels: list["OverlayPanel"]) -> dict[str, Any]:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 def record(
     sources: Annotated[
-        list[str] | None, typer.Argument(metavar="SOURCE", help="Images, folders or globs.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            metavar="SOURCE", help="Images, folders or globs; else the bundled photographs.", show_default=False
+        ),
     ] = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder of the recording; started again, it continues.")
@@ -88,6 +91,8 @@ def find_source(
         images = find_dataset(dataset.value, data_dir, split.value)
     else:
         images = find_images(list(sources)) if sources else bundled_photos()
+    if limit and len(images) < limit:
+        say(f"only {len(images)} images there: taking all, not {limit}")
     return images.sample(limit, seed) if limit else images
 
 
@@ -137,8 +142,8 @@ def run_recording(
     recording, seconds = result.recording, perf_counter() - start
     fresh = here[-1] - here[0]
     rate = f", {fresh / seconds:.1f} images/s" if fresh else ", nothing was left to do"
-    state = "" if recording.complete else f" of {len(images)} (other parts are missing)"
-    say(f"recorded {len(recording)}{state} images in {out}{rate}")
+    state = "" if recording.complete else f" (of {len(images)}: other parts are missing)"
+    say(f"{out} holds {len(recording)} images{state}{rate}")
     say_skipped(result.skipped)
     return recording
 

@@ -180,7 +180,9 @@ def load_image(path: Path) -> Image.Image:
             upright = _to_rgb(ImageOps.exif_transpose(image))
     except Exception as error:  # whatever a damaged file makes Pillow raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DatasetError(f"cannot read image {path} ({reason}): replace or remove it") from None
+        raise DatasetError(
+            f"cannot read image {path} ({reason}): replace it; the same command then tries it again"
+        ) from None
     if min(upright.size) < MIN_SIZE_PX:
         width, height = upright.size
         raise DatasetError(f"image {path} is {width}x{height} px, expected {MIN_SIZE_PX} px a side or more")

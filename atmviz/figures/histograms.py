@@ -78,7 +78,9 @@ def _draw_panel(panel: Axes, histogram: OffsetHistogram, first_column: bool) -> 
         fontsize=7,
         color=NOTE,
     )
-    panel.margins(y=0.35)
+    top = 1.35 * 100 * max(histogram.shares.max(), 1e-3)  # room for the text
+    panel.set_ylim(0, top)
+    panel.set_yticks([tick for tick in MaxNLocator(5).tick_values(0, top) if tick <= min(top, 100)])
     sns.despine(ax=panel)
 
 

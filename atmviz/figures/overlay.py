@@ -31,7 +31,7 @@ _MOST_PANELS = 256
 _FAINTEST = 0.25  # opacity of a token sampled by next to none of the channels; 1 is the most in a panel
 _DISPLAY_PX = 1600  # longer side of what is drawn of the photograph
 _PANEL_INCHES = 2.9  # width of an image that is not tall
-_SIDE_INCHES, _ABOVE_INCHES, _BELOW_INCHES = 0.5, 0.62, 0.3  # around it, for titles and what lies outside
+_SIDE_INCHES, _ABOVE_INCHES, _BELOW_INCHES = 0.5, 0.66, 0.3  # around it, for titles and what lies outside
 _NARROWEST_INCHES, _LEGEND_INCHES = 2.3, 5.8  # what a panel's title and the legend need
 _FOOT_INCHES = 0.7
 
@@ -171,12 +171,12 @@ def _draw_panel(
     _draw_outside(axis, panel)
     top, left, bottom, right = panel.seen_px()
     axis.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
-    axis.spines[:].set_visible(False)
+    axis.spines[:].set(linewidth=0.4, color=NOTE)
     layer, (i, j) = panel.layer, panel.samples.query
-    axis.set_title(f"layer_{layer.layer}", pad=29)
+    axis.set_title(f"layer_{layer.layer}", pad=32)
     source = "" if layer.layer == layer.source else f"offsets of {layer.source}, "
     text = f"{source}query token {i}:{j}"
-    axis.annotate(text, (0.5, 1), (0, 19), "axes fraction", "offset points", ha="center", fontsize=7.5, color=NOTE)
+    axis.annotate(text, (0.5, 1), (0, 22), "axes fraction", "offset points", ha="center", fontsize=7.5, color=NOTE)
 
 
 def _with_opacity(color: str, opacity: np.ndarray) -> np.ndarray:
@@ -236,7 +236,7 @@ def _add_legend(figure: Figure) -> None:
     ]
     labels = [
         "query token",
-        "sampled horizontally: by few to most channels",
+        "sampled horizontally: by few … most channels of a panel",
         "sampled vertically",
         "outside the map: share of channels",
     ]

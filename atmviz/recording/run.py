@@ -114,7 +114,7 @@ def record_offsets(
     }
     writer = RecordingWriter(Path(out), identity, context, infos)
 
-    done = writer.done
+    done = writer.finished
     own = [_images_of(chunk, len(images)) for chunk in range(shard[0] - 1, len(done), shard[1])]
     missing = [indices for indices in own if not done[indices[0] // CHUNK_IMAGES]]
     total = sum(map(len, own))

@@ -36,6 +36,15 @@ SCHEMA_VERSION = 1
 CHUNK_IMAGES = 64
 AXES = ("horizontal", "vertical")
 NOT_RECORDED, RECORDED, SKIPPED = 0, 1, 2
+_DESCRIPTIONS = {
+    "offset": "offsets of the query token, in tokens, positive to the right and down; axis: horizontal, vertical",
+    "mean_abs_offset": "mean |offset| over all tokens, in tokens; source: generating layers in order of `layers`",
+    "outside_share": "share of all samples whose nearest token is outside the map, 0 to 1; source as above",
+    "fusion": "fusion weights averaged over channels; layer: `layers` in order, branch: their `branches`",
+    "counts": "samples of all tokens by nearest integer offset; bin k is offset k minus the middle bin",
+    "status": "0 not recorded, 1 recorded, 2 skipped because unreadable (its rows are NaN)",
+    "done": "whether a chunk of images is complete",
+}
 _REQUIRED_ATTRS = {
     "model",
     "checkpoint",
@@ -291,9 +300,12 @@ class RecordingWriter:
         self._group = zarr.open_group(path, mode="r+")
 
     @property
-    def done(self) -> np.ndarray:
-        """Which chunks are finished, [chunks]."""
-        return np.asarray(_array(self._group, "done")[:])
+    def finished(self) -> np.ndarray:
+        """Which chunks need no recording, [chunks]; one with an unreadable image is tried again."""
+        status = np.asarray(_array(self._group, "status")[:])
+        done = np.array(_array(self._group, "done")[:])
+        done[np.flatnonzero(status == SKIPPED) // CHUNK_IMAGES] = False
+        return done
 
     def write_chunk(self, chunk: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Write all arrays of one chunk of images, then mark it done.
@@ -303,6 +315,7 @@ class RecordingWriter:
             arrays: By name; per-image arrays cover all images of the chunk, "counts" its sum.
         """
         start = chunk * CHUNK_IMAGES
+        _array(self._group, "done")[chunk] = False  # where a chunk is tried again
         for name, values in arrays.items():
             if name == "counts":
                 _array(self._group, name)[chunk] = values
@@ -339,6 +352,7 @@ def create_arrays(group: zarr.Group, images: int, layers: Sequence[LayerInfo], c
     nan = float("nan")
 
     def create(name: str, shape: tuple[int, ...], dims: tuple[str, ...], dtype: str, fill: Any, first: int) -> None:
+        kind = "offset" if name.startswith("offset_") else name
         group.create_array(
             name,
             shape=shape,
@@ -346,6 +360,7 @@ def create_arrays(group: zarr.Group, images: int, layers: Sequence[LayerInfo], c
             dtype=dtype,
             fill_value=fill,
             dimension_names=dims,
+            attributes={"description": _DESCRIPTIONS[kind]},
             compressors=[ZstdCodec(level=1, checksum=True)],
         )
 
@@ -439,10 +454,14 @@ def _as_json(value: Any) -> Any:
 
 def _difference(key: str, there: Any, here: Any) -> str:
     """`size is [64, 64] there and [96, 96] here`, in a few words; of lists of one length, the first difference."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        inner = next(one for one in {**there, **here} if there.get(one) != here.get(one))
+        return _difference(f"{key} {inner}", there.get(inner), here.get(inner))
     if isinstance(there, list) and isinstance(here, list):
         if len(there) != len(here):
             there, here = f"{len(there)} entries", f"{len(here)} entries"
         else:
             there, here = next(pair for pair in zip(there, here, strict=True) if pair[0] != pair[1])
+            return _difference(key, there, here)
     there, here = (text if len(text) <= 80 else text[:77] + "..." for text in (str(there), str(here)))
     return f"{key} is {there} there and {here} here"

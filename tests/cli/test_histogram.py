@@ -130,12 +130,12 @@ def test_the_second_figure_comes_from_the_cache_without_torch(succeed, images):
 @pytest.mark.usefixtures("blank")
 def test_other_settings_and_changed_images_are_not_taken_from_the_cache(succeed, images):
     command = ("histogram", images, *SMALL, "--layer", "3_1")
-    assert "recorded 3 images" in succeed(*command).stderr
-    assert "recorded 3 images" in succeed(*command, "--fit", "squash").stderr
-    assert "recorded 2 images" in succeed(*command, "--limit", "2").stderr
+    assert "holds 3 images" in succeed(*command).stderr
+    assert "holds 3 images" in succeed(*command, "--fit", "squash").stderr
+    assert "holds 2 images" in succeed(*command, "--limit", "2").stderr
     assert "cached" in succeed(*command).stderr
     Image.new("RGB", (50, 50)).save(images / "a.png")
-    assert "recorded 3 images" in succeed(*command).stderr
+    assert "holds 3 images" in succeed(*command).stderr
 
 
 @pytest.mark.usefixtures("blank")

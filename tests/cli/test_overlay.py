@@ -1,6 +1,7 @@
 """`atmviz overlay`: files, the numbers said, and every form of query."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def photo(tmp_path):
 
 def test_files_are_named_after_image_and_model_and_written_in_each_format(succeed, folder, photo):
     result = succeed("overlay", photo, *SMALL, "--out", "figures", "--format", "svg,png")
-    assert result.stdout.splitlines() == [f"figures/photo_atmnet_nano_overlay.{kind}" for kind in ("svg", "png")]
+    assert result.stdout.splitlines() == [f"figures/photo_atmnet_nano_overlay_3_18.{kind}" for kind in ("svg", "png")]
     assert len(list(folder.rglob("*.*"))) == 2
     assert "untrained weights" in result.stderr
 
@@ -42,7 +43,8 @@ def test_json_holds_the_numbers_that_are_drawn_and_is_all_there_is_on_stdout(suc
     assert (said["model"], said["trained"], said["skipped"]) == ("atmnet_nano", True, {})
     (image,) = said["images"]
     (panel,) = image["panels"]
-    assert image["files"] == ["photo_atmnet_nano_overlay.png"]
+    (file,) = image["files"]
+    assert re.fullmatch(r"photo_atmnet_nano-[0-9a-f]{6}_overlay_3_18_1-6\.png", file)
     assert (panel["layer"], panel["source"], panel["map_size"]) == ("3_18", "3_13", [4, 8])
     assert (panel["query_token"], panel["query_px"]) == ([1, 6], [16 * 6 + 7.5, 16 * 1 + 7.5])
 

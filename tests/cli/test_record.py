@@ -43,7 +43,7 @@ def test_images_become_a_recording_that_says_what_it_is(succeed, folder, images)
     }
     assert recording.offsets("3_18").shape == (3, 2, 64)
     assert recording.info("2_1").map_size == (8, 8)
-    assert "recorded 3 images in here" in result.stderr
+    assert "here holds 3 images" in result.stderr
 
 
 def test_without_json_nothing_is_said_on_stdout(succeed, images):
@@ -59,7 +59,7 @@ def test_a_finished_recording_is_left_as_it_is(succeed, folder, images):
 
 def test_another_run_is_not_mixed_into_a_recording(succeed, refuse, images):
     succeed("record", images, *SMALL)
-    refuse(1, "preprocessing is", "record", images, "--size", "96")
+    refuse(1, "preprocessing size is 64 there and 96 here", "record", images, "--size", "96")
 
 
 @pytest.mark.parametrize(("query", "token"), [("center", (2, 2)), ("0.9,0.3", (1, 3)), ("1:0", (1, 0))])

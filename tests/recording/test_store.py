@@ -282,7 +282,7 @@ def test_empty_folder_is_filled(record, images, tmp_path):
 def test_other_settings_are_refused_and_named(key, options, small, record, images, arrays):
     before = arrays(small)
     message = refusal(record, part(images, 0, 4), small, **options)
-    assert f"{key} is" in message
+    assert f"{key} " in message
     assert "choose another --out" in message
     assert arrays(small) == before
 
@@ -291,12 +291,12 @@ def test_other_images_are_refused_and_named(small, record, images, tmp_path):
     assert "images is" in refusal(record, part(images, 1, 5), small)
     elsewhere = shutil.copytree(images.root, tmp_path / "elsewhere")
     assert "dataset is" in refusal(record, part(find_images([elsewhere]), 0, 4), small)
-    assert "sampling is" in refusal(record, part(images.sample(4, 0), 0, 4), small)
+    assert "sampling limit is None there and 4 here" in refusal(record, part(images.sample(4, 0), 0, 4), small)
 
 
 def test_other_weights_are_refused_and_named(small, record, images):
     other = build(seeded_checkpoint("atmnet_nano", seed=1)).eval()
-    assert "checkpoint is" in refusal(record, part(images, 0, 4), small, network=other)
+    assert "checkpoint sha256 is" in refusal(record, part(images, 0, 4), small, network=other)
     xtiny = load_model("atmnet_xtiny", device="cpu", report=lambda line: None)
     assert "model is atmnet_nano there and atmnet_xtiny here" in refusal(
         record, part(images, 0, 4), small, network=xtiny

@@ -26,7 +26,8 @@ class _ErrorBoundary(TyperGroup):
             sys.exit(2 if isinstance(error, _USAGE_ERRORS) else 1)
         except OSError as error:
             place = f" {error.filename}" if error.filename else ""
-            say(f"error: cannot read or write{place}: {error.strerror or error}")
+            reason = error.strerror or error
+            say(f"error: cannot read or write{place}: {reason}; make room there or choose another place")
             sys.exit(1)
         except Exception as error:
             # torch's own errors by what they say: torch itself may not be loaded

@@ -27,7 +27,7 @@ from atmviz.errors import AtmvizError, CheckpointError
 from atmviz.files import atomic_path, require_checkpoint_file, sha256_of_file
 from atmviz.models import ATMNet, create_model, released_to_timm
 from atmviz.models.token_mixer import OffsetLayer
-from atmviz.variants import VARIANTS, Variant
+from atmviz.variants import VARIANTS, Variant, require_model
 
 WeightChoice = Literal["ema", "model"]
 
@@ -133,8 +133,7 @@ def load_model(
         checkpoint = seeded_checkpoint(str(path_or_name))
     else:
         checkpoint = read_checkpoint(Path(path_or_name), weights)
-    if model is not None and model != checkpoint.model:
-        raise CheckpointError(f"got {checkpoint.model} in {path_or_name}, expected {model}: drop --model or change it")
+    require_model(checkpoint.model, model, path_or_name)
     network = build(checkpoint, features_only)
     report(origin_of(network).describe())
     return network.to(target).eval()

@@ -6,6 +6,8 @@ contradicts Table 1; the depths and ratios of the released checkpoints, which gi
 
 from dataclasses import dataclass
 
+from atmviz.errors import CheckpointError
+
 
 @dataclass(frozen=True)
 class PaperFigures:
@@ -54,3 +56,9 @@ VARIANTS: dict[str, Variant] = {
     )
 }
 # fmt: on
+
+
+def require_model(found: str, expected: str | None, where: object) -> None:
+    """Raises CheckpointError if a checkpoint's variant is not the expected one; None expects any."""
+    if expected not in (None, found):
+        raise CheckpointError(f"got {found} in {where}, expected {expected}: drop --model or change it")

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from atmviz.recording.store import Recording
     from atmviz.statistics import OffsetHistogram
 
-_DEFAULT_MODEL = "atmnet_nano"
 _DEFAULT_LAYERS = ["2_1", "3_1", "3_last"]
 # The paper names the data, input size and stages; the layers within a stage are our choice.
 _PRESETS: dict[int, dict[str, Any]] = {
@@ -54,7 +53,7 @@ def histogram(
     strict: options.Strict = False,
     size: options.Size = None,
     fit: options.FitOption = None,
-    checkpoint: options.Checkpoint = _DEFAULT_MODEL,
+    checkpoint: options.Checkpoint = options.DEFAULT_MODEL,
     model: options.ModelOption = None,
     weights: options.Weights = None,
     device: options.Device = "auto",
@@ -71,7 +70,7 @@ def histogram(
     kinds = options.parse_formats(formats)
     preset_of: options.Dataset | None = None
     ignored = {"--dataset": dataset, "--data-dir": data_dir, "--limit": limit, "--size": size, "--fit": fit}
-    ignored |= {"--model": model, "--weights": weights, "--checkpoint": checkpoint != _DEFAULT_MODEL}
+    ignored |= {"--model": model, "--weights": weights, "--checkpoint": checkpoint != options.DEFAULT_MODEL}
     recording = _find_recording(sources, [name for name, value in ignored.items() if value])
     if figure is not None:
         if figure not in _PRESETS:
@@ -154,8 +153,8 @@ def _make_recording(
     strict: bool,
 ) -> "Recording":
     """The recording of these images and settings, from the cache or made now; `layers` are checked first."""
-    from atmviz.errors import CheckpointError
     from atmviz.recording.cache import RecordingRequest, cached_recording
+    from atmviz.variants import require_model
 
     query = "center"
     made = False
@@ -180,8 +179,7 @@ def _make_recording(
 
     recording = cached_recording(RecordingRequest(images, checkpoint, weights, preprocessing, query, batch_size), make)
     if not made:
-        if model not in (None, recording.model):
-            raise CheckpointError(f"got {recording.model} in {checkpoint}, expected {model}: drop --model or change it")
+        require_model(recording.model, model, checkpoint)
         if strict:
             recording.require_all()
         say(f"using the cached recording {recording.path}")
@@ -192,7 +190,7 @@ def _make_recording(
 def _write(
     recording: "Recording", pairs: list[tuple["OffsetHistogram", "OffsetHistogram"]], out: Path, kinds: list[str]
 ) -> list[Path]:
-    from atmviz.figures import draw_histograms, save_figure
+    from atmviz.figures import draw_histograms, figure_name, save_figure
     from atmviz.files import atomic_path
     from atmviz.statistics import histogram_table
 
@@ -209,13 +207,10 @@ def _write(
         note=f"{len(recording):,} images; one bar per nearest token of a sample; {outside}",
         trained=recording.trained,
     )
-    labels = [str(pair[0].layer.layer) for pair in pairs]
-    named = "-".join(labels) if len(labels) <= 4 else f"{labels[0]}-to-{labels[-1]}"
-    suffix = "_all-tokens" if first.tokens == "all" else ""
-    weights = (
-        recording.model if recording.trained is False else f"{recording.model}-{attrs['checkpoint']['sha256'][:6]}"
-    )
-    stem = out / f"{attrs['dataset']}_{weights}_histogram_{named}{suffix}"
+    layers = [pair[0].layer.layer for pair in pairs]
+    sha256 = attrs["checkpoint"]["sha256"]
+    name = figure_name(attrs["dataset"], "histogram", recording.model, recording.trained, sha256, layers)
+    stem = out / (name + ("_all-tokens" if first.tokens == "all" else ""))
     files = save_figure(drawn, stem, kinds)  # type: ignore[arg-type]
     table = stem.with_name(f"{stem.name}.csv")
     rows = histogram_table([histogram for pair in pairs for histogram in pair])

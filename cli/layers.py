@@ -12,7 +12,7 @@ from .console import print_json, say, stdout, waiting
 def layers(
     checkpoint: Annotated[
         str, typer.Argument(metavar="MODEL|CHECKPOINT", help="A variant's name or a checkpoint file.")
-    ] = "atmnet_nano",
+    ] = options.DEFAULT_MODEL,
     size: options.Size = None,
     weights: options.Weights = None,
     as_json: options.JsonOption = False,

@@ -8,6 +8,8 @@ import typer
 
 from atmviz.geometry import MIN_SIZE_PX, Preprocessing
 
+DEFAULT_MODEL = "atmnet_nano"
+
 
 class Dataset(StrEnum):
     ADE20K = "ade20k"

@@ -42,7 +42,7 @@ def overlay(
     strict: options.Strict = False,
     size: options.Size = None,
     fit: options.FitOption = None,
-    checkpoint: options.Checkpoint = "atmnet_nano",
+    checkpoint: options.Checkpoint = options.DEFAULT_MODEL,
     model: options.ModelOption = None,
     weights: options.Weights = None,
     device: options.Device = "auto",
@@ -59,7 +59,7 @@ def overlay(
         from atmviz.checkpoints import load_model, origin_of
         from atmviz.data import bundled_photos, find_images, load_image
         from atmviz.errors import DatasetError
-        from atmviz.figures import draw_overlay, overlay_panels, save_figure
+        from atmviz.figures import draw_overlay, figure_name, overlay_panels, save_figure
         from atmviz.layers import select_layers
         from atmviz.recording.observe import observe_image
         from atmviz.recording.query import parse_queries
@@ -79,10 +79,11 @@ def overlay(
 
     skipped: dict[str, str] = {}
     described: list[dict[str, Any]] = []
-    weights_name = origin.model if origin.trained is False else f"{origin.model}-{origin.sha256[:6]}"
-    asked = "-".join(map(str, chosen)) if len(chosen) <= 4 else f"{chosen[0]}-to-{chosen[-1]}"
-    asked += "".join(f"_{text.replace(':', '-')}" for text in query or [])
-    stems = [f"{name}_{weights_name}_overlay_{asked}"[:200] for name in _figure_names(images.names)]
+    asked = "".join(f"_{text.replace(':', '-')}" for text in query or [])
+    stems = [
+        (figure_name(subject, "overlay", origin.model, origin.trained, origin.sha256, chosen) + asked)[:200]
+        for subject in _subjects(images.names)
+    ]
     with image_progress("drawing") as progress:
         for index, name in enumerate(images.names):
             progress(index, len(images))
@@ -120,7 +121,7 @@ def overlay(
 _ANCHOR_TEXT = {options.AnchorChoice.CELL: "cell", options.AnchorChoice.RF: "receptive field"}
 
 
-def _figure_names(names: tuple[str, ...]) -> list[str]:
+def _subjects(names: tuple[str, ...]) -> list[str]:
     """One name per image; images of one stem in different folders keep their folders' names apart."""
     stems = [Path(name).stem for name in names]
     unique = len(set(stems)) == len(stems)

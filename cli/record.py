@@ -38,7 +38,7 @@ def record(
     strict: options.Strict = False,
     size: options.Size = None,
     fit: options.FitOption = None,
-    checkpoint: options.Checkpoint = "atmnet_nano",
+    checkpoint: options.Checkpoint = options.DEFAULT_MODEL,
     model: options.ModelOption = None,
     weights: options.Weights = None,
     device: options.Device = "auto",

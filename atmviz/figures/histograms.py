@@ -65,13 +65,13 @@ def _draw_panel(panel: Axes, histogram: OffsetHistogram, first_column: bool) -> 
     panel.set_xticks([first, *(tick for tick in ticks if first + gap < tick < last - gap), last])
     panel.set_xlabel(f"{AXES[histogram.axis]} offset (tokens)")
     panel.set_ylabel("share of samples (%)" if first_column else "")
-    text = f"{histogram.images:,} images × {histogram.layer.channels} channels\n"
+    counted = f"{histogram.images:,} images × {histogram.layer.channels} channels"
     if histogram.tokens == "all":
-        text = text.replace("\n", f" × {np.prod(histogram.layer.map_size):,} tokens\n")
+        counted += f" × {np.prod(histogram.layer.map_size):,} tokens"
     panel.text(
         0.985,
         0.97,
-        text + f"outside the map: {format_share(histogram.outside_share)}",
+        f"{counted}\noutside the map: {format_share(histogram.outside_share)}",
         transform=panel.transAxes,
         ha="right",
         va="top",

@@ -1,7 +1,7 @@
 """One look for all figures: colour-blind-safe, embedded fonts, no screen needed."""
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from atmviz.files import atomic_path
+from atmviz.layers import LayerId
 
 FigureFormat = Literal["png", "pdf", "svg"]
 
@@ -43,6 +44,16 @@ def add_note(figure: Figure, text: str, trained: bool | None) -> None:
         warning = "untrained weights" if trained is False else "weights of unknown origin"
         figure.text(0.995, 0.004, warning, ha="right", va="bottom", weight="bold", color="#b00020")
     figure.text(0.005, 0.004, text, ha="left", va="bottom", fontsize=7, color=NOTE)
+
+
+def figure_name(
+    subject: str, kind: str, model: str, trained: bool | None, sha256: str, layers: Sequence[LayerId]
+) -> str:
+    """`photos_atmnet_nano_histogram_2_1-3_18`; weights that are not seeded add the start of their fingerprint."""
+    weights = model if trained is False else f"{model}-{sha256[:6]}"
+    labels = [str(layer) for layer in layers]
+    shown = "-".join(labels) if len(labels) <= 4 else f"{labels[0]}-to-{labels[-1]}"
+    return f"{subject}_{weights}_{kind}_{shown}"
 
 
 def wrap_title(title: str, width_inches: float) -> tuple[str, float]:

@@ -19,7 +19,8 @@ chunks; started again it records the others, with the same batches and so the sa
 import os
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +45,11 @@ _DESCRIPTIONS = {
     "counts": "samples of all tokens by nearest integer offset; bin k is offset k minus the middle bin",
     "status": "0 not recorded, 1 recorded, 2 skipped because unreadable (its rows are NaN)",
     "done": "whether a chunk of images is complete",
+}
+# What recordings that are merged may differ in.
+_VARYING = {
+    *("images", "image_root", "dataset", "sampling", "seed"),
+    *("versions", "device", "checkpoint_path", "merged_from"),
 }
 _REQUIRED_ATTRS = {
     "model",
@@ -167,7 +173,7 @@ class Recording:
         if self.skipped:
             raise DatasetError(
                 f"{len(self.skipped)} images of {self.path} could not be read, the first {self.skipped[0]}: "
-                "replace or remove them and record again, or go without --strict"
+                "replace them and record again, or go without --strict"
             )
 
     def __repr__(self) -> str:
@@ -325,9 +331,7 @@ class RecordingWriter:
 
     def _create(self, attrs: Mapping[str, Any]) -> None:
         """Create under another name and move into place, so that no half-made recording can be met."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}.partial")
-        try:
+        with _folder_beside(self.path) as temporary:
             group = zarr.create_group(temporary, attributes=dict(attrs))
             create_arrays(group, len(attrs["images"]), self.layers)
             if self.path.exists():  # empty, and perhaps somebody's current folder: it stays the same folder
@@ -339,8 +343,6 @@ class RecordingWriter:
             except OSError:
                 if not is_recording(self.path):  # else another process was first
                     raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def create_arrays(group: zarr.Group, images: int, layers: Sequence[LayerInfo], chunks: int | None = None) -> None:
@@ -391,12 +393,12 @@ def merge_recordings(paths: Sequence[str | Path], out: str | Path) -> Recording:
     target = Path(out)
     if target.exists():
         raise RecordingFormatError(f"{target} exists: choose another name for the merged recording")
-    varying = {"images", "image_root", "dataset", "sampling", "seed", "versions", "device", "checkpoint_path"}
-    varying.add("merged_from")
     for part in parts:
         if not part.complete:
             raise RecordingFormatError(f"{part.path} is incomplete: run its `atmviz record` command again first")
-        differing = [key for key in parts[0].attrs if key not in varying and part.attrs.get(key) != parts[0].attrs[key]]
+        differing = [
+            key for key in parts[0].attrs if key not in _VARYING and part.attrs.get(key) != parts[0].attrs[key]
+        ]
         if differing:
             raise RecordingFormatError(f"{part.path} differs from {parts[0].path} in {', '.join(differing)}")
     root = os.path.commonpath([part.attrs["image_root"] for part in parts])
@@ -407,7 +409,7 @@ def merge_recordings(paths: Sequence[str | Path], out: str | Path) -> Recording:
     ]
     if len(set(names)) < len(names):
         raise RecordingFormatError(f"{max(names, key=names.count)} is in several of them: leave one of them out")
-    unequal = {key for part in parts for key in varying if part.attrs.get(key) != parts[0].attrs.get(key)}
+    unequal = {key for part in parts for key in _VARYING if part.attrs.get(key) != parts[0].attrs.get(key)}
     attrs = {
         **parts[0].attrs,
         **dict.fromkeys(unequal),
@@ -416,8 +418,7 @@ def merge_recordings(paths: Sequence[str | Path], out: str | Path) -> Recording:
         "image_root": root,
         "merged_from": [str(path) for path in paths],
     }
-    temporary = target.resolve().with_name(f".{target.resolve().name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
+    with _folder_beside(target.resolve()) as temporary:
         group = zarr.create_group(temporary, attributes=attrs)
         create_arrays(group, len(names), parts[0].layers, sum(len(part._done) for part in parts))
         starts = {"image": 0, "chunk": 0}
@@ -429,9 +430,18 @@ def merge_recordings(paths: Sequence[str | Path], out: str | Path) -> Recording:
             starts["image"] += len(part._status)
             starts["chunk"] += len(part._done)
         os.rename(temporary, target)
+    return open_recording(target)
+
+
+@contextmanager
+def _folder_beside(path: Path) -> Iterator[Path]:
+    """The name of a new folder beside `path`, to be moved onto it when whole; what was not moved is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return open_recording(target)
 
 
 def is_recording(path: Path) -> bool:

@@ -300,6 +300,8 @@ class RecordingWriter:
             raise RecordingFormatError(f"{path} exists and is no recording: choose another --out")
         found = Recording(path).attrs
         differing = [key for key in ("schema_version", *identity, "layers") if _as_json(found.get(key)) != attrs[key]]
+        if "merged_from" in found:  # its chunks are not regular: none could be written again
+            raise RecordingFormatError(f"{path} holds a merged recording: choose another --out")
         if differing:
             shown = ", ".join(_difference(key, found.get(key), attrs[key]) for key in differing)
             raise RecordingFormatError(f"{path} holds another recording ({shown}): choose another --out")

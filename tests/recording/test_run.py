@@ -19,10 +19,17 @@ from torch import nn
 
 from atmviz.checkpoints import load_model
 from atmviz.data.images import find_images
-from atmviz.errors import AtmvizError, CheckpointError, DatasetError, LayerNotFoundError, QueryError
+from atmviz.errors import (
+    AtmvizError,
+    CheckpointError,
+    DatasetError,
+    LayerNotFoundError,
+    QueryError,
+    RecordingFormatError,
+)
 from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId
-from atmviz.recording.store import open_recording
+from atmviz.recording.store import merge_recordings, open_recording
 
 # Of nano at 64x96 px: every layer's map, and the layer whose offsets it uses (six blocks share, Sec. A1).
 MAPS = {1: (16, 24), 2: (8, 12), 3: (4, 6), 4: (2, 3)}
@@ -431,3 +438,12 @@ def test_a_replaced_image_is_tried_again(record, images, tmp_path):
     again = record([folder], tmp_path / "out")
     assert not again.skipped
     assert np.array_equal(again.recording.offsets("3_18"), whole.offsets("3_18"))
+
+
+def test_a_merged_recording_is_not_continued(record, images, tmp_path):
+    broken, whole = subset(images, 70, 0), subset(images, 1, 2)  # the first of these is unreadable
+    for name, part in (("a", broken), ("b", whole)):
+        record(part, tmp_path / name)
+    merged = merge_recordings([tmp_path / "a", tmp_path / "b"], tmp_path / "both")
+    everything = replace(subset(images, 70, 0, 1, 2), name=merged.attrs["dataset"])
+    assert "merged" in refusal(RecordingFormatError, record, everything, tmp_path / "both")

@@ -68,6 +68,7 @@ class Checkpoint:
         weights: "ema" or "model"; None where the file does not say.
         seed: Of seeded weights.
         left_out: Parts of the file that are not the backbone and were not loaded, with their number of tensors.
+        about: What a training run of this project noted: dataset, image_size, classes, recipe, accuracies; else empty.
     """
 
     model: str
@@ -78,6 +79,7 @@ class Checkpoint:
     weights: WeightChoice | None = None
     seed: int | None = None
     left_out: dict[str, int] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict, repr=False)
     state: dict[str, Tensor] = field(default_factory=dict, repr=False)
     matched: int = 0
 
@@ -192,6 +194,7 @@ def read_checkpoint(path: Path, weights: WeightChoice | None = None) -> Checkpoi
         path=str(path),
         weights=chosen,
         left_out=left_out,
+        about=_read_about(metadata, path),
         state=state,
     )
 
@@ -229,28 +232,69 @@ def convert_checkpoint(source: Path, target: Path, weights: WeightChoice | None 
         raise ValueError(f"got {target}, expected a name ending in .safetensors")
     checkpoint = read_checkpoint(source, weights)
     origin = origin_of(build(checkpoint))
-    metadata = {
-        "format": "pt",
-        "architecture": checkpoint.model,
-        "config": json.dumps(checkpoint.config),
-        "source": source.name,
-        "source_sha256": checkpoint.sha256,
-    }
+    metadata = {"source": source.name, "source_sha256": checkpoint.sha256}
     if checkpoint.weights:
         metadata["weights"] = checkpoint.weights
-    tensors = {name: tensor.clone().contiguous() for name, tensor in checkpoint.state.items()}
     try:
-        with atomic_path(target) as temporary:
-            save_file(tensors, temporary, metadata)
+        _write(target, checkpoint.model, checkpoint.config, checkpoint.state, checkpoint.about, metadata)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"cannot write {target} ({error}): choose another place") from None
     return origin
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def write_checkpoint(
+    path: Path,
+    model: str,
+    config: Mapping[str, Any],
+    states: Mapping[str, Mapping[str, Tensor]],
+    about: Mapping[str, Any],
+) -> None:
+    """Write the weights of a training run as safetensors, whole or not at all.
+
+    Args:
+        path: Where.
+        model: The variant's name.
+        config: Constructor arguments besides those of the variant.
+        states: "model", and "model_ema" where there are averaged weights, as released files name them.
+        about: What `Checkpoint.about` gives back; of plain JSON values.
+
+    Raises:
+        SafetensorError, OSError: it cannot be written; a file that was there stays.
+    """
+    tensors = {f"{kind}.{name}": tensor for kind, state in states.items() for name, tensor in state.items()}
+    _write(path, model, config, tensors, about, {})
+
+
+def _write(
+    path: Path,
+    model: str,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    about: Mapping[str, Any],
+    metadata: Mapping[str, str],
+) -> None:
+    metadata = {"format": "pt", "architecture": model, "config": json.dumps(config), **metadata}
+    if about:
+        metadata["about"] = json.dumps(about)
+    with atomic_path(path) as temporary:
+        save_file(
+            {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, temporary, metadata
+        )
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Tensors by name, or {"model": {...}, "model_ema": {...}} of a training run's file; and the metadata."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if "about" not in metadata or "weights" in metadata:
+            return tensors, metadata
+        states: dict[str, Any] = {}
+        for name, tensor in tensors.items():
+            kind, _, name = name.partition(".")
+            states.setdefault(kind, {})[name] = tensor
+        return states, metadata
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a whole safetensors file ({error}): copy or download it again") from None
 
@@ -354,6 +398,13 @@ def _recognise(state: Mapping[str, Tensor], metadata: Mapping[str, str], path: P
     if any(name.startswith("out_norms.") for name in state):
         config["out_norms"] = True
     return best, config
+
+
+def _read_about(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(metadata.get("about", "{}")))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} has damaged metadata ({error}): train or convert it again") from None
 
 
 def _require_match(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:

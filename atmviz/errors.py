@@ -23,3 +23,11 @@ class QueryError(AtmvizError):
 
 class RecordingFormatError(AtmvizError):
     """A recording is missing, damaged, of another schema, or of another run."""
+
+
+class RecipeError(AtmvizError):
+    """A recipe has an unknown setting, a value of the wrong kind, or one that does not fit the data or the run."""
+
+
+class TrainingError(AtmvizError):
+    """A training run cannot start, go on, or be continued."""

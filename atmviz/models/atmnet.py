@@ -197,6 +197,15 @@ class ATMNet(nn.Module):
         self.head = ClassifierHead(dims[-1], num_classes, pool_type=global_pool, drop_rate=drop_rate, input_fmt="NHWC")
         self.apply(_init_weights)
 
+    def init_fan_in(self) -> None:
+        """Draw the blocks' linear weights anew with std 1 / sqrt(fan-in), the offset layers' excepted.
+
+        The released std of 0.02 is made for widths of 300 and more; under 100 channels it passes too little on.
+        """
+        for name, module in self.stages.named_modules():
+            if isinstance(module, nn.Linear) and ".offset." not in name:
+                trunc_normal_(module.weight, std=module.in_features**-0.5)
+
     def atm_layers(self) -> list[ATMLayer]:
         """Every ATM layer in order."""
         layers = []

@@ -1,0 +1,249 @@
+"""Labelled images for classification: class folders and timm's other readers, digits, shapes."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from timm.data import create_dataset, create_transform
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset
+
+from atmviz.data.shapes import SHAPE_CLASSES, Shapes
+from atmviz.errors import DatasetError
+
+Split = Literal["train", "val"]
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training images vary, in timm's terms; the defaults change nothing."""
+
+    crop_scale_min: float = 1.0
+    hflip: float = 0.0
+    color_jitter: float = 0.0
+    auto_augment: str = "none"
+    random_erasing: float = 0.0
+    erase_mode: str = "pixel"
+
+
+class LabelledImages(Dataset):
+    """Images [3, size, size], normalised, with their class; shapes bring the label of every pixel along.
+
+    Attributes:
+        classes: Their names, by label.
+    """
+
+    def __init__(self, source: Any, classes: Sequence[str], transform: Callable[[Image.Image], Tensor]) -> None:
+        self.source, self.classes, self.transform = source, tuple(classes), transform
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        item = self.source[index]
+        if isinstance(self.source, Shapes):
+            return {
+                "image": self.transform(Image.fromarray(item.image)),
+                "label": item.label,
+                "mask": torch.from_numpy(item.semantic_mask),
+            }
+        image, label = item
+        return {"image": self.transform(image), "label": label}
+
+
+def open_labelled(
+    name: str,
+    split: Split,
+    size: int,
+    *,
+    data_dir: str | Path | None = None,
+    crop_pct: float = 0.875,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
+) -> LabelledImages:
+    """A dataset for training (with an augmentation) or evaluation (the released transform: resize, centre crop).
+
+    Args:
+        name: "shapes", "digits", "imagenet", "folder" (any folder of class folders) or a timm reader ("hfds/...").
+        split: "train" or "val" ("validation" and "test" folders are found too).
+        size: Side of the input, px.
+        data_dir: Folder that holds the splits; `$ATMVIZ_DATA`, else `./data`, without it.
+        seed: Of the scenes of shapes.
+
+    Raises:
+        DatasetError: no such dataset or split, an empty class, or (when read) an unreadable image.
+    """
+    transform = eval_transform(size, crop_pct) if augmentation is None else train_transform(size, augmentation)
+    if name == "shapes":
+        return LabelledImages(Shapes(size, split=split, seed=seed), SHAPE_CLASSES, transform)
+    if name == "digits":
+        return LabelledImages(Digits(split), [str(digit) for digit in range(10)], transform)
+    if name in ("imagenet", "folder"):
+        source, classes = _open_folder(name, find_split(name, data_dir, split))
+        return LabelledImages(source, classes, transform)
+    if "/" not in name:
+        raise DatasetError(
+            f"no dataset {name!r}: expected shapes, digits, imagenet, folder or a timm reader (hfds/NAME)"
+        )
+    return _open_reader(name, data_dir, split, transform)
+
+
+def read_batches(loader: Iterable[Any]) -> Iterator[Any]:
+    """The loader's batches; an error in one of its processes comes out as one line, without that process's traceback."""
+    try:
+        yield from loader
+    except DatasetError as error:
+        raise DatasetError(str(error).rsplit("DatasetError: ", 1)[-1].strip()) from None
+
+
+def require_same_classes(train: LabelledImages, val: LabelledImages) -> None:
+    """Raises DatasetError if the two splits do not have the same classes."""
+    if train.classes == val.classes:
+        return
+    only_train, only_val = sorted({*train.classes} - {*val.classes}), sorted({*val.classes} - {*train.classes})
+    raise DatasetError(
+        f"train has {len(train.classes)} classes and val {len(val.classes)}, expected the same; "
+        f"only in train: {_some(only_train)}; only in val: {_some(only_val)}"
+    )
+
+
+def eval_transform(size: int, crop_pct: float) -> Callable[[Image.Image], Tensor]:
+    """The released evaluation: short side to size / crop_pct (bicubic), centre crop, ImageNet's mean and deviation."""
+    return create_transform(size, interpolation="bicubic", crop_pct=crop_pct, crop_mode="center", mean=MEAN, std=STD)
+
+
+def train_transform(size: int, augmentation: Augmentation) -> Callable[[Image.Image], Tensor]:
+    """timm's training transform; without any augmentation a plain resize and centre crop."""
+    a = augmentation
+    if a == Augmentation():
+        return eval_transform(size, 1.0)
+    return create_transform(
+        size,
+        is_training=True,
+        scale=(a.crop_scale_min, 1.0),
+        hflip=a.hflip,
+        color_jitter=a.color_jitter or None,
+        auto_augment=None if a.auto_augment == "none" else a.auto_augment,
+        interpolation="bicubic",
+        mean=MEAN,
+        std=STD,
+        re_prob=a.random_erasing,
+        re_mode=a.erase_mode,
+        re_count=1,
+    )
+
+
+class Digits(Dataset):
+    """scikit-learn's 1,797 handwritten digits of 8x8 px: every fifth one is for validation."""
+
+    def __init__(self, split: Split) -> None:
+        from sklearn.datasets import load_digits
+
+        found = load_digits()
+        chosen = (np.arange(len(found.images)) % 5 == 0) == (split == "val")
+        self.images = (found.images[chosen] * (255 / 16)).round().astype(np.uint8)
+        self.labels = found.target[chosen].tolist()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        return Image.fromarray(self.images[index]).convert("RGB"), self.labels[index]
+
+
+class FileReader(Dataset):
+    """What a timm reader finds; an image that cannot be read is an error, where timm would take the next one."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.reader = dataset.reader
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        file, label = self.reader[index][:2]
+        try:
+            image = Image.open(file)
+            return image.convert("RGB"), label
+        except Exception as error:  # whatever a damaged file makes Pillow raise
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            name = self.reader.filename(index, absolute=True)
+            raise DatasetError(
+                f"cannot read image {name} ({reason}): replace it or take it out of its folder"
+            ) from None
+
+
+def find_split(name: str, data_dir: str | Path | None, split: Split) -> Path:
+    """Where a split lies: a folder of class folders, or a tar file of them."""
+    base = Path(data_dir or os.environ.get("ATMVIZ_DATA") or "data")
+    names = ("train", "training") if split == "train" else ("val", "validation", "valid", "test")
+    roots = (base, base / name, base / "ILSVRC2012", base / "ILSVRC/Data/CLS-LOC") if name == "imagenet" else (base,)
+    for place in (root / one for root in roots for one in names):
+        if place.is_dir():
+            return place
+        if (tar := place.with_suffix(".tar")).is_file():
+            return tar
+    raise DatasetError(
+        f"no {split} folder in {base}: expected {base}/{{train,val}}/<class>/*.jpg; name the folder with --data-dir"
+    )
+
+
+def _timm_dataset(name: str, root: str | None, split: str) -> Any:
+    try:
+        return create_dataset(name, root=root, split=split)
+    except Exception as error:  # each reader has its own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DatasetError(
+            f"cannot open {name or 'images in'} {root or ''} ({reason}): check the name and the folder"
+        ) from None
+
+
+def _open_reader(name: str, data_dir: str | Path | None, split: Split, transform: Any) -> LabelledImages:
+    dataset = _timm_dataset(name, str(data_dir) if data_dir else None, "train" if split == "train" else "validation")
+    if isinstance(dataset, IterableDataset):
+        raise DatasetError(f"{name} only streams, expected a dataset with an index: folders, tar files, hfds/, torch/")
+    source = FileReader(dataset) if hasattr(dataset, "reader") else dataset
+    names = getattr(dataset, "classes", None) or _reader_classes(getattr(dataset, "reader", None))
+    if not names:
+        raise DatasetError(f"{name} does not name its classes, expected a dataset whose labels have names")
+    return LabelledImages(source, names, transform)
+
+
+def _reader_classes(reader: Any) -> list[str]:
+    names = getattr(reader, "class_to_idx", None) or getattr(reader, "class_name_to_idx", None)
+    if names:
+        return [str(name) for name in sorted(names, key=names.get)]
+    features = getattr(getattr(reader, "dataset", None), "features", {})
+    return list(getattr(features.get(getattr(reader, "label_key", "label")), "names", None) or [])
+
+
+def _open_folder(name: str, place: Path) -> tuple[FileReader, list[str]]:
+    """The images and classes of one split, a folder or a tar file of class folders."""
+    source = FileReader(_timm_dataset("", str(place), ""))
+    classes = _reader_classes(source.reader)
+    if "" in classes:
+        raise DatasetError(f"images lie in {place} itself, expected one folder per class in it: sort them into folders")
+    if place.is_dir():
+        with_images = {os.path.relpath(path, place).split(os.sep)[0] for path, _ in source.reader.samples}
+        folders = {one.name for one in place.iterdir() if one.is_dir() and not one.name.startswith(".")}
+        if empty := sorted(folders - with_images):
+            raise DatasetError(
+                f"no images in {len(empty)} class folders of {place} ({_some(empty)}): fill or remove them"
+            )
+    if name == "imagenet" and len(classes) != IMAGENET_CLASSES:
+        raise DatasetError(
+            f"got {len(classes)} classes in {place}, expected ImageNet's {IMAGENET_CLASSES}: "
+            "complete it, or name it as --dataset folder"
+        )
+    return source, classes
+
+
+def _some(names: Sequence[str]) -> str:
+    return (", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")) or "none"

@@ -1,0 +1,549 @@
+"""The training loop: accelerate for devices, processes and precision; keyed data; checkpoints that appear whole.
+
+A run is a function of its recipe. Every random draw has a key (see `data.keyed`), so the state on disk holds no random
+generator, and a run killed anywhere ends with the weights of one that was not, to the bit on a CPU.
+"""
+
+import contextlib
+import csv
+import io
+import logging
+import math
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from safetensors import SafetensorError
+from timm.data import Mixup
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from timm.scheduler.scheduler import Scheduler
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
+
+from atmviz.checkpoints import read_checkpoint, write_checkpoint
+from atmviz.data.classification import Augmentation, LabelledImages, open_labelled, read_batches, require_same_classes
+from atmviz.data.keyed import KeyedBatchSampler, KeyedDataset, seed_of, seeded
+from atmviz.errors import RecipeError, TrainingError
+from atmviz.files import atomic_path
+from atmviz.models import ATMNet, create_model
+from atmviz.training.evaluate import evaluate, quiet_worker
+from atmviz.training.health import OffsetHealth, measure_offsets
+from atmviz.training.recipe import Recipe, read_recipe
+from atmviz.training.tasks import Batch, ClassificationTask
+
+HEALTH_IMAGES = 16
+_STATE_FORMAT = 1
+_CHECK_EVERY = 10  # updates between looks at what costs a wait: the loss on a GPU, stop signals of other processes
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is, after an update.
+
+    Attributes:
+        epoch, update: Counted from 1; `update` within the epoch.
+        epochs, updates: In all, and per epoch.
+        loss, top1: Means over the epoch so far; top-1 in percent.
+        rate: Images per second since this process started, over all processes.
+    """
+
+    epoch: int
+    epochs: int
+    update: int
+    updates: int
+    loss: float
+    top1: float
+    rate: float
+
+
+class Reporter:
+    """Told what happens while a run goes on; this one keeps quiet."""
+
+    def message(self, text: str) -> None:
+        """One line for people."""
+
+    def update(self, progress: Progress) -> None:
+        """An update is done."""
+
+    def epoch(self, row: dict[str, float], health: list[OffsetHealth]) -> None:
+        """An epoch is done: its row of the log, and the health of the offsets."""
+
+
+@dataclass
+class TrainResult:
+    """What a run came to.
+
+    Attributes:
+        out: Its folder.
+        history: The rows of log.csv.
+        best_top1: Of the epoch whose weights are in best.safetensors, percent.
+        stopped: By SIGINT or SIGTERM, and saved; the same command goes on.
+    """
+
+    out: Path
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_top1: float = -1.0
+    stopped: signal.Signals | None = None
+
+
+def train(recipe: Recipe, out: str | Path, *, device: str = "auto", reporter: Reporter | None = None) -> TrainResult:
+    """Train one network; a run that was stopped or killed goes on where it last saved.
+
+    Args:
+        recipe: What to train, on what, how.
+        out: Folder of the run: recipe.yaml, log.csv, offsets.csv, tensorboard/, last.safetensors, best.safetensors
+            (weights, and averaged ones) and state.pt (all that going on needs).
+        device: "auto", "cpu" or "cuda"; processes of one launcher (`torchrun`) share the work.
+        reporter: Told of progress, on the first process only.
+
+    Raises:
+        RecipeError: the folder holds a run of another recipe, or the recipe does not fit the data or the processes.
+        TrainingError: the loss is no number any more, or something cannot be saved; what was saved before stays.
+        DatasetError, CheckpointError: see there.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise TrainingError(f"got device {device!r}, expected auto, cpu or cuda (which one: CUDA_VISIBLE_DEVICES)")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("no CUDA device here: use --device cpu or auto")
+    precision = {"fp32": "no"}.get(recipe.precision, recipe.precision)
+    AcceleratorState._reset_state(reset_partial_state=False)  # its precision is that of the process's first run
+    try:
+        accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
+    except ValueError as error:
+        raise TrainingError(f"got precision {recipe.precision}, which this device lacks ({error}): use fp32") from None
+    if recipe.precision == "fp16" and accelerator.device.type == "cpu":
+        raise TrainingError("got precision fp16 on a CPU, expected fp32 or bf16: pass --precision bf16")
+    with _saving_errors(Path(out)):
+        return _Run(recipe, Path(out), accelerator, reporter or Reporter()).run()
+
+
+def build_network(recipe: Recipe, num_classes: int, message: Any = lambda text: None) -> ATMNet:
+    """The recipe's network, its weights drawn from the seed or taken from the checkpoint to fine-tune."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(recipe.seed, "weights"))
+        network: ATMNet = create_model(  # type: ignore[assignment]
+            recipe.model, num_classes=num_classes, drop_path_rate=recipe.drop_path_rate, **_config(recipe)
+        )
+        if recipe.init == "fan_in":
+            network.init_fan_in()
+    if recipe.finetune:
+        _load_to_finetune(network, recipe, message)
+    return network
+
+
+def build_optimizer(task: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """timm's, without weight decay on norms, biases and PEG."""
+    return create_optimizer_v2(task, opt=recipe.optimizer, lr=recipe.scaled_lr, weight_decay=recipe.weight_decay)
+
+
+def build_scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, updates_per_epoch: int) -> tuple[Scheduler, int]:
+    """timm's cosine with warm-up, and the number of epochs with cooldown."""
+    scheduler, epochs = create_scheduler_v2(
+        optimizer,
+        sched="cosine",
+        num_epochs=recipe.epochs,
+        warmup_epochs=recipe.warmup_epochs,
+        cooldown_epochs=recipe.cooldown_epochs,
+        warmup_lr=recipe.warmup_lr,
+        min_lr=recipe.min_lr,
+        step_on_epochs=recipe.lr_steps == "epoch",
+        updates_per_epoch=updates_per_epoch,
+    )
+    assert scheduler is not None
+    return scheduler, epochs
+
+
+def build_mixup(recipe: Recipe, num_classes: int) -> Mixup | None:
+    """timm's Mixup and CutMix, one of them for each batch; None where the recipe has neither."""
+    if not (recipe.mixup or recipe.cutmix):
+        return None
+    return Mixup(
+        mixup_alpha=recipe.mixup,
+        cutmix_alpha=recipe.cutmix,
+        label_smoothing=recipe.label_smoothing,
+        num_classes=num_classes,
+    )
+
+
+def open_data(recipe: Recipe) -> tuple[LabelledImages, LabelledImages]:
+    """The recipe's training and validation images, of the same classes."""
+    names = ("crop_scale_min", "hflip", "color_jitter", "auto_augment", "random_erasing", "erase_mode")
+    augmentation = Augmentation(**{name: getattr(recipe, name) for name in names})
+    shared: dict[str, Any] = {"data_dir": recipe.data_dir, "crop_pct": recipe.crop_pct, "seed": recipe.seed}
+    train_set = open_labelled(recipe.dataset, "train", recipe.image_size, augmentation=augmentation, **shared)
+    val_set = open_labelled(recipe.dataset, "val", recipe.image_size, **shared)
+    require_same_classes(train_set, val_set)
+    return train_set, val_set
+
+
+class _Run:
+    """One run: everything that is built once, and the steps of the loop."""
+
+    def __init__(self, recipe: Recipe, out: Path, accelerator: Accelerator, reporter: Reporter) -> None:
+        self.recipe, self.out, self.accelerator = recipe, out, accelerator
+        self.reporter = reporter if accelerator.is_main_process else Reporter()
+        self.rank, self.world = accelerator.process_index, accelerator.num_processes
+        self.device = accelerator.device
+        self._claim_folder()
+
+        train_set, self.val_set = open_data(recipe)
+        self.sampler = KeyedBatchSampler(
+            len(train_set),
+            recipe.batch_size,
+            recipe.seed,
+            images=recipe.train_images,
+            repeats=recipe.repeated_augmentation,
+            rank=self.rank,
+            world=self.world,
+            accumulate=recipe.accumulate,
+        )
+        # Not prepared by accelerate: the sampler shares the images out already. Its own generator, because a
+        # DataLoader draws from the global one whenever it starts.
+        self.loader = DataLoader(
+            KeyedDataset(train_set, recipe.seed),
+            batch_sampler=self.sampler,
+            num_workers=recipe.workers,
+            worker_init_fn=quiet_worker,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),
+        )
+        self.network = build_network(recipe, len(train_set.classes), self.reporter.message)
+        self.mixup = build_mixup(recipe, len(train_set.classes))
+        self.inner = ClassificationTask(self.network, recipe)
+        optimizer = build_optimizer(self.inner, recipe)
+        self.scheduler, self.epochs = build_scheduler(optimizer, recipe, self.sampler.updates)
+        if recipe.compile:
+            self.inner.compile()
+        self.task, self.optimizer = accelerator.prepare(self.inner, optimizer)
+        self.ema = ModelEmaV3(self.network, decay=recipe.ema_decay) if recipe.ema_decay else None
+
+        self.epoch = self.first_update = 0
+        self.totals = torch.zeros(3, device=self.device)  # loss x images, right ones, images: of this process
+        self.result = TrainResult(out)
+        self.health: list[dict[str, Any]] = []
+        self._load_state()
+        self.images_here = 0
+        self.started = time.perf_counter()
+
+    def run(self) -> TrainResult:
+        with _stop_signals() as signals, self._tensorboard() as board:
+            while self.epoch < self.epochs:
+                for update in self._updates():
+                    if self._is_stopped(signals, update):
+                        self._save_state(update + 1)
+                        self.result.stopped = signals[0] if signals else signal.SIGTERM
+                        return self.result
+                self._finish_epoch(board)
+        return self.result
+
+    def _updates(self) -> Iterator[int]:
+        """Do the rest of the epoch's updates, giving each one's index when it is done and saved where due."""
+        self.sampler.start(self.epoch, self.first_update)
+        batches = read_batches(self.loader)
+        self.task.train()
+        for update in range(self.first_update, self.sampler.updates):
+            self._update(update, batches)
+            done = update + 1
+            if self.device.type == "cpu" or done % _CHECK_EVERY == 0:
+                self._require_finite_loss(update)
+                self._report(done)
+            if done % self.recipe.save_updates == 0 and done < self.sampler.updates:
+                self._save_state(done)
+            yield update
+
+    def _update(self, update: int, batches: Iterator[Batch]) -> None:
+        number = self.epoch * self.sampler.updates + update
+        if self.recipe.lr_steps == "epoch":
+            self.scheduler.step(self.epoch)
+        else:
+            self.scheduler.step_update(number)
+        for part in range(self.recipe.accumulate):
+            batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in next(batches).items()}
+            key = (self.recipe.seed, number, part, self.rank)
+            labels = batch["label"]
+            if self.mixup:
+                with seeded("mixup", *key):
+                    batch["image"], batch["label"] = self.mixup(batch["image"], labels)
+                labels = batch["label"].argmax(1)  # the class that most of the image shows
+            torch.manual_seed(seed_of("model", *key))  # stochastic depth
+            last = part == self.recipe.accumulate - 1
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.task):
+                loss, scores = self.task(batch)
+                self.accelerator.backward(loss / self.recipe.accumulate)
+            with torch.no_grad():
+                right = (scores.argmax(1) == labels).sum()
+                self.totals += torch.stack([loss.detach().float() * len(labels), right, right.new_tensor(len(labels))])
+        if self.recipe.clip_grad:
+            self.accelerator.clip_grad_norm_(self.task.parameters(), self.recipe.clip_grad)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.ema is not None:
+            self.ema.update(self.network)
+        self.images_here += self.recipe.batch_size
+
+    def _report(self, done: int) -> None:
+        loss, top1 = self._means(self.totals)
+        rate = self.images_here / (time.perf_counter() - self.started)
+        self.reporter.update(Progress(self.epoch + 1, self.epochs, done, self.sampler.updates, loss, top1, rate))
+
+    @staticmethod
+    def _means(totals: Tensor) -> tuple[float, float]:
+        loss, right, images = totals.tolist()
+        return loss / max(images, 1), 100 * right / max(images, 1)
+
+    def _finish_epoch(self, board: SummaryWriter | None) -> None:
+        """Validate, log, save the weights, then the state: a run killed in between does all of it again."""
+        self._require_finite_loss(self.sampler.updates - 1)
+        judged = self.ema.module if self.ema is not None else self.network
+        found = evaluate(
+            judged,
+            self.val_set,
+            batch_size=self.recipe.batch_size // (self.world * self.recipe.accumulate),
+            workers=self.recipe.workers,
+            limit=self.recipe.val_images,
+            rank=self.rank,
+            world=self.world,
+        )
+        loss, top1 = self._means(self.accelerator.reduce(self.totals, "sum"))
+        row = {
+            "epoch": self.epoch + 1,
+            "updates": (self.epoch + 1) * self.sampler.updates,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "train_loss": loss,
+            "train_top1": top1,
+            "val_loss": found.loss,
+            "val_top1": found.top1,
+            "val_top5": found.top5,
+        }
+        health = self._measure_offsets(found.images) if self.accelerator.is_main_process else []
+        self.result.history.append(row)
+        self.health += [{"epoch": self.epoch + 1, **asdict(one), "layer": str(one.layer)} for one in health]
+        self.reporter.epoch(row, health)
+        is_best = found.top1 > self.result.best_top1
+        self.result.best_top1 = max(found.top1, self.result.best_top1)
+        if self.accelerator.is_main_process:
+            for name in ("last", "best") if is_best else ("last",):
+                self._save_weights(self.out / f"{name}.safetensors", row)
+            _write_csv(self.out / "log.csv", self.result.history)
+            _write_csv(self.out / "offsets.csv", self.health)
+            if board is not None:
+                _write_board(board, row, health)
+        self.epoch += 1
+        self.totals.zero_()
+        self._save_state(0)
+
+    def _measure_offsets(self, images: int) -> list[OffsetHealth]:
+        pixels = torch.stack([self.val_set[i]["image"] for i in range(min(HEALTH_IMAGES, images))])
+        return measure_offsets(self.network, pixels)
+
+    def _is_stopped(self, signals: list[signal.Signals], update: int) -> bool:
+        """Whether to stop after this update: all processes find the same."""
+        if self.world == 1:
+            return bool(signals)
+        if (update + 1) % _CHECK_EVERY:
+            return False
+        heard = torch.tensor([len(signals)], device=self.device)
+        return bool(self.accelerator.reduce(heard, "sum").item())
+
+    def _require_finite_loss(self, update: int) -> None:
+        if math.isfinite(self.totals[0].item()):
+            return
+        weights = self.out / "last.safetensors"
+        good = f"the last good checkpoint is {weights}" if weights.exists() else "no checkpoint was saved before"
+        raise TrainingError(
+            f"the loss became NaN or infinite at update {update + 1} of epoch {self.epoch + 1}; {good}. "
+            "Lower --lr, pass --clip-grad 1 or --precision bf16, and a new --out"
+        )
+
+    def _claim_folder(self) -> None:
+        """Write the recipe, or make sure that the folder's run is of this recipe."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        file = self.out / "recipe.yaml"
+        if file.exists():
+            if differences := self.recipe.differences(read_recipe(file)):
+                raise RecipeError(
+                    f"{self.out} holds a run of another recipe ({'; '.join(differences)}): "
+                    "repeat its settings to go on, or choose another --out"
+                )
+        elif self.accelerator.is_main_process:
+            with atomic_path(file) as temporary:
+                temporary.write_text(self.recipe.to_yaml(), "utf-8")
+        self.accelerator.wait_for_everyone()
+
+    def _save_weights(self, path: Path, row: dict[str, float]) -> None:
+        states = {"model": self.network.state_dict()}
+        if self.ema is not None:
+            states["model_ema"] = self.ema.module.state_dict()
+        about = {
+            "dataset": self.recipe.dataset,
+            "image_size": self.recipe.image_size,
+            "crop_pct": self.recipe.crop_pct,
+            "classes": list(self.val_set.classes),
+            "recipe": asdict(self.recipe),
+            **row,
+        }
+        config = {"num_classes": self.network.num_classes, **_config(self.recipe)}
+        write_checkpoint(path, self.recipe.model, config, states, about)
+
+    def _save_state(self, updates_done: int) -> None:
+        """All that going on needs, in one file, which replaces the one before when it is whole."""
+        if not all(parameter.isfinite().all() for parameter in self.network.parameters()):
+            self.totals.fill_(math.nan)
+            self._require_finite_loss(updates_done)
+        totals = self.accelerator.reduce(self.totals, "sum") if self.world > 1 else self.totals
+        if self.accelerator.is_main_process:
+            state = {
+                "format": _STATE_FORMAT,
+                "epoch": self.epoch,
+                "updates_done": updates_done,
+                "totals": totals,
+                "task": self.inner.state_dict(),
+                "ema": self.ema.module.state_dict() if self.ema is not None else None,
+                "optimizer": self.optimizer.optimizer.state_dict(),
+                "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
+                "history": self.result.history,
+                "health": self.health,
+                "best_top1": self.result.best_top1,
+            }
+            with atomic_path(self.out / "state.pt") as temporary:
+                torch.save(state, temporary)
+        self.first_update = updates_done
+        self.accelerator.wait_for_everyone()
+
+    def _load_state(self) -> None:
+        file = self.out / "state.pt"
+        if not file.exists():
+            return
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+            known = state["format"] == _STATE_FORMAT
+        except Exception as error:  # whatever a damaged file makes torch raise
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise TrainingError(f"{file} is damaged ({reason}): remove it to start again, or restore it") from None
+        if not known:
+            raise TrainingError(f"{file} is of another version of atmviz: finish it there, or choose another --out")
+        self.epoch, self.first_update = state["epoch"], state["updates_done"]
+        if self.rank == 0:  # the sums of all processes go on in the first
+            self.totals.copy_(state["totals"])
+        self.inner.load_state_dict(state["task"])
+        self.optimizer.optimizer.load_state_dict(state["optimizer"])
+        if self.ema is not None:
+            self.ema.module.load_state_dict(state["ema"])
+        if self.accelerator.scaler:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.result.history, self.result.best_top1 = state["history"], state["best_top1"]
+        self.health = state["health"]
+        if self.epoch < self.epochs:
+            where = f"epoch {self.epoch + 1} of {self.epochs}, update {self.first_update + 1} of {self.sampler.updates}"
+            self.reporter.message(f"going on in {self.out} at {where}")
+        else:
+            self.reporter.message(f"{self.out} is finished: nothing left to train")
+
+    @contextlib.contextmanager
+    def _tensorboard(self) -> Iterator[SummaryWriter | None]:
+        """The event files; what an interrupted run wrote beyond the saved state is purged."""
+        if not self.accelerator.is_main_process or self.epoch == self.epochs:
+            yield None
+            return
+        step = self.epoch * self.sampler.updates
+        with SummaryWriter(str(self.out / "tensorboard"), purge_step=step or None) as board:
+            yield board
+
+
+def _config(recipe: Recipe) -> dict[str, Any]:
+    """Constructor arguments that are not the released network's."""
+    usual = {"offset_mode": "decoupled", "num_samples": 1, "fusion": "image", "peg": True}
+    return {name: getattr(recipe, name) for name, value in usual.items() if getattr(recipe, name) != value}
+
+
+def _load_to_finetune(network: ATMNet, recipe: Recipe, message: Any) -> None:
+    """Weights of a checkpoint, averaged ones first; a head of other classes stays as drawn, and that is said."""
+    checkpoint = read_checkpoint(Path(str(recipe.finetune)))
+    if checkpoint.model != recipe.model:
+        raise RecipeError(
+            f"got {checkpoint.model} in {recipe.finetune} to fine-tune {recipe.model}: pass --model {checkpoint.model}"
+        )
+    state = {name: tensor.float() for name, tensor in checkpoint.state.items()}
+    own = network.state_dict()
+    replaced = [
+        name for name in own if name.startswith("head.") and (name not in state or state[name].shape != own[name].shape)
+    ]
+    if replaced:
+        had = checkpoint.config.get("num_classes") or "no"
+        message(f"{recipe.finetune} has {had} classes: a new head for {network.num_classes}")
+        state.update({name: own[name] for name in replaced})
+    wrong = [
+        name for name in {*own, *state} if name not in own or name not in state or own[name].shape != state[name].shape
+    ]
+    if wrong:
+        raise RecipeError(
+            f"{recipe.finetune} does not fit the recipe's network ({', '.join(sorted(wrong)[:5])}): check peg, offset_mode and num_samples"
+        )
+    network.load_state_dict(state)
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[list[signal.Signals]]:
+    """Within the block SIGINT and SIGTERM are collected; a second SIGINT interrupts at once."""
+    heard: list[signal.Signals] = []
+
+    def note(number: int, frame: Any) -> None:
+        if heard and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        heard.append(signal.Signals(number))
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread, where signals cannot be heard
+        before = {}
+    try:
+        yield heard
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _saving_errors(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        full = isinstance(error, OSError | SafetensorError) or "PytorchStreamWriter" in str(error)
+        if not full or isinstance(error, FileNotFoundError):
+            raise
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise TrainingError(
+            f"cannot save in {out} ({reason}): what was saved before is whole; make room, then the same command goes on"
+        ) from None
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text.getvalue(), "utf-8")
+
+
+def _write_board(board: SummaryWriter, row: dict[str, float], health: list[OffsetHealth]) -> None:
+    step = int(row["updates"])
+    for name, value in row.items():
+        if name not in ("epoch", "updates"):
+            board.add_scalar(name.replace("_", "/", 1), value, step)
+    for one in health:
+        for name in ("mean_abs", "mean_share", "p99_abs", "outside", "still"):
+            board.add_scalar(f"offsets_{name}/{one.layer}", getattr(one, name), step)
+    board.flush()

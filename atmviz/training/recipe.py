@@ -1,0 +1,234 @@
+"""Recipes: every setting of a training run, as YAML files that come with the package or are your own. Torch-free."""
+
+import difflib
+import types
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import yaml
+
+from atmviz.errors import RecipeError
+from atmviz.geometry import MIN_SIZE_PX
+from atmviz.variants import VARIANTS
+
+REQUIRED = "required"
+
+
+def _setting(default: Any, help: str, panel: str, low: float | None = None, high: float | None = None) -> Any:
+    return field(default=default, metadata={"help": help, "panel": panel, "low": low, "high": high})
+
+
+_DATA, _AUGMENT, _MODEL, _OPTIMIZE, _RUN = "Data", "Augmentation", "Model", "Optimization", "Run"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run; the defaults train without augmentation at a constant image size.
+
+    Paper: Table 9 and Sec. 4.1; `recipes/imagenet1k.yaml` holds its values.
+    """
+
+    dataset: str = _setting("shapes", "shapes, digits, imagenet, folder, or a timm reader such as hfds/NAME.", _DATA)
+    data_dir: str | None = _setting(None, "Folder with train/ and val/; else $ATMVIZ_DATA, else ./data.", _DATA)
+    image_size: int = _setting(128, "Side of the square input, px.", _DATA, MIN_SIZE_PX)
+    crop_pct: float = _setting(0.875, "Part of the resized image that evaluation crops.", _DATA, 0.01, 1)
+    train_images: int | None = _setting(None, "Images per epoch, drawn anew each epoch; all without it.", _DATA, 1)
+    val_images: int | None = _setting(None, "Images to validate on; all without it.", _DATA, 1)
+
+    crop_scale_min: float = _setting(
+        1.0, "Smallest share of the area a random crop keeps; 1 is no crop.", _AUGMENT, 0, 1
+    )
+    hflip: float = _setting(0.0, "Probability of a horizontal flip.", _AUGMENT, 0, 1)
+    color_jitter: float = _setting(0.0, "Strength; timm leaves it out beside auto_augment.", _AUGMENT, 0)
+    auto_augment: str = _setting("none", "timm's name for a policy, as rand-m9-mstd0.5-inc1, or none.", _AUGMENT)
+    random_erasing: float = _setting(0.0, "Probability of erasing a rectangle.", _AUGMENT, 0, 1)
+    erase_mode: Literal["pixel", "rand", "const"] = _setting("pixel", "What fills it.", _AUGMENT)
+    mixup: float = _setting(0.0, "Mixup's alpha.", _AUGMENT, 0)
+    cutmix: float = _setting(0.0, "CutMix's alpha; where both are on, each batch takes one of the two.", _AUGMENT, 0)
+    label_smoothing: float = _setting(0.0, "Weight spread over the other classes.", _AUGMENT, 0, 0.99)
+    repeated_augmentation: int = _setting(1, "Differently augmented copies of an image per epoch.", _AUGMENT, 1)
+
+    model: str = _setting("atmnet_nano", f"One of {', '.join(VARIANTS)}.", _MODEL)
+    offset_mode: Literal["decoupled", "joint", "zero"] = _setting("decoupled", "Table 8 and Fig. 2, A.", _MODEL)
+    num_samples: int = _setting(1, "Tokens fetched per channel and direction; 3 in Fig. 2, B.", _MODEL, 1)
+    fusion: Literal["image", "token"] = _setting("image", "Fusion weights per image (released) or token.", _MODEL)
+    peg: bool = _setting(True, "Positional encoding generators.", _MODEL)
+    drop_path: float | None = _setting(None, "Stochastic depth; the variant's (Table 9) without it.", _MODEL, 0, 0.99)
+    init: Literal["released", "fan_in"] = _setting("released", "fan_in suits widths under 100 channels.", _MODEL)
+    finetune: str | None = _setting(None, "Checkpoint to start from; its head is replaced where it must.", _MODEL)
+    pixel_weight: float = _setting(0.0, "Weight of the per-pixel labels' loss (shapes only).", _MODEL, 0)
+
+    epochs: int = _setting(10, "With warm-up, without cooldown.", _OPTIMIZE, 1)
+    warmup_epochs: int = _setting(0, "Linear warm-up of the learning rate.", _OPTIMIZE, 0)
+    cooldown_epochs: int = _setting(0, "Epochs more at min_lr.", _OPTIMIZE, 0)
+    batch_size: int = _setting(32, "Images per update, over all processes.", _OPTIMIZE, 1)
+    accumulate: int = _setting(1, "Passes that make up one update.", _OPTIMIZE, 1)
+    optimizer: str = _setting("adamw", "timm's name for an optimizer.", _OPTIMIZE)
+    lr: float = _setting(1e-3, "Peak learning rate at lr_batch_size images per update.", _OPTIMIZE, 0)
+    lr_batch_size: int | None = _setting(
+        None, "The rate scales with batch_size / this; without it never.", _OPTIMIZE, 1
+    )
+    warmup_lr: float = _setting(1e-6, "Where warm-up starts.", _OPTIMIZE, 0)
+    min_lr: float = _setting(1e-5, "Where the cosine ends.", _OPTIMIZE, 0)
+    lr_steps: Literal["update", "epoch"] = _setting("update", "How often the learning rate moves.", _OPTIMIZE)
+    weight_decay: float = _setting(0.05, "Not on norms, biases and PEG.", _OPTIMIZE, 0)
+    clip_grad: float = _setting(0.0, "Largest gradient norm; 0 does not clip.", _OPTIMIZE, 0)
+    ema_decay: float = _setting(0.0, "Decay of the averaged weights; 0 keeps none.", _OPTIMIZE, 0, 1)
+
+    precision: Literal["fp32", "bf16", "fp16"] = _setting("fp32", "Mixed precision of the forward pass.", _RUN)
+    compile: bool = _setting(False, "torch.compile the training step.", _RUN)
+    seed: int = _setting(0, "Of weights, order, augmentation and drawn scenes.", _RUN, 0)
+    save_updates: int = _setting(500, "Updates between saved states; each epoch's end saves too.", _RUN, 1)
+    workers: int = _setting(2, "Processes that load images, per training process.", _RUN, 0)
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            _require_valid(setting.name, getattr(self, setting.name), setting.metadata)
+        if self.model not in VARIANTS:
+            raise RecipeError(
+                f"got model {self.model!r}, expected one of {', '.join(VARIANTS)}{_nearest(self.model, VARIANTS)}"
+            )
+        if self.batch_size % self.accumulate:
+            raise RecipeError(f"got batch_size {self.batch_size} in {self.accumulate} passes: it must divide evenly")
+        if self.warmup_epochs >= self.epochs:
+            raise RecipeError(f"got {self.warmup_epochs} warm-up epochs of {self.epochs}: expected fewer than epochs")
+        if (self.mixup or self.cutmix) and self.batch_size // self.accumulate % 2:
+            raise RecipeError(
+                f"got batches of {self.batch_size // self.accumulate} with mixup or cutmix: expected an even number"
+            )
+        if self.pixel_weight and (self.dataset != "shapes" or self.augments):
+            raise RecipeError(
+                "got pixel_weight, which needs the shapes dataset and no augmentation: set one of them to 0"
+            )
+        if self.offset_mode == "zero" and self.num_samples > 1:
+            raise RecipeError("got offset_mode zero with several samples, which would all be one token: expected 1")
+
+    @property
+    def augments(self) -> bool:
+        """Whether anything changes an image between epochs."""
+        strengths = (self.hflip, self.color_jitter, self.random_erasing, self.mixup, self.cutmix)
+        return self.crop_scale_min < 1 or self.auto_augment != "none" or any(strengths)
+
+    @property
+    def scaled_lr(self) -> float:
+        """The peak learning rate of this batch size."""
+        return self.lr * self.batch_size / (self.lr_batch_size or self.batch_size)
+
+    @property
+    def drop_path_rate(self) -> float:
+        return VARIANTS[self.model].drop_path_rate if self.drop_path is None else self.drop_path
+
+    def override(self, values: Mapping[str, Any]) -> "Recipe":
+        """This recipe with other values; raises RecipeError for an unknown key or a value of another kind."""
+        return replace(self, **_typed(values))
+
+    def differences(self, other: "Recipe") -> list[str]:
+        """The settings that differ and change what is computed, as `key: own, other`."""
+        return [
+            f"{key}: {value} here, {theirs} there"
+            for (key, value), theirs in zip(asdict(self).items(), asdict(other).values(), strict=True)
+            if value != theirs and key not in ("workers", "save_updates", "data_dir")
+        ]
+
+    def to_yaml(self) -> str:
+        """The whole recipe, one commented line per setting; `read_recipe` reads it back."""
+        lines = []
+        for setting in fields(self):
+            value = yaml.safe_dump({setting.name: getattr(self, setting.name)}, width=1000).strip()
+            lines.append(f"{value:<36}# {setting.metadata['help']}")
+        return "\n".join(lines) + "\n"
+
+
+def recipe_names() -> list[str]:
+    """The recipes in the package."""
+    found = resources.files("atmviz.training").joinpath("recipes").iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in found if file.name.endswith(".yaml"))
+
+
+def read_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe of the package by name, or a YAML file; keys that it leaves out have `Recipe`'s defaults.
+
+    Raises:
+        RecipeError: no such recipe, no YAML mapping, an unknown key (the nearest is named), a value of the wrong kind
+            or out of range, or a value the recipe leaves to you.
+    """
+    names = recipe_names()
+    if str(name_or_path) in names:
+        text = resources.files("atmviz.training").joinpath("recipes", f"{name_or_path}.yaml").read_text("utf-8")
+    elif Path(name_or_path).is_file():
+        try:
+            text = Path(name_or_path).read_text("utf-8")
+        except UnicodeDecodeError:
+            raise RecipeError(f"recipe {name_or_path} is no text: expected YAML, `key: value` lines") from None
+    else:
+        raise RecipeError(
+            f"no recipe {str(name_or_path)!r}: expected one of {', '.join(names)}, or a YAML file"
+            + _nearest(str(name_or_path), names)
+        )
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise RecipeError(f"recipe {name_or_path} is no YAML ({' '.join(str(error).split())}): correct it") from None
+    if not isinstance(values, Mapping):
+        raise RecipeError(f"recipe {name_or_path} holds a {type(values).__name__}, expected `key: value` lines")
+    values = {**values, **(overrides or {})}
+    if missing := [key for key, value in values.items() if value == REQUIRED]:
+        flag = missing[0].replace("_", "-")
+        raise RecipeError(f"recipe {name_or_path} leaves {missing[0]} to you: pass --{flag}")
+    return Recipe().override(values)
+
+
+def _typed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values in their setting's type; YAML reads 1e-3 as text and 1 as an integer."""
+    hints = get_type_hints(Recipe)
+    typed = {}
+    for key, value in values.items():
+        if key not in hints:
+            raise RecipeError(
+                f"no recipe setting {str(key)!r}: see `atmviz train --print-recipe`{_nearest(str(key), hints)}"
+            )
+        kinds = get_args(hints[key]) if get_origin(hints[key]) is types.UnionType else (hints[key],)
+        typed[key] = next((v for kind in kinds if (v := _as_kind(value, kind)) is not _NOT), _NOT)
+        if typed[key] is _NOT:
+            names = [" or ".join(get_args(k)) if get_origin(k) is Literal else _KINDS[k] for k in kinds]
+            raise RecipeError(f"got {key}: {value!r}, expected {' or '.join(names)}")
+    return typed
+
+
+_NOT = object()
+_KINDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    type(None): "null",
+}
+
+
+def _as_kind(value: Any, kind: Any) -> Any:
+    if get_origin(kind) is Literal:
+        return value if value in get_args(kind) else _NOT
+    if kind is float and not isinstance(value, bool) and isinstance(value, int | float | str):
+        try:
+            return float(value)
+        except ValueError:
+            return _NOT
+    return value if type(value) is kind else _NOT
+
+
+def _require_valid(name: str, value: Any, limits: Mapping[str, Any]) -> None:
+    low, high = limits["low"], limits["high"]
+    if value is None or low is None:
+        return
+    if not low <= value <= (float("inf") if high is None else high):
+        raise RecipeError(
+            f"got {name}: {value}, expected {low} or more" + (f", at most {high}" if high is not None else "")
+        )
+
+
+def _nearest(name: str, known: Any) -> str:
+    found = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {found[0]}?" if found else ""

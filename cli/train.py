@@ -1,0 +1,132 @@
+"""`atmviz train`."""
+
+import inspect
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import fields
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import typer
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from atmviz.training.recipe import Recipe, read_recipe
+
+from . import options
+from .console import print_json, say, stderr, waiting
+
+if TYPE_CHECKING:
+    from atmviz.training import engine
+    from atmviz.training.health import OffsetHealth
+
+
+def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one option per recipe setting, in place of its `**settings`."""
+    hints = get_type_hints(Recipe)
+    parameters = [p for p in inspect.signature(command).parameters.values() if p.kind != p.VAR_KEYWORD]
+    for setting in fields(Recipe):
+        kind = hints[setting.name]
+        kind = next(iter(get_args(kind)), kind) if get_origin(kind) is not Literal else kind
+        option = typer.Option(
+            help=setting.metadata["help"], rich_help_panel=setting.metadata["panel"], show_default=False
+        )
+        annotation = Annotated[kind | None, option]
+        parameters.append(
+            inspect.Parameter(setting.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        )
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
+
+
+@_with_settings
+def train(
+    recipe: Annotated[
+        str, typer.Option("--recipe", "-r", help="imagenet1k, imagenet1k_384, shapes, digits, or a YAML file.")
+    ] = "shapes",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder of the run; runs/RECIPE-MODEL-SEED without it.")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    print_recipe: Annotated[bool, typer.Option("--print-recipe", help="Print all settings as YAML and stop.")] = False,
+    as_json: options.JsonOption = False,
+    **settings: Any,
+) -> None:
+    """Train a classifier by a recipe; every setting below overrides the recipe's value.
+
+    Without arguments: the demonstration model, on scenes drawn as it goes. Stopped or killed, the same command goes on.
+    """
+    chosen = read_recipe(recipe, {name: value for name, value in settings.items() if value is not None})
+    if print_recipe:
+        typer.echo(chosen.to_yaml(), nl=False)
+        return
+    folder = out or Path("runs") / f"{Path(recipe).stem}-{chosen.model}-{chosen.seed}"
+    with waiting("starting"):
+        from atmviz.training import engine
+    say(f"training {chosen.model} on {chosen.dataset} into {folder}")
+    with _Console() as console:
+        result = engine.train(chosen, folder, device=device, reporter=console.reporter(engine.Reporter))
+    if result.stopped:
+        say(f"stopped by {result.stopped.name} and saved: the same command goes on")
+        raise typer.Exit(128 + result.stopped)
+    best = max(result.history, key=lambda row: row["val_top1"])
+    say(
+        f"best epoch {best['epoch']}: top-1 {best['val_top1']:.2f} %, top-5 {best['val_top5']:.2f} % of validation images"
+    )
+    say(f"weights: {folder / 'best.safetensors'}; evaluate with: atmviz eval {folder / 'best.safetensors'}")
+    if as_json:
+        print_json({"out": str(folder), "best": best, "epochs": result.history})
+
+
+class _Console(AbstractContextManager["_Console"]):
+    """A progress line on a terminal, one line per epoch anywhere."""
+
+    def __init__(self) -> None:
+        text = "epoch {task.fields[epoch]}  loss {task.fields[loss]:.3f}  top-1 {task.fields[top1]:.1f} %"
+        columns = (TextColumn(text), BarColumn(), TextColumn("{task.fields[rate]:.0f} images/s"), TimeRemainingColumn())
+        self.progress = Progress(*columns, console=stderr, disable=not stderr.is_terminal, transient=True)
+        self.task: TaskID | None = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+    def reporter(self, base: "type[engine.Reporter]") -> "engine.Reporter":
+        console = self
+
+        class Reporter(base):  # type: ignore[misc, valid-type]
+            def message(self, text: str) -> None:
+                say(text)
+
+            def update(self, now: "engine.Progress") -> None:
+                console.show(now)
+
+            def epoch(self, row: dict[str, float], health: "list[OffsetHealth]") -> None:
+                say(_epoch_line(row, health))
+                for one in health:
+                    if one.complaint:
+                        say(f"  warning: {one.complaint}")
+
+        return Reporter()
+
+    def show(self, now: "engine.Progress") -> None:
+        done, total = (now.epoch - 1) * now.updates + now.update, now.epochs * now.updates
+        fields = {"epoch": f"{now.epoch}/{now.epochs}", "loss": now.loss, "top1": now.top1, "rate": now.rate}
+        if self.task is None:
+            self.progress.start()
+            self.task = self.progress.add_task("", total=total, completed=done, **fields)
+        self.progress.update(self.task, completed=done, **fields)
+
+
+def _epoch_line(row: dict[str, float], health: "list[OffsetHealth]") -> str:
+    text = (
+        f"epoch {row['epoch']:>3}: loss {row['train_loss']:.3f}, validation loss {row['val_loss']:.3f}, "
+        f"top-1 {row['val_top1']:.2f} %, top-5 {row['val_top5']:.2f} %"
+    )
+    if health:
+        stages = sorted({one.layer.stage for one in health})
+        means = [[one.mean_abs for one in health if one.layer.stage == stage] for stage in stages]
+        text += "; mean |offset| by stage " + " ".join(f"{sum(m) / len(m):.2f}" for m in means)
+    return text

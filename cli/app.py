@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from atmviz.errors import AtmvizError, LayerNotFoundError, QueryError
 
-from . import convert, histogram, layers, merge, models, overlay, record, train
+from . import convert, evaluate, histogram, layers, merge, models, overlay, record, train
 from .console import say
 
 _USAGE_ERRORS = (LayerNotFoundError, QueryError)
@@ -67,6 +67,7 @@ app.command("overlay")(overlay.overlay)
 app.command("record")(record.record)
 app.command("merge")(merge.merge)
 app.command("train")(train.train)
+app.command("eval")(evaluate.evaluate)
 app.command("layers")(layers.layers)
 app.command("models")(models.models)
 app.command("convert")(convert.convert)

@@ -71,9 +71,7 @@ def train(
         say(f"stopped by {result.stopped.name} and saved: the same command goes on")
         raise typer.Exit(128 + result.stopped)
     best = max(result.history, key=lambda row: row["val_top1"])
-    say(
-        f"best epoch {best['epoch']}: top-1 {best['val_top1']:.2f} %, top-5 {best['val_top5']:.2f} % of validation images"
-    )
+    say(f"best epoch {best['epoch']}: validation top-1 {best['val_top1']:.2f} %, top-5 {best['val_top5']:.2f} %")
     say(f"weights: {folder / 'best.safetensors'}; evaluate with: atmviz eval {folder / 'best.safetensors'}")
     if as_json:
         print_json({"out": str(folder), "best": best, "epochs": result.history})

@@ -89,9 +89,7 @@ def open_labelled(
         source, classes = _open_folder(name, find_split(name, data_dir, split))
         return LabelledImages(source, classes, transform)
     if "/" not in name:
-        raise DatasetError(
-            f"no dataset {name!r}: expected shapes, digits, imagenet, folder or a timm reader (hfds/NAME)"
-        )
+        raise DatasetError(f"no dataset {name!r}: expected shapes, digits, imagenet, folder or a timm reader as hfds/X")
     return _open_reader(name, data_dir, split, transform)
 
 

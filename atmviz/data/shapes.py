@@ -99,7 +99,8 @@ class Shapes:
 
     Args:
         size: Side of the square image, px.
-        length: Number of scenes; the first ones do not depend on it.
+        length: Number of scenes, a million for training and 10,000 for validation without it; the first ones do not
+            depend on it.
         split: "train" and "val" share no scene.
         seed: Of the whole dataset.
 
@@ -110,8 +111,9 @@ class Shapes:
     classes = SHAPE_CLASSES
 
     def __init__(
-        self, size: int = 128, length: int = 1_000_000, split: Literal["train", "val"] = "train", seed: int = 0
+        self, size: int = 128, length: int | None = None, split: Literal["train", "val"] = "train", seed: int = 0
     ) -> None:
+        length = (1_000_000 if split == "train" else 10_000) if length is None else length
         if size < MIN_SIZE_PX or length < 1 or split not in _SPLITS or seed < 0:
             raise DatasetError(
                 f"got shapes of {size} px, {length} scenes, split {split!r}, seed {seed}; "

@@ -5,9 +5,6 @@ generator, and a run killed anywhere ends with the weights of one that was not, 
 """
 
 import contextlib
-import csv
-import io
-import logging
 import math
 import signal
 import time
@@ -33,7 +30,7 @@ from atmviz.checkpoints import read_checkpoint, write_checkpoint
 from atmviz.data.classification import Augmentation, LabelledImages, open_labelled, read_batches, require_same_classes
 from atmviz.data.keyed import KeyedBatchSampler, KeyedDataset, seed_of, seeded
 from atmviz.errors import RecipeError, TrainingError
-from atmviz.files import atomic_path
+from atmviz.files import atomic_path, write_csv
 from atmviz.models import ATMNet, create_model
 from atmviz.training.evaluate import evaluate, quiet_worker
 from atmviz.training.health import OffsetHealth, measure_offsets
@@ -43,7 +40,6 @@ from atmviz.training.tasks import Batch, ClassificationTask
 HEALTH_IMAGES = 16
 _STATE_FORMAT = 1
 _CHECK_EVERY = 10  # updates between looks at what costs a wait: the loss on a GPU, stop signals of other processes
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -179,9 +175,11 @@ def open_data(recipe: Recipe) -> tuple[LabelledImages, LabelledImages]:
     """The recipe's training and validation images, of the same classes."""
     names = ("crop_scale_min", "hflip", "color_jitter", "auto_augment", "random_erasing", "erase_mode")
     augmentation = Augmentation(**{name: getattr(recipe, name) for name in names})
-    shared: dict[str, Any] = {"data_dir": recipe.data_dir, "crop_pct": recipe.crop_pct, "seed": recipe.seed}
-    train_set = open_labelled(recipe.dataset, "train", recipe.image_size, augmentation=augmentation, **shared)
-    val_set = open_labelled(recipe.dataset, "val", recipe.image_size, **shared)
+    size, place = recipe.image_size, recipe.data_dir
+    train_set = open_labelled(
+        recipe.dataset, "train", size, data_dir=place, augmentation=augmentation, seed=recipe.seed
+    )
+    val_set = open_labelled(recipe.dataset, "val", size, data_dir=place, crop_pct=recipe.crop_pct)  # one for all seeds
     require_same_classes(train_set, val_set)
     return train_set, val_set
 
@@ -334,8 +332,8 @@ class _Run:
         if self.accelerator.is_main_process:
             for name in ("last", "best") if is_best else ("last",):
                 self._save_weights(self.out / f"{name}.safetensors", row)
-            _write_csv(self.out / "log.csv", self.result.history)
-            _write_csv(self.out / "offsets.csv", self.health)
+            write_csv(self.out / "log.csv", self.result.history)
+            write_csv(self.out / "offsets.csv", self.health)
             if board is not None:
                 _write_board(board, row, health)
         self.epoch += 1
@@ -378,6 +376,9 @@ class _Run:
         elif self.accelerator.is_main_process:
             with atomic_path(file) as temporary:
                 temporary.write_text(self.recipe.to_yaml(), "utf-8")
+        if self.accelerator.is_main_process:
+            for leftover in self.out.glob(".*.partial*"):  # of a save that was killed
+                leftover.unlink()
         self.accelerator.wait_for_everyone()
 
     def _save_weights(self, path: Path, row: dict[str, float]) -> None:
@@ -486,9 +487,8 @@ def _load_to_finetune(network: ATMNet, recipe: Recipe, message: Any) -> None:
         name for name in {*own, *state} if name not in own or name not in state or own[name].shape != state[name].shape
     ]
     if wrong:
-        raise RecipeError(
-            f"{recipe.finetune} does not fit the recipe's network ({', '.join(sorted(wrong)[:5])}): check peg, offset_mode and num_samples"
-        )
+        some = ", ".join(sorted(wrong)[:5])
+        raise RecipeError(f"{recipe.finetune} does not fit the recipe's network ({some}): check peg and offset_mode")
     network.load_state_dict(state)
 
 
@@ -525,17 +525,6 @@ def _saving_errors(out: Path) -> Iterator[None]:
         raise TrainingError(
             f"cannot save in {out} ({reason}): what was saved before is whole; make room, then the same command goes on"
         ) from None
-
-
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    if not rows:
-        return
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    with atomic_path(path) as temporary:
-        temporary.write_text(text.getvalue(), "utf-8")
 
 
 def _write_board(board: SummaryWriter, row: dict[str, float], health: list[OffsetHealth]) -> None:

@@ -3,21 +3,25 @@
 Legend: B batch, H/W grid in tokens, O distinct offsets per direction.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
-from atmviz.data.classification import LabelledImages, read_batches
+from atmviz.checkpoints import WeightChoice, load_model, origin_of
+from atmviz.data.classification import LabelledImages, Split, open_labelled, read_batches
 from atmviz.data.keyed import seed_of
-from atmviz.errors import CheckpointError
+from atmviz.errors import CheckpointError, DatasetError
 from atmviz.recording.recorder import find_atmnet
 
 Intervention = Literal["learned", "zero", "shuffle"]
@@ -101,12 +105,99 @@ def evaluate(
         on_images(done, len(own))
     network.train(was_training)
     return Evaluation(
-        top1=100 * top1.compute().item(),
-        top5=100 * top5.compute().item(),
+        top1=_percent(top1, total),
+        top5=_percent(top5, total),
         loss=loss.compute().item(),
         images=total,
         confusion=None if matrix is None else matrix.compute().cpu().numpy(),
     )
+
+
+def _percent(accuracy: Metric, images: int) -> float:
+    """The exact share of right answers: the metric's single precision gives their number back."""
+    return 100 * round(accuracy.compute().item() * images) / images
+
+
+@dataclass(frozen=True)
+class CheckpointEvaluation:
+    """What `evaluate_checkpoint` found: the row it prints, the classes' names, all numbers."""
+
+    row: dict[str, Any]
+    classes: tuple[str, ...]
+    evaluation: Evaluation
+
+
+def evaluate_checkpoint(
+    checkpoint: str | Path,
+    *,
+    weights: WeightChoice | None = None,
+    dataset: str | None = None,
+    data_dir: str | Path | None = None,
+    split: Split = "val",
+    size: int | None = None,
+    crop_pct: float | None = None,
+    offsets: Intervention = "learned",
+    seed: int = 0,
+    limit: int | None = None,
+    device: str = "auto",
+    batch_size: int = 64,
+    workers: int | None = None,
+    confusion: bool = False,
+    report: Callable[[str], None] = lambda text: None,
+    on_images: Callable[[int, int], None] = lambda done, total: None,
+) -> CheckpointEvaluation:
+    """Load a classifier of any public layout and evaluate it; processes of one launcher share the images.
+
+    Args:
+        checkpoint, weights, device, report: See `load_model`.
+        dataset, data_dir, split: See `open_labelled`; without a dataset, the one a run of this project trained on.
+        size, crop_pct: Of the input; without them those of training, or 224 px and 0.875 as released.
+        offsets, seed: See `offsets_replaced`.
+        limit, batch_size, workers, confusion, on_images: See `evaluate`.
+
+    Raises:
+        CheckpointError, DatasetError, AtmvizError: see there.
+    """
+    state = PartialState(cpu=device == "cpu")
+    target = str(state.device) if state.num_processes > 1 else device
+    network = load_model(checkpoint, weights=weights, device=target, report=report if state.is_main_process else _quiet)
+    origin = origin_of(network)
+    name = dataset or origin.about.get("dataset")
+    if name is None:
+        raise DatasetError(f"{checkpoint} does not say what it was trained on: name the --dataset to evaluate on")
+    size, crop_pct = size or origin.about.get("image_size", 224), crop_pct or origin.about.get("crop_pct", 0.875)
+    images = open_labelled(name, split, size, data_dir=data_dir, crop_pct=crop_pct)
+    with offsets_replaced(network, offsets, seed):
+        found = evaluate(
+            network,
+            images,
+            batch_size=batch_size,
+            workers=min(4, os.cpu_count() or 1) if workers is None else workers,
+            limit=limit,
+            confusion=confusion,
+            rank=state.process_index,
+            world=state.num_processes,
+            on_images=on_images,
+        )
+    row = {
+        "checkpoint": str(checkpoint),
+        "model": origin.model,
+        "weights": origin.weights or ("untrained" if origin.seed is not None else "model"),
+        "dataset": name,
+        "split": split,
+        "images": found.images,
+        "size": size,
+        "crop_pct": crop_pct,
+        "offsets": offsets,
+        "top1": found.top1,
+        "top5": found.top5,
+        "loss": found.loss,
+    }
+    return CheckpointEvaluation(row, images.classes, found)
+
+
+def _quiet(text: str) -> None:
+    pass
 
 
 def quiet_worker(worker: int) -> None:

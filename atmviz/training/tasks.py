@@ -10,6 +10,7 @@ from atmviz.models import ATMNet
 from atmviz.training.recipe import Recipe
 
 Batch = dict[str, Tensor]
+_BACKGROUND_WEIGHT = 0.15  # most pixels are background, and easy
 
 
 class PixelHead(nn.Module):
@@ -23,16 +24,19 @@ class PixelHead(nn.Module):
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for dim in dims)
         self.linears = nn.ModuleList(nn.Linear(dim, width) for dim in dims)
-        self.classifier = nn.Conv2d(width, num_classes, 1)
+        self.classifier = nn.Linear(width, num_classes)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Scores [B, classes, H/4, W/4] from the four feature maps [B, C, H', W']."""
-        size = maps[0].shape[-2:]
-        total = torch.zeros((), device=maps[0].device)
+        height, width = maps[0].shape[-2:]
+        embedded = []
         for x, norm, linear in zip(maps, self.norms, self.linears, strict=True):
-            embedded = linear(norm(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)  # NCHW -> NHWC -> NCHW
-            total = total + F.interpolate(embedded, size=size, mode="bilinear")
-        return self.classifier(F.gelu(total))
+            tokens = linear(norm(x.permute(0, 2, 3, 1)))  # NCHW -> NHWC
+            times = height // tokens.shape[1], width // tokens.shape[2]
+            # Nearest upsampling as an expansion, whose backward is a sum and not a scatter.
+            tokens = tokens[:, :, None, :, None].expand(-1, -1, times[0], -1, times[1], -1)
+            embedded.append(tokens.flatten(3, 4).flatten(1, 2))
+        return self.classifier(F.gelu(torch.stack(embedded).sum(0))).permute(0, 3, 1, 2)  # NHWC -> NCHW
 
 
 class ClassificationTask(nn.Module):
@@ -50,6 +54,8 @@ class ClassificationTask(nn.Module):
         self.pixel_weight = recipe.pixel_weight
         dims = [info["num_chs"] for info in network.feature_info]
         self.pixel_head = PixelHead(dims, 1 + len(SHAPE_CLASSES)) if recipe.pixel_weight else None
+        weights = torch.tensor([_BACKGROUND_WEIGHT] + [1.0] * len(SHAPE_CLASSES))
+        self.register_buffer("pixel_class_weights", weights, persistent=False)
 
     def no_weight_decay(self) -> set[str]:
         return {f"network.{name}" for name in self.network.no_weight_decay()}
@@ -62,7 +68,7 @@ class ClassificationTask(nn.Module):
         tokens, maps = self.network.forward_intermediates(batch["image"])
         scores = self.network.forward_head(tokens)
         mask = batch["mask"][:, 2::4, 2::4].long()  # the middle of each token of stage 1
-        pixel_loss = F.cross_entropy(self.pixel_head(maps).float(), mask)
+        pixel_loss = F.cross_entropy(self.pixel_head(maps).float(), mask, self.pixel_class_weights)
         return self.criterion(scores, batch["label"]) + self.pixel_weight * pixel_loss, scores
 
 

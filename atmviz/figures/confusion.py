@@ -1,0 +1,50 @@
+"""The confusion matrix: which class was taken for which."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from atmviz.figures.style import figure_style, save_figure, wrap_title
+
+_NAMED = 40  # classes up to which every one is named and numbered
+
+
+def draw_confusion(counts: np.ndarray, classes: Sequence[str], path: Path, *, title: str = "") -> Path:
+    """Draw counts [classes, classes] (true class by row) as shares of each row, into a .png, .pdf or .svg file.
+
+    The file appears whole or not at all.
+
+    Raises:
+        ValueError: the counts do not fit the classes.
+    """
+    if counts.shape != (len(classes), len(classes)):
+        raise ValueError(
+            f"got counts {list(counts.shape)} for {len(classes)} classes, expected one row and column each"
+        )
+    shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    named = len(classes) <= _NAMED
+    side = 2.5 + 0.45 * len(classes) if named else 9.0
+    with figure_style():
+        figure = Figure(figsize=(side + 1, side), layout="constrained")
+        axes = figure.subplots()
+        sns.heatmap(
+            shares,
+            ax=axes,
+            vmin=0,
+            vmax=100,
+            cmap="mako_r",
+            square=True,
+            annot=named,
+            fmt=".0f",
+            annot_kws={"size": 8},
+            xticklabels=list(classes) if named else False,
+            yticklabels=list(classes) if named else False,
+            cbar_kws={"label": "% of the true class", "shrink": 0.8},
+        )
+        axes.tick_params(axis="y", rotation=0)
+        axes.set(xlabel="predicted class", ylabel="true class", title=wrap_title(title, side)[0])
+        (written,) = save_figure(figure, path.with_suffix(""), [path.suffix[1:]])  # type: ignore[list-item]
+    return written

@@ -1,0 +1,63 @@
+"""The health of offsets, against what is put into a network."""
+
+import pytest
+import torch
+
+from atmviz.layers import LayerId
+from atmviz.models import create_model
+from atmviz.training.health import OffsetHealth, measure_offsets
+
+PIXELS = torch.zeros(2, 3, 64, 64)
+
+
+def with_offsets(network, layer, horizontal, vertical):
+    """Make one generating layer give constant offsets."""
+    block = network.get_submodule(layer.module.rsplit(".", 1)[0])
+    linear = block.offset.linear
+    with torch.no_grad():
+        linear.weight.zero_()
+        linear.bias.copy_(torch.cat([torch.full((linear.out_features // 2,), v) for v in (horizontal, vertical)]))
+
+
+def measured(network, layer):
+    (one,) = (one for one in measure_offsets(network, PIXELS) if one.layer == layer)
+    return one
+
+
+def test_every_generating_layer_is_measured_once(nano):
+    found = [str(one.layer) for one in measure_offsets(nano, PIXELS)]
+    assert found == ["1_1", "2_1", "3_1", "3_7", "3_13", "4_1"]
+
+
+def test_constant_offsets_give_their_size_and_share(nano):
+    layer = LayerId(2, 1)  # a map of 8 x 8
+    with_offsets(nano, layer, 2.0, -1.0)
+    found = measured(nano, layer)
+    assert found.mean_abs == pytest.approx(1.5)
+    assert found.mean_share == pytest.approx(1.5 / 8)
+    assert found.p99_abs == pytest.approx(2.0)
+    assert found.outside == pytest.approx((2 / 8 + 1 / 8) / 2)  # two columns on the right, one row at the top
+    assert found.still == 0
+    assert found.complaint is None
+
+
+@pytest.mark.parametrize(
+    ("offset", "complaint"), [(7.0, "lie outside the map"), (0.01, "no channel of 2_1 moves"), (1e6, "outside")]
+)
+def test_sick_offsets_are_named(nano, offset, complaint):
+    layer = LayerId(2, 1)
+    with_offsets(nano, layer, offset, offset)
+    assert complaint in measured(nano, layer).complaint
+
+
+def test_offsets_that_swing_across_the_map_are_named():
+    swinging = OffsetHealth(LayerId(3, 1), mean_abs=5, mean_share=0.6, p99_abs=7, outside=0.2, still=0)
+    assert swinging.complaint == "the offsets of 3_1 reach over 60% of the map on average"
+
+
+def test_the_network_keeps_its_mode_and_a_network_without_offsets_has_no_health(nano):
+    nano.train()
+    measure_offsets(nano, PIXELS)
+    assert nano.training
+    assert not any(module._forward_hooks for module in nano.modules())
+    assert measure_offsets(create_model("atmnet_nano", offset_mode="zero"), PIXELS) == []

@@ -1,0 +1,108 @@
+"""Runs that are really killed, and runs on two processes: the same weights, the same curve."""
+
+import csv
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from atmviz.training import engine
+
+SCRIPT = Path(__file__).with_name("run_and_die.py")
+# All that draws random numbers, keeps averages or counts within an update; three updates an epoch.
+EVERYTHING = {
+    "hflip": 0.5,
+    "crop_scale_min": 0.5,
+    "auto_augment": "rand-m9-mstd0.5-inc1",
+    "random_erasing": 0.25,
+    "mixup": 0.8,
+    "cutmix": 1.0,
+    "label_smoothing": 0.1,
+    "repeated_augmentation": 2,
+    "drop_path": 0.2,
+    "ema_decay": 0.9,
+    "clip_grad": 1.0,
+    "accumulate": 2,
+    "warmup_epochs": 1,
+    "save_updates": 2,
+}
+
+
+def environment():
+    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def run(out, recipe, signal="SIGKILL", epoch=0, update=0):
+    command = [sys.executable, str(SCRIPT), str(out), str(recipe), signal, str(epoch), str(update)]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=250)
+
+
+def fingerprint(out):
+    """Every bit of every tensor, and the logs; safetensors puts its metadata in no fixed order."""
+    found = {name: out.joinpath(name).read_text() for name in ("log.csv", "offsets.csv")}
+    for name in ("last", "best"):
+        for key, tensor in load_file(out / f"{name}.safetensors").items():
+            found[f"{name}.{key}"] = hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
+    return found
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, small):
+    """The recipe file, and the fingerprint of a run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    recipe = small(**EVERYTHING)
+    file = folder / "recipe.yaml"
+    file.write_text(recipe.to_yaml())
+    engine.train(recipe, folder / "run", device="cpu")
+    return file, fingerprint(folder / "run")
+
+
+@pytest.mark.parametrize(
+    ("epoch", "update"),
+    [(1, 1), (1, 3), (2, 1), (2, "saving"), (1, "validated")],
+    ids=["before any save", "after a save", "between two saves", "within a save", "before the epoch is saved"],
+)
+def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(tmp_path, uninterrupted, epoch, update):
+    recipe, expected = uninterrupted
+    killed = run(tmp_path / "run", recipe, "SIGKILL", epoch, update)
+    assert killed.returncode == -9, killed.stderr
+    again = run(tmp_path / "run", recipe)
+    assert again.stdout.strip() == "finished", again.stderr
+    assert fingerprint(tmp_path / "run") == expected
+    assert not list((tmp_path / "run").glob(".*partial*"))
+
+
+@pytest.mark.parametrize("signal", ["SIGTERM", "SIGINT"])
+def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, uninterrupted, signal):
+    recipe, expected = uninterrupted
+    stopped = run(tmp_path / "run", recipe, signal, 1, 1)  # an update that is not saved otherwise
+    assert (stopped.returncode, stopped.stdout.strip()) == (0, "stopped"), stopped.stderr
+    assert torch.load(tmp_path / "run/state.pt", weights_only=True)["updates_done"] == 1
+    assert run(tmp_path / "run", recipe).stdout.strip() == "finished"
+    assert fingerprint(tmp_path / "run") == expected
+
+
+def test_two_processes_have_the_loss_curve_of_one_with_their_batches_joined(tmp_path, small):
+    recipe = small(ema_decay=0.9, accumulate=2)
+    file = tmp_path / "recipe.yaml"
+    file.write_text(recipe.to_yaml())
+    engine.train(recipe, tmp_path / "one", device="cpu")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+    launcher = [*launcher, "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
+    command = [*launcher, str(SCRIPT), str(tmp_path / "two"), str(file), "SIGKILL", "0", "0"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+
+    curves = {name: list(csv.DictReader((tmp_path / name / "log.csv").open())) for name in ("one", "two")}
+    for one, two in zip(curves["one"], curves["two"], strict=True):
+        for key in ("train_loss", "val_loss", "lr"):
+            assert float(two[key]) == pytest.approx(float(one[key]), rel=1e-4), key
+        assert one["val_top1"] == two["val_top1"]
+    weights = {name: load_file(tmp_path / name / "last.safetensors") for name in ("one", "two")}
+    drift = max((weights["one"][k] - weights["two"][k]).abs().max().item() for k in weights["one"])
+    assert drift < 1e-3

@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from atmviz.errors import AtmvizError, LayerNotFoundError, QueryError
 
-from . import convert, evaluate, histogram, layers, merge, models, overlay, record, train
+from . import ablate, convert, evaluate, histogram, layers, merge, models, overlay, record, train
 from .console import say
 
 _USAGE_ERRORS = (LayerNotFoundError, QueryError)
@@ -68,6 +68,7 @@ app.command("record")(record.record)
 app.command("merge")(merge.merge)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
+app.command("ablate")(ablate.ablate)
 app.command("layers")(layers.layers)
 app.command("models")(models.models)
 app.command("convert")(convert.convert)

@@ -64,7 +64,7 @@ def evaluate(
     with waiting("loading the model"):
         from atmviz.training.evaluate import evaluate_checkpoint
 
-    kinds = ["ema", "model"] if weights == EvalWeights.BOTH else [weights.value if weights else None]
+    kinds: list[Any] = ["ema", "model"] if weights == EvalWeights.BOTH else [weights.value if weights else None]
     rows: list[dict[str, Any]] = []
     is_main = os.environ.get("RANK", "0") == "0"
     for kind in kinds:
@@ -88,7 +88,7 @@ def evaluate(
                 on_images=on_images,
             )
         rows.append(found.row)
-        if confusion and is_main:
+        if confusion and found.evaluation.confusion is not None and is_main:
             from atmviz.figures.confusion import draw_confusion
 
             place = confusion.with_stem(f"{confusion.stem}-{kind}") if len(kinds) > 1 else confusion

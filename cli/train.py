@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from atmviz.training.health import OffsetHealth
 
 
-def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command one option per recipe setting, in place of its `**settings`."""
     hints = get_type_hints(Recipe)
     parameters = [p for p in inspect.signature(command).parameters.values() if p.kind != p.VAR_KEYWORD]
     for setting in fields(Recipe):
-        kind = hints[setting.name]
-        kind = next(iter(get_args(kind)), kind) if get_origin(kind) is not Literal else kind
+        kind: Any = hints[setting.name]
+        kind = next(iter(get_args(kind)), kind) if get_origin(kind) is not Literal else kind  # X | None -> X
         option = typer.Option(
             help=setting.metadata["help"], rich_help_panel=setting.metadata["panel"], show_default=False
         )
@@ -40,7 +40,7 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@_with_settings
+@with_settings
 def train(
     recipe: Annotated[
         str, typer.Option("--recipe", "-r", help="imagenet1k, imagenet1k_384, shapes, digits, or a YAML file.")
@@ -65,7 +65,7 @@ def train(
     with waiting("starting"):
         from atmviz.training import engine
     say(f"training {chosen.model} on {chosen.dataset} into {folder}")
-    with _Console() as console:
+    with TrainingConsole() as console:
         result = engine.train(chosen, folder, device=device, reporter=console.reporter(engine.Reporter))
     if result.stopped:
         say(f"stopped by {result.stopped.name} and saved: the same command goes on")
@@ -77,7 +77,7 @@ def train(
         print_json({"out": str(folder), "best": best, "epochs": result.history})
 
 
-class _Console(AbstractContextManager["_Console"]):
+class TrainingConsole(AbstractContextManager["TrainingConsole"]):
     """A progress line on a terminal, one line per epoch anywhere."""
 
     def __init__(self) -> None:
@@ -111,11 +111,16 @@ class _Console(AbstractContextManager["_Console"]):
 
     def show(self, now: "engine.Progress") -> None:
         done, total = (now.epoch - 1) * now.updates + now.update, now.epochs * now.updates
-        fields = {"epoch": f"{now.epoch}/{now.epochs}", "loss": now.loss, "top1": now.top1, "rate": now.rate}
+        shown: dict[str, Any] = {
+            "epoch": f"{now.epoch}/{now.epochs}",
+            "loss": now.loss,
+            "top1": now.top1,
+            "rate": now.rate,
+        }
         if self.task is None:
             self.progress.start()
-            self.task = self.progress.add_task("", total=total, completed=done, **fields)
-        self.progress.update(self.task, completed=done, **fields)
+            self.task = self.progress.add_task("", total=total, completed=done, **shown)
+        self.progress.update(self.task, completed=done, **shown)
 
 
 def _epoch_line(row: dict[str, float], health: "list[OffsetHealth]") -> str:

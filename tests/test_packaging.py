@@ -81,7 +81,13 @@ def test_the_command_is_installed_and_starts_the_app():
 
 
 def test_every_import_of_the_sources_is_a_declared_dependency():
-    names = {"PIL": "pillow", "cv2": "opencv-python-headless", "lazy_loader": "lazy-loader"}
+    names = {
+        "PIL": "pillow",
+        "cv2": "opencv-python-headless",
+        "lazy_loader": "lazy-loader",
+        "sklearn": "scikit-learn",
+        "yaml": "pyyaml",
+    }
     imported = {
         match
         for folder in ("atmviz", "cli")

@@ -89,12 +89,12 @@ def open_labelled(
         source, classes = _open_folder(name, find_split(name, data_dir, split))
         return LabelledImages(source, classes, transform)
     if "/" not in name:
-        raise DatasetError(f"no dataset {name!r}: expected shapes, digits, imagenet, folder or a timm reader as hfds/X")
+        raise DatasetError(f"no dataset {name!r}: expected shapes, digits, imagenet, folder or a timm reader")
     return _open_reader(name, data_dir, split, transform)
 
 
 def read_batches(loader: Iterable[Any]) -> Iterator[Any]:
-    """The loader's batches; an error in one of its processes comes out as one line, without that process's traceback."""
+    """The loader's batches; an error in one of its processes comes out as one line, without its traceback."""
     try:
         yield from loader
     except DatasetError as error:
@@ -127,7 +127,7 @@ def train_transform(size: int, augmentation: Augmentation) -> Callable[[Image.Im
         is_training=True,
         scale=(a.crop_scale_min, 1.0),
         hflip=a.hflip,
-        color_jitter=a.color_jitter or None,
+        color_jitter=a.color_jitter,
         auto_augment=None if a.auto_augment == "none" else a.auto_augment,
         interpolation="bicubic",
         mean=MEAN,
@@ -168,8 +168,8 @@ class FileReader(Dataset):
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         file, label = self.reader[index][:2]
         try:
-            image = Image.open(file)
-            return image.convert("RGB"), label
+            with file, Image.open(file) as image:
+                return image.convert("RGB"), label
         except Exception as error:  # whatever a damaged file makes Pillow raise
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             name = self.reader.filename(index, absolute=True)

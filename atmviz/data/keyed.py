@@ -1,6 +1,6 @@
 """Sampling in which every random draw has a key, so that a run can stop and go on anywhere, on any number of processes.
 
-The order follows from (seed, epoch), an image's augmentation from (seed, epoch, index, repeat): neither depends on
+The order follows from (seed, epoch), an image's augmentation from (seed, epoch, image, repeat): neither depends on
 worker processes, on ranks or on where a run was resumed.
 """
 
@@ -22,7 +22,7 @@ class Key(NamedTuple):
     """Which image, in which epoch, in which of its repetitions."""
 
     epoch: int
-    index: int
+    image: int
     repeat: int = 0
 
 
@@ -58,7 +58,7 @@ class KeyedDataset(Dataset):
 
     def __getitem__(self, key: Key) -> Any:
         with seeded(self.seed, *key):
-            return self.dataset[key.index]
+            return self.dataset[key.image]
 
 
 class KeyedBatchSampler(Sampler[list[Key]]):

@@ -184,7 +184,7 @@ def _draw_object(
     right, bottom, left, top = min(left + width, size), min(top + height, size), max(left, 0), max(top, 0)
     if left < right and top < bottom:
         cv2.fillPoly(instance_map, [corners[start:end] for start, end in parts], number)
-        mask = cv2.compare(instance_map[top:bottom, left:right], number, cv2.CMP_EQ)
+        mask = (instance_map[top:bottom, left:right] == number).view(np.uint8)
         texture = _cut(_textures(size)[int(draw[6] * _TEXTURES)], draw[7], draw[8], *mask.shape)
         cv2.copyTo(cv2.applyColorMap(texture, palette), mask, image[top:bottom, left:right])
     return SceneObject(label, scale, elongation, angle, (center_i, center_j))

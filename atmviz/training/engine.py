@@ -192,7 +192,7 @@ class _Run:
         self.reporter = reporter if accelerator.is_main_process else Reporter()
         self.rank, self.world = accelerator.process_index, accelerator.num_processes
         self.device = accelerator.device
-        self._claim_folder()
+        self._require_same_recipe()
 
         train_set, self.val_set = open_data(recipe)
         self.sampler = KeyedBatchSampler(
@@ -230,6 +230,7 @@ class _Run:
         self.result = TrainResult(out)
         self.health: list[dict[str, Any]] = []
         self._load_state()
+        self._claim_folder()
         self.images_here = 0
         self.started = time.perf_counter()
 
@@ -363,21 +364,23 @@ class _Run:
             "Lower --lr, pass --clip-grad 1 or --precision bf16, and a new --out"
         )
 
-    def _claim_folder(self) -> None:
-        """Write the recipe, or make sure that the folder's run is of this recipe."""
-        self.out.mkdir(parents=True, exist_ok=True)
+    def _require_same_recipe(self) -> None:
+        """What the folder's run has saved must be of this recipe."""
         file = self.out / "recipe.yaml"
-        if file.exists():
-            if differences := self.recipe.differences(read_recipe(file)):
-                raise RecipeError(
-                    f"{self.out} holds a run of another recipe ({'; '.join(differences)}): "
-                    "repeat its settings to go on, or choose another --out"
-                )
-        elif self.accelerator.is_main_process:
-            with atomic_path(file) as temporary:
-                temporary.write_text(self.recipe.to_yaml(), "utf-8")
+        if not (file.exists() and (self.out / "state.pt").exists()):
+            return
+        if differences := self.recipe.differences(read_recipe(file)):
+            raise RecipeError(
+                f"{self.out} holds a run of another recipe ({'; '.join(differences)}): "
+                "repeat its settings to go on, or choose another --out"
+            )
+
+    def _claim_folder(self) -> None:
+        """Write the recipe, now that all could be built, and clear away what a killed save left."""
         if self.accelerator.is_main_process:
-            for leftover in self.out.glob(".*.partial*"):  # of a save that was killed
+            with atomic_path(self.out / "recipe.yaml") as temporary:
+                temporary.write_text(self.recipe.to_yaml(), "utf-8")
+            for leftover in self.out.glob(".*.partial*"):
                 leftover.unlink()
         self.accelerator.wait_for_everyone()
 

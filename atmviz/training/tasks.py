@@ -47,6 +47,8 @@ class ClassificationTask(nn.Module):
         pixel_head: What only training needs, or None.
     """
 
+    pixel_class_weights: Tensor
+
     def __init__(self, network: ATMNet, recipe: Recipe) -> None:
         super().__init__()
         self.network = network

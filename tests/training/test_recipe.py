@@ -32,7 +32,7 @@ RELEASED_CODE = {
 
 
 def test_the_package_has_the_documented_recipes():
-    assert recipe_names() == ["digits", "imagenet1k", "imagenet1k_384", "shapes"]
+    assert recipe_names() == ["ablation", "digits", "imagenet1k", "imagenet1k_384", "shapes"]
 
 
 @pytest.mark.parametrize(("key", "value"), [*TABLE_9.items(), *RELEASED_CODE.items()])
@@ -64,7 +64,7 @@ def test_fine_tuning_at_384_takes_30_epochs_at_5e_6_and_a_checkpoint():
     assert (recipe.image_size, recipe.epochs, recipe.scaled_lr) == (384, 30, 5e-6)
 
 
-@pytest.mark.parametrize("name", ["digits", "imagenet1k", "shapes"])
+@pytest.mark.parametrize("name", ["ablation", "digits", "imagenet1k", "shapes"])
 def test_a_printed_recipe_reads_back_the_same(tmp_path, name):
     recipe = read_recipe(name)
     file = tmp_path / "mine.yaml"

@@ -98,7 +98,10 @@ def test_two_processes_have_the_loss_curve_of_one_with_their_batches_joined(tmp_
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
 
-    curves = {name: list(csv.DictReader((tmp_path / name / "log.csv").open())) for name in ("one", "two")}
+    curves = {}
+    for name in ("one", "two"):
+        with (tmp_path / name / "log.csv").open() as file:
+            curves[name] = list(csv.DictReader(file))
     for one, two in zip(curves["one"], curves["two"], strict=True):
         for key in ("train_loss", "val_loss", "lr"):
             assert float(two[key]) == pytest.approx(float(one[key]), rel=1e-4), key

@@ -1,0 +1,110 @@
+"""The paper's ablations at a size anyone can train: Table 8's three rows and Fig. 2's two other ways to sample."""
+
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from atmviz.files import write_csv
+from atmviz.training.engine import Reporter, train
+from atmviz.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One way to build the network.
+
+    Attributes:
+        name: For tables and folders.
+        where: Its place in the paper.
+        settings: What it changes in a recipe.
+        paper_top1: Top-1 on ImageNet-1K as printed (Table 8: ATMNet-T; Fig. 2: ATMNet-xT), None where it is only drawn.
+    """
+
+    name: str
+    where: str
+    settings: Mapping[str, Any]
+    paper_top1: float | None
+
+
+ABLATIONS = (
+    Ablation("zero offsets, no PEG", "Table 8, 1", {"offset_mode": "zero", "peg": False}, 79.3),
+    Ablation("no PEG", "Table 8, 2", {"peg": False}, 82.0),
+    Ablation("full", "Table 8, 3; Fig. 2", {}, 82.0),
+    Ablation("not decoupled", "Fig. 2, A", {"offset_mode": "joint"}, None),
+    Ablation("3 samples", "Fig. 2, B", {"num_samples": 3}, 79.9),  # 79.7 + 0.2
+)
+
+
+@dataclass
+class AblationResult:
+    """Validation top-1 in percent after the last epoch, one value per finished seed."""
+
+    ablation: Ablation
+    top1: list[float] = field(default_factory=list)
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.top1) if self.top1 else float("nan")
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation over the seeds (n - 1)."""
+        return stdev(self.top1) if len(self.top1) > 1 else float("nan")
+
+
+def ablate(
+    recipe: Recipe,
+    out: str | Path,
+    seeds: Sequence[int] = (0, 1, 2),
+    *,
+    ablations: Sequence[Ablation] = ABLATIONS,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    on_run: Callable[[str, int], None] = lambda name, seed: None,
+) -> tuple[list[AblationResult], signal.Signals | None]:
+    """Train every ablation with every seed, seed by seed, so that an early end leaves comparable numbers.
+
+    Args:
+        recipe: What they have in common.
+        out: Folder of the runs and of ablation.csv; runs in it that are finished are read, others go on.
+        seeds: Of weights, order and scenes; validation images are the same for all.
+        ablations: Which.
+        device, reporter: See `train`.
+        on_run: Called with an ablation's name and the seed before each run.
+
+    Returns:
+        One result per ablation, and the signal that stopped the runs before their end, if one did.
+
+    Raises:
+        RecipeError, TrainingError, DatasetError: see `train`.
+    """
+    out = Path(out)
+    results = [AblationResult(ablation) for ablation in ablations]
+    for seed in seeds:
+        for result in results:
+            name = result.ablation.name
+            on_run(name, seed)
+            own = recipe.override({**result.ablation.settings, "seed": seed})
+            run = train(
+                own, out / f"{name.replace(', ', '_').replace(' ', '_')}-{seed}", device=device, reporter=reporter
+            )
+            if run.stopped:
+                return results, run.stopped
+            result.top1.append(run.history[-1]["val_top1"])
+            write_csv(out / "ablation.csv", [_row(one) for one in results])
+    return results, None
+
+
+def _row(result: AblationResult) -> dict[str, Any]:
+    return {
+        "ablation": result.ablation.name,
+        "where": result.ablation.where,
+        "seeds": len(result.top1),
+        "top1_mean": result.mean,
+        "top1_std": result.spread,
+        "top1": " ".join(f"{value:.2f}" for value in result.top1),
+        "paper_top1": result.ablation.paper_top1,
+    }

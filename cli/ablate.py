@@ -1,0 +1,56 @@
+"""`atmviz ablate`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from atmviz.training.recipe import read_recipe
+
+from . import options
+from .console import print_json, say, stdout, waiting
+from .train import TrainingConsole, with_settings
+
+
+@with_settings
+def ablate(
+    recipe: Annotated[str, typer.Option("--recipe", "-r", help="What the runs have in common.")] = "ablation",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs; finished ones are kept.")] = Path(
+        "runs/ablation"
+    ),
+    seeds: Annotated[int, typer.Option(min=1, help="Runs per ablation, with the seeds 0, 1, ...")] = 3,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    as_json: options.JsonOption = False,
+    **settings: Any,
+) -> None:
+    """Train Table 8's rows and Fig. 2's A and B at a small size, and print them beside the paper's numbers.
+
+    Stopped or killed, the same command goes on.
+    """
+    chosen = read_recipe(recipe, {name: value for name, value in settings.items() if value is not None})
+    with waiting("starting"):
+        from atmviz.training import ablation, engine
+    with TrainingConsole() as console:
+        results, stopped = ablation.ablate(
+            chosen,
+            out,
+            range(seeds),
+            device=device,
+            reporter=console.reporter(engine.Reporter),
+            on_run=lambda name, seed: say(f"{name}, seed {seed}"),
+        )
+    if stopped:
+        say(f"stopped by {stopped.name} and saved: the same command goes on")
+        raise typer.Exit(128 + stopped)
+    if as_json:
+        print_json([{**vars(one.ablation), "top1": one.top1, "mean": one.mean, "std": one.spread} for one in results])
+        return
+    table = Table(title=f"{chosen.model} on {chosen.dataset} at {chosen.image_size} px, {chosen.epochs} epochs")
+    for heading in ("ablation", "in the paper", "top-1 (%)", "its top-1 (%)"):
+        table.add_column(heading, justify="right" if "top-1" in heading else "left")
+    for one in results:
+        paper = f"{one.ablation.paper_top1:.1f}" if one.ablation.paper_top1 else "–"
+        table.add_row(one.ablation.name, one.ablation.where, f"{one.mean:.2f} ± {one.spread:.2f}", paper)
+    table.caption = f"mean ± standard deviation over {seeds} seeds; the paper's are of ImageNet-1K"
+    stdout.print(table)

@@ -1,0 +1,91 @@
+"""`atmviz eval`: options reach the library; table, JSON, CSV and figure show what it found."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from atmviz.training import evaluate as module
+from atmviz.training.evaluate import CheckpointEvaluation, Evaluation
+
+ROW = {
+    "checkpoint": "a.pth", "model": "atmnet_tiny", "weights": "ema", "dataset": "digits", "split": "val", "images": 4,
+    "size": 224, "crop_pct": 0.875, "offsets": "learned", "top1": 75.0, "top5": 100.0, "loss": 0.5,
+}  # fmt: skip
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The keyword arguments of each call, instead of evaluating."""
+    made = []
+
+    def evaluate_checkpoint(checkpoint, **options):
+        made.append({"checkpoint": checkpoint, **options})
+        confusion = np.diag([3, 1]) if options["confusion"] else None
+        found = Evaluation(75.0, 100.0, 0.5, 4, confusion)
+        return CheckpointEvaluation({**ROW, "weights": options["weights"] or "ema"}, ("a", "b"), found)
+
+    monkeypatch.setattr(module, "evaluate_checkpoint", evaluate_checkpoint)
+    return made
+
+
+def test_options_reach_the_library(succeed, calls, tmp_path):
+    succeed("eval", "a.pth", "--dataset", "imagenet", "--data-dir", tmp_path, "--size", "384", "--offsets", "shuffle",
+            "--limit", "9", "-b", "3", "-j", "0", "--device", "cpu", "--seed", "2", "--split", "train")  # fmt: skip
+    (call,) = calls
+    expected = {"checkpoint": "a.pth", "dataset": "imagenet", "data_dir": tmp_path, "size": 384, "offsets": "shuffle",
+                "limit": 9, "batch_size": 3, "workers": 0, "device": "cpu", "seed": 2, "split": "train",
+                "weights": None, "crop_pct": None, "confusion": False}  # fmt: skip
+    assert {name: call[name] for name in expected} == expected
+
+
+def test_a_table_shows_the_accuracies(succeed, calls):
+    text = succeed("eval", "a.pth").stdout
+    assert "atmnet_tiny on digits val, 4 images" in text
+    assert "75.000" in text
+
+
+def test_both_weights_are_evaluated_one_after_the_other(succeed, calls, folder):
+    rows = json.loads(succeed("eval", "a.pth", "--weights", "both", "--json", "--confusion", "m.png").stdout)
+    assert [row["weights"] for row in rows] == [call["weights"] for call in calls] == ["ema", "model"]
+    assert sorted(path.name for path in folder.iterdir()) == ["m-ema.png", "m-model.png"]
+
+
+def test_results_are_written_as_csv_and_the_confusion_matrix_drawn(succeed, calls, folder):
+    succeed("eval", "a.pth", "--out", "results.csv", "--confusion", "matrix.png")
+    with (folder / "results.csv").open() as file:
+        assert list(csv.DictReader(file)) == [{name: str(value) for name, value in ROW.items()}]
+    with Image.open(folder / "matrix.png") as image:
+        assert image.width > 200
+
+
+def test_a_checkpoint_is_really_evaluated(succeed, checkpoint, refuse):
+    refuse(1, "does not say what it was trained on: name the --dataset", "eval", checkpoint)
+    refuse(
+        1,
+        "got a network of 5 classes for a dataset of 10",
+        "eval",
+        checkpoint,
+        "--dataset",
+        "digits",
+        "--size",
+        "32",
+        "-j",
+        "0",
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "says", "options"),
+    [
+        (2, "expected a name ending in .png, .pdf or .svg", ["--confusion", "matrix"]),
+        (1, "no checkpoint file nowhere.pth", ["nowhere.pth"]),
+        (1, "no dataset 'cifar'", ["--dataset", "cifar"]),
+        (1, "no val folder in data", ["--dataset", "imagenet"]),
+        (2, "Invalid value for '--size'", ["--size", "8"]),
+    ],
+)
+def test_wrong_wishes_are_one_error_and_leave_no_file(refuse, code, says, options):
+    refuse(code, says, "eval", "--device", "cpu", *options)

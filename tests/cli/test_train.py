@@ -1,0 +1,159 @@
+"""`atmviz train` and `atmviz ablate`: options, messages, exit codes; the loop itself: tests/training."""
+
+import json
+import signal
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from atmviz.checkpoints import load_model
+from atmviz.training import ablation, engine
+from atmviz.training.recipe import Recipe, read_recipe
+
+SHORT = (
+    *("--recipe", "digits", "--epochs", "1", "--warmup-epochs", "0", "--train-images", "32", "--val-images", "16"),
+    *("--batch-size", "16", "--device", "cpu"),
+)
+ROW = {
+    "epoch": 1,
+    "updates": 2,
+    "lr": 0.1,
+    "train_loss": 2.0,
+    "train_top1": 12.5,
+    "val_loss": 2.1,
+    "val_top1": 25.0,
+    "val_top5": 75.0,
+}
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """What `train` was called with, instead of training; `outcome` is what it came to."""
+    calls = SimpleNamespace(outcome=None)
+
+    def train(recipe, out, *, device, reporter):
+        calls.recipe, calls.out, calls.device, calls.reporter = recipe, out, device, reporter
+        return calls.outcome or engine.TrainResult(out, [ROW], 25.0)
+
+    monkeypatch.setattr(engine, "train", train)
+    return calls
+
+
+def test_a_run_trains_says_how_it_goes_and_leaves_weights_that_load(succeed, folder):
+    result = succeed("train", *SHORT, "--json")
+    out = folder / "runs/digits-atmnet_nano-0"
+    found = json.loads(result.stdout)
+    assert found["out"] == "runs/digits-atmnet_nano-0"
+    assert found["best"] == found["epochs"][0]
+    assert "training atmnet_nano on digits into runs/digits-atmnet_nano-0" in result.stderr
+    assert "epoch   1: loss" in result.stderr
+    assert "mean |offset| by stage" in result.stderr
+    assert f"top-1 {found['best']['val_top1']:.2f} %" in result.stderr
+    assert load_model(out / "best.safetensors", device="cpu", report=lambda text: None).num_classes == 10
+    again = succeed("train", *SHORT)
+    assert "is finished: nothing left to train" in again.stderr
+    assert again.stdout == ""
+
+
+def test_without_arguments_the_demonstration_model_is_trained(succeed, trained, folder):
+    succeed("train")
+    assert trained.recipe == read_recipe("shapes")
+    assert (str(trained.out), trained.device) == ("runs/shapes-atmnet_nano-0", "auto")
+
+
+def test_every_setting_is_an_option_and_overrides_the_recipe(succeed, trained):
+    options = [
+        "--lr",
+        "0.5",
+        "--no-compile",
+        "--lr-steps",
+        "epoch",
+        "--model",
+        "atmnet_tiny",
+        "--drop-path",
+        "0.25",
+        "--seed",
+        "3",
+    ]
+    succeed("train", "--recipe", "digits", *options, "--out", "here")
+    expected = {"lr": 0.5, "compile": False, "lr_steps": "epoch", "model": "atmnet_tiny", "drop_path": 0.25, "seed": 3}
+    assert trained.recipe == read_recipe("digits", expected)
+    help_text = succeed("train", "--help").stdout
+    assert [name for name in Recipe.__dataclass_fields__ if f"--{name.replace('_', '-')}" not in help_text] == []
+
+
+def test_the_recipe_is_printed_whole_and_nothing_trained(succeed, folder):
+    text = succeed("train", "--recipe", "imagenet1k", "--model", "atmnet_large", "--print-recipe").stdout
+    assert Recipe(**yaml.safe_load(text)) == read_recipe("imagenet1k", {"model": "atmnet_large"})
+    assert list(folder.iterdir()) == []
+
+
+def test_warnings_of_sick_offsets_are_shown(succeed, trained):
+    succeed("train")
+    health = [
+        SimpleNamespace(layer=SimpleNamespace(stage=1), mean_abs=0.5, complaint="60% of the samples of 1_1 lie outside")
+    ]
+    from atmviz_cli import train
+
+    line = train._epoch_line(ROW, health)
+    assert (
+        line
+        == "epoch   1: loss 2.000, validation loss 2.100, top-1 25.00 %, top-5 75.00 %; mean |offset| by stage 0.50"
+    )
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_stopped_run_says_how_to_go_on(run, trained, name, code):
+    trained.outcome = engine.TrainResult("here", stopped=signal.Signals[name])
+    result = run("train")
+    assert result.exit_code == code
+    assert f"stopped by {name} and saved: the same command goes on" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "says", "options"),
+    [
+        (1, "no recipe 'shape': expected one of", ["--recipe", "shape"]),
+        (1, "did you mean shapes?", ["--recipe", "shape"]),
+        (1, "leaves finetune to you: pass --finetune", ["--recipe", "imagenet1k_384"]),
+        (1, "got batch_size 4096 for 32 images", [*SHORT, "--batch-size", "4096"]),
+        (1, "got precision fp16 on a CPU", [*SHORT, "--precision", "fp16"]),
+        (1, "no train folder in data", ["--recipe", "imagenet1k", "--device", "cpu", "--precision", "fp32"]),
+        (1, "no checkpoint file none.pth", [*SHORT, "--finetune", "none.pth"]),
+        (1, "got device 'gpu'", [*SHORT, "--device", "gpu"]),
+        (2, "Invalid value for '--lr': Input should be a valid number", ["--lr", "fast"]),
+        (2, "No such option: --epoch", ["--epoch", "3"]),
+    ],
+)
+def test_wrong_settings_are_one_error_and_leave_no_folder(refuse, code, says, options):
+    refuse(code, says, "train", *options)
+
+
+def test_an_unknown_key_of_a_recipe_file_names_the_nearest(run, folder):
+    folder.joinpath("mine.yaml").write_text("weight_dcay: 0.1\n")
+    result = run("train", "--recipe", "mine.yaml")
+    assert result.exit_code == 1
+    assert "no recipe setting 'weight_dcay'" in result.stderr
+    assert "did you mean weight_decay?" in result.stderr
+
+
+def test_a_changed_recipe_lists_the_differences(succeed, run):
+    succeed("train", *SHORT, "--out", "here")
+    result = run("train", *SHORT, "--out", "here", "--lr", "0.5")
+    assert result.exit_code == 1
+    assert "here holds a run of another recipe (lr: 0.5 here, 0.001 there)" in result.stderr
+
+
+def test_ablations_are_printed_beside_the_papers_numbers(succeed, monkeypatch):
+    def ablate(recipe, out, seeds, **options):
+        return [ablation.AblationResult(one, [60.0 + seed for seed in seeds]) for one in ablation.ABLATIONS], None
+
+    monkeypatch.setattr(ablation, "ablate", ablate)
+    text = succeed("ablate", "--seeds", "2").stdout
+    assert "zero offsets, no PEG" in text
+    assert "60.50 ± 0.71" in text
+    assert "79.3" in text
+    found = json.loads(succeed("ablate", "--json").stdout)
+    assert [one["paper_top1"] for one in found] == [79.3, 82.0, 82.0, None, 79.9]
+    assert found[0]["mean"] == 61.0

@@ -1,0 +1,188 @@
+"""Labelled images: folders, tar files, digits and shapes; what is refused, and with which words."""
+
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from timm.data import create_transform
+from torch.utils.data import DataLoader
+
+from atmviz.data import bundled_photos, load_image
+from atmviz.data.classification import (
+    MEAN,
+    STD,
+    Augmentation,
+    Digits,
+    eval_transform,
+    find_split,
+    open_labelled,
+    read_batches,
+    require_same_classes,
+    train_transform,
+)
+from atmviz.errors import DatasetError
+
+
+def write_image(path, color=(200, 10, 10), size=(40, 50)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, color).save(path)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """train/ and val/ with two classes, told apart by color."""
+    for split, count in (("train", 3), ("val", 2)):
+        for name, color in (("cat", (250, 0, 0)), ("dog", (0, 0, 250))):
+            for k in range(count):
+                write_image(tmp_path / split / name / f"{k}.png", color)
+    return tmp_path
+
+
+def test_a_folder_has_its_class_folders_as_classes(folders):
+    train = open_labelled("folder", "train", 32, data_dir=folders)
+    assert train.classes == ("cat", "dog")
+    assert len(train) == 6
+    assert [train[i]["label"] for i in range(6)] == [0, 0, 0, 1, 1, 1]
+    reddest = [train[i]["image"][0].mean() > train[i]["image"][2].mean() for i in range(6)]
+    assert reddest == [True] * 3 + [False] * 3
+
+
+@pytest.mark.parametrize("name", ["validation", "test"])
+def test_the_validation_folder_may_have_other_names(folders, name):
+    folders.joinpath("val").rename(folders / name)
+    assert find_split("folder", folders, "val") == folders / name
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # timm's reader leaves the file open
+def test_a_tar_file_serves_as_a_split(folders):
+    with tarfile.open(folders / "train.tar", "w") as file:
+        file.add(folders / "train", arcname=".")
+    inside = folders / "inside"
+    inside.mkdir()
+    folders.joinpath("train.tar").rename(inside / "train.tar")
+    found = open_labelled("folder", "train", 32, data_dir=inside)
+    assert (found.classes, len(found)) == (("cat", "dog"), 6)
+    assert torch.equal(found[0]["image"], open_labelled("folder", "train", 32, data_dir=folders)[0]["image"])
+
+
+def test_imagenet_is_found_in_its_published_places_and_needs_all_classes(folders, monkeypatch):
+    root = folders / "ILSVRC/Data/CLS-LOC"
+    root.parent.mkdir(parents=True)
+    root.mkdir()
+    for split in ("train", "val"):
+        folders.joinpath(split).rename(root / split)
+    assert find_split("imagenet", folders, "val") == root / "val"
+    monkeypatch.setenv("ATMVIZ_DATA", str(folders))
+    with pytest.raises(DatasetError, match=r"got 2 classes .*expected ImageNet's 1000.*--dataset folder"):
+        open_labelled("imagenet", "val", 32)
+
+
+def test_a_missing_split_shows_the_expected_tree(tmp_path):
+    with pytest.raises(DatasetError, match=r"no train folder in .*expected .*\{train,val\}/<class>/"):
+        open_labelled("folder", "train", 32, data_dir=tmp_path)
+
+
+def test_an_empty_class_is_named(folders):
+    folders.joinpath("train", "emu").mkdir()
+    with pytest.raises(DatasetError, match=r"no images in 1 class folders .*\(emu\)"):
+        open_labelled("folder", "train", 32, data_dir=folders)
+
+
+def test_a_split_without_any_image_or_without_class_folders_is_named(tmp_path):
+    tmp_path.joinpath("train/cat").mkdir(parents=True)
+    with pytest.raises(DatasetError, match="cannot open images in"):
+        open_labelled("folder", "train", 32, data_dir=tmp_path)
+    write_image(tmp_path / "val/0.png")
+    with pytest.raises(DatasetError, match="expected one folder per class"):
+        open_labelled("folder", "val", 32, data_dir=tmp_path)
+
+
+def test_splits_of_different_classes_are_named(folders):
+    write_image(folders / "train/emu/0.png")
+    write_image(folders / "val/owl/0.png")
+    train, val = (open_labelled("folder", split, 32, data_dir=folders) for split in ("train", "val"))
+    with pytest.raises(DatasetError, match="only in train: emu; only in val: owl"):
+        require_same_classes(train, val)
+    require_same_classes(train, train)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_image_is_one_line_with_its_name(folders, workers):
+    folders.joinpath("train/cat/1.png").write_bytes(b"no image")
+    loader = DataLoader(open_labelled("folder", "train", 32, data_dir=folders), 2, num_workers=workers)
+    with pytest.raises(DatasetError, match=r"cannot read image .*cat/1\.png \(.*\): replace it") as caught:
+        list(read_batches(loader))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("imagenette", "no dataset 'imagenette': expected shapes"), ("hfds/nothing", "cannot open")]
+)
+def test_an_unknown_dataset_says_what_there_is(name, message, tmp_path):
+    with pytest.raises(DatasetError, match=message):
+        open_labelled(name, "train", 32, data_dir=tmp_path)
+
+
+def test_a_stream_is_refused(monkeypatch, tmp_path):
+    from torch.utils.data import IterableDataset
+
+    class Stream(IterableDataset):
+        def __iter__(self):
+            return iter(())
+
+    monkeypatch.setattr("atmviz.data.classification.create_dataset", lambda *a, **k: Stream())
+    with pytest.raises(DatasetError, match="wds/x only streams, expected a dataset with an index"):
+        open_labelled("wds/x", "train", 32, data_dir=tmp_path)
+
+
+def test_digits_are_real_images_split_four_to_one():
+    train, val = Digits("train"), Digits("val")
+    assert (len(train), len(val)) == (1437, 360)
+    assert np.bincount(val.labels).min() > 25
+    image, label = val[0]
+    assert (image.mode, image.size, label) == ("RGB", (8, 8), 0)
+    assert max(image.max() for image in val.images) == 255
+
+
+def test_shapes_bring_their_pixels_labels():
+    item = open_labelled("shapes", "val", 64)[0]
+    assert item["image"].shape == (3, 64, 64)
+    assert item["mask"].shape == (64, 64)
+    assert 1 + item["label"] in item["mask"].unique().tolist()
+
+
+def test_the_evaluation_transform_is_the_released_one():
+    photo = load_image(bundled_photos().path(0))
+    resized = photo.resize(_covering(photo.size, 256), Image.Resampling.BICUBIC)
+    left, top = round((resized.width - 224) / 2), round((resized.height - 224) / 2)
+    pixels = np.asarray(resized.crop((left, top, left + 224, top + 224)), np.float32).transpose(2, 0, 1) / 255
+    expected = (pixels - np.array(MEAN)[:, None, None]) / np.array(STD)[:, None, None]
+    assert np.abs(eval_transform(224, 0.875)(photo).numpy() - expected).max() < 1e-4
+    assert eval_transform(384, 0.875)(photo).shape == (3, 384, 384)
+
+
+def _covering(size, side):
+    scale = side / min(size)
+    return tuple(side if one == min(size) else int(one * scale) for one in size)
+
+
+def test_the_training_transform_carries_every_setting():
+    wanted = Augmentation(0.08, 0.5, 0.4, "rand-m9-mstd0.5-inc1", 0.25, "pixel")
+    expected = create_transform(
+        224, is_training=True, auto_augment="rand-m9-mstd0.5-inc1", interpolation="bicubic", color_jitter=0.4,
+        re_prob=0.25, re_mode="pixel", re_count=1, hflip=0.5, scale=(0.08, 1.0), mean=MEAN, std=STD,
+    )  # fmt: skip
+    assert repr(train_transform(224, wanted)) == repr(expected)
+    assert "magnitude=9" in repr(expected) or "m=9" in repr(expected)
+
+
+def test_without_augmentation_training_sees_the_whole_image():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8))
+    plain = train_transform(48, Augmentation())
+    assert torch.equal(plain(image), plain(image))
+    expected = (np.asarray(image, np.float32).transpose(2, 0, 1) / 255 - np.array(MEAN)[:, None, None]) / np.array(STD)[
+        :, None, None
+    ]
+    assert np.abs(plain(image).numpy() - expected).max() < 1e-5

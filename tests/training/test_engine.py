@@ -1,0 +1,350 @@
+"""The training loop: what is built, what is logged and saved, what stops it. Killed runs: test_resume.py."""
+
+import csv
+import json
+import os
+import resource
+import signal
+
+import pytest
+import torch
+from safetensors import safe_open
+from timm.loss import SoftTargetCrossEntropy
+from timm.scheduler import CosineLRScheduler
+
+from atmviz.checkpoints import load_model, read_checkpoint
+from atmviz.data.keyed import KeyedBatchSampler
+from atmviz.errors import CheckpointError, RecipeError, TrainingError
+from atmviz.training import engine
+from atmviz.training.recipe import read_recipe
+from atmviz.training.tasks import ClassificationTask
+
+
+class Notes(engine.Reporter):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.messages, self.updates, self.rows, self.healths = [], [], [], []
+
+    def message(self, text):
+        self.messages.append(text)
+
+    def update(self, progress):
+        self.updates.append(progress)
+
+    def epoch(self, row, health):
+        self.rows.append(row)
+        self.healths.append(health)
+
+
+def read_csv(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def train(recipe, out, reporter=None):
+    return engine.train(recipe, out, device="cpu", reporter=reporter)
+
+
+# Table 9: what is built carries its values.
+
+
+@pytest.fixture(scope="module")
+def table_9():
+    recipe = read_recipe("imagenet1k", {"model": "atmnet_small", "data_dir": "nowhere"})
+    with torch.device("meta"):
+        task = ClassificationTask(engine.build_network(recipe, 1000), recipe)
+    return recipe, task
+
+
+def test_the_optimizer_is_adamw_at_1e_3_without_decay_on_norms_biases_and_peg(table_9):
+    recipe, task = table_9
+    optimizer = engine.build_optimizer(task, recipe)
+    assert type(optimizer) is torch.optim.AdamW
+    names = {id(parameter): name for name, parameter in task.named_parameters()}
+    decays = {names[id(p)]: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert set(decays.values()) == {0.0, 0.05}
+    assert decays.keys() == set(names.values())
+    assert {group["lr"] for group in optimizer.param_groups} == {1e-3}
+    for name, decay in decays.items():
+        parameter = task.get_parameter(name)
+        assert decay == (0.0 if parameter.dim() == 1 or ".peg." in name else 0.05), name
+    assert optimizer.param_groups[0]["betas"] == (0.9, 0.999)
+
+
+def test_the_learning_rate_warms_up_for_5_epochs_falls_as_a_cosine_and_cools_down(table_9):
+    recipe, task = table_9
+    optimizer = engine.build_optimizer(task, recipe)
+    scheduler, epochs = engine.build_scheduler(optimizer, recipe, 1251)
+    assert type(scheduler) is CosineLRScheduler
+    assert epochs == 310
+    rates = []
+    for epoch in range(epochs):
+        scheduler.step(epoch)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates[0] == pytest.approx(1e-6)
+    assert rates[1] == pytest.approx(1e-6 + (1e-3 - 1e-6) / 5)
+    assert max(rates) == rates[5] == pytest.approx(1e-3, rel=1e-2)
+    assert rates[150] == pytest.approx((1e-3 + 1e-5) / 2, rel=1e-2)
+    assert rates[300:] == pytest.approx([1e-5] * 10)
+
+
+def test_mixup_and_cutmix_carry_their_values(table_9):
+    recipe, task = table_9
+    mixup = engine.build_mixup(recipe, 1000)
+    assert (mixup.mixup_alpha, mixup.cutmix_alpha, mixup.label_smoothing) == (0.8, 1.0, 0.1)
+    assert (mixup.mix_prob, mixup.switch_prob, mixup.mode, mixup.num_classes) == (1.0, 0.5, "batch", 1000)
+    assert isinstance(task.criterion, SoftTargetCrossEntropy)
+    assert engine.build_mixup(read_recipe("digits"), 10) is None
+
+
+def test_stochastic_depth_rises_to_the_variants_rate(table_9):
+    _, task = table_9
+    rates = [m.drop_prob for m in task.modules() if type(m).__name__ == "DropPath"]
+    assert rates == sorted(rates)
+    assert max(rates) == pytest.approx(0.2)
+
+
+def test_repeated_augmentation_and_the_batch_reach_the_sampler(table_9):
+    recipe, _ = table_9
+    sampler = KeyedBatchSampler(1_281_167, recipe.batch_size, 0, repeats=recipe.repeated_augmentation)
+    assert (sampler.updates, sampler.repeats) == (1251, 3)
+
+
+# A run.
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, small):
+    """A short run on digits with averaged weights, its notes and its folder."""
+    out = tmp_path_factory.mktemp("runs") / "digits"
+    notes = Notes()
+    recipe = small(train_images=320, val_images=None, epochs=3, lr=2e-3, ema_decay=0.8, batch_size=32)
+    return train(recipe, out, notes), notes, out, recipe
+
+
+def test_a_short_run_learns_far_above_chance(finished):
+    result, notes, _, _ = finished
+    assert result.stopped is None
+    assert notes.rows[-1]["train_loss"] < 0.6 * notes.rows[0]["train_loss"]
+    assert result.best_top1 > 50  # chance is 10
+
+
+def test_a_run_reports_every_update(finished):
+    _, notes, _, _ = finished
+    assert [(now.epoch, now.update) for now in notes.updates] == [(e, u) for e in (1, 2, 3) for u in range(1, 11)]
+    assert all(now.updates == 10 and now.epochs == 3 and now.rate > 0 for now in notes.updates)
+    assert notes.updates[-1].loss == pytest.approx(notes.rows[-1]["train_loss"])
+
+
+def test_a_run_leaves_its_logs(finished):
+    result, notes, out, _ = finished
+    rows = read_csv(out / "log.csv")
+    assert [{k: float(v) for k, v in row.items()} for row in rows] == notes.rows == result.history
+    assert [row["updates"] for row in notes.rows] == [10, 20, 30]
+    health = read_csv(out / "offsets.csv")
+    assert len(health) == 3 * 6
+    assert {row["layer"] for row in health} == {"1_1", "2_1", "3_1", "3_7", "3_13", "4_1"}
+    assert all(float(row["mean_abs"]) > 0 for row in health)
+
+
+def test_tensorboard_reads_the_same_numbers(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    _, notes, out, _ = finished
+    events = EventAccumulator(str(out / "tensorboard")).Reload()
+    found = [(event.step, event.value) for event in events.Scalars("val/top1")]
+    assert found == [(row["updates"], pytest.approx(row["val_top1"], rel=1e-6)) for row in notes.rows]
+    assert len(events.Scalars("offsets_mean_abs/3_13")) == 3
+
+
+def test_the_weights_load_with_averaged_ones_first_and_say_what_they_are(finished):
+    result, _, out, recipe = finished
+    ema, own = (
+        load_model(out / "best.safetensors", weights=w, device="cpu", report=lambda text: None) for w in (None, "model")
+    )
+    assert (ema.origin.weights, own.origin.weights) == ("ema", "model")
+    assert not torch.equal(ema.head.fc.weight, own.head.fc.weight)
+    about = read_checkpoint(out / "best.safetensors").about
+    assert about["val_top1"] == result.best_top1
+    assert (about["dataset"], about["image_size"], about["classes"][3]) == ("digits", 32, "3")
+    assert about["recipe"]["seed"] == recipe.seed
+    with safe_open(out / "best.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["about"])["epoch"] == about["epoch"]
+
+
+def test_a_finished_run_trains_no_further(finished):
+    result, _, out, recipe = finished
+    before = (out / "last.safetensors").read_bytes()
+    notes = Notes()
+    again = train(recipe, out, notes)
+    assert again.history == result.history
+    assert notes.updates == []
+    assert "is finished" in notes.messages[0]
+    assert (out / "last.safetensors").read_bytes() == before
+
+
+def test_a_folder_with_another_recipe_lists_the_differences(finished):
+    _, _, out, recipe = finished
+    with pytest.raises(RecipeError, match=r"another recipe \(epochs: 9 here, 3 there; lr: 0.5 here, 0.002 there\)"):
+        train(recipe.override({"epochs": 9, "lr": 0.5, "workers": 1}), out)
+
+
+def test_the_seed_changes_the_run_and_one_seed_repeats_it(tmp_path, small):
+    loss = {}
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        loss[name] = train(small(epochs=1, train_images=16, seed=seed), tmp_path / name).history[0]["train_loss"]
+    assert loss["a"] == loss["b"] != loss["c"]
+
+
+def test_accumulation_gives_the_update_of_the_whole_batch(tmp_path, small):
+    weights = {}
+    for accumulate in (1, 4):
+        out = tmp_path / str(accumulate)
+        train(small(epochs=1, train_images=32, accumulate=accumulate), out)
+        weights[accumulate] = read_checkpoint(out / "last.safetensors").state
+    for name, tensor in weights[1].items():
+        torch.testing.assert_close(tensor, weights[4][name], atol=2e-4, rtol=1e-3)
+
+
+def test_shapes_train_with_pixel_labels_in_bf16_and_a_batch_a_time(tmp_path, small):
+    recipe = small(dataset="shapes", image_size=64, pixel_weight=1.0, precision="bf16", epochs=1, train_images=32)
+    result = train(recipe, tmp_path / "run")
+    assert 1 < result.history[0]["train_loss"] < 10
+    state = read_checkpoint(tmp_path / "run/last.safetensors").state
+    assert not [name for name in state if "pixel" in name]
+    assert {tensor.dtype for tensor in state.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"offset_mode": "joint"}, {"num_samples": 3}, {"offset_mode": "zero", "peg": False}]
+)
+def test_ablations_train_and_their_weights_load_again(tmp_path, small, changes):
+    train(small(epochs=1, train_images=16, **changes), tmp_path / "run")
+    network = load_model(tmp_path / "run/last.safetensors", device="cpu", report=lambda text: None)
+    mixer = network.atm_layers()[0].mixer
+    assert {name: changes.get(name) for name in changes} == {
+        name: {"offset_mode": mixer.offset_mode, "num_samples": mixer.num_samples, "peg": False}[name]
+        for name in changes
+    }
+
+
+# Fine-tuning.
+
+
+def test_fine_tuning_starts_from_the_averaged_weights(finished, small):
+    _, _, out, _ = finished
+    network = engine.build_network(small(finetune=str(out / "best.safetensors")), 10)
+    for name, tensor in read_checkpoint(out / "best.safetensors").state.items():
+        assert torch.equal(network.state_dict()[name], tensor)
+
+
+def test_another_number_of_classes_replaces_the_head_and_says_so(finished, small):
+    _, _, out, _ = finished
+    said = []
+    network = engine.build_network(small(finetune=str(out / "best.safetensors")), 7, said.append)
+    assert said == [f"{out / 'best.safetensors'} has 10 classes: a new head for 7"]
+    assert network.head.fc.out_features == 7
+    stem = read_checkpoint(out / "best.safetensors").state["stem.weight"]
+    assert torch.equal(network.stem.weight, stem)
+
+
+def test_what_cannot_be_fine_tuned_is_refused(finished, small):
+    _, _, out, _ = finished
+    file = str(out / "best.safetensors")
+    with pytest.raises(RecipeError, match=r"got atmnet_nano in .* to fine-tune atmnet_tiny: pass --model atmnet_nano"):
+        engine.build_network(small(finetune=file, model="atmnet_tiny"), 10)
+    with pytest.raises(RecipeError, match="does not fit the recipe's network"):
+        engine.build_network(small(finetune=file, peg=False), 10)
+    with pytest.raises(CheckpointError, match="no checkpoint file"):
+        engine.build_network(small(finetune="nowhere.pth"), 10)
+
+
+# What goes wrong.
+
+
+@pytest.mark.filterwarnings("ignore:.*")
+def test_a_loss_that_is_no_number_stops_and_names_the_last_good_checkpoint(tmp_path, small):
+    with pytest.raises(TrainingError, match=r"NaN or infinite at update .* no checkpoint was saved before"):
+        train(small(lr=1e30), tmp_path / "early")
+
+    class Poison(Notes):
+        def epoch(self, row, health):
+            with torch.no_grad():
+                next(iter(self.task.parameters())).fill_(float("nan"))
+
+    poison = Poison()
+    original = engine.ClassificationTask.__init__
+
+    def keep(self, *args):
+        original(self, *args)
+        poison.task = self
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine.ClassificationTask, "__init__", keep)
+        with pytest.raises(TrainingError, match=r"NaN or infinite .* the last good checkpoint is .*last\.safetensors"):
+            train(small(), tmp_path / "late", poison)
+
+
+def test_a_batch_larger_than_the_data_is_refused(tmp_path, small):
+    with pytest.raises(RecipeError, match="got batch_size 64 for 48 images, expected 48 or fewer"):
+        train(small(batch_size=64), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "message"),
+    [
+        ("cpu", "fp16", "got precision fp16 on a CPU, expected fp32 or bf16"),
+        ("gpu", "fp32", "got device 'gpu', expected auto, cpu or cuda"),
+    ],
+)
+def test_what_the_device_cannot_do_is_refused(tmp_path, small, device, precision, message):
+    with pytest.raises(TrainingError, match=message):
+        engine.train(small(precision=precision), tmp_path / "run", device=device)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
+def test_a_missing_gpu_is_refused(tmp_path, small):
+    with pytest.raises(TrainingError, match="no CUDA device here"):
+        engine.train(small(), tmp_path / "run", device="cuda")
+
+
+def test_a_full_disk_loses_nothing_saved(tmp_path, small):
+    out = tmp_path / "run"
+    recipe = small(train_images=16)
+
+    class FillAfterFirst(Notes):
+        def epoch(self, row, health):
+            if row["epoch"] == 2:  # files may not grow beyond a megabyte from here on
+                resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with pytest.raises(TrainingError, match=r"cannot save in .* what was saved before is whole"):
+            train(recipe, out, FillAfterFirst())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert read_checkpoint(out / "last.safetensors").about["epoch"] == 1
+    assert sorted(os.listdir(out)) == sorted(
+        ["best.safetensors", "last.safetensors", "log.csv", "offsets.csv", "recipe.yaml", "state.pt", "tensorboard"]
+    )
+    result = train(recipe, out)  # with room again
+    assert [row["epoch"] for row in result.history] == [1, 2]
+    assert train(recipe, tmp_path / "undisturbed").history == result.history
+
+
+def test_a_damaged_state_is_refused(tmp_path, small):
+    recipe = small(train_images=16, epochs=1)
+    train(recipe, tmp_path / "run")
+    tmp_path.joinpath("run/state.pt").write_bytes(b"half a file")
+    with pytest.raises(TrainingError, match=r"state\.pt is damaged .*remove it to start again"):
+        train(recipe, tmp_path / "run")
+
+
+@pytest.mark.gpu
+def test_a_gpu_trains_in_half_precision(tmp_path, small):
+    for precision in ("fp16", "bf16"):
+        result = engine.train(small(precision=precision), tmp_path / precision, device="cuda")
+        assert result.history[-1]["train_loss"] < 3

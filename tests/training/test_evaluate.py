@@ -1,0 +1,199 @@
+"""Evaluation: exact counts against numpy, any sharding, interventions on the offsets."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from atmviz.checkpoints import write_checkpoint
+from atmviz.data.classification import LabelledImages, open_labelled
+from atmviz.errors import CheckpointError, DatasetError
+from atmviz.models import create_model
+from atmviz.recording.recorder import OffsetRecorder
+from atmviz.training import evaluate as module
+from atmviz.training.evaluate import evaluate, evaluate_checkpoint, offsets_replaced
+
+CLASSES = 7
+RNG = np.random.default_rng(0)
+SCORES, LABELS = RNG.normal(size=(53, CLASSES)).astype(np.float32), RNG.integers(0, CLASSES, 53)
+
+
+class Table(nn.Module):
+    """Answers with the scores that belong to the image's number."""
+
+    def __init__(self):
+        super().__init__()
+        self.scores = nn.Parameter(torch.from_numpy(SCORES))
+
+    def forward(self, images):
+        return self.scores[images.long()]
+
+
+@pytest.fixture
+def numbered():
+    return LabelledImages([(k, int(LABELS[k])) for k in range(53)], [str(c) for c in range(CLASSES)], torch.tensor)
+
+
+def expected(chosen):
+    order = np.argsort(-SCORES[chosen], axis=1)
+    own = LABELS[chosen, None]
+    log_p = SCORES[chosen] - np.log(np.exp(SCORES[chosen]).sum(1, keepdims=True))
+    loss = -np.take_along_axis(log_p, own, 1).mean()
+    return 100 * (order[:, :1] == own).any(1).mean(), 100 * (order[:, :5] == own).any(1).mean(), loss
+
+
+@pytest.mark.parametrize("limit", [None, 20, 1])
+@pytest.mark.parametrize("batch_size", [1, 8, 64])
+def test_accuracies_and_loss_are_those_of_a_written_out_count(numbered, limit, batch_size):
+    found = evaluate(Table(), numbered, batch_size=batch_size, limit=limit)
+    top1, top5, loss = expected(np.arange(limit or 53))
+    assert (found.top1, found.top5) == pytest.approx((top1, top5), abs=1e-9)
+    assert found.loss == pytest.approx(loss, rel=1e-5)
+    assert found.images == (limit or 53)
+
+
+def test_the_confusion_matrix_counts_true_class_by_predicted(numbered):
+    counts = Counter(zip(LABELS.tolist(), SCORES.argmax(1).tolist(), strict=True))
+    found = evaluate(Table(), numbered, confusion=True).confusion
+    assert found.shape == (CLASSES, CLASSES)
+    assert {(i, j): found[i, j] for i, j in zip(*np.nonzero(found), strict=True)} == counts
+
+
+def test_progress_counts_images(numbered):
+    seen = []
+    evaluate(Table(), numbered, batch_size=20, on_images=lambda done, total: seen.append((done, total)))
+    assert seen == [(20, 53), (40, 53), (53, 53)]
+
+
+def test_the_network_keeps_its_mode(numbered):
+    table = Table().train()
+    evaluate(table, numbered)
+    assert table.training
+
+
+def test_another_number_of_classes_is_refused(numbered):
+    numbered.classes = ("a", "b", "c")
+    with pytest.raises(CheckpointError, match=r"got a network of 7 classes for a dataset of 3.*--finetune"):
+        evaluate(Table(), numbered)
+
+
+# Interventions.
+
+
+def recorded(network, images, by):
+    with offsets_replaced(network, by), OffsetRecorder(network) as recorder:
+        scores = network(images)
+    return scores, recorder.offsets
+
+
+def test_zero_offsets_make_every_channel_read_its_own_token(nano):
+    images = torch.randn(2, 3, 64, 64)
+    scores, offsets = recorded(nano, images, "zero")
+    assert all((offset == 0).all() for offset in offsets.values())
+    fixed = create_model("atmnet_nano", num_classes=5, offset_mode="zero").eval()
+    fixed.load_state_dict({k: v for k, v in nano.state_dict().items() if ".offset." not in k})
+    torch.testing.assert_close(scores, fixed(images))
+
+
+def test_shuffled_offsets_keep_their_distribution_and_lose_their_place(nano):
+    images = torch.randn(2, 3, 64, 64)
+    _, learned = recorded(nano, images, "learned")
+    with offsets_replaced(nano, "shuffle"):
+        handle = OffsetRecorder(nano)
+        with handle:
+            nano(images)
+    first = next(iter(learned))  # later layers see other features
+    own, shuffled = learned[first].flatten(1, 2), handle.offsets[first].flatten(1, 2)
+    assert not torch.equal(own, shuffled)
+    torch.testing.assert_close(own.sort(1).values, shuffled.sort(1).values)
+
+
+def test_an_intervention_ends_with_its_block(nano):
+    images = torch.randn(2, 3, 64, 64)
+    before = nano(images)
+    for by in ("zero", "shuffle"):
+        with offsets_replaced(nano, by):
+            assert not torch.equal(nano(images), before)
+        assert torch.equal(nano(images), before)
+    again = [recorded(nano, images, "shuffle")[0] for _ in range(2)]
+    assert torch.equal(*again)
+
+
+# Checkpoints.
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A file as a training run leaves it: digits, 32 px, with averaged weights."""
+    torch.manual_seed(0)
+    states = {kind: create_model("atmnet_nano", num_classes=10).state_dict() for kind in ("model", "model_ema")}
+    path = tmp_path / "best.safetensors"
+    write_checkpoint(
+        path, "atmnet_nano", {"num_classes": 10}, states, {"dataset": "digits", "image_size": 32, "crop_pct": 1.0}
+    )
+    return path
+
+
+def test_a_checkpoint_knows_its_dataset_and_size(checkpoint):
+    found = evaluate_checkpoint(checkpoint, device="cpu", workers=0, limit=50)
+    assert found.row | {"top1": 0, "top5": 0, "loss": 0} == {
+        "checkpoint": str(checkpoint), "model": "atmnet_nano", "weights": "ema", "dataset": "digits", "split": "val",
+        "images": 50, "size": 32, "crop_pct": 1.0, "offsets": "learned", "top1": 0, "top5": 0, "loss": 0,
+    }  # fmt: skip
+    assert found.classes == tuple("0123456789")
+    own = evaluate_checkpoint(checkpoint, weights="model", device="cpu", workers=0, limit=50)
+    assert own.row["loss"] != found.row["loss"]
+    assert own.row["weights"] == "model"
+
+
+def test_options_win_over_what_the_checkpoint_says(checkpoint):
+    row = evaluate_checkpoint(
+        checkpoint, dataset="shapes", size=64, crop_pct=0.9, split="train", device="cpu", workers=0, limit=4
+    ).row
+    assert (row["dataset"], row["size"], row["crop_pct"], row["split"], row["images"]) == (
+        "shapes",
+        64,
+        0.9,
+        "train",
+        4,
+    )
+
+
+def test_a_released_checkpoint_needs_the_name_of_a_dataset_and_has_the_released_transform(monkeypatch):
+    with pytest.raises(DatasetError, match=r"does not say what it was trained on: name the --dataset"):
+        evaluate_checkpoint("atmnet_nano", device="cpu")
+    asked = {}
+
+    def stop(name, split, size, **options):
+        asked.update(options, name=name, size=size)
+        raise DatasetError("enough")
+
+    monkeypatch.setattr(module, "open_labelled", stop)
+    with pytest.raises(DatasetError, match="enough"):
+        evaluate_checkpoint("atmnet_nano", dataset="imagenet", device="cpu")
+    assert (asked["size"], asked["crop_pct"]) == (224, 0.875)
+
+
+def test_two_processes_count_every_image_once(checkpoint, tmp_path):
+    command = ["eval", str(checkpoint), "--json", "--limit", "51", "--batch-size", "10", "--device", "cpu", "-j", "0"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    launcher = [*launcher, "--rdzv-endpoint", "localhost:0", "-m", "atmviz_cli", *command]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    two = subprocess.run(launcher, env=environment, capture_output=True, text=True, timeout=250)
+    assert two.returncode == 0, two.stderr
+    one = evaluate_checkpoint(checkpoint, device="cpu", workers=0, limit=51).row
+    (found,) = json.loads(two.stdout)
+    assert (found["top1"], found["top5"], found["images"]) == (one["top1"], one["top5"], 51)
+    assert found["loss"] == pytest.approx(one["loss"], rel=1e-5)
+
+
+def test_shapes_and_digits_are_evaluated_from_their_own_readers():
+    for name in ("shapes", "digits"):
+        item = open_labelled(name, "val", 32)[0]
+        assert item["image"].shape == (3, 32, 32)

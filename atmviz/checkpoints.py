@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from atmviz.errors import AtmvizError, CheckpointError
-from atmviz.files import atomic_path, require_checkpoint_file, sha256_of_file
+from atmviz.files import atomic_path, find_checkpoint, sha256_of_file
 from atmviz.models import ATMNet, create_model, released_to_timm
 from atmviz.models.token_mixer import OffsetLayer
 from atmviz.variants import VARIANTS, Variant, require_model
@@ -102,7 +102,7 @@ class Checkpoint:
 
 
 def load_model(
-    path_or_name: str | Path = "atmnet_nano",
+    path_or_name: str | Path = "atmnet_nano.shapes",
     *,
     model: str | None = None,
     weights: WeightChoice | None = None,
@@ -113,8 +113,8 @@ def load_model(
     """A network in evaluation mode, its weights loaded strictly.
 
     Args:
-        path_or_name: A checkpoint file, or a variant's name for seeded, untrained weights whose offsets are scaled to
-            spread over a few tokens.
+        path_or_name: A checkpoint file; "atmnet_nano.shapes", the demonstration model; or a variant's name for seeded,
+            untrained weights whose offsets are scaled to spread over a few tokens.
         model: Variant expected in the file; it only confirms what the shapes say.
         weights: "ema" or "model"; averaged weights are taken where the file has them.
         device: "auto" takes CUDA, then MPS, then the CPU.
@@ -134,7 +134,7 @@ def load_model(
     if str(path_or_name) in VARIANTS:
         checkpoint = seeded_checkpoint(str(path_or_name))
     else:
-        checkpoint = read_checkpoint(Path(path_or_name), weights)
+        checkpoint = read_checkpoint(path_or_name, weights)
     require_model(checkpoint.model, model, path_or_name)
     network = build(checkpoint, features_only)
     report(origin_of(network).describe())
@@ -177,9 +177,9 @@ def origin_of(network: nn.Module) -> Checkpoint:
     return Checkpoint(type(network).__name__, {}, _sha256_of_state(network.state_dict()), "memory")
 
 
-def read_checkpoint(path: Path, weights: WeightChoice | None = None) -> Checkpoint:
+def read_checkpoint(path_or_name: str | Path, weights: WeightChoice | None = None) -> Checkpoint:
     """Read a file of any layout and recognise its variant from the shapes (or from this project's metadata)."""
-    require_checkpoint_file(path)
+    path = find_checkpoint(path_or_name)
     raw, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pickle(path), {})
     stored: Any = metadata.get("weights")
     named, chosen = _choose_weights(raw, weights, stored, path)
@@ -287,7 +287,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Copied: they lie in the file at any address, and kernels for aligned memory round differently.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         if "about" not in metadata or "weights" in metadata:
             return tensors, metadata
         states: dict[str, Any] = {}

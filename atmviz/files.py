@@ -5,11 +5,14 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from atmviz.errors import CheckpointError
 from atmviz.variants import VARIANTS
+
+BUNDLED_CHECKPOINTS = ("atmnet_nano.shapes",)  # in assets/models, each with its model card
 
 
 @contextmanager
@@ -34,12 +37,21 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def require_checkpoint_file(path: Path) -> None:
-    """Raises CheckpointError if there is no such file."""
+def find_checkpoint(path_or_name: str | Path) -> Path:
+    """The file of a checkpoint: a path, or the name of one that travels with atmviz.
+
+    Raises:
+        CheckpointError: there is no such file.
+    """
+    if str(path_or_name) in BUNDLED_CHECKPOINTS:
+        return Path(str(resources.files("atmviz_assets") / "models" / f"{path_or_name}.safetensors"))
+    path = Path(path_or_name)
     if not path.is_file():
         raise CheckpointError(
-            f"no checkpoint file {path}: expected a path, or one of {', '.join(VARIANTS)} for untrained weights"
+            f"no checkpoint file {path}: expected a path, {', '.join(BUNDLED_CHECKPOINTS)}, "
+            f"or one of {', '.join(VARIANTS)} for untrained weights"
         )
+    return path
 
 
 def sha256_of_file(path: Path) -> str:

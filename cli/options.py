@@ -8,7 +8,7 @@ import typer
 
 from atmviz.geometry import MIN_SIZE_PX, Preprocessing
 
-DEFAULT_MODEL = "atmnet_nano"
+DEFAULT_MODEL = "atmnet_nano.shapes"  # the demonstration model
 
 
 class Dataset(StrEnum):
@@ -66,7 +66,7 @@ Checkpoint = Annotated[
     typer.Option(
         "--checkpoint",
         "-c",
-        help="A checkpoint file of any public layout, or a variant's name for seeded, untrained weights.",
+        help="A checkpoint file of any public layout; or a variant's name for seeded, untrained weights.",
         rich_help_panel=_MODEL,
     ),
 ]

@@ -25,6 +25,7 @@ from torch import nn
 from torchvision.ops import deform_conv2d
 
 from atmviz.checkpoints import convert_checkpoint, load_model, origin_of, pick_device, seeded_checkpoint
+from atmviz.data.shapes import SHAPE_CLASSES
 from atmviz.errors import AtmvizError, CheckpointError
 from atmviz.recording.recorder import OffsetRecorder
 
@@ -595,6 +596,14 @@ def test_untrained_offsets_spread_over_a_few_tokens():
         network(torch.randn(2, 3, 128, 128))
     assert len(recorder.offsets) == 6
     assert all(1 < offset.std() < 6 for offset in recorder.offsets.values())
+
+
+def test_without_a_name_the_demonstration_model_is_loaded():
+    network = load_model(device="cpu", report=lambda line: None)
+    assert network.origin.trained
+    assert network.origin.about["dataset"] == "shapes"
+    assert network.origin.about["classes"] == list(SHAPE_CLASSES)
+    assert load("atmnet_nano.shapes").origin.sha256 == network.origin.sha256
 
 
 def test_untrained_networks_say_so():

@@ -1,5 +1,6 @@
 """What is installed: every sub-package, every photograph with its origin, one version everywhere."""
 
+import hashlib
 import re
 import sys
 import tomllib
@@ -8,6 +9,8 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 
 import pytest
+
+from atmviz.files import BUNDLED_CHECKPOINTS, find_checkpoint
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -66,6 +69,14 @@ def test_every_photograph_has_an_origin_and_a_free_licence(photo):
 def test_origins_name_no_photograph_that_is_not_there():
     named = re.findall(r"^\| `(.+?)` \|", (ROOT / "assets/photos/ORIGINS.md").read_text(), re.MULTILINE)
     assert sorted(named) == PHOTOS
+
+
+def test_every_bundled_checkpoint_is_installed_small_and_has_a_model_card():
+    cards = {path.stem: path.read_text() for path in ROOT.joinpath("assets/models").glob("*.md")}
+    assert cards.keys() == set(BUNDLED_CHECKPOINTS)
+    for name, card in cards.items():
+        assert find_checkpoint(name).stat().st_size < 6_000_000
+        assert hashlib.sha256(find_checkpoint(name).read_bytes()).hexdigest() in card
 
 
 def test_the_version_is_the_same_everywhere():

@@ -60,7 +60,7 @@ def parse(words):
         with command.make_context(name, rest, parent=context) as inner:
             given = inner.params
     if given.get("size"):
-        options.parse_size(given["size"])
+        options.parse_size(str(given["size"]))
     if "formats" in given:
         options.parse_formats(given["formats"])
     if given.get("layer"):

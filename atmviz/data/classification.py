@@ -1,17 +1,19 @@
 """Labelled images for classification: class folders and timm's other readers, digits, shapes."""
 
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
 from timm.data import create_dataset, create_transform
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from atmviz.data.shapes import SHAPE_CLASSES, Shapes
 from atmviz.errors import DatasetError
@@ -91,6 +93,18 @@ def open_labelled(
     if "/" not in name:
         raise DatasetError(f"no dataset {name!r}: expected shapes, digits, imagenet, folder or a timm reader")
     return _open_reader(name, data_dir, split, transform)
+
+
+def open_loader(dataset: Dataset, workers: int, **options: Any) -> DataLoader:
+    """A DataLoader whose processes leave Ctrl-C to the main one, and which draws no number from torch's generator."""
+    # OpenCV's threads are lost in a forked process, which would wait for them forever: none from here on.
+    cv2.setNumThreads(0)
+    generator = torch.Generator()
+    return DataLoader(dataset, num_workers=workers, worker_init_fn=_ignore_interrupts, generator=generator, **options)
+
+
+def _ignore_interrupts(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def read_batches(loader: Iterable[Any]) -> Iterator[Any]:

@@ -13,7 +13,7 @@ import platformdirs
 
 from atmviz.data.images import ImageSet
 from atmviz.errors import RecordingFormatError
-from atmviz.files import require_checkpoint_file, sha256_of_file
+from atmviz.files import find_checkpoint, sha256_of_file
 from atmviz.geometry import Preprocessing
 from atmviz.recording.store import SCHEMA_VERSION, Recording, is_recording, open_recording
 from atmviz.variants import VARIANTS
@@ -25,7 +25,7 @@ class RecordingRequest:
 
     Attributes:
         images: The images.
-        checkpoint: A file, or a variant's name for seeded weights.
+        checkpoint: What `load_model` takes.
         weights: "ema", "model", or None for the averaged ones where the file has them.
         preprocessing, query, batch_size: see `record_offsets`.
     """
@@ -47,11 +47,11 @@ class RecordingRequest:
             except OSError:  # a broken link: an unreadable image like any other
                 files.update(f"{name}\0\n".encode())
         named = self.checkpoint in VARIANTS
-        if not named:
-            require_checkpoint_file(Path(self.checkpoint))
         described: dict[str, Any] = {
             "schema": SCHEMA_VERSION,
-            "checkpoint": f"{self.checkpoint} {version('atmviz')}" if named else sha256_of_file(Path(self.checkpoint)),
+            "checkpoint": f"{self.checkpoint} {version('atmviz')}"
+            if named
+            else sha256_of_file(find_checkpoint(self.checkpoint)),
             "weights": self.weights,
             "preprocessing": asdict(self.preprocessing),
             "query": self.query,

@@ -45,7 +45,7 @@ class RecordResult:
 def record_offsets(
     images: ImageSet | Sequence[str | Path],
     out: str | Path,
-    network: nn.Module | str | Path = "atmnet_nano",
+    network: nn.Module | str | Path = "atmnet_nano.shapes",
     *,
     preprocessing: Preprocessing | None = None,
     layers: Iterable[LayerId] | None = None,

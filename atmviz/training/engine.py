@@ -23,16 +23,22 @@ from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
 from atmviz.checkpoints import read_checkpoint, write_checkpoint
-from atmviz.data.classification import Augmentation, LabelledImages, open_labelled, read_batches, require_same_classes
+from atmviz.data.classification import (
+    Augmentation,
+    LabelledImages,
+    open_labelled,
+    open_loader,
+    read_batches,
+    require_same_classes,
+)
 from atmviz.data.keyed import KeyedBatchSampler, KeyedDataset, seed_of, seeded
 from atmviz.errors import RecipeError, TrainingError
 from atmviz.files import atomic_path, write_csv
 from atmviz.models import ATMNet, create_model
-from atmviz.training.evaluate import evaluate, quiet_worker
+from atmviz.training.evaluate import evaluate
 from atmviz.training.health import OffsetHealth, measure_offsets
 from atmviz.training.recipe import Recipe, read_recipe
 from atmviz.training.tasks import Batch, ClassificationTask
@@ -205,15 +211,12 @@ class _Run:
             world=self.world,
             accumulate=recipe.accumulate,
         )
-        # Not prepared by accelerate: the sampler shares the images out already. Its own generator, because a
-        # DataLoader draws from the global one whenever it starts.
-        self.loader = DataLoader(
+        # Not prepared by accelerate: the sampler shares the images out already.
+        self.loader = open_loader(
             KeyedDataset(train_set, recipe.seed),
+            recipe.workers,
             batch_sampler=self.sampler,
-            num_workers=recipe.workers,
-            worker_init_fn=quiet_worker,
             pin_memory=self.device.type == "cuda",
-            generator=torch.Generator(),
         )
         self.network = build_network(recipe, len(train_set.classes), self.reporter.message)
         self.mixup = build_mixup(recipe, len(train_set.classes))
@@ -235,6 +238,8 @@ class _Run:
         self.started = time.perf_counter()
 
     def run(self) -> TrainResult:
+        if not self.health and self.accelerator.is_main_process:
+            self._note_health(0, self._measure_offsets())
         with _stop_signals() as signals, self._tensorboard() as board:
             while self.epoch < self.epochs:
                 for update in self._updates():
@@ -324,9 +329,9 @@ class _Run:
             "val_top1": found.top1,
             "val_top5": found.top5,
         }
-        health = self._measure_offsets(found.images) if self.accelerator.is_main_process else []
+        health = self._measure_offsets() if self.accelerator.is_main_process else []
         self.result.history.append(row)
-        self.health += [{"epoch": self.epoch + 1, **asdict(one), "layer": str(one.layer)} for one in health]
+        self._note_health(self.epoch + 1, health)
         self.reporter.epoch(row, health)
         is_best = found.top1 > self.result.best_top1
         self.result.best_top1 = max(found.top1, self.result.best_top1)
@@ -341,9 +346,12 @@ class _Run:
         self.totals.zero_()
         self._save_state(0)
 
-    def _measure_offsets(self, images: int) -> list[OffsetHealth]:
-        pixels = torch.stack([self.val_set[i]["image"] for i in range(min(HEALTH_IMAGES, images))])
+    def _measure_offsets(self) -> list[OffsetHealth]:
+        pixels = torch.stack([self.val_set[i]["image"] for i in range(min(HEALTH_IMAGES, len(self.val_set)))])
         return measure_offsets(self.network, pixels)
+
+    def _note_health(self, epoch: int, health: list[OffsetHealth]) -> None:
+        self.health += [{"epoch": epoch, **asdict(one), "layer": str(one.layer)} for one in health]
 
     def _is_stopped(self, signals: list[signal.Signals], update: int) -> bool:
         """Whether to stop after this update: all processes find the same."""
@@ -472,7 +480,7 @@ def _config(recipe: Recipe) -> dict[str, Any]:
 
 def _load_to_finetune(network: ATMNet, recipe: Recipe, message: Any) -> None:
     """Weights of a checkpoint, averaged ones first; a head of other classes stays as drawn, and that is said."""
-    checkpoint = read_checkpoint(Path(str(recipe.finetune)))
+    checkpoint = read_checkpoint(str(recipe.finetune))
     if checkpoint.model != recipe.model:
         raise RecipeError(
             f"got {checkpoint.model} in {recipe.finetune} to fine-tune {recipe.model}: pass --model {checkpoint.model}"

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import Subset
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from atmviz.checkpoints import WeightChoice, load_model, origin_of
-from atmviz.data.classification import LabelledImages, Split, open_labelled, read_batches
+from atmviz.data.classification import LabelledImages, Split, open_labelled, open_loader, read_batches
 from atmviz.data.keyed import seed_of
 from atmviz.errors import CheckpointError, DatasetError
 from atmviz.recording.recorder import find_atmnet
@@ -84,7 +84,7 @@ def evaluate(
 
     total = min(limit or len(dataset), len(dataset))
     own = range(rank, total, world)
-    loader = DataLoader(Subset(dataset, own), batch_size, num_workers=workers, worker_init_fn=quiet_worker)
+    loader = open_loader(Subset(dataset, own), workers, batch_size=batch_size)
     was_training = network.training
     network.eval()
     done = 0
@@ -198,17 +198,6 @@ def evaluate_checkpoint(
 
 def _quiet(text: str) -> None:
     pass
-
-
-def quiet_worker(worker: int) -> None:
-    """For a DataLoader: leave Ctrl-C to the main process, and the cores to the others."""
-    import signal
-
-    import cv2
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
 
 
 @contextmanager

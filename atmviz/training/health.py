@@ -12,7 +12,7 @@ from atmviz.layers import LayerId
 from atmviz.recording.recorder import OffsetRecorder, find_atmnet, infer
 
 NEVER_MOVES = 0.1  # tokens: an offset that stays below this reads its own token, all but a tenth
-_OUTSIDE_LIMIT = 0.25
+_OUTSIDE_LIMIT = 0.5
 _REACH_LIMIT = 0.5
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 
@@ -113,7 +114,8 @@ def test_an_unfinished_recording_of_no_images_is_refused(refuse, recording):
 
 
 def test_the_second_figure_comes_from_the_cache_without_torch(succeed, images):
-    first = succeed("histogram", images, *SMALL, "--layer", "3_18")
+    untrained = ("-c", "atmnet_nano")
+    first = succeed("histogram", images, *SMALL, "--layer", "3_18", *untrained)
     assert "untrained weights" in first.stderr
     code = (
         "import sys; from atmviz_cli.app import app\n"
@@ -121,6 +123,7 @@ def test_the_second_figure_comes_from_the_cache_without_torch(succeed, images):
         "finally: print(*sorted({'torch', 'timm'} & set(sys.modules)), file=sys.stderr)\n"
     )
     command = [sys.executable, "-c", code, "histogram", images, *SMALL, "--layer", "2_1,3_13", "--format", "svg"]
+    command += untrained
     second = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "using the cached recording" in second.stderr
     assert second.stderr.splitlines()[-1] == ""
@@ -205,7 +208,7 @@ def test_presets_run_from_published_folders_to_a_figure(succeed, datasets, figur
     options = ("--data-dir", datasets, *SMALL, "--layer", "3_18", "--json")
     said = json.loads(succeed("histogram", "--figure", figure, *options).stdout)
     assert (said["dataset"], said["images"]) == (dataset, 1)
-    assert said["files"][0] == f"{dataset}_atmnet_nano_histogram_3_18.png"
+    assert re.fullmatch(rf"{dataset}_atmnet_nano-[0-9a-f]{{6}}_histogram_3_18\.png", said["files"][0])
 
 
 @pytest.mark.usefixtures("blank")

@@ -31,7 +31,7 @@ def photo(tmp_path):
 
 
 def test_files_are_named_after_image_and_model_and_written_in_each_format(succeed, folder, photo):
-    result = succeed("overlay", photo, *SMALL, "--out", "figures", "--format", "svg,png")
+    result = succeed("overlay", photo, *SMALL, "--out", "figures", "--format", "svg,png", "-c", "atmnet_nano")
     assert result.stdout.splitlines() == [f"figures/photo_atmnet_nano_overlay_3_18.{kind}" for kind in ("svg", "png")]
     assert len(list(folder.rglob("*.*"))) == 2
     assert "untrained weights" in result.stderr

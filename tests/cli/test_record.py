@@ -34,7 +34,7 @@ def test_images_become_a_recording_that_says_what_it_is(succeed, folder, images)
     assert json.loads(result.stdout) == {
         "recording": "here",
         "model": "atmnet_nano",
-        "trained": False,
+        "trained": True,
         "dataset": "noise",
         "images": 3,
         "skipped": [],

@@ -9,7 +9,7 @@ from rich.table import Table
 from atmviz.training.recipe import read_recipe
 
 from . import options
-from .console import print_json, say, stdout, waiting
+from .console import is_main_process, print_json, say, stdout, waiting
 from .train import TrainingConsole, with_settings
 
 
@@ -43,6 +43,8 @@ def ablate(
     if stopped:
         say(f"stopped by {stopped.name} and saved: the same command goes on")
         raise typer.Exit(128 + stopped)
+    if not is_main_process():
+        return
     if as_json:
         print_json([{**vars(one.ablation), "top1": one.top1, "mean": one.mean, "std": one.spread} for one in results])
         return

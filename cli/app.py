@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from atmviz.errors import AtmvizError, LayerNotFoundError, QueryError
 
 from . import ablate, convert, evaluate, histogram, layers, merge, models, overlay, record, train
-from .console import say
+from .console import complain
 
 _USAGE_ERRORS = (LayerNotFoundError, QueryError)
 
@@ -22,19 +22,21 @@ class _ErrorBoundary(TyperGroup):
         try:
             return super().invoke(ctx)
         except AtmvizError as error:
-            say(f"error: {error}")
+            complain(f"error: {error}")
             sys.exit(2 if isinstance(error, _USAGE_ERRORS) else 1)
+        except BrokenPipeError:
+            raise  # the reader of a pipe left, as `head` does: Typer exits quietly
         except OSError as error:
             place = f" {error.filename}" if error.filename else ""
             reason = error.strerror or error
-            say(f"error: cannot read or write{place}: {reason}; make room there or choose another place")
+            complain(f"error: cannot read or write{place}: {reason}; make room there or choose another place")
             sys.exit(1)
         except Exception as error:
             # torch's own errors by what they say: torch itself may not be loaded
             lacking = ("out of memory", "DefaultCPUAllocator")
             if not isinstance(error, MemoryError) and not any(text in str(error) for text in lacking):
                 raise
-            say("error: out of memory: lower --size or --batch-size, or use --device cpu")
+            complain("error: out of memory: lower --size or --batch-size, or use --device cpu")
             sys.exit(1)
 
 

@@ -1,6 +1,7 @@
 """What people see: messages and progress on stderr, data on stdout."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,8 +15,19 @@ stderr = Console(stderr=True, soft_wrap=True, highlight=False)
 stdout = Console(soft_wrap=True, highlight=False)
 
 
+def is_main_process() -> bool:
+    """Whether this is the one process, or the first of a launcher's."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def say(message: str) -> None:
-    """One line for people; square brackets stay what they are."""
+    """One line for people, from the first process alone; square brackets stay what they are."""
+    if is_main_process():
+        complain(message)
+
+
+def complain(message: str) -> None:
+    """One line for people, from whichever process has it to say."""
     stderr.print(message, markup=False)
 
 

@@ -1,6 +1,5 @@
 """`atmviz eval`."""
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +8,7 @@ import typer
 from rich.table import Table
 
 from . import options
-from .console import image_progress, print_json, say, stdout, waiting
+from .console import image_progress, is_main_process, print_json, say, stdout, waiting
 
 
 class EvalWeights(StrEnum):
@@ -66,7 +65,6 @@ def evaluate(
 
     kinds: list[Any] = ["ema", "model"] if weights == EvalWeights.BOTH else [weights.value if weights else None]
     rows: list[dict[str, Any]] = []
-    is_main = os.environ.get("RANK", "0") == "0"
     for kind in kinds:
         with image_progress("evaluating") as on_images:
             found = evaluate_checkpoint(
@@ -88,7 +86,7 @@ def evaluate(
                 on_images=on_images,
             )
         rows.append(found.row)
-        if confusion and found.evaluation.confusion is not None and is_main:
+        if confusion and found.evaluation.confusion is not None and is_main_process():
             from atmviz.figures.confusion import draw_confusion
 
             place = confusion.with_stem(f"{confusion.stem}-{kind}") if len(kinds) > 1 else confusion
@@ -96,7 +94,7 @@ def evaluate(
                 found.evaluation.confusion, found.classes, place, title=f"{found.row['model']}, {found.row['dataset']}"
             )
             say(f"wrote {place}")
-    if not is_main:
+    if not is_main_process():
         return
     if out:
         from atmviz.files import write_csv

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from atmviz.training.recipe import Recipe, read_recipe
 
 from . import options
-from .console import print_json, say, stderr, waiting
+from .console import is_main_process, print_json, say, stderr, waiting
 
 if TYPE_CHECKING:
     from atmviz.training import engine
@@ -73,7 +73,7 @@ def train(
     best = max(result.history, key=lambda row: row["val_top1"])
     say(f"best epoch {best['epoch']}: validation top-1 {best['val_top1']:.2f} %, top-5 {best['val_top5']:.2f} %")
     say(f"weights: {folder / 'best.safetensors'}; evaluate with: atmviz eval {folder / 'best.safetensors'}")
-    if as_json:
+    if as_json and is_main_process():
         print_json({"out": str(folder), "best": best, "epochs": result.history})
 
 

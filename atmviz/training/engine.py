@@ -118,7 +118,8 @@ def train(recipe: Recipe, out: str | Path, *, device: str = "auto", reporter: Re
     if device == "cuda" and not torch.cuda.is_available():
         raise TrainingError("no CUDA device here: use --device cpu or auto")
     precision = {"fp32": "no"}.get(recipe.precision, recipe.precision)
-    AcceleratorState._reset_state(reset_partial_state=False)  # its precision is that of the process's first run
+    # accelerate keeps device and precision of the process's first run; a second may have others.
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     try:
         accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
     except ValueError as error:

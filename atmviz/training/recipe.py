@@ -103,6 +103,8 @@ class Recipe:
             raise RecipeError(
                 "got pixel_weight, which needs the shapes dataset and no augmentation: set one of them to 0"
             )
+        if self.pixel_weight and self.image_size % 32:
+            raise RecipeError(f"got pixel_weight with image_size {self.image_size}: expected a multiple of 32")
         if self.offset_mode == "zero" and self.num_samples > 1:
             raise RecipeError("got offset_mode zero with several samples, which would all be one token: expected 1")
 

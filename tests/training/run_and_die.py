@@ -41,4 +41,6 @@ def half_a_save(state, path):
 
 engine.torch.save = half_a_save
 result = engine.train(read_recipe(recipe), out, device="cpu", reporter=Killer())
+if not result.stopped:  # a second call in one process, as ablations make them
+    assert engine.train(read_recipe(recipe), out, device="cpu").history == result.history
 print("stopped" if result.stopped else "finished")

@@ -1,5 +1,6 @@
 """Evaluation: exact counts against numpy, any sharding, interventions on the offsets."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from atmviz.checkpoints import write_checkpoint
@@ -178,6 +180,43 @@ def test_a_released_checkpoint_needs_the_name_of_a_dataset_and_has_the_released_
     with pytest.raises(DatasetError, match="enough"):
         evaluate_checkpoint("atmnet_nano", dataset="imagenet", device="cpu")
     assert (asked["size"], asked["crop_pct"]) == (224, 0.875)
+
+
+def test_the_demonstration_model_recognises_shapes_and_needs_its_offsets():
+    found = {
+        by: evaluate_checkpoint("atmnet_nano.shapes", offsets=by, device="cpu", workers=0, limit=200).row
+        for by in ("learned", "zero", "shuffle")
+    }
+    assert {row["dataset"] for row in found.values()} == {"shapes"}
+    assert found["learned"]["top1"] > 50  # chance is 10
+    assert found["learned"]["top1"] > found["shuffle"]["top1"] + 10
+    assert found["learned"]["top1"] > found["zero"]["top1"] + 10
+
+
+def test_a_released_file_is_evaluated_on_an_imagenet_tree(tmp_path):
+    for split in ("train", "val"):
+        for k in range(1000):
+            folder = tmp_path / "imagenet" / split / f"n{k:08}"
+            folder.mkdir(parents=True)
+            Image.new("RGB", (40, 32), (k % 256, k // 4, 0)).save(folder / "0.JPEG")
+    network = create_model("atmnet_nano")
+    released = {name: tensor + 0 for name, tensor in network.state_dict().items()}
+    torch.save(
+        {"model": released, "model_ema": released, "epoch": 299, "args": argparse.Namespace()}, tmp_path / "a.pth"
+    )
+    row = evaluate_checkpoint(
+        tmp_path / "a.pth", dataset="imagenet", data_dir=tmp_path, size=32, device="cpu", workers=0, limit=12
+    ).row
+    images = open_labelled("imagenet", "val", 32, data_dir=tmp_path)
+    with torch.no_grad():
+        ranks = [
+            (network.eval()(images[i]["image"][None])[0].argsort(descending=True) == i).nonzero().item()
+            for i in range(12)
+        ]
+    assert [images[i]["label"] for i in range(12)] == list(range(12))
+    assert row["top1"] == pytest.approx(100 * np.mean([rank == 0 for rank in ranks]))
+    assert row["top5"] == pytest.approx(100 * np.mean([rank < 5 for rank in ranks]))
+    assert (row["weights"], row["images"], row["crop_pct"]) == ("ema", 12, 0.875)
 
 
 def test_two_processes_count_every_image_once(checkpoint, tmp_path):

@@ -104,6 +104,7 @@ def test_overrides_win_over_the_file_and_keep_their_type():
         ({"mixup": 0.8, "batch_size": 3}, "expected an even number"),
         ({"pixel_weight": 1.0, "dataset": "digits"}, "needs the shapes dataset"),
         ({"pixel_weight": 1.0, "hflip": 0.5}, "needs the shapes dataset and no augmentation"),
+        ({"pixel_weight": 1.0, "image_size": 100}, "got pixel_weight with image_size 100: expected a multiple of 32"),
         ({"offset_mode": "zero", "num_samples": 3}, "expected 1"),
     ],
 )

@@ -144,6 +144,13 @@ def build_network(recipe: Recipe, num_classes: int, message: Any = lambda text: 
     return network
 
 
+def build_task(network: ATMNet, recipe: Recipe) -> ClassificationTask:
+    """The network with its loss, and what only training needs drawn from the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(recipe.seed, "task"))
+        return ClassificationTask(network, recipe)
+
+
 def build_optimizer(task: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """timm's, without weight decay on norms, biases and PEG."""
     return create_optimizer_v2(task, opt=recipe.optimizer, lr=recipe.scaled_lr, weight_decay=recipe.weight_decay)
@@ -221,7 +228,7 @@ class _Run:
         )
         self.network = build_network(recipe, len(train_set.classes), self.reporter.message)
         self.mixup = build_mixup(recipe, len(train_set.classes))
-        self.inner = ClassificationTask(self.network, recipe)
+        self.inner = build_task(self.network, recipe)
         optimizer = build_optimizer(self.inner, recipe)
         self.scheduler, self.epochs = build_scheduler(optimizer, recipe, self.sampler.updates)
         if recipe.compile:
@@ -436,6 +443,7 @@ class _Run:
     def _load_state(self) -> None:
         file = self.out / "state.pt"
         if not file.exists():
+            self._require_same_place()
             return
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
@@ -456,11 +464,20 @@ class _Run:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.result.history, self.result.best_top1 = state["history"], state["best_top1"]
         self.health = state["health"]
+        self._require_same_place()
         if self.epoch < self.epochs:
             where = f"epoch {self.epoch + 1} of {self.epochs}, update {self.first_update + 1} of {self.sampler.updates}"
             self.reporter.message(f"going on in {self.out} at {where}")
         else:
             self.reporter.message(f"{self.out} is finished: nothing left to train")
+
+    def _require_same_place(self) -> None:
+        place = torch.tensor([self.epoch, self.first_update], device=self.device)
+        places = self.accelerator.gather(place).view(-1, 2)
+        if (places != place).any():
+            raise TrainingError(
+                f"the processes find different states in {self.out}: expected one folder that all share"
+            )
 
     @contextlib.contextmanager
     def _tensorboard(self) -> Iterator[SummaryWriter | None]:

@@ -22,7 +22,7 @@ test: .venv/ready
 lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/codespell --toml pyproject.toml atmviz cli tests assets/photos *.md
+	$(BIN)/codespell --toml pyproject.toml atmviz cli tests assets/photos assets/models/*.md *.md
 
 types: .venv/ready
 	$(BIN)/mypy

@@ -143,7 +143,7 @@ def test_a_run_leaves_its_logs(finished):
     assert [{k: float(v) for k, v in row.items()} for row in rows] == notes.rows == result.history
     assert [row["updates"] for row in notes.rows] == [10, 20, 30]
     health = read_csv(out / "offsets.csv")
-    assert [(row["epoch"], row["layer"]) for row in health[::6]] == [(str(e), "1_1") for e in range(4)]  # 0: before training
+    assert [(row["epoch"], row["layer"]) for row in health[::6]] == [(str(e), "1_1") for e in range(4)]
     assert {row["layer"] for row in health} == {"1_1", "2_1", "3_1", "3_7", "3_13", "4_1"}
     assert all(float(row["mean_abs"]) > 0 for row in health)
 

@@ -12,7 +12,7 @@ import pickle
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from atmviz.errors import AtmvizError, CheckpointError
+from atmviz.errors import AtmvizError, CheckpointError, some_of
 from atmviz.files import atomic_path, find_checkpoint, sha256_of_file
 from atmviz.models import ATMNet, create_model, released_to_timm
 from atmviz.models.token_mixer import OffsetLayer
@@ -361,7 +361,7 @@ def _rename(state: dict[str, Tensor]) -> tuple[str, dict[str, Tensor], dict[str,
 def _require_finite(state: Mapping[str, Tensor], path: Path) -> None:
     bad = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if bad:
-        raise CheckpointError(f"{path} has NaN or infinite values in {_some(bad)}: use an earlier checkpoint")
+        raise CheckpointError(f"{path} has NaN or infinite values in {some_of(bad, 12)}: use an earlier checkpoint")
 
 
 def _recognise(state: Mapping[str, Tensor], metadata: Mapping[str, str], path: Path) -> tuple[str, dict[str, Any]]:
@@ -389,7 +389,8 @@ def _recognise(state: Mapping[str, Tensor], metadata: Mapping[str, str], path: P
     best = max(VARIANTS, key=lambda name: agreement(VARIANTS[name]))
     if agreement(VARIANTS[best]) < 0.5:
         raise CheckpointError(
-            f"{path} is not of an ATMNet ({len(state)} tensors: {_some(state)}): expected one of {', '.join(VARIANTS)}"
+            f"{path} is not of an ATMNet ({len(state)} tensors: {some_of(state, 12)}): "
+            f"expected one of {', '.join(VARIANTS)}"
         )
     config: dict[str, Any] = {"num_classes": 0}
     if (head := state.get("head.fc.weight")) is not None and head.dim() == 2:
@@ -417,7 +418,7 @@ def _require_match(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], 
         if name in state and state[name].shape != expected[name].shape
     ]
     problems = [
-        f"{len(names)} {label}: {_some(names)}"
+        f"{len(names)} {label}: {some_of(names, 12)}"
         for label, names in (("missing", missing), ("unknown", unknown), ("of a wrong shape", misshapen))
         if names
     ]
@@ -433,9 +434,3 @@ def _sha256_of_state(state: Mapping[str, Tensor]) -> str:
     for name, tensor in state.items():
         digest.update(name.encode() + tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _some(names: Iterable[str], limit: int = 12) -> str:
-    """Enough of a list for one line."""
-    names = list(names)
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -1,5 +1,7 @@
 """Errors a caller can put right. Every message says what was got, what was expected, what to do."""
 
+from collections.abc import Iterable
+
 
 class AtmvizError(Exception):
     """Something the caller can put right; the command line prints it as one line."""
@@ -31,3 +33,14 @@ class RecipeError(AtmvizError):
 
 class TrainingError(AtmvizError):
     """A training run cannot start, go on, or be continued."""
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, in one line; its class where it says nothing."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def some_of(names: Iterable[str], limit: int) -> str:
+    """Enough of a list for one line."""
+    names = list(names)
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -6,11 +6,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from atmviz.training.recipe import read_recipe
-
 from . import options
 from .console import is_main_process, print_json, say, stdout, waiting
-from .train import TrainingConsole, with_settings
+from .train import TrainingConsole, exit_if_stopped, recipe_with, with_settings
 
 
 @with_settings
@@ -28,7 +26,7 @@ def ablate(
 
     Stopped or killed, the same command goes on.
     """
-    chosen = read_recipe(recipe, {name: value for name, value in settings.items() if value is not None})
+    chosen = recipe_with(recipe, settings)
     with waiting("starting"):
         from atmviz.training import ablation, engine
     with TrainingConsole() as console:
@@ -40,9 +38,7 @@ def ablate(
             reporter=console.reporter(engine.Reporter),
             on_run=lambda name, seed: say(f"{name}, seed {seed}"),
         )
-    if stopped:
-        say(f"stopped by {stopped.name} and saved: the same command goes on")
-        raise typer.Exit(128 + stopped)
+    exit_if_stopped(stopped)
     if not is_main_process():
         return
     if as_json:

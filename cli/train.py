@@ -1,6 +1,7 @@
 """`atmviz train`."""
 
 import inspect
+import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import fields
@@ -40,6 +41,18 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def recipe_with(name: str, settings: dict[str, Any]) -> Recipe:
+    """A recipe with those of the options that were given."""
+    return read_recipe(name, {key: value for key, value in settings.items() if value is not None})
+
+
+def exit_if_stopped(by: signal.Signals | None) -> None:
+    """Say how a stopped run goes on, and exit as shells expect after that signal."""
+    if by:
+        say(f"stopped by {by.name} and saved: the same command goes on")
+        raise typer.Exit(128 + by)
+
+
 @with_settings
 def train(
     recipe: Annotated[
@@ -57,7 +70,7 @@ def train(
 
     Without arguments: the demonstration model, on scenes drawn as it goes. Stopped or killed, the same command goes on.
     """
-    chosen = read_recipe(recipe, {name: value for name, value in settings.items() if value is not None})
+    chosen = recipe_with(recipe, settings)
     if print_recipe:
         typer.echo(chosen.to_yaml(), nl=False)
         return
@@ -67,9 +80,7 @@ def train(
     say(f"training {chosen.model} on {chosen.dataset} into {folder}")
     with TrainingConsole() as console:
         result = engine.train(chosen, folder, device=device, reporter=console.reporter(engine.Reporter))
-    if result.stopped:
-        say(f"stopped by {result.stopped.name} and saved: the same command goes on")
-        raise typer.Exit(128 + result.stopped)
+    exit_if_stopped(result.stopped)
     best = max(result.history, key=lambda row: row["val_top1"])
     say(f"best epoch {best['epoch']}: validation top-1 {best['val_top1']:.2f} %, top-5 {best['val_top5']:.2f} %")
     say(f"weights: {folder / 'best.safetensors'}; evaluate with: atmviz eval {folder / 'best.safetensors'}")

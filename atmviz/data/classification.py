@@ -15,11 +15,13 @@ from timm.data import create_dataset, create_transform
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from atmviz.data.images import DATASET_LAYOUTS, data_folder
 from atmviz.data.shapes import SHAPE_CLASSES, Shapes
-from atmviz.errors import DatasetError
+from atmviz.errors import DatasetError, first_line, some_of
+from atmviz.geometry import Preprocessing
 
 Split = Literal["train", "val"]
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, STD = Preprocessing.mean, Preprocessing.std
 IMAGENET_CLASSES = 1000
 
 
@@ -122,7 +124,7 @@ def require_same_classes(train: LabelledImages, val: LabelledImages) -> None:
     only_train, only_val = sorted({*train.classes} - {*val.classes}), sorted({*val.classes} - {*train.classes})
     raise DatasetError(
         f"train has {len(train.classes)} classes and val {len(val.classes)}, expected the same; "
-        f"only in train: {_some(only_train)}; only in val: {_some(only_val)}"
+        f"only in train: {some_of(only_train, 5) or 'none'}; only in val: {some_of(only_val, 5) or 'none'}"
     )
 
 
@@ -185,19 +187,18 @@ class FileReader(Dataset):
             with file, Image.open(file) as image:
                 return image.convert("RGB"), label
         except Exception as error:  # whatever a damaged file makes Pillow raise
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             name = self.reader.filename(index, absolute=True)
             raise DatasetError(
-                f"cannot read image {name} ({reason}): replace it or take it out of its folder"
+                f"cannot read image {name} ({first_line(error)}): replace it or take it out of its folder"
             ) from None
 
 
 def find_split(name: str, data_dir: str | Path | None, split: Split) -> Path:
     """Where a split lies: a folder of class folders, or a tar file of them."""
-    base = Path(data_dir or os.environ.get("ATMVIZ_DATA") or "data")
+    base = data_folder(data_dir)
     names = ("train", "training") if split == "train" else ("val", "validation", "valid", "test")
-    roots = (base, base / name, base / "ILSVRC2012", base / "ILSVRC/Data/CLS-LOC") if name == "imagenet" else (base,)
-    for place in (root / one for root in roots for one in names):
+    roots = DATASET_LAYOUTS[name].roots if name in DATASET_LAYOUTS else ("",)
+    for place in (base / root / one for root in roots for one in names):
         if place.is_dir():
             return place
         if (tar := place.with_suffix(".tar")).is_file():
@@ -211,9 +212,8 @@ def _timm_dataset(name: str, root: str | None, split: str) -> Any:
     try:
         return create_dataset(name, root=root, split=split)
     except Exception as error:  # each reader has its own
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DatasetError(
-            f"cannot open {name or 'images in'} {root or ''} ({reason}): check the name and the folder"
+            f"cannot open {name or 'images in'} {root or ''} ({first_line(error)}): check the name and the folder"
         ) from None
 
 
@@ -247,7 +247,7 @@ def _open_folder(name: str, place: Path) -> tuple[FileReader, list[str]]:
         folders = {one.name for one in place.iterdir() if one.is_dir() and not one.name.startswith(".")}
         if empty := sorted(folders - with_images):
             raise DatasetError(
-                f"no images in {len(empty)} class folders of {place} ({_some(empty)}): fill or remove them"
+                f"no images in {len(empty)} class folders of {place} ({some_of(empty, 5)}): fill or remove them"
             )
     if name == "imagenet" and len(classes) != IMAGENET_CLASSES:
         raise DatasetError(
@@ -255,7 +255,3 @@ def _open_folder(name: str, place: Path) -> tuple[FileReader, list[str]]:
             "complete it, or name it as --dataset folder"
         )
     return source, classes
-
-
-def _some(names: Sequence[str]) -> str:
-    return (", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")) or "none"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from atmviz.errors import DatasetError
+from atmviz.errors import DatasetError, first_line
 from atmviz.geometry import MIN_SIZE_PX, Placement, Preprocessing
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"}
@@ -94,17 +94,19 @@ def find_dataset(name: str, data_dir: Path | None = None, split: str = "val") ->
     if name not in DATASET_LAYOUTS or split not in ("val", "train"):
         raise DatasetError(f"no dataset {name} {split}: expected val or train of {', '.join(DATASET_LAYOUTS)}")
     layout = DATASET_LAYOUTS[name]
-    bases = [data_dir] if data_dir else [Path(os.environ[v]) for v in ("ATMVIZ_DATA",) if os.environ.get(v)]
-    bases = bases or [Path("data")]
-    for base in bases:
-        for root in layout.roots:
-            folder = base / root / layout.splits[split]
-            if folder.is_dir() and (names := _image_names(folder)):
-                return ImageSet(name, folder.resolve(), names)
-    places = " or ".join(str(base) for base in bases)
+    base = data_folder(data_dir)
+    for root in layout.roots:
+        folder = base / root / layout.splits[split]
+        if folder.is_dir() and (names := _image_names(folder)):
+            return ImageSet(name, folder.resolve(), names)
     raise DatasetError(
-        f"no {name} {split} images in {places}: expected {layout.tree}; name the folder with --data-dir or $ATMVIZ_DATA"
+        f"no {name} {split} images in {base}: expected {layout.tree}; name the folder with --data-dir or $ATMVIZ_DATA"
     )
+
+
+def data_folder(data_dir: str | Path | None) -> Path:
+    """Where datasets are: the folder that was named, else `$ATMVIZ_DATA`, else `./data`."""
+    return Path(data_dir or os.environ.get("ATMVIZ_DATA") or "data")
 
 
 def find_images(sources: Sequence[str | Path]) -> ImageSet:
@@ -179,9 +181,8 @@ def load_image(path: Path) -> Image.Image:
             image.load()
             upright = _to_rgb(ImageOps.exif_transpose(image))
     except Exception as error:  # whatever a damaged file makes Pillow raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DatasetError(
-            f"cannot read image {path} ({reason}): replace it; the same command then tries it again"
+            f"cannot read image {path} ({first_line(error)}): replace it; the same command then tries it again"
         ) from None
     if min(upright.size) < MIN_SIZE_PX:
         width, height = upright.size

@@ -108,8 +108,6 @@ class Shapes:
         DatasetError: an image too small, an unknown split, or no scenes.
     """
 
-    classes = SHAPE_CLASSES
-
     def __init__(
         self, size: int = 128, length: int | None = None, split: Literal["train", "val"] = "train", seed: int = 0
     ) -> None:
@@ -131,7 +129,7 @@ class Shapes:
 
 
 def draw_scene(size: int, key: tuple[int, ...]) -> Scene:
-    """The scene of a key, `size` px a side; the same for the same key on every machine."""
+    """The scene of a key, `size` px a side; the same for the same key."""
     # All randomness in one call: a call costs as much as drawing a small object.
     numbers = np.random.default_rng(key).random(_SCENE_NUMBERS + MAX_OBJECTS * _OBJECT_NUMBERS + 2 * _CLUTTER_NUMBERS)
     of_count, of_main, of_background, row, column, of_light, light_row, light_column = numbers[:_SCENE_NUMBERS].tolist()
@@ -150,8 +148,7 @@ def draw_scene(size: int, key: tuple[int, ...]) -> Scene:
     draws = of_objects[:, 7:].tolist()
     main_scale = _log_uniform(*MAIN_SCALE, draws[main][0])
     for k, (draw, palette) in enumerate(zip(draws, palettes, strict=True)):
-        largest = main_scale if k == main else _OTHER_TO_MAIN * main_scale
-        scale = main_scale if k == main else _log_uniform(OTHER_SCALE, largest, draw[0])
+        scale = main_scale if k == main else _log_uniform(OTHER_SCALE, _OTHER_TO_MAIN * main_scale, draw[0])
         objects.append(_draw_object(image, instance_map, k + 1, scale, k == main, draw, palette))
     _scatter_clutter(image, instance_map, numbers[-_CLUTTER_NUMBERS:])
     light = _cut(_lights(size)[int(of_light * _LIGHTS)], light_row, light_column, size, size)

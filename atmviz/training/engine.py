@@ -241,6 +241,7 @@ class _Run:
         self.result = TrainResult(out)
         self.health: list[dict[str, Any]] = []
         self._load_state()
+        self._require_same_place()
         self._claim_folder()
         self.images_here = 0
         self.started = time.perf_counter()
@@ -443,7 +444,6 @@ class _Run:
     def _load_state(self) -> None:
         file = self.out / "state.pt"
         if not file.exists():
-            self._require_same_place()
             return
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
@@ -464,7 +464,6 @@ class _Run:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.result.history, self.result.best_top1 = state["history"], state["best_top1"]
         self.health = state["health"]
-        self._require_same_place()
         if self.epoch < self.epochs:
             where = f"epoch {self.epoch + 1} of {self.epochs}, update {self.first_update + 1} of {self.sampler.updates}"
             self.reporter.message(f"going on in {self.out} at {where}")

@@ -22,7 +22,7 @@ from atmviz.checkpoints import WeightChoice, load_model, origin_of
 from atmviz.data.classification import LabelledImages, Split, open_labelled, open_loader, read_batches
 from atmviz.data.keyed import seed_of
 from atmviz.errors import CheckpointError, DatasetError
-from atmviz.recording.recorder import find_atmnet
+from atmviz.recording.recorder import find_atmnet, infer
 
 Intervention = Literal["learned", "zero", "shuffle"]
 
@@ -90,7 +90,7 @@ def evaluate(
     done = 0
     for batch in read_batches(loader):
         labels = batch["label"].to(device)
-        scores = network(batch["image"].to(device, next(network.parameters()).dtype)).float()
+        scores = infer(network, batch["image"]).float()
         if scores.shape[1] != classes:
             raise CheckpointError(
                 f"got a network of {scores.shape[1]} classes for a dataset of {classes}: "

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from atmviz.layers import LayerId
-from atmviz.recording.recorder import OffsetRecorder, find_atmnet, infer
+from atmviz.recording.recorder import OffsetRecorder, infer
 
 NEVER_MOVES = 0.1  # tokens: an offset that stays below this reads its own token, all but a tenth
 _OUTSIDE_LIMIT = 0.5
@@ -62,8 +62,7 @@ def measure_offsets(network: nn.Module, pixels: Tensor) -> list[OffsetHealth]:
             infer(network.eval(), pixels)
     finally:
         network.train(was_training)
-    sources = {layer.source for layer in find_atmnet(network).atm_layers()}
-    return [_measure(layer, recorder.offsets[layer].float()) for layer in sorted(sources)]
+    return [_measure(layer, recorder.offsets[layer].float()) for layer in recorder.sources]
 
 
 def _measure(layer: LayerId, offset: Tensor) -> OffsetHealth:

@@ -1,6 +1,7 @@
 """Layer labels: `3_18` <-> module path <-> the layer whose offsets it uses. Torch-free.
 
 The paper's `layer_i_j` is the j-th layer of the i-th stage; both count from 1 here, so `3_18` is `stages.2.blocks.17`.
+The units of an ATMFpn are named by their pyramid level: `fpn_c2` takes C2, the first stage's map; `fpn_p2` gives P2.
 """
 
 import re
@@ -13,30 +14,39 @@ from atmviz.errors import LayerNotFoundError
 
 @dataclass(frozen=True, order=True)
 class LayerId:
-    """One ATM layer, 1-based as in the paper.
+    """One ATM layer.
 
-    >>> str(LayerId(3, 18)), LayerId(3, 18).module
-    ('3_18', 'stages.2.blocks.17.token_mixer')
+    Attributes:
+        stage: 1-based as in the paper; for a unit of a neck the stage whose map it works on, its level - 1.
+        index: Within the stage, 1-based; 0 for a unit of a neck.
+        unit: "fpn_c" or "fpn_p" for the lateral and output units of a neck, "" in the backbone.
+
+    >>> str(LayerId(3, 18)), LayerId(3, 18).title, str(LayerId(1, 0, "fpn_p"))
+    ('3_18', 'layer_3_18', 'fpn_p2')
     """
 
     stage: int
     index: int
+    unit: str = ""
 
     @classmethod
     def parse(cls, text: str) -> "LayerId":
-        """Read `3_18`, `layer_3_18`, `3.18` or the module path; ValueError for anything else."""
+        """Read `3_18`, `layer_3_18`, `3.18`, the module path or `fpn_p2`; ValueError for anything else."""
         if match := re.fullmatch(r"(?:layer_)?(\d+)[_.](\d+)", text):
             return cls(int(match[1]), int(match[2]))
-        if match := re.fullmatch(r"stages\.(\d+)\.blocks\.(\d+)(?:\.token_mixer)?", text):
+        if match := re.fullmatch(r"(?:.+\.)?stages\.(\d+)\.blocks\.(\d+)(?:\.token_mixer)?", text):
             return cls(int(match[1]) + 1, int(match[2]) + 1)
+        if match := re.fullmatch(r"(fpn_[cp])(\d+)", text):
+            return cls(int(match[2]) - 1, 0, match[1])
         raise ValueError(f"no layer label: {text!r}")
 
     @property
-    def module(self) -> str:
-        return f"stages.{self.stage - 1}.blocks.{self.index - 1}.token_mixer"
+    def title(self) -> str:
+        """As figures name it."""
+        return str(self) if self.unit else f"layer_{self}"
 
     def __str__(self) -> str:
-        return f"{self.stage}_{self.index}"
+        return f"{self.unit}{self.stage + 1}" if self.unit else f"{self.stage}_{self.index}"
 
 
 def is_offset_source(block: int, depth: int, interval: int) -> bool:
@@ -53,8 +63,8 @@ def offset_sources(depths: Sequence[int], interval: int) -> dict[LayerId, LayerI
     Raises:
         ValueError: a stage of one block, which could not generate offsets, or an interval below 1.
 
-    >>> offset_sources((2, 3), 2)[LayerId(2, 3)]
-    LayerId(stage=2, index=1)
+    >>> str(offset_sources((2, 3), 2)[LayerId(2, 3)])
+    '2_1'
     """
     if min(depths) < 2 or interval < 1:
         raise ValueError(
@@ -96,7 +106,7 @@ def _match(pattern: str, available: Sequence[LayerId]) -> list[LayerId]:
     if pattern == "all":
         return list(available)
     if match := re.fullmatch(r"(?:layer_)?(\d+)_last", pattern):
-        return [layer for layer in available if layer.stage == int(match[1])][-1:]
+        return [layer for layer in available if layer.stage == int(match[1]) and not layer.unit][-1:]
     try:
         wanted = LayerId.parse(pattern)
     except ValueError:
@@ -107,9 +117,9 @@ def _match(pattern: str, available: Sequence[LayerId]) -> list[LayerId]:
 
 def describe_layers(available: Sequence[LayerId]) -> str:
     """`1_1 ... 1_2, 2_1 ... 2_3`: what one line of an error can hold."""
-    stages: dict[int, list[LayerId]] = {}
+    stages: dict[int | str, list[LayerId]] = {}
     for layer in available:
-        stages.setdefault(layer.stage, []).append(layer)
+        stages.setdefault(layer.unit or layer.stage, []).append(layer)
     return ", ".join(
         str(layers[0]) if len(layers) == 1 else f"{layers[0]} ... {layers[-1]}" for layers in stages.values()
     )

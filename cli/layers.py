@@ -22,7 +22,7 @@ def layers(
     with waiting("loading the model"):
         from atmviz.checkpoints import load_model, origin_of
         from atmviz.geometry import map_size
-        from atmviz.recording.recorder import find_atmnet
+        from atmviz.recording.recorder import find_layers
 
         network = load_model(
             checkpoint,
@@ -34,7 +34,7 @@ def layers(
     rows: list[dict[str, Any]] = [
         {
             "layer": str(layer.id),
-            "module": layer.id.module,
+            "module": layer.module,
             "offsets_of": str(layer.source),
             "generates": layer.is_offset_source,
             "channels": layer.channels,
@@ -42,7 +42,7 @@ def layers(
             "share": layer.share,
             "map_size": list(map_size(input_size, layer.id.stage)),
         }
-        for layer in find_atmnet(network).atm_layers()
+        for layer in find_layers(network)
     ]
     if as_json:
         print_json({"model": name, "size": list(input_size), "layers": rows})

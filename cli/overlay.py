@@ -63,7 +63,7 @@ def overlay(
         from atmviz.layers import select_layers
         from atmviz.recording.observe import observe_image
         from atmviz.recording.query import parse_queries
-        from atmviz.recording.recorder import find_atmnet
+        from atmviz.recording.recorder import find_layers
 
         queries = [one for text in query or ["center"] for one in parse_queries(text, seed)]
         images = find_images(list(sources)) if sources else bundled_photos().only("astronaut.jpg")
@@ -75,7 +75,7 @@ def overlay(
             report=say,
         )
         origin = origin_of(network)
-        chosen = select_layers(layer or ["3_last"], [one.id for one in find_atmnet(network).atm_layers()])
+        chosen = select_layers(layer or ["3_last"], [one.id for one in find_layers(network)])
 
     skipped: dict[str, str] = {}
     described: list[dict[str, Any]] = []

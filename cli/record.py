@@ -116,11 +116,11 @@ def run_recording(
     with waiting("loading the model"):
         from atmviz.checkpoints import load_model
         from atmviz.layers import select_layers
-        from atmviz.recording.recorder import find_atmnet
+        from atmviz.recording.recorder import find_layers
         from atmviz.recording.run import record_offsets
 
         network = load_model(checkpoint, model=model, weights=weights, device=device, report=say)  # type: ignore[arg-type]
-        available = [layer.id for layer in find_atmnet(network).atm_layers()]
+        available = [layer.id for layer in find_layers(network)]
         chosen = select_layers(layer_patterns, available) if layer_patterns else None
         select_layers(needed or [], available)
     start = perf_counter()

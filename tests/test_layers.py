@@ -25,15 +25,24 @@ def test_other_text_is_no_label(text):
         LayerId.parse(text)
 
 
-@pytest.mark.parametrize("layer", [LayerId(1, 1), LayerId(3, 18)])
-def test_labels_and_module_paths_round_trip(layer):
-    assert LayerId.parse(str(layer)) == layer
-    assert LayerId.parse(layer.module) == layer
+@pytest.mark.parametrize("layer", [LayerId(1, 1), LayerId(3, 18), LayerId(1, 0, "fpn_c"), LayerId(4, 0, "fpn_p")])
+def test_labels_round_trip(layer):
+    assert LayerId.parse(str(layer)) == LayerId.parse(layer.title) == layer
 
 
 def test_labels_count_from_one_and_module_paths_from_zero():
     assert str(LayerId(3, 18)) == "3_18"
-    assert LayerId(3, 18).module == "stages.2.blocks.17.token_mixer"
+    assert LayerId.parse("stages.2.blocks.17.token_mixer") == LayerId(3, 18)
+    assert LayerId.parse("backbone.body.stages.2.blocks.17") == LayerId(3, 18)
+
+
+def test_units_of_a_neck_are_named_by_their_level_and_selected_like_layers():
+    neck = [LayerId(stage, 0, unit) for unit in ("fpn_c", "fpn_p") for stage in (1, 2)]
+    available = [LayerId(2, 1), LayerId(2, 2), *neck]
+    assert [str(layer) for layer in neck] == ["fpn_c2", "fpn_c3", "fpn_p2", "fpn_p3"]
+    assert select_layers(["fpn_*"], available) == neck
+    assert select_layers(["fpn_p3", "2_last"], available) == [LayerId(2, 0, "fpn_p"), LayerId(2, 2)]
+    assert describe_layers(available) == "2_1 ... 2_2, fpn_c2 ... fpn_c3, fpn_p2 ... fpn_p3"
 
 
 @pytest.mark.parametrize(

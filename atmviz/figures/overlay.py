@@ -173,7 +173,7 @@ def _draw_panel(
     axis.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
     axis.spines[:].set(linewidth=0.4, color=NOTE)
     layer, (i, j) = panel.layer, panel.samples.query
-    axis.set_title(f"layer_{layer.layer}", pad=32)
+    axis.set_title(layer.layer.title, pad=32)
     source = "" if layer.layer == layer.source else f"offsets of {layer.source}, "
     text = f"{source}query token {i}:{j}"
     axis.annotate(text, (0.5, 1), (0, 22), "axes fraction", "offset points", ha="center", fontsize=7.5, color=NOTE)

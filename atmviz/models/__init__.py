@@ -2,7 +2,8 @@
 
 from timm.models import create_model
 
+from atmviz.models.atmfpn import ATMFPN
 from atmviz.models.atmnet import ATMNet, released_to_timm
 from atmviz.models.token_mixer import ActiveTokenMixer, OffsetMode
 
-__all__ = ["ATMNet", "ActiveTokenMixer", "OffsetMode", "create_model", "released_to_timm"]
+__all__ = ["ATMFPN", "ATMNet", "ActiveTokenMixer", "OffsetMode", "create_model", "released_to_timm"]

@@ -102,6 +102,7 @@ class ATMLayer(NamedTuple):
 
     Attributes:
         id: Its label.
+        module: Path of the mixer in the network it was asked of.
         mixer: The module, with its hook points.
         source: The layer whose offsets it uses; itself where it generates them.
         channels: C.
@@ -109,6 +110,7 @@ class ATMLayer(NamedTuple):
     """
 
     id: LayerId
+    module: str
     mixer: ActiveTokenMixer
     source: LayerId
     channels: int
@@ -195,16 +197,7 @@ class ATMNet(nn.Module):
         self.out_norms = nn.ModuleList(nn.LayerNorm(dim) for dim in dims) if out_norms else None
         self.norm: nn.Module = nn.LayerNorm(dims[-1])
         self.head = ClassifierHead(dims[-1], num_classes, pool_type=global_pool, drop_rate=drop_rate, input_fmt="NHWC")
-        self.apply(_init_weights)
-
-    def init_fan_in(self) -> None:
-        """Draw the blocks' linear weights anew with std 1 / sqrt(fan-in), the offset layers' excepted.
-
-        The released std of 0.02 is made for widths of 300 and more; under 100 channels it passes too little on.
-        """
-        for name, module in self.stages.named_modules():
-            if isinstance(module, nn.Linear) and ".offset." not in name:
-                trunc_normal_(module.weight, std=module.in_features**-0.5)
+        self.apply(init_weights)
 
     def atm_layers(self) -> list[ATMLayer]:
         """Every ATM layer in order."""
@@ -215,7 +208,8 @@ class ATMNet(nn.Module):
             blocks: list[ATMBlock] = list(self.stages[layer.stage - 1].blocks)  # type: ignore[arg-type]
             mixer, offset = blocks[layer.index - 1].token_mixer, blocks[source.index - 1].offset
             num_offsets = offset.linear.out_features // 2 if offset is not None else 0
-            layers.append(ATMLayer(layer, mixer, source, mixer.proj.in_features, num_offsets))
+            path = f"stages.{layer.stage - 1}.blocks.{layer.index - 1}.token_mixer"
+            layers.append(ATMLayer(layer, path, mixer, source, mixer.proj.in_features, num_offsets))
         return layers
 
     @torch.jit.ignore
@@ -338,7 +332,7 @@ class ATMNet(nn.Module):
         return taken
 
 
-def _init_weights(module: nn.Module) -> None:
+def init_weights(module: nn.Module) -> None:
     """Linear layers: truncated normal 0.02. Convolutions: normal, std sqrt(2 / fan_out). Source: released code."""
     if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
         return  # nothing to draw, and slow
@@ -351,6 +345,17 @@ def _init_weights(module: nn.Module) -> None:
         return
     if module.bias is not None:
         nn.init.zeros_(module.bias)
+
+
+def init_fan_in(network: nn.Module) -> None:
+    """Draw linear weights anew with std 1 / sqrt(fan-in), those of the offset layers excepted.
+
+    The released std of 0.02 is made for widths of 300 and more; under 100 channels it passes too little on.
+    """
+    kept = {layer.linear for layer in network.modules() if isinstance(layer, OffsetLayer)}
+    for module in network.modules():
+        if isinstance(module, nn.Linear) and module not in kept and not module.weight.is_meta:
+            trunc_normal_(module.weight, std=module.in_features**-0.5)
 
 
 _RELEASED_NAMES = (

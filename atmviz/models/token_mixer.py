@@ -44,6 +44,7 @@ class ActiveTokenMixer(nn.Module):
 
     Args:
         dim: Channels C.
+        out_dim: Channels of the mixed tokens; C without it.
         offset_mode: "decoupled" samples along each axis (the paper); "joint" takes one 2-D sample per channel
             (Fig. 2, A); "zero" reads the query token itself (Table 8, row 1).
         num_samples: Tokens fetched per channel and direction: 1, or 3 for Fig. 2, B. With several, FC^W and FC^H embed
@@ -58,8 +59,10 @@ class ActiveTokenMixer(nn.Module):
         offset_mode: OffsetMode = "decoupled",
         num_samples: int = 1,
         fusion: FusionMode = "image",
+        out_dim: int | None = None,
     ) -> None:
         super().__init__()
+        out_dim = out_dim or dim
         if offset_mode not in get_args(OffsetMode) or fusion not in get_args(FusionMode) or num_samples < 1:
             raise ValueError(
                 f"got offset_mode {offset_mode!r}, fusion {fusion!r}, {num_samples} samples, expected one of "
@@ -70,15 +73,15 @@ class ActiveTokenMixer(nn.Module):
         self.fusion_mode = fusion
         self.branches = ("joint", "identity") if offset_mode == "joint" else ("width", "height", "identity")
         for branch in self.branches[:-1]:
-            setattr(self, f"fc_{branch}", nn.Linear(num_samples * dim, dim))
-        self.fc_identity = nn.Linear(dim, dim, bias=False)
-        self.fusion = Mlp(dim, dim // 4, len(self.branches) * dim)
-        self.proj = nn.Linear(dim, dim)
+            setattr(self, f"fc_{branch}", nn.Linear(num_samples * dim, out_dim))
+        self.fc_identity = nn.Linear(dim, out_dim, bias=False)
+        self.fusion = Mlp(out_dim, out_dim // 4, len(self.branches) * out_dim)
+        self.proj = nn.Linear(out_dim, out_dim)
         self.hook_offset = nn.Identity()
         self.hook_fusion = nn.Identity()
 
     def forward(self, x: Tensor, offset: Tensor | None) -> Tensor:
-        """Mixed tokens, [B, H, W, C], from normed tokens x [B, H, W, C] and offsets [B, H, W, 2, samples * O]."""
+        """Mixed tokens, [B, H, W, out_dim], from normed tokens x [B, H, W, C] and offsets [B, H, W, 2, samples * O]."""
         if offset is not None:
             offset = self.hook_offset(offset)
         embedded = [self._embed(branch, x, offset) for branch in self.branches]  # x-hat of W, H, I

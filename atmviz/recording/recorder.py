@@ -12,23 +12,30 @@ from torch.utils.hooks import RemovableHandle
 from atmviz.errors import AtmvizError, CheckpointError
 from atmviz.geometry import Placement, map_size
 from atmviz.layers import LayerId, select_layers
-from atmviz.models import ATMNet
+from atmviz.models.atmfpn import ATMUnit
+from atmviz.models.atmnet import ATMLayer, ATMNet
 from atmviz.recording.query import fixed_query
 from atmviz.recording.store import LayerInfo
 
 
-def find_atmnet(network: nn.Module) -> ATMNet:
-    """The ATMNet in a network: itself, or a backbone inside a larger model.
+def find_layers(network: nn.Module) -> list[ATMLayer]:
+    """Every ATM layer of a network, in order: of the ATMNet that it is or has as its backbone, then of its neck.
 
     Raises:
-        CheckpointError: there is none, or its offsets are fixed to zero.
+        CheckpointError: there are none, or the offsets are fixed to zero.
     """
-    for module in network.modules():
-        if isinstance(module, ATMNet):
-            if module.offset_mode == "zero":
-                raise CheckpointError("this ATMNet has its offsets fixed to zero: there are none to record")
-            return module
-    raise CheckpointError(f"no ATMNet in this {type(network).__name__}: expected a network with ATM layers")
+    network = getattr(network, "_orig_mod", network)  # compiled
+    layers = [
+        layer._replace(module=f"{path}.{layer.module}".lstrip("."))
+        for path, module in network.named_modules()
+        if isinstance(module, ATMNet | ATMUnit)
+        for layer in module.atm_layers()
+    ]
+    if not layers:
+        raise CheckpointError(f"no ATM layers in this {type(network).__name__}: expected an ATMNet or an ATMFpn neck")
+    if not any(layer.num_offsets for layer in layers):
+        raise CheckpointError("this ATMNet has its offsets fixed to zero: there are none to record")
+    return [layer for layer in layers if layer.num_offsets]
 
 
 class OffsetRecorder:
@@ -51,7 +58,7 @@ class OffsetRecorder:
     """
 
     def __init__(self, network: nn.Module, layers: Iterable[LayerId | str] | None = None) -> None:
-        self.layers = find_atmnet(network).atm_layers()
+        self.layers = find_layers(network)
         if layers is not None:
             available = [layer.id for layer in self.layers]
             patterns = [layers] if isinstance(layers, str) else map(str, layers)
@@ -96,11 +103,12 @@ class OffsetRecorder:
 
 def require_recordable(network: nn.Module) -> None:
     """Raises AtmvizError if the network is in training mode or does not take RGB images."""
-    atmnet = find_atmnet(network)
+    find_layers(network)
     if network.training:
         raise AtmvizError("got a network in training mode, expected evaluation mode: call its eval() first")
-    if atmnet.in_chans != 3:
-        raise AtmvizError(f"got a network of {atmnet.in_chans} input channels, expected 3 for RGB images")
+    for module in network.modules():
+        if isinstance(module, ATMNet) and module.in_chans != 3:
+            raise AtmvizError(f"got a network of {module.in_chans} input channels, expected 3 for RGB images")
 
 
 def infer(network: nn.Module, pixels: Tensor) -> Tensor:
@@ -128,7 +136,7 @@ def layer_infos(recorder: OffsetRecorder, size: tuple[int, int], query: str = "c
             LayerInfo(
                 layer=layer.id,
                 source=layer.source,
-                module=layer.id.module,
+                module=layer.module,
                 channels=layer.channels,
                 num_offsets=layer.num_offsets,
                 share=layer.share,

@@ -81,7 +81,7 @@ class LayerInfo:
     @property
     def title(self) -> str:
         """`layer_3_18 (offsets of 3_13)`."""
-        return f"layer_{self.layer}" + ("" if self.layer == self.source else f" (offsets of {self.source})")
+        return self.layer.title + ("" if self.layer == self.source else f" (offsets of {self.source})")
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "layer": str(self.layer), "source": str(self.source)}

@@ -38,6 +38,7 @@ from atmviz.data.keyed import KeyedBatchSampler, KeyedDataset, seed_of, seeded
 from atmviz.errors import RecipeError, TrainingError
 from atmviz.files import atomic_path, write_csv
 from atmviz.models import ATMNet, create_model
+from atmviz.models.atmnet import init_fan_in
 from atmviz.training.evaluate import evaluate
 from atmviz.training.health import OffsetHealth, measure_offsets
 from atmviz.training.recipe import Recipe, read_recipe
@@ -138,7 +139,7 @@ def build_network(recipe: Recipe, num_classes: int, message: Any = lambda text: 
             recipe.model, num_classes=num_classes, drop_path_rate=recipe.drop_path_rate, **_config(recipe)
         )
         if recipe.init == "fan_in":
-            network.init_fan_in()
+            init_fan_in(network.stages)
     if recipe.finetune:
         _load_to_finetune(network, recipe, message)
     return network

@@ -22,7 +22,7 @@ from atmviz.checkpoints import WeightChoice, load_model, origin_of
 from atmviz.data.classification import LabelledImages, Split, open_labelled, open_loader, read_batches
 from atmviz.data.keyed import seed_of
 from atmviz.errors import CheckpointError, DatasetError
-from atmviz.recording.recorder import find_atmnet, infer
+from atmviz.recording.recorder import find_layers, infer
 
 Intervention = Literal["learned", "zero", "shuffle"]
 
@@ -212,7 +212,7 @@ def offsets_replaced(network: nn.Module, by: Intervention, seed: int = 0) -> Ite
         seed: Of the permutations.
     """
     handles = []
-    for layer in find_atmnet(network).atm_layers() if by != "learned" else ():
+    for layer in find_layers(network) if by != "learned" else ():
 
         def hook(module: nn.Module, args: tuple[Tensor], offset: Tensor, source: str = str(layer.source)) -> Tensor:
             if by == "zero":

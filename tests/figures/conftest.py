@@ -16,7 +16,7 @@ def layer_info():
         return LayerInfo(
             layer=LayerId.parse(layer),
             source=LayerId.parse(source),
-            module=LayerId.parse(layer).module,
+            module=f"path.of.{layer}",
             channels=64,
             num_offsets=64 // share,
             share=share,

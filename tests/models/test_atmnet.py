@@ -387,7 +387,7 @@ def test_layers_share_the_offsets_of_their_source(nano):
 @pytest.mark.parametrize("offset_mode", ["decoupled", "joint", "zero"])
 def test_offset_layers_exist_where_offsets_are_generated(offset_mode):
     model = create_nano(offset_mode=offset_mode)
-    blocks = [model.get_submodule(layer.id.module.removesuffix(".token_mixer")) for layer in model.atm_layers()]
+    blocks = [model.get_submodule(layer.module.removesuffix(".token_mixer")) for layer in model.atm_layers()]
     generates = [offset_mode != "zero" and layer.id == layer.source for layer in model.atm_layers()]
     assert [isinstance(block.offset, OffsetLayer) for block in blocks] == generates
 
@@ -395,7 +395,7 @@ def test_offset_layers_exist_where_offsets_are_generated(offset_mode):
 def test_atm_layers_of_a_pruned_network_are_those_left(nano):
     nano.prune_intermediate_layers([0, 1])
     assert [str(layer.id) for layer in nano.atm_layers()] == ["1_1", "1_2", "2_1", "2_2"]
-    assert all(nano.get_submodule(layer.id.module) is layer.mixer for layer in nano.atm_layers())
+    assert all(nano.get_submodule(layer.module) is layer.mixer for layer in nano.atm_layers())
 
 
 @pytest.mark.parametrize("offset_mode", ["decoupled", "zero"])

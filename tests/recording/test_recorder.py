@@ -12,7 +12,7 @@ from atmviz.checkpoints import load_model
 from atmviz.errors import AtmvizError, CheckpointError, LayerNotFoundError
 from atmviz.layers import LayerId
 from atmviz.models import create_model
-from atmviz.recording.recorder import OffsetRecorder, find_atmnet, infer, require_recordable
+from atmviz.recording.recorder import OffsetRecorder, find_layers, infer, require_recordable
 
 SOURCES = [LayerId(1, 1), LayerId(2, 1), LayerId(3, 1), LayerId(3, 7), LayerId(3, 13), LayerId(4, 1)]  # of nano
 
@@ -122,7 +122,9 @@ def test_features_only_networks_are_recorded_alike(network, batch):
 
 def test_backbones_inside_larger_networks_are_found(nano, batch):
     larger = nn.Sequential(nn.Identity(), nn.ModuleDict({"backbone": nano})["backbone"], nn.Softmax(-1))
-    assert find_atmnet(larger) is nano
+    paths = [layer.module for layer in find_layers(larger)]
+    assert paths[0] == "1.stages.0.blocks.0.token_mixer"
+    assert all(larger.get_submodule(path) is layer.mixer for path, layer in zip(paths, nano.atm_layers(), strict=True))
     with OffsetRecorder(larger) as recorder:
         larger(batch)
     assert recorder.offsets[LayerId(3, 1)].shape == (2, 4, 6, 2, 16)
@@ -141,7 +143,7 @@ def test_networks_without_offsets_are_refused():
     zero = create_model("atmnet_nano", depths=(2, 2, 2, 2), offset_mode="zero")
     with pytest.raises(CheckpointError, match="offsets fixed to zero"):
         OffsetRecorder(zero)
-    with pytest.raises(CheckpointError, match="no ATMNet in this Linear"):
+    with pytest.raises(CheckpointError, match="no ATM layers in this Linear"):
         OffsetRecorder(nn.Linear(2, 2))
 
 

@@ -1,0 +1,74 @@
+"""ATMFpn: a feature pyramid network whose convolutions are ATM units (Sec. 3.3, Table 7).
+
+The paper does not give the construction. This one was found from Table 7's FLOPs, and meets seven of its eight cells:
+each of the FPN's convolutions, 1x1 and 3x3, becomes the offset-generating, token-mixing half of an ATM block, with one
+offset per channel and no channel MLP. FLOPs cannot show skip connections (there are none here) or the initialisation.
+
+Legend: B batch, H/W grid in tokens, C channels in, P channels out.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
+
+from atmviz.layers import LayerId
+from atmviz.models.atmnet import ATMLayer, PositionalEncodingGenerator, init_fan_in, init_weights
+from atmviz.models.token_mixer import ActiveTokenMixer, OffsetLayer
+
+
+class ATMUnit(nn.Module):
+    """What stands for one convolution, [B, C, H, W] -> [B, P, H, W]: PEG, offsets, LayerNorm, Active Token Mixer.
+
+    Args:
+        dim, out_dim: Channels C and P.
+        layer: The label its offsets are recorded under.
+    """
+
+    def __init__(self, dim: int, out_dim: int, layer: LayerId) -> None:
+        super().__init__()
+        self.layer = layer
+        self.peg = PositionalEncodingGenerator(dim)
+        self.offset = OffsetLayer(dim, num_offsets=dim)
+        self.norm = nn.LayerNorm(dim)
+        self.token_mixer = ActiveTokenMixer(dim, out_dim=out_dim)
+        self.apply(init_weights)
+        init_fan_in(self)  # as the FPN's convolutions are drawn: no norm follows
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.peg(x.permute(0, 2, 3, 1))  # NCHW -> NHWC
+        x = self.token_mixer(self.norm(x), self.offset(x))
+        return x.permute(0, 3, 1, 2)  # NHWC -> NCHW
+
+    def atm_layers(self) -> list[ATMLayer]:
+        """The unit as the one ATM layer it is."""
+        dim = self.norm.normalized_shape[0]
+        return [ATMLayer(self.layer, "token_mixer", self.token_mixer, self.layer, dim, num_offsets=dim)]
+
+
+class ATMFPN(FeaturePyramidNetwork):
+    """Takes and returns what torchvision's `FeaturePyramidNetwork` does: maps by name, finest first.
+
+    Args:
+        in_channels_list: Channels of the maps, one per level.
+        out_channels: P, of every pyramid level.
+        extra_blocks: Makes further, coarser levels.
+        first_level: Of the first map, whose stride is 2 to that power; names the layers, `fpn_c2` and `fpn_p2` on.
+
+    Source: Sec. 3.3, Sec. 4.4, Table 7; the construction is fitted, see above.
+    """
+
+    def __init__(
+        self,
+        in_channels_list: Sequence[int],
+        out_channels: int,
+        extra_blocks: ExtraFPNBlock | None = None,
+        first_level: int = 2,
+    ) -> None:
+        super().__init__(list(in_channels_list), out_channels, extra_blocks)
+        levels = list(enumerate(in_channels_list, start=first_level - 1))
+        self.inner_blocks = nn.ModuleList(ATMUnit(C, out_channels, LayerId(i, 0, "fpn_c")) for i, C in levels)
+        self.layer_blocks = nn.ModuleList(
+            ATMUnit(out_channels, out_channels, LayerId(i, 0, "fpn_p")) for i, _ in levels
+        )

@@ -1,12 +1,27 @@
-"""The ATMNet variants as data: xT, T, S, B, L of the paper and `nano` for demonstrations and tests.
+"""The ATMNet variants as data: xT, T, S, B, L of the paper and `nano` for demonstrations and tests; and the names of
+the dense prediction frameworks around them.
 
 Sources: Tables 1, 9 and 10 of "Active Token Mixer" (arXiv 2203.06108). Table 10's stage-4 column for S, B and L
 contradicts Table 1; the depths and ratios of the released checkpoints, which give Table 1 exactly, are used here.
 """
 
+import re
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-from atmviz.errors import CheckpointError
+from atmviz.errors import AtmvizError, CheckpointError
+
+Task = Literal["classify", "segment", "detect"]
+TASKS: tuple[Task, ...] = get_args(Task)
+Framework = Literal["semantic_fpn", "upernet", "retinanet", "mask_rcnn", "cascade_mask_rcnn"]
+Neck = Literal["fpn", "atmfpn"]
+FRAMEWORK_TASKS: dict[Framework, Task] = {
+    "semantic_fpn": "segment",
+    "upernet": "segment",
+    "retinanet": "detect",
+    "mask_rcnn": "detect",
+    "cascade_mask_rcnn": "detect",
+}
 
 
 @dataclass(frozen=True)
@@ -29,7 +44,7 @@ class Variant:
         mlp_ratios: Expansion of the block's MLP, E.
         num_offsets: Distinct offsets per direction, |O|; each is shared by S = C / |O| neighbouring channels.
         offset_interval: Blocks between new offsets, K in Sec. A1.
-        drop_path_rate: Stochastic depth in training, Table 9.
+        drop_path_rates: Stochastic depth in training, by task: Table 9, Sec. 4.2, Sec. 4.3.
         paper: The row of Table 1, None where the paper has no such model.
     """
 
@@ -38,7 +53,7 @@ class Variant:
     mlp_ratios: tuple[int, int, int, int]
     num_offsets: tuple[int, int, int, int]
     offset_interval: int
-    drop_path_rate: float
+    drop_path_rates: dict[Task, float]
     paper: PaperFigures | None = None
 
 
@@ -47,14 +62,14 @@ _LARGE_DIMS = ((96, 192, 384, 768), (48, 48, 96, 96))
 
 # fmt: off
 VARIANTS: dict[str, Variant] = {
-    name: Variant(depths, dims, mlp_ratios, num_offsets, interval, drop_path, paper)
-    for name, depths, mlp_ratios, (dims, num_offsets), interval, drop_path, paper in (
-        ("atmnet_nano",   (2, 2, 18, 2), (4, 4, 4, 3), ((24, 48, 64, 96), (12, 12, 16, 12)), 6, 0.0, None),
-        ("atmnet_xtiny",  (2, 2, 4, 2),  (4, 4, 4, 4), _SMALL_DIMS, 2, 0.1, PaperFigures("xT", 15, 2.2, 79.7)),
-        ("atmnet_tiny",   (2, 3, 10, 3), (4, 4, 4, 4), _SMALL_DIMS, 2, 0.1, PaperFigures("T", 27, 4.0, 82.0)),
-        ("atmnet_small",  (3, 4, 18, 3), (8, 8, 4, 4), _SMALL_DIMS, 6, 0.2, PaperFigures("S", 39, 6.9, 83.1)),
-        ("atmnet_base",   (3, 8, 27, 3), (8, 8, 4, 4), _SMALL_DIMS, 6, 0.3, PaperFigures("B", 52, 10.1, 83.5)),
-        ("atmnet_large",  (3, 4, 24, 3), (4, 4, 4, 4), _LARGE_DIMS, 6, 0.3, PaperFigures("L", 76, 12.3, 83.8)),
+    name: Variant(depths, dims, mlp_ratios, num_offsets, interval, dict(zip(TASKS, drop_paths, strict=True)), paper)
+    for name, depths, mlp_ratios, (dims, num_offsets), interval, drop_paths, paper in (
+        ("atmnet_nano",   (2, 2, 18, 2), (4, 4, 4, 3), ((24, 48, 64, 96), (12, 12, 16, 12)), 6, (.0, .0, .0), None),
+        ("atmnet_xtiny",  (2, 2, 4, 2),  (4, 4, 4, 4), _SMALL_DIMS, 2, (.1, .1, .1), PaperFigures("xT", 15, 2.2, 79.7)),
+        ("atmnet_tiny",   (2, 3, 10, 3), (4, 4, 4, 4), _SMALL_DIMS, 2, (.1, .1, .1), PaperFigures("T", 27, 4.0, 82.0)),
+        ("atmnet_small",  (3, 4, 18, 3), (8, 8, 4, 4), _SMALL_DIMS, 6, (.2, .2, .3), PaperFigures("S", 39, 6.9, 83.1)),
+        ("atmnet_base",   (3, 8, 27, 3), (8, 8, 4, 4), _SMALL_DIMS, 6, (.3, .2, .5), PaperFigures("B", 52, 10.1, 83.5)),
+        ("atmnet_large",  (3, 4, 24, 3), (4, 4, 4, 4), _LARGE_DIMS, 6, (.3, .2, .6), PaperFigures("L", 76, 12.3, 83.8)),
     )
 }
 # fmt: on
@@ -64,3 +79,50 @@ def require_model(found: str, expected: str | None, where: object) -> None:
     """Raises CheckpointError if a checkpoint's variant is not the expected one; None expects any."""
     if expected not in (None, found):
         raise CheckpointError(f"got {found} in {where}, expected {expected}: drop --model or change it")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network by name.
+
+    Attributes:
+        backbone: A variant, or another timm model.
+        framework: What stands on it; None for a classifier.
+        neck: Between the two.
+
+    >>> str(Architecture.parse("mask_rcnn(atmnet_tiny, atmfpn)"))
+    'mask_rcnn(atmnet_tiny, atmfpn)'
+    """
+
+    backbone: str
+    framework: Framework | None = None
+    neck: Neck = "fpn"
+
+    @classmethod
+    def parse(cls, text: str) -> "Architecture":
+        """Read `atmnet_tiny`, `semantic_fpn(atmnet_tiny)` or `semantic_fpn(atmnet_tiny, atmfpn)`.
+
+        Raises:
+            AtmvizError: no such form, framework or neck.
+        """
+        match = re.fullmatch(r"(?:(\w+)\()?([\w.]+)(?:, ?(\w+))?(\))?", text.strip())
+        if not match or bool(match[1]) != bool(match[4]) or (match[3] and not match[1]):
+            raise AtmvizError(
+                f"got model {text!r}, expected a name like atmnet_tiny or semantic_fpn(atmnet_tiny, atmfpn)"
+            )
+        framework, neck = match[1], match[3] or "fpn"
+        if framework not in (None, *FRAMEWORK_TASKS) or neck not in get_args(Neck):
+            raise AtmvizError(
+                f"got model {text!r}, expected a framework of {', '.join(FRAMEWORK_TASKS)} "
+                f"and a neck of {', '.join(get_args(Neck))}"
+            )
+        return cls(match[2], framework, neck)  # type: ignore[arg-type]
+
+    @property
+    def task(self) -> Task:
+        return FRAMEWORK_TASKS[self.framework] if self.framework else "classify"
+
+    def __str__(self) -> str:
+        if self.framework is None:
+            return self.backbone
+        return f"{self.framework}({self.backbone}{', atmfpn' if self.neck == 'atmfpn' else ''})"

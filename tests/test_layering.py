@@ -24,6 +24,7 @@ ALLOWED = {
     "atmviz.models": ["models", "ops", "layers", "geometry", "variants", "errors"],
     "atmviz.checkpoints": ["models", "variants", "files", "errors"],
     "atmviz.complexity": ["models", "variants"],
+    "atmviz.dense": ["dense", "models", "layers", "variants", "errors"],
     "atmviz.data": ["data", "geometry", "errors"],
     "atmviz.training.recipe": ["variants", "geometry", "errors"],
     "atmviz.training.tasks": ["training.recipe", "data.shapes", "models"],

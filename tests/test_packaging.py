@@ -105,7 +105,8 @@ def test_every_import_of_the_sources_is_a_declared_dependency():
         for file in ROOT.joinpath(folder).rglob("*.py")
         for match in re.findall(r"^\s*(?:from|import) ([A-Za-z_]\w*)", file.read_text(), re.MULTILINE)
     }
-    declared = {re.split(r"[<>=~!\[; ]", line)[0] for line in PROJECT["project"]["dependencies"]}
+    extras = [line for lines in PROJECT["project"]["optional-dependencies"].values() for line in lines]
+    declared = {re.split(r"[<>=~!\[; ]", line)[0] for line in (*PROJECT["project"]["dependencies"], *extras)}
     own = {"atmviz", "atmviz_cli", "atmviz_assets"}
     foreign = {names.get(name, name) for name in imported - set(sys.stdlib_module_names) - own}
     assert foreign <= declared

@@ -8,6 +8,8 @@ from types import TracebackType
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+from torchvision.models.detection import RetinaNet
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from atmviz.errors import AtmvizError, CheckpointError
 from atmviz.geometry import Placement, map_size
@@ -114,10 +116,13 @@ def require_recordable(network: nn.Module) -> None:
 def infer(network: nn.Module, pixels: Tensor) -> Tensor:
     """One forward pass of [B, 3, H, W] pixels on the network's device and in its dtype.
 
-    A compiled network runs uncompiled: code compiled before a hook was added does not call it.
+    Of a detector, backbone and neck are all that runs. A compiled network runs uncompiled: code compiled before a hook
+    was added does not call it.
     """
     parameter = next(network.parameters())
     network = getattr(network, "_orig_mod", network)
+    if isinstance(network, GeneralizedRCNN | RetinaNet):
+        network = network.backbone  # a detector's heads fetch no tokens, and it would resize the images
     return network(pixels.to(parameter.device, parameter.dtype, non_blocking=True))
 
 

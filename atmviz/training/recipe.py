@@ -121,7 +121,7 @@ class Recipe:
 
     @property
     def drop_path_rate(self) -> float:
-        return VARIANTS[self.model].drop_path_rate if self.drop_path is None else self.drop_path
+        return VARIANTS[self.model].drop_path_rates["classify"] if self.drop_path is None else self.drop_path
 
     def override(self, values: Mapping[str, Any]) -> "Recipe":
         """This recipe with other values; raises RecipeError for an unknown key or a value of another kind."""

@@ -1,0 +1,35 @@
+"""The paper's dense prediction systems: five frameworks on any ATMNet (or other timm backbone), with FPN or ATMFpn."""
+
+from typing import Any
+
+from torch import nn
+
+from atmviz.dense.cascade import cascade_mask_rcnn
+from atmviz.dense.mask_rcnn import mask_rcnn
+from atmviz.dense.retinanet import retinanet
+from atmviz.dense.semantic_fpn import semantic_fpn
+from atmviz.dense.upernet import upernet
+from atmviz.variants import Architecture
+
+__all__ = ["cascade_mask_rcnn", "create_dense", "mask_rcnn", "retinanet", "semantic_fpn", "upernet"]
+
+_FRAMEWORKS = {
+    "semantic_fpn": semantic_fpn,
+    "upernet": upernet,
+    "retinanet": retinanet,
+    "mask_rcnn": mask_rcnn,
+    "cascade_mask_rcnn": cascade_mask_rcnn,
+}
+
+
+def create_dense(architecture: Architecture | str, **kwargs: Any) -> nn.Module:
+    """The network of a name like `semantic_fpn(atmnet_tiny)`; `kwargs` as its function takes them.
+
+    Raises:
+        AtmvizError: no such framework or neck, or one whose library is not installed.
+    """
+    if isinstance(architecture, str):
+        architecture = Architecture.parse(architecture)
+    if architecture.framework is None:
+        raise ValueError(f"got {architecture}, expected a framework around it, as in semantic_fpn({architecture})")
+    return _FRAMEWORKS[architecture.framework](architecture.backbone, architecture.neck, **kwargs)

@@ -1,0 +1,82 @@
+"""What the frameworks share below their heads: a backbone's feature maps, and a neck that makes a pyramid of them."""
+
+from collections import OrderedDict
+from typing import Any
+
+import timm
+import torch
+from timm.layers import LayerNorm2d
+from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
+
+from atmviz.models import ATMFPN
+from atmviz.variants import VARIANTS, Neck
+
+NECKS: dict[Neck, type[FeaturePyramidNetwork]] = {"fpn": FeaturePyramidNetwork, "atmfpn": ATMFPN}
+PYRAMID_DIM = 256
+
+
+def create_body(name: str, first_level: int = 2, drop_path_rate: float = 0.0, **kwargs: Any) -> nn.Module:
+    """A backbone that returns its feature maps C2 (or from `first_level` on) to C5, [B, C, H, W], strides 4 to 32.
+
+    Args:
+        name: An ATMNet variant, whose maps pass one LayerNorm each as in the released segmentation backbone; or any
+            timm model of four stages, such as resnet50 and swin_tiny_patch4_window7_224 (Table 7).
+        first_level: 2 or 3.
+        drop_path_rate: Stochastic depth.
+        kwargs: To the constructor.
+    """
+    if name in VARIANTS:
+        kwargs = {"out_norms": True, **kwargs}
+    elif name.startswith("swin"):
+        kwargs = {"strict_img_size": False, **kwargs}
+    with torch.device("meta"):
+        stages = len(map_dims(timm.create_model(name, features_only=True, **kwargs)))
+    body = timm.create_model(
+        name,
+        features_only=True,
+        feature_cls="getter",  # maps in [B, C, H, W] whatever the network's own layout
+        out_indices=tuple(range(stages - 6 + first_level, stages)),
+        drop_path_rate=drop_path_rate,
+        **kwargs,
+    )
+    return NormedBody(body) if name.startswith("swin") else body
+
+
+def map_dims(body: nn.Module) -> list[int]:
+    """Channels of a backbone's maps."""
+    return body.feature_info.channels()  # type: ignore[union-attr, operator]
+
+
+class NormedBody(nn.Module):
+    """A backbone with one LayerNorm on each of its maps, as mmdetection has Swin."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.feature_info = body.feature_info
+        self.norms = nn.ModuleList(LayerNorm2d(dim) for dim in map_dims(body))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [norm(x) for norm, x in zip(self.norms, self.body(images), strict=True)]
+
+
+class Pyramid(nn.Module):
+    """Backbone and neck: images [B, 3, H, W] to maps of 256 channels by name, "p2" (or "p3") first.
+
+    Attributes:
+        out_channels: 256; torchvision's detectors ask for it.
+    """
+
+    out_channels = PYRAMID_DIM
+
+    def __init__(self, body: nn.Module, neck: Neck, first_level: int = 2, extra: ExtraFPNBlock | None = None) -> None:
+        super().__init__()
+        self.body = body
+        arguments = {"first_level": first_level} if neck == "atmfpn" else {}
+        self.neck = NECKS[neck](map_dims(body), PYRAMID_DIM, extra, **arguments)
+        self.names = [f"p{level}" for level in range(first_level, 6)]
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return self.neck(OrderedDict(zip(self.names, self.body(images), strict=True)))

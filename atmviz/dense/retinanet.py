@@ -1,0 +1,59 @@
+"""RetinaNet (Lin et al., "Focal Loss for Dense Object Detection", 2017), as in Table 4."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from torchvision.models import detection
+
+from atmviz.dense.detector import (
+    MAX_DETECTIONS,
+    MIN_SCORE,
+    NMS_IOU,
+    P6P7,
+    FixedStrideAnchors,
+    octave_scales,
+    open_transform,
+)
+from atmviz.dense.pyramid import PYRAMID_DIM, Pyramid, create_body, map_dims
+from atmviz.variants import Neck
+
+_STRIDES = (8, 16, 32, 64, 128)
+
+
+class RetinaNet(detection.RetinaNet):
+    """torchvision's, with labels from 0 on."""
+
+    def forward_dummy(self, images: Tensor) -> Any:
+        """Every layer once, for counting."""
+        return self.head(list(self.backbone(images).values()))
+
+
+def retinanet(
+    backbone: str,
+    neck: Neck = "fpn",
+    num_classes: int = 80,
+    min_size: int | Sequence[int] = 800,
+    max_size: int = 1333,
+    **kwargs: Any,
+) -> RetinaNet:
+    """RetinaNet on a backbone: levels P3 to P7, nine anchors per token.
+
+    Args:
+        backbone, kwargs: See `create_body`.
+        neck: "fpn" or "atmfpn".
+        num_classes: Without background.
+        min_size, max_size: Images are resized to this shorter side, one of several drawn in training, and at most this
+            longer side, px.
+    """
+    body = create_body(backbone, first_level=3, **kwargs)
+    model = RetinaNet(
+        Pyramid(body, neck, 3, P6P7(map_dims(body)[-1], PYRAMID_DIM)),
+        num_classes,
+        anchor_generator=FixedStrideAnchors([octave_scales(4 * stride) for stride in _STRIDES], _STRIDES),
+        score_thresh=MIN_SCORE,
+        nms_thresh=NMS_IOU,
+        detections_per_img=MAX_DETECTIONS,
+    )
+    model.transform = open_transform(min_size, max_size, 32)
+    return model

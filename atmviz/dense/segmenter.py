@@ -1,0 +1,70 @@
+"""What Semantic FPN and UperNet share: maps to class scores of every pixel, and the losses."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+IGNORED = 255  # label of pixels that count nowhere
+_AUXILIARY_WEIGHT = 0.4
+_DROPOUT = 0.1
+
+
+class PixelClassifier(nn.Conv2d):
+    """The last 1x1 convolution, behind dropout of whole channels."""
+
+    def __init__(self, dim: int, num_classes: int) -> None:
+        super().__init__(dim, num_classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.dropout2d(x, _DROPOUT, self.training))
+
+
+class Segmenter(nn.Module):
+    """A backbone (with its neck) and a head.
+
+    Args:
+        backbone: Images [B, 3, H, W] to feature maps.
+        head: Maps to scores [B, classes, h, w] of any size.
+        auxiliary_head: The same from earlier maps, for a second loss of weight 0.4; training only.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, auxiliary_head: nn.Module | None = None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.auxiliary_head = auxiliary_head
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor | dict[str, Tensor]:
+        """Class scores of every pixel, [B, classes, H, W]; with labels [B, H, W], the losses by name instead.
+
+        The mean is over all pixels, ignored ones (255) included: a batch that is ignored as a whole has loss 0.
+        """
+        maps = self.backbone(images)
+        scores = _resize(self.head(maps), images)
+        if labels is None:
+            return scores
+        losses = {"loss_segment": _loss(scores, labels)}
+        if self.auxiliary_head is not None:
+            auxiliary = _resize(self.auxiliary_head(maps), images)
+            losses["loss_auxiliary"] = _AUXILIARY_WEIGHT * _loss(auxiliary, labels)
+        return losses
+
+
+def init_head(head: nn.Module) -> None:
+    """Convolutions: Kaiming normal by fan-out; the classifier: normal 0.01. Source: mmsegmentation 0.11."""
+    for module in head.modules():
+        if isinstance(module, PixelClassifier):
+            nn.init.normal_(module.weight, std=0.01)
+        elif isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        else:
+            continue
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def _resize(scores: Tensor, images: Tensor) -> Tensor:
+    return F.interpolate(scores, images.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _loss(scores: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(scores.float(), labels, ignore_index=IGNORED, reduction="sum") / labels.numel()

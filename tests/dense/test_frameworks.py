@@ -1,0 +1,137 @@
+"""Every framework with both necks: it learns with all its parameters, and gives what its kind gives."""
+
+import pytest
+import torch
+from torchvision.models import detection
+
+from atmviz.dense import create_dense, mask_rcnn, semantic_fpn
+from atmviz.errors import AtmvizError
+from atmviz.models import create_model
+from atmviz.recording.recorder import OffsetRecorder, find_layers, infer
+from atmviz.variants import FRAMEWORK_TASKS, Architecture
+
+NECKS = ["fpn", "atmfpn"]
+SEGMENTERS = [name for name, task in FRAMEWORK_TASKS.items() if task == "segment"]
+DETECTORS = [name for name, task in FRAMEWORK_TASKS.items() if task == "detect"]
+
+
+def build(framework, neck="fpn", **kwargs):
+    torch.manual_seed(0)
+    if framework in DETECTORS:
+        kwargs = {"min_size": 96, "max_size": 160, **kwargs}
+    model = create_dense(Architecture("atmnet_nano", framework, neck), num_classes=5, **kwargs)
+    if hasattr(model, "rpn"):  # 1000 proposals take a minute
+        model.rpn._post_nms_top_n = {"training": 40, "testing": 40}
+    return model
+
+
+def unused(model, losses):
+    sum(losses.values()).backward()
+    return [name for name, parameter in model.named_parameters() if parameter.grad is None]
+
+
+@pytest.mark.parametrize("neck", NECKS)
+@pytest.mark.parametrize("framework", SEGMENTERS)
+def test_segmenters_score_every_pixel_and_learn_with_every_parameter(framework, neck, images, labels):
+    model = build(framework, neck)
+    losses = model.train()(images, labels)
+    assert set(losses) == {"loss_segment", "loss_auxiliary"} - ({"loss_auxiliary"} if framework != "upernet" else set())
+    assert unused(model, losses) == []
+    with torch.inference_mode():
+        assert model.eval()(images).shape == (2, 5, 96, 128)
+
+
+@pytest.mark.parametrize("neck", NECKS)
+@pytest.mark.parametrize("framework", DETECTORS)
+def test_detectors_find_boxes_and_learn_with_every_parameter(framework, neck, images, targets):
+    model = build(framework, neck)
+    losses = model.train()(list(images), targets)
+    assert all(loss.isfinite() for loss in losses.values())
+    assert unused(model, losses) == []
+    assert targets[0]["labels"].tolist() == [0, 4]  # not changed
+    for heads in model.modules():
+        if isinstance(heads, detection.roi_heads.RoIHeads):
+            heads.score_thresh = 0.0  # an untrained network is sure of nothing
+    if framework == "retinanet":
+        model.score_thresh = 0.0
+    with torch.inference_mode():
+        found = model.eval()(list(images))
+    for one in found:
+        assert 0 < len(one["boxes"]) <= 100
+        assert set(one["labels"].tolist()) <= set(range(5))
+        assert (one["boxes"] >= 0).all()
+        assert (one["boxes"] <= torch.tensor([128, 96, 128, 96])).all()
+        if framework != "retinanet":
+            assert one["masks"].shape == (len(one["boxes"]), 1, 96, 128)
+
+
+@pytest.mark.parametrize("framework", DETECTORS)
+def test_batches_without_any_object_have_a_loss(framework, images, targets):
+    losses = build(framework).train()(list(images[1:]), targets[1:])
+    assert all(loss.isfinite() for loss in losses.values())
+
+
+@pytest.mark.parametrize("framework", SEGMENTERS)
+def test_batches_that_are_ignored_as_a_whole_have_loss_0(framework, images, labels):
+    losses = build(framework).train()(images, torch.full_like(labels, 255))
+    assert [loss.item() for loss in losses.values()] == [0] * len(losses)
+
+
+@pytest.mark.parametrize("neck", NECKS)
+@pytest.mark.parametrize("framework", FRAMEWORK_TASKS)
+def test_offsets_inside_a_framework_are_those_of_the_backbone_alone(framework, neck, images):
+    model = build(framework, neck).eval()
+    alone = create_model("atmnet_nano", features_only=True, out_norms=True).eval()
+    body = model.backbone.body if framework != "upernet" else model.backbone
+    missing = alone.load_state_dict(body.state_dict(), strict=False)
+    assert missing.unexpected_keys == []
+    assert [name for name in missing.missing_keys if not name.startswith("model.out_norms.0")] == []
+    recorded = []
+    for network in (model, alone):
+        with OffsetRecorder(network) as recorder, torch.inference_mode():
+            infer(network, images)
+        recorded.append(recorder)
+    for layer in recorded[1].sources:
+        assert torch.equal(recorded[0].offsets[layer], recorded[1].offsets[layer])
+    units = [str(layer.id) for layer in find_layers(model) if layer.id.unit]
+    levels = {"upernet": range(2, 5), "retinanet": range(3, 6)}.get(framework, range(2, 6))
+    assert units == ([f"fpn_{kind}{level}" for kind in "cp" for level in levels] if neck == "atmfpn" else [])
+
+
+@pytest.mark.parametrize("backbone", ["resnet50", "swin_tiny_patch4_window7_224"])
+def test_other_timm_backbones_stand_under_them(backbone, images):
+    with torch.device("meta"):
+        model = semantic_fpn(backbone, "atmfpn", num_classes=5).eval()
+        assert model(images.to("meta")).shape == (2, 5, 96, 128)
+        assert [str(layer.id) for layer in find_layers(model)][-1] == "fpn_p5"
+
+
+def test_upernet_says_how_to_get_its_library(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "transformers", None)
+    with pytest.raises(AtmvizError, match=r"pip install 'atmviz\[upernet\]'"):
+        build("upernet")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("atmnet_tiny", Architecture("atmnet_tiny")),
+        ("semantic_fpn(atmnet_tiny)", Architecture("atmnet_tiny", "semantic_fpn")),
+        ("mask_rcnn(resnet50, atmfpn)", Architecture("resnet50", "mask_rcnn", "atmfpn")),
+    ],
+)
+def test_names_round_trip(text, expected):
+    assert Architecture.parse(text) == expected
+    assert str(expected) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "semantic_fpn(", "fcn(atmnet_tiny)", "semantic_fpn(atmnet_tiny, bifpn)", "a b", "x, fpn"]
+)
+def test_names_that_mean_nothing_are_refused(text):
+    with pytest.raises(AtmvizError, match="expected a"):
+        Architecture.parse(text)
+
+
+def test_masks_are_drawn_by_two_stage_detectors_only():
+    assert mask_rcnn("atmnet_nano", num_classes=5).roi_heads.has_mask()

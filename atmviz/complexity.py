@@ -8,12 +8,19 @@ pooling; activations, softmax, means and sampling itself are free.
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+import timm
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from atmviz.dense import create_dense
+from atmviz.errors import AtmvizError, first_line
+from atmviz.paper import PaperRow
+from atmviz.variants import Architecture
 
 _ATEN = torch.ops.aten
 
@@ -53,7 +60,60 @@ def count_flops(model: nn.Module, size: tuple[int, int], in_chans: int = 3) -> i
         in_chans: Input channels.
     """
     meta = copy.deepcopy(model).to("meta").eval()
+    for module in meta.modules():
+        if hasattr(module, "fused_attn"):  # timm's attention: its matrix products are seen when they are not fused
+            module.fused_attn = False  # type: ignore[assignment]
     counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
     with torch.no_grad(), counter:
         getattr(meta, "forward_dummy", meta)(torch.empty(1, in_chans, *size, device="meta"))
     return counter.get_total_flops() // 2
+
+
+def create_meta(architecture: Architecture | str, **config: Any) -> nn.Module:
+    """The network of a name on the meta device: shapes without values, in a second for the largest.
+
+    Raises:
+        AtmvizError: no such network, or an argument it does not take.
+    """
+    if isinstance(architecture, str):
+        architecture = Architecture.parse(architecture)
+    try:
+        with torch.device("meta"):
+            if architecture.framework:
+                return create_dense(architecture, **config)
+            return timm.create_model(architecture.backbone, **config)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise AtmvizError(
+            f"cannot build {architecture} ({first_line(error)}): expected a variant (`atmviz models`) or a timm model"
+        ) from None
+
+
+@dataclass(frozen=True)
+class CountedRow:
+    """A row of the paper and what was counted for it, in single parameters and operations."""
+
+    row: PaperRow
+    params: int
+    flops: int
+
+    @property
+    def params_match(self) -> bool | None:
+        """Whether the count, rounded, is what is printed; None where nothing is."""
+        return _rounds_to(self.params / 1e6, self.row.params_m)
+
+    @property
+    def flops_match(self) -> bool | None:
+        """As `params_match`."""
+        return _rounds_to(self.flops / 1e9, self.row.flops_g)
+
+
+def count_row(row: PaperRow) -> CountedRow:
+    """Count what a row of the paper's tables counts."""
+    network = create_meta(row.architecture, **row.config)
+    return CountedRow(row, count_parameters(network), count_flops(network, row.size))
+
+
+def _rounds_to(value: float, printed: str | None) -> bool | None:
+    if printed is None:
+        return None
+    return f"{value:.{len(printed.partition('.')[2])}f}" == printed

@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from atmviz.errors import AtmvizError, LayerNotFoundError, QueryError
 
-from . import ablate, convert, evaluate, histogram, layers, merge, models, overlay, record, train
+from . import ablate, complexity, convert, evaluate, histogram, layers, merge, models, overlay, record, train
 from .console import complain
 
 _USAGE_ERRORS = (LayerNotFoundError, QueryError)
@@ -73,6 +73,7 @@ app.command("eval")(evaluate.evaluate)
 app.command("ablate")(ablate.ablate)
 app.command("layers")(layers.layers)
 app.command("models")(models.models)
+app.command("complexity")(complexity.complexity)
 app.command("convert")(convert.convert)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
+from atmviz.errors import AtmvizError, first_line
 from atmviz.models import ATMFPN
 from atmviz.variants import VARIANTS, Neck
 
@@ -26,13 +27,24 @@ def create_body(name: str, first_level: int = 2, drop_path_rate: float = 0.0, **
         first_level: 2 or 3.
         drop_path_rate: Stochastic depth.
         kwargs: To the constructor.
+
+    Raises:
+        AtmvizError: no such model, or not one of four stages with strides 4 to 32.
     """
     if name in VARIANTS:
         kwargs = {"out_norms": True, **kwargs}
     elif name.startswith("swin"):
         kwargs = {"strict_img_size": False, **kwargs}
-    with torch.device("meta"):
-        stages = len(map_dims(timm.create_model(name, features_only=True, **kwargs)))
+    try:
+        with torch.device("meta"):
+            strides = timm.create_model(name, features_only=True, **kwargs).feature_info.reduction()
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise AtmvizError(
+            f"cannot build {name} ({first_line(error)}): expected a variant (`atmviz models`) or a timm backbone"
+        ) from None
+    if strides[-4:] != [4, 8, 16, 32]:
+        raise AtmvizError(f"got {name}, whose maps have strides {strides}, expected a backbone with 4, 8, 16, 32")
+    stages = len(strides)
     body = timm.create_model(
         name,
         features_only=True,

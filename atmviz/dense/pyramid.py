@@ -37,7 +37,8 @@ def create_body(name: str, first_level: int = 2, drop_path_rate: float = 0.0, **
         kwargs = {"strict_img_size": False, **kwargs}
     try:
         with torch.device("meta"):
-            strides = timm.create_model(name, features_only=True, **kwargs).feature_info.reduction()
+            probe: Any = timm.create_model(name, features_only=True, **kwargs)
+            strides = probe.feature_info.reduction()
     except (RuntimeError, TypeError, ValueError) as error:
         raise AtmvizError(
             f"cannot build {name} ({first_line(error)}): expected a variant (`atmviz models`) or a timm backbone"

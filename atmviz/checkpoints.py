@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from atmviz.errors import AtmvizError, CheckpointError, some_of
+from atmviz.errors import AtmvizError, CheckpointError, first_line, some_of
 from atmviz.files import atomic_path, find_checkpoint, sha256_of_file
 from atmviz.models import ATMNet, create_model, released_to_timm
 from atmviz.models.token_mixer import OffsetLayer
@@ -149,9 +149,11 @@ def pick_device(name: str | torch.device) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError("networks do not run on it")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error).split(". ")[0].split(" [")[0]
         raise AtmvizError(f"no device {str(name)!r} here ({reason}); expected auto, cpu, cuda, cuda:N or mps") from None
     return device
 
@@ -404,9 +406,13 @@ def _recognise(state: Mapping[str, Tensor], metadata: Mapping[str, str], path: P
 
 def _read_about(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(metadata.get("about", "{}")))
+        about = dict(json.loads(metadata.get("about", "{}")))
+        for name, kind in (("dataset", str), ("image_size", int), ("crop_pct", float), ("classes", list)):
+            if name in about and (type(about[name]) is not kind or not about[name]):
+                raise ValueError(f"{name} is {about[name]!r}")
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path} has damaged metadata ({error}): train or convert it again") from None
+    return about
 
 
 def _require_match(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:

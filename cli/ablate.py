@@ -1,5 +1,6 @@
 """`atmviz ablate`."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ from .console import is_main_process, print_json, say, stdout, waiting
 from .train import TrainingConsole, exit_if_stopped, recipe_with, with_settings
 
 
-@with_settings
+@partial(with_settings, without=("offset_mode", "num_samples", "peg", "fusion", "seed"))
 def ablate(
     recipe: Annotated[str, typer.Option("--recipe", "-r", help="What the runs have in common.")] = "ablation",
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs; finished ones are kept.")] = Path(

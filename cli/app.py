@@ -1,5 +1,6 @@
 """The Typer app: its commands, and the one place where errors become a line on stderr."""
 
+import io
 import sys
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -36,7 +37,7 @@ class _ErrorBoundary(TyperGroup):
             lacking = ("out of memory", "DefaultCPUAllocator")
             if not isinstance(error, MemoryError) and not any(text in str(error) for text in lacking):
                 raise
-            complain("error: out of memory: lower --size or --batch-size, or use --device cpu")
+            complain("error: out of memory: lower the image size or --batch-size, or use --device cpu")
             sys.exit(1)
 
 
@@ -78,4 +79,7 @@ app.command("convert")(convert.convert)
 
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):  # where the terminal's encoding lacks a sign, a ? and no traceback
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     app(prog_name="atmviz")

@@ -1,6 +1,7 @@
 """What people see: messages and progress on stderr, data on stdout."""
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ def say(message: str) -> None:
 
 def complain(message: str) -> None:
     """One line for people, from whichever process has it to say."""
-    stderr.print(message, markup=False)
+    stderr.print(" ".join(message.splitlines()), markup=False)
 
 
 def say_skipped(skipped: dict[str, str]) -> None:
@@ -43,7 +44,16 @@ def say_skipped(skipped: dict[str, str]) -> None:
 
 
 def print_json(data: Any) -> None:
-    typer.echo(json.dumps(data, indent=2))
+    """One JSON value on stdout; a number that is none (the spread of one run) is null, as JSON has no NaN."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(one) for name, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(one) for one in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    typer.echo(json.dumps(plain(data), indent=2, allow_nan=False))
 
 
 class _Rate(ProgressColumn):

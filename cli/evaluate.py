@@ -47,10 +47,11 @@ def evaluate(
     batch_size: options.BatchSize = 64,
     workers: options.Workers = None,
     confusion: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw the confusion matrix: a .png, .pdf or .svg file.")
+        Path | None,
+        typer.Option(metavar="FILE", dir_okay=False, help="Draw the confusion matrix: a .png, .pdf or .svg file."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE.csv", help="Write the results as CSV.")
+        Path | None, typer.Option("--out", "-o", metavar="FILE.csv", dir_okay=False, help="Write the results as CSV.")
     ] = None,
     as_json: options.JsonOption = False,
 ) -> None:

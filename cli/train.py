@@ -2,7 +2,7 @@
 
 import inspect
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import fields
 from pathlib import Path
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from atmviz.training.health import OffsetHealth
 
 
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command one option per recipe setting, in place of its `**settings`."""
+def with_settings(command: Callable[..., None], without: Sequence[str] = ()) -> Callable[..., None]:
+    """Give a command one option per recipe setting (but those `without`), in place of its `**settings`."""
     hints = get_type_hints(Recipe)
     parameters = [p for p in inspect.signature(command).parameters.values() if p.kind != p.VAR_KEYWORD]
-    for setting in fields(Recipe):
+    for setting in (one for one in fields(Recipe) if one.name not in without):
         kind: Any = hints[setting.name]
         kind = next(iter(get_args(kind)), kind) if get_origin(kind) is not Literal else kind  # X | None -> X
         option = typer.Option(

@@ -31,7 +31,7 @@ ALLOWED = {
     "atmviz.training.tasks": ["training.recipe", "data.shapes", "models"],
     "atmviz.training.health": ["recording.recorder", "layers"],
     "atmviz.training.evaluate": ["data", "recording.recorder", "checkpoints", "errors"],
-    "atmviz.training": ["training", "data", "models", "checkpoints", "files", "errors"],
+    "atmviz.training": ["training", "data", "models", "checkpoints", "files", "variants", "errors"],
     "atmviz.recording.store": ["layers", "errors"],
     "atmviz.recording.query": ["geometry", "errors"],
     "atmviz.recording.cache": ["data.images", "recording.store", "geometry", "files", "variants", "errors"],

@@ -1,5 +1,6 @@
 """Labelled images for classification: class folders and timm's other readers, digits, shapes."""
 
+import importlib.util
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,16 +14,18 @@ import torch
 from PIL import Image
 from timm.data import create_dataset, create_transform
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset
 
 from atmviz.data.images import DATASET_LAYOUTS, data_folder
 from atmviz.data.shapes import SHAPE_CLASSES, Shapes
-from atmviz.errors import DatasetError, first_line, some_of
+from atmviz.errors import DatasetError, RecipeError, first_line, some_of
 from atmviz.geometry import Preprocessing
 
 Split = Literal["train", "val"]
 MEAN, STD = Preprocessing.mean, Preprocessing.std
 IMAGENET_CLASSES = 1000
+_READER_PACKAGES = {"hfds": "datasets", "torch": "torchvision"}
+_STREAMING_READERS = ("wds", "tfds", "hfids")
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,16 @@ def open_labelled(
     if name in ("imagenet", "folder"):
         source, classes = _open_folder(name, find_split(name, data_dir, split))
         return LabelledImages(source, classes, transform)
-    if "/" not in name:
-        raise DatasetError(f"no dataset {name!r}: expected shapes, digits, imagenet, folder or a timm reader")
+    kind = name.split("/")[0]
+    if kind in _STREAMING_READERS:
+        raise DatasetError(f"{name} only streams, expected a dataset with an index: folders, tar files, hfds/, torch/")
+    package = _READER_PACKAGES.get(kind)
+    if package is None or name.endswith("/"):
+        raise DatasetError(
+            f"no dataset {name!r}: expected shapes, digits, imagenet, folder or a timm reader (hfds/NAME, torch/NAME)"
+        )
+    if importlib.util.find_spec(package) is None:
+        raise DatasetError(f"got {name}, which {package} reads, which is not installed: pip install {package}")
     return _open_reader(name, data_dir, split, transform)
 
 
@@ -114,12 +125,14 @@ def read_batches(loader: Iterable[Any]) -> Iterator[Any]:
     try:
         yield from loader
     except DatasetError as error:
-        raise DatasetError(str(error).rsplit("DatasetError: ", 1)[-1].strip()) from None
+        raise DatasetError(str(error).split("\natmviz.errors.DatasetError: ", 1)[-1].strip()) from None
 
 
 def require_same_classes(train: LabelledImages, val: LabelledImages) -> None:
-    """Raises DatasetError if the two splits do not have the same classes."""
+    """Raises DatasetError if the two splits do not have the same classes, two or more."""
     if train.classes == val.classes:
+        if len(train.classes) < 2:
+            raise DatasetError(f"got the one class {train.classes[0]!r}, expected two or more to tell apart: add some")
         return
     only_train, only_val = sorted({*train.classes} - {*val.classes}), sorted({*val.classes} - {*train.classes})
     raise DatasetError(
@@ -138,20 +151,26 @@ def train_transform(size: int, augmentation: Augmentation) -> Callable[[Image.Im
     a = augmentation
     if a == Augmentation():
         return eval_transform(size, 1.0)
-    return create_transform(
-        size,
-        is_training=True,
-        scale=(a.crop_scale_min, 1.0),
-        hflip=a.hflip,
-        color_jitter=a.color_jitter,
-        auto_augment=None if a.auto_augment == "none" else a.auto_augment,
-        interpolation="bicubic",
-        mean=MEAN,
-        std=STD,
-        re_prob=a.random_erasing,
-        re_mode=a.erase_mode,
-        re_count=1,
-    )
+    try:
+        return create_transform(
+            size,
+            is_training=True,
+            scale=(a.crop_scale_min, 1.0),
+            hflip=a.hflip,
+            color_jitter=a.color_jitter,
+            auto_augment=None if a.auto_augment == "none" else a.auto_augment,
+            interpolation="bicubic",
+            mean=MEAN,
+            std=STD,
+            re_prob=a.random_erasing,
+            re_mode=a.erase_mode,
+            re_count=1,
+        )
+    except (AssertionError, ValueError) as error:
+        raise RecipeError(
+            f"got auto_augment {a.auto_augment!r} ({first_line(error)}), expected timm's name for a policy, "
+            "as rand-m9-mstd0.5-inc1, or none"
+        ) from None
 
 
 class Digits(Dataset):
@@ -182,8 +201,8 @@ class FileReader(Dataset):
         return len(self.reader)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        file, label = self.reader[index][:2]
         try:
+            file, label = self.reader[index][:2]
             with file, Image.open(file) as image:
                 return image.convert("RGB"), label
         except Exception as error:  # whatever a damaged file makes Pillow raise
@@ -219,8 +238,6 @@ def _timm_dataset(name: str, root: str | None, split: str) -> Any:
 
 def _open_reader(name: str, data_dir: str | Path | None, split: Split, transform: Any) -> LabelledImages:
     dataset = _timm_dataset(name, str(data_dir) if data_dir else None, "train" if split == "train" else "validation")
-    if isinstance(dataset, IterableDataset):
-        raise DatasetError(f"{name} only streams, expected a dataset with an index: folders, tar files, hfds/, torch/")
     source = FileReader(dataset) if hasattr(dataset, "reader") else dataset
     names = getattr(dataset, "classes", None) or _reader_classes(getattr(dataset, "reader", None))
     if not names:
@@ -243,7 +260,13 @@ def _open_folder(name: str, place: Path) -> tuple[FileReader, list[str]]:
     if "" in classes:
         raise DatasetError(f"images lie in {place} itself, expected one folder per class in it: sort them into folders")
     if place.is_dir():
-        with_images = {os.path.relpath(path, place).split(os.sep)[0] for path, _ in source.reader.samples}
+        parts = [os.path.relpath(path, place).split(os.sep) for path, _ in source.reader.samples]
+        if deeper := sorted({os.sep.join(one[:-1]) for one in parts if len(one) > 2}):
+            raise DatasetError(
+                f"images lie deeper than {place}/<class>/, in {len(deeper)} folders ({some_of(deeper, 5)}): "
+                "expected one folder per class, none within another"
+            )
+        with_images = {one[0] for one in parts}
         folders = {one.name for one in place.iterdir() if one.is_dir() and not one.name.startswith(".")}
         if empty := sorted(folders - with_images):
             raise DatasetError(

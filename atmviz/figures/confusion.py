@@ -45,6 +45,8 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str], path: Path, *, ti
             cbar_kws={"label": "% of the true class", "shrink": 0.8},
         )
         axes.tick_params(axis="y", rotation=0)
+        for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+            label.set_parse_math(False)  # a name may hold a $
         axes.set(xlabel="predicted class", ylabel="true class", title=wrap_title(title, side)[0])
         (written,) = save_figure(figure, path.with_suffix(""), [path.suffix[1:]])  # type: ignore[list-item]
     return written

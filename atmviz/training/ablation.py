@@ -29,6 +29,7 @@ class Ablation:
     paper_top1: float | None
 
 
+_FULL = {"offset_mode": "decoupled", "num_samples": 1, "peg": True, "fusion": "image"}
 ABLATIONS = (
     Ablation("zero offsets, no PEG", "Table 8, 1", {"offset_mode": "zero", "peg": False}, 79.3),
     Ablation("no PEG", "Table 8, 2", {"peg": False}, 82.0),
@@ -87,7 +88,7 @@ def ablate(
         for result in results:
             name = result.ablation.name
             on_run(name, seed)
-            own = recipe.override({**result.ablation.settings, "seed": seed})
+            own = recipe.override({**_FULL, **result.ablation.settings, "seed": seed})
             run = train(
                 own, out / f"{name.replace(', ', '_').replace(' ', '_')}-{seed}", device=device, reporter=reporter
             )

@@ -5,17 +5,22 @@ generator, and a run killed anywhere ends with the weights of one that was not, 
 """
 
 import contextlib
+import errno
 import math
+import os
 import signal
 import time
+import warnings
+import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from timm.data import Mixup
 from timm.optim import create_optimizer_v2
@@ -35,17 +40,21 @@ from atmviz.data.classification import (
     require_same_classes,
 )
 from atmviz.data.keyed import KeyedBatchSampler, KeyedDataset, seed_of, seeded
-from atmviz.errors import RecipeError, TrainingError
+from atmviz.errors import RecipeError, TrainingError, first_line, some_of
 from atmviz.files import atomic_path, write_csv
 from atmviz.models import ATMNet, create_model
 from atmviz.models.atmnet import init_fan_in
 from atmviz.training.evaluate import evaluate
 from atmviz.training.health import OffsetHealth, measure_offsets
-from atmviz.training.recipe import Recipe, read_recipe
+from atmviz.training.recipe import Recipe
 from atmviz.training.tasks import Batch, ClassificationTask
+from atmviz.variants import VARIANTS
 
 HEALTH_IMAGES = 16
-_STATE_FORMAT = 1
+_STATE_FORMAT = 2
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_WEIGHTS = ("last.safetensors", "best.safetensors")
+_LOGS = ("log.csv", "offsets.csv")
 _CHECK_EVERY = 10  # updates between looks at what costs a wait: the loss on a GPU, stop signals of other processes
 
 
@@ -127,8 +136,9 @@ def train(recipe: Recipe, out: str | Path, *, device: str = "auto", reporter: Re
         raise TrainingError(f"got precision {recipe.precision}, which this device lacks ({error}): use fp32") from None
     if recipe.precision == "fp16" and accelerator.device.type == "cpu":
         raise TrainingError("got precision fp16 on a CPU, expected fp32 or bf16: pass --precision bf16")
-    with _saving_errors(Path(out)):
-        return _Run(recipe, Path(out), accelerator, reporter or Reporter()).run()
+    out = Path(out)
+    with _readable_errors(out), _alone_in(out, accelerator.is_main_process):
+        return _Run(recipe, out, accelerator, reporter or Reporter()).run()
 
 
 def build_network(recipe: Recipe, num_classes: int, message: Any = lambda text: None) -> ATMNet:
@@ -154,7 +164,17 @@ def build_task(network: ATMNet, recipe: Recipe) -> ClassificationTask:
 
 def build_optimizer(task: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """timm's, without weight decay on norms, biases and PEG."""
-    return create_optimizer_v2(task, opt=recipe.optimizer, lr=recipe.scaled_lr, weight_decay=recipe.weight_decay)
+    try:
+        optimizer = create_optimizer_v2(
+            task, opt=recipe.optimizer, lr=recipe.scaled_lr, weight_decay=recipe.weight_decay
+        )
+        if getattr(optimizer, "is_second_order", False):
+            raise ValueError("it needs second derivatives")
+    except (ValueError, TypeError, RuntimeError, AssertionError) as error:
+        raise RecipeError(
+            f"got optimizer {recipe.optimizer!r} ({first_line(error)}), expected timm's name for one, as adamw or sgd"
+        ) from None
+    return optimizer
 
 
 def build_scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, updates_per_epoch: int) -> tuple[Scheduler, int]:
@@ -207,8 +227,7 @@ class _Run:
         self.reporter = reporter if accelerator.is_main_process else Reporter()
         self.rank, self.world = accelerator.process_index, accelerator.num_processes
         self.device = accelerator.device
-        self._require_same_recipe()
-
+        state = self._read_state()
         train_set, self.val_set = open_data(recipe)
         self.sampler = KeyedBatchSampler(
             len(train_set),
@@ -227,6 +246,7 @@ class _Run:
             batch_sampler=self.sampler,
             pin_memory=self.device.type == "cuda",
         )
+        self.data = {"classes": list(train_set.classes), "images": len(train_set)}
         self.network = build_network(recipe, len(train_set.classes), self.reporter.message)
         self.mixup = build_mixup(recipe, len(train_set.classes))
         self.inner = build_task(self.network, recipe)
@@ -241,7 +261,8 @@ class _Run:
         self.totals = torch.zeros(3, device=self.device)  # loss x images, right ones, images: of this process
         self.result = TrainResult(out)
         self.health: list[dict[str, Any]] = []
-        self._load_state()
+        if state is not None:
+            self._load_state(state)
         self._require_same_place()
         self._claim_folder()
         self.images_here = 0
@@ -316,7 +337,7 @@ class _Run:
         return loss / max(images, 1), 100 * right / max(images, 1)
 
     def _finish_epoch(self, board: SummaryWriter | None) -> None:
-        """Validate, log, save the weights, then the state: a run killed in between does all of it again."""
+        """Validate, save weights, logs, then the state: a run killed in between does all of it again."""
         self._require_finite_loss(self.sampler.updates - 1)
         judged = self.ema.module if self.ema is not None else self.network
         found = evaluate(
@@ -328,6 +349,7 @@ class _Run:
             rank=self.rank,
             world=self.world,
         )
+        self._require_finite_network(self.sampler.updates, found.loss)
         loss, top1 = self._means(self.accelerator.reduce(self.totals, "sum"))
         row = {
             "epoch": self.epoch + 1,
@@ -342,7 +364,6 @@ class _Run:
         health = self._measure_offsets() if self.accelerator.is_main_process else []
         self.result.history.append(row)
         self._note_health(self.epoch + 1, health)
-        self.reporter.epoch(row, health)
         is_best = found.top1 > self.result.best_top1
         self.result.best_top1 = max(found.top1, self.result.best_top1)
         if self.accelerator.is_main_process:
@@ -355,6 +376,7 @@ class _Run:
         self.epoch += 1
         self.totals.zero_()
         self._save_state(0)
+        self.reporter.epoch(row, health)
 
     def _measure_offsets(self) -> list[OffsetHealth]:
         pixels = torch.stack([self.val_set[i]["image"] for i in range(min(HEALTH_IMAGES, len(self.val_set)))])
@@ -373,33 +395,34 @@ class _Run:
         return bool(self.accelerator.reduce(heard, "sum").item())
 
     def _require_finite_loss(self, update: int) -> None:
-        if math.isfinite(self.totals[0].item()):
-            return
+        if not math.isfinite(self.totals[0].item()):
+            self._stop_diverged("the loss", update)
+
+    def _require_finite_network(self, updates_done: int, val_loss: float = 0.0) -> None:
+        """Nothing that is not finite gets into a file, or becomes the best."""
+        averaged = self.ema.module.parameters() if self.ema is not None else ()
+        if not all(parameter.isfinite().all() for parameter in (*self.network.parameters(), *averaged)):
+            self._stop_diverged("a weight", updates_done - 1)
+        if not math.isfinite(val_loss):
+            self._stop_diverged("the validation loss", updates_done - 1)
+
+    def _stop_diverged(self, what: str, update: int) -> NoReturn:
         weights = self.out / "last.safetensors"
         good = f"the last good checkpoint is {weights}" if weights.exists() else "no checkpoint was saved before"
         raise TrainingError(
-            f"the loss became NaN or infinite at update {update + 1} of epoch {self.epoch + 1}; {good}. "
+            f"{what} became NaN or infinite at update {update + 1} of epoch {self.epoch + 1}; {good}. "
             "Lower --lr, pass --clip-grad 1 or --precision bf16, and a new --out"
         )
 
-    def _require_same_recipe(self) -> None:
-        """What the folder's run has saved must be of this recipe."""
-        file = self.out / "recipe.yaml"
-        if not (file.exists() and (self.out / "state.pt").exists()):
-            return
-        if differences := self.recipe.differences(read_recipe(file)):
-            raise RecipeError(
-                f"{self.out} holds a run of another recipe ({'; '.join(differences)}): "
-                "repeat its settings to go on, or choose another --out"
-            )
-
     def _claim_folder(self) -> None:
         """Write the recipe, now that all could be built, and clear away what a killed save left."""
-        if self.accelerator.is_main_process:
+        if self.accelerator.is_main_process and self.epoch < self.epochs:
             with atomic_path(self.out / "recipe.yaml") as temporary:
                 temporary.write_text(self.recipe.to_yaml(), "utf-8")
-            for leftover in self.out.glob(".*.partial*"):
-                leftover.unlink()
+            for name in (*_WEIGHTS, *_LOGS, "state.pt", "recipe.yaml"):
+                stem, suffix = name.split(".")
+                for leftover in self.out.glob(f".{stem}.*.partial.{suffix}"):
+                    leftover.unlink()
         self.accelerator.wait_for_everyone()
 
     def _save_weights(self, path: Path, row: dict[str, float]) -> None:
@@ -419,13 +442,14 @@ class _Run:
 
     def _save_state(self, updates_done: int) -> None:
         """All that going on needs, in one file, which replaces the one before when it is whole."""
-        if not all(parameter.isfinite().all() for parameter in self.network.parameters()):
-            self.totals.fill_(math.nan)
-            self._require_finite_loss(updates_done)
+        if updates_done:
+            self._require_finite_network(updates_done)
         totals = self.accelerator.reduce(self.totals, "sum") if self.world > 1 else self.totals
         if self.accelerator.is_main_process:
             state = {
                 "format": _STATE_FORMAT,
+                "recipe": asdict(self.recipe),
+                "data": self.data,
                 "epoch": self.epoch,
                 "updates_done": updates_done,
                 "totals": totals,
@@ -442,29 +466,70 @@ class _Run:
         self.first_update = updates_done
         self.accelerator.wait_for_everyone()
 
-    def _load_state(self) -> None:
+    def _read_state(self) -> dict[str, Any] | None:
+        """What the folder's run has saved, None for a new one; it must be whole and of this recipe."""
         file = self.out / "state.pt"
         if not file.exists():
-            return
+            self._require_nothing_to_lose()
+            return None
         try:
-            state = torch.load(file, map_location="cpu", weights_only=True)
+            with zipfile.ZipFile(file) as archive:  # torch does not compare the checksums
+                if damaged := archive.testzip():
+                    raise zipfile.BadZipFile(f"{damaged} is not what was written")
+            with warnings.catch_warnings(action="ignore"):
+                state = torch.load(file, map_location="cpu", weights_only=True)
             known = state["format"] == _STATE_FORMAT
+            before = Recipe().override(state["recipe"]) if known else self.recipe
+        except PermissionError:
+            raise
         except Exception as error:  # whatever a damaged file makes torch raise
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise TrainingError(f"{file} is damaged ({reason}): remove it to start again, or restore it") from None
+            raise TrainingError(
+                f"{file} is damaged or no state of a run ({type(error).__name__}): restore it, or choose another --out"
+            ) from None
         if not known:
             raise TrainingError(f"{file} is of another version of atmviz: finish it there, or choose another --out")
-        self.epoch, self.first_update = state["epoch"], state["updates_done"]
-        if self.rank == 0:  # the sums of all processes go on in the first
-            self.totals.copy_(state["totals"])
-        self.inner.load_state_dict(state["task"])
-        self.optimizer.optimizer.load_state_dict(state["optimizer"])
-        if self.ema is not None:
-            self.ema.module.load_state_dict(state["ema"])
-        if self.accelerator.scaler:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.result.history, self.result.best_top1 = state["history"], state["best_top1"]
-        self.health = state["health"]
+        if differences := self.recipe.differences(before):
+            raise RecipeError(
+                f"{self.out} holds a run of another recipe ({'; '.join(differences)}): "
+                "repeat its settings to go on, or choose another --out"
+            )
+        return state
+
+    def _require_nothing_to_lose(self) -> None:
+        """A folder without a state may hold the recipe of a run killed early, but no other one and no results."""
+        if found := [name for name in (*_WEIGHTS, *_LOGS) if (self.out / name).exists()]:
+            raise TrainingError(
+                f"{self.out} holds {', '.join(found)} but no state.pt to go on from: "
+                "choose another --out, or move them away to start again"
+            )
+        recipe = self.out / "recipe.yaml"
+        if recipe.exists() and recipe.read_text("utf-8", "replace") != self.recipe.to_yaml():
+            raise RecipeError(
+                f"{recipe} is another recipe, which a run would replace: choose another --out, or move it"
+            )
+
+    def _load_state(self, state: dict[str, Any]) -> None:
+        if state["data"] != self.data:
+            raise TrainingError(
+                f"the data are not those that {self.out} was trained on (then {_describe(state['data'])}; "
+                f"now {_describe(self.data)}): restore them, or choose another --out"
+            )
+        try:
+            self.epoch, self.first_update = state["epoch"], state["updates_done"]
+            if self.rank == 0:  # the sums of all processes go on in the first
+                self.totals.copy_(state["totals"])
+            self.inner.load_state_dict(state["task"])
+            self.optimizer.optimizer.load_state_dict(state["optimizer"])
+            if self.ema is not None:
+                self.ema.module.load_state_dict(state["ema"])
+            if self.accelerator.scaler:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
+            self.result.history, self.result.best_top1 = state["history"], state["best_top1"]
+            self.health = state["health"]
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise TrainingError(
+                f"{self.out / 'state.pt'} does not fit this run ({first_line(error)}): choose another --out"
+            ) from None
         if self.epoch < self.epochs:
             where = f"epoch {self.epoch + 1} of {self.epochs}, update {self.first_update + 1} of {self.sampler.updates}"
             self.reporter.message(f"going on in {self.out} at {where}")
@@ -490,6 +555,10 @@ class _Run:
             yield board
 
 
+def _describe(data: dict[str, Any]) -> str:
+    return f"{data['images']} images of {len(data['classes'])} classes, {some_of(data['classes'], 5)}"
+
+
 def _config(recipe: Recipe) -> dict[str, Any]:
     """Constructor arguments that are not the released network's."""
     usual = {"offset_mode": "decoupled", "num_samples": 1, "fusion": "image", "peg": True}
@@ -498,6 +567,8 @@ def _config(recipe: Recipe) -> dict[str, Any]:
 
 def _load_to_finetune(network: ATMNet, recipe: Recipe, message: Any) -> None:
     """Weights of a checkpoint, averaged ones first; a head of other classes stays as drawn, and that is said."""
+    if recipe.finetune in VARIANTS:
+        raise RecipeError(f"got finetune {recipe.finetune}, a variant without weights, expected a checkpoint file")
     checkpoint = read_checkpoint(str(recipe.finetune))
     if checkpoint.model != recipe.model:
         raise RecipeError(
@@ -543,17 +614,46 @@ def _stop_signals() -> Iterator[list[signal.Signals]]:
 
 
 @contextlib.contextmanager
-def _saving_errors(out: Path) -> Iterator[None]:
+def _readable_errors(out: Path) -> Iterator[None]:
+    """A disk that is full and a compiler that is missing, as one line."""
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
-        full = isinstance(error, OSError | SafetensorError) or "PytorchStreamWriter" in str(error)
-        if not full or isinstance(error, FileNotFoundError):
+        # what torch.save says of a full disk
+        if "No working C++ compiler" in str(error):
+            raise TrainingError(
+                "got compile on a machine without a C++ compiler: install g++, or pass --no-compile"
+            ) from None
+        in_torch = any(text in str(error) for text in ("PytorchStreamWriter", "inline_container"))
+        if isinstance(error, FileNotFoundError) or not (isinstance(error, OSError | SafetensorError) or in_torch):
             raise
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise TrainingError(
-            f"cannot save in {out} ({reason}): what was saved before is whole; make room, then the same command goes on"
-        ) from None
+        reason = getattr(error, "strerror", None) or first_line(error)
+        full = not isinstance(error, OSError) or error.errno in _FULL
+        remedy = "make room, then the same command goes on" if full else "choose another --out"
+        raise TrainingError(f"cannot save in {out} ({reason}): what was saved before is whole; {remedy}") from None
+
+
+@contextlib.contextmanager
+def _alone_in(out: Path, is_main_process: bool) -> Iterator[None]:
+    """Within the block no other run uses the folder; a process that is killed gives it free."""
+    if not is_main_process or (out.exists() and not os.access(out, os.W_OK)):
+        yield
+        return
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise TrainingError(f"another process trains in {out}: wait for it, or choose another --out") from None
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+        with contextlib.suppress(OSError):  # what was not even begun leaves nothing behind
+            for folder in made:
+                folder.rmdir()
 
 
 def _write_board(board: SummaryWriter, row: dict[str, float], health: list[OffsetHealth]) -> None:

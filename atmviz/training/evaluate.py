@@ -21,7 +21,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from atmviz.checkpoints import WeightChoice, load_model, origin_of
 from atmviz.data.classification import LabelledImages, Split, open_labelled, open_loader, read_batches
 from atmviz.data.keyed import seed_of
-from atmviz.errors import CheckpointError, DatasetError
+from atmviz.errors import CheckpointError, DatasetError, some_of
 from atmviz.recording.recorder import find_layers, infer
 
 Intervention = Literal["learned", "zero", "shuffle"]
@@ -79,7 +79,7 @@ def evaluate(
     classes = len(dataset.classes)
     top1 = MulticlassAccuracy(classes, average="micro").to(device)
     top5 = MulticlassAccuracy(classes, top_k=min(5, classes), average="micro").to(device)
-    loss = MeanMetric().to(device)
+    loss = MeanMetric(nan_strategy="disable").to(device)  # a NaN is shown, not left out
     matrix = MulticlassConfusionMatrix(classes).to(device) if confusion else None
 
     total = min(limit or len(dataset), len(dataset))
@@ -162,11 +162,17 @@ def evaluate_checkpoint(
     target = str(state.device) if state.num_processes > 1 else device
     network = load_model(checkpoint, weights=weights, device=target, report=report if state.is_main_process else _quiet)
     origin = origin_of(network)
-    name = dataset or origin.about.get("dataset")
+    name = origin.about.get("dataset") if dataset is None else dataset
     if name is None:
         raise DatasetError(f"{checkpoint} does not say what it was trained on: name the --dataset to evaluate on")
     size, crop_pct = size or origin.about.get("image_size", 224), crop_pct or origin.about.get("crop_pct", 0.875)
     images = open_labelled(name, split, size, data_dir=data_dir, crop_pct=crop_pct)
+    learned = tuple(origin.about.get("classes", images.classes))
+    if learned != images.classes:
+        raise CheckpointError(
+            f"got a network of the classes {some_of(learned, 5)} for a dataset of {some_of(images.classes, 5)}: "
+            "fine-tune it first (atmviz train --finetune), or choose its dataset"
+        )
     with offsets_replaced(network, offsets, seed):
         found = evaluate(
             network,

@@ -1,6 +1,7 @@
 """Recipes: every setting of a training run, as YAML files that come with the package or are your own. Torch-free."""
 
 import difflib
+import math
 import types
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -33,56 +34,60 @@ class Recipe:
 
     dataset: str = _setting("shapes", "shapes, digits, imagenet, folder, or a timm reader such as hfds/NAME.", _DATA)
     data_dir: str | None = _setting(None, "Folder with train/ and val/; else $ATMVIZ_DATA, else ./data.", _DATA)
-    image_size: int = _setting(128, "Side of the square input, px.", _DATA, MIN_SIZE_PX)
+    image_size: int = _setting(128, "Side of the square input, px.", _DATA, MIN_SIZE_PX, 4096)
     crop_pct: float = _setting(0.875, "Part of the resized image that evaluation crops.", _DATA, 0.01, 1)
-    train_images: int | None = _setting(None, "Images per epoch, drawn anew each epoch; all without it.", _DATA, 1)
-    val_images: int | None = _setting(None, "Images to validate on; all without it.", _DATA, 1)
+    train_images: int | None = _setting(
+        None, "Images per epoch, drawn anew each epoch; all without it.", _DATA, 1, 10**9
+    )
+    val_images: int | None = _setting(None, "Images to validate on; all without it.", _DATA, 1, 10**9)
 
     crop_scale_min: float = _setting(
         1.0, "Smallest share of the area a random crop keeps; 1 is no crop.", _AUGMENT, 0, 1
     )
     hflip: float = _setting(0.0, "Probability of a horizontal flip.", _AUGMENT, 0, 1)
-    color_jitter: float = _setting(0.0, "Strength; timm leaves it out beside auto_augment.", _AUGMENT, 0)
+    color_jitter: float = _setting(0.0, "Strength; timm leaves it out beside auto_augment.", _AUGMENT, 0, 10)
     auto_augment: str = _setting("none", "timm's name for a policy, as rand-m9-mstd0.5-inc1, or none.", _AUGMENT)
     random_erasing: float = _setting(0.0, "Probability of erasing a rectangle.", _AUGMENT, 0, 1)
     erase_mode: Literal["pixel", "rand", "const"] = _setting("pixel", "What fills it.", _AUGMENT)
-    mixup: float = _setting(0.0, "Mixup's alpha.", _AUGMENT, 0)
-    cutmix: float = _setting(0.0, "CutMix's alpha; where both are on, each batch takes one of the two.", _AUGMENT, 0)
+    mixup: float = _setting(0.0, "Mixup's alpha.", _AUGMENT, 0, 100)
+    cutmix: float = _setting(
+        0.0, "CutMix's alpha; where both are on, each batch takes one of the two.", _AUGMENT, 0, 100
+    )
     label_smoothing: float = _setting(0.0, "Weight spread over the other classes.", _AUGMENT, 0, 0.99)
-    repeated_augmentation: int = _setting(1, "Differently augmented copies of an image per epoch.", _AUGMENT, 1)
+    repeated_augmentation: int = _setting(1, "Differently augmented copies of an image per epoch.", _AUGMENT, 1, 100)
 
     model: str = _setting("atmnet_nano", f"One of {', '.join(VARIANTS)}.", _MODEL)
     offset_mode: Literal["decoupled", "joint", "zero"] = _setting("decoupled", "Table 8 and Fig. 2, A.", _MODEL)
-    num_samples: int = _setting(1, "Tokens fetched per channel and direction; 3 in Fig. 2, B.", _MODEL, 1)
+    num_samples: int = _setting(1, "Tokens fetched per channel and direction; 3 in Fig. 2, B.", _MODEL, 1, 16)
     fusion: Literal["image", "token"] = _setting("image", "Fusion weights per image (released) or token.", _MODEL)
     peg: bool = _setting(True, "Positional encoding generators.", _MODEL)
     drop_path: float | None = _setting(None, "Stochastic depth; the variant's (Table 9) without it.", _MODEL, 0, 0.99)
     init: Literal["released", "fan_in"] = _setting("released", "fan_in suits widths under 100 channels.", _MODEL)
     finetune: str | None = _setting(None, "Checkpoint to start from; its head is replaced where it must.", _MODEL)
-    pixel_weight: float = _setting(0.0, "Weight of the per-pixel labels' loss (shapes only).", _MODEL, 0)
+    pixel_weight: float = _setting(0.0, "Weight of the per-pixel labels' loss (shapes only).", _MODEL, 0, 1000)
 
-    epochs: int = _setting(10, "With warm-up, without cooldown.", _OPTIMIZE, 1)
-    warmup_epochs: int = _setting(0, "Linear warm-up of the learning rate.", _OPTIMIZE, 0)
-    cooldown_epochs: int = _setting(0, "Epochs more at min_lr.", _OPTIMIZE, 0)
-    batch_size: int = _setting(32, "Images per update, over all processes.", _OPTIMIZE, 1)
-    accumulate: int = _setting(1, "Passes that make up one update.", _OPTIMIZE, 1)
+    epochs: int = _setting(10, "With warm-up, without cooldown.", _OPTIMIZE, 1, 10**6)
+    warmup_epochs: int = _setting(0, "Linear warm-up of the learning rate.", _OPTIMIZE, 0, 10**6)
+    cooldown_epochs: int = _setting(0, "Epochs more at min_lr.", _OPTIMIZE, 0, 10**6)
+    batch_size: int = _setting(32, "Images per update, over all processes.", _OPTIMIZE, 1, 10**6)
+    accumulate: int = _setting(1, "Passes that make up one update.", _OPTIMIZE, 1, 10**6)
     optimizer: str = _setting("adamw", "timm's name for an optimizer.", _OPTIMIZE)
-    lr: float = _setting(1e-3, "Peak learning rate at lr_batch_size images per update.", _OPTIMIZE, 0)
+    lr: float = _setting(1e-3, "Peak learning rate at lr_batch_size images per update.", _OPTIMIZE, 0, 1000)
     lr_batch_size: int | None = _setting(
-        None, "The rate scales with batch_size / this; without it never.", _OPTIMIZE, 1
+        None, "The rate scales with batch_size / this; without it never.", _OPTIMIZE, 1, 10**6
     )
-    warmup_lr: float = _setting(1e-6, "Where warm-up starts.", _OPTIMIZE, 0)
-    min_lr: float = _setting(1e-5, "Where the cosine ends.", _OPTIMIZE, 0)
+    warmup_lr: float = _setting(1e-6, "Where warm-up starts.", _OPTIMIZE, 0, 1000)
+    min_lr: float = _setting(1e-5, "Where the cosine ends.", _OPTIMIZE, 0, 1000)
     lr_steps: Literal["update", "epoch"] = _setting("update", "How often the learning rate moves.", _OPTIMIZE)
-    weight_decay: float = _setting(0.05, "Not on norms, biases and PEG.", _OPTIMIZE, 0)
-    clip_grad: float = _setting(0.0, "Largest gradient norm; 0 does not clip.", _OPTIMIZE, 0)
+    weight_decay: float = _setting(0.05, "Not on norms, biases and PEG.", _OPTIMIZE, 0, 1000)
+    clip_grad: float = _setting(0.0, "Largest gradient norm; 0 does not clip.", _OPTIMIZE, 0, 10**6)
     ema_decay: float = _setting(0.0, "Decay of the averaged weights; 0 keeps none.", _OPTIMIZE, 0, 1)
 
     precision: Literal["fp32", "bf16", "fp16"] = _setting("fp32", "Mixed precision of the forward pass.", _RUN)
     compile: bool = _setting(False, "torch.compile the training step.", _RUN)
-    seed: int = _setting(0, "Of weights, order, augmentation and drawn scenes.", _RUN, 0)
-    save_updates: int = _setting(500, "Updates between saved states; each epoch's end saves too.", _RUN, 1)
-    workers: int = _setting(2, "Processes that load images, per training process.", _RUN, 0)
+    seed: int = _setting(0, "Of weights, order, augmentation and drawn scenes.", _RUN, 0, 2**32 - 1)
+    save_updates: int = _setting(500, "Updates between saved states; each epoch's end saves too.", _RUN, 1, 10**9)
+    workers: int = _setting(2, "Processes that load images, per training process.", _RUN, 0, 256)
 
     def __post_init__(self) -> None:
         for setting in fields(self):
@@ -171,9 +176,10 @@ def read_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
             + _nearest(str(name_or_path), names)
         )
     try:
-        values = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
+        values = yaml.load(text, _StrictLoader)
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:  # the last three: of odd values
         raise RecipeError(f"recipe {name_or_path} is no YAML ({' '.join(str(error).split())}): correct it") from None
+    values = {} if values is None else values
     if not isinstance(values, Mapping):
         raise RecipeError(f"recipe {name_or_path} holds a {type(values).__name__}, expected `key: value` lines")
     values = {**values, **(overrides or {})}
@@ -181,6 +187,16 @@ def read_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
         flag = missing[0].replace("_", "-")
         raise RecipeError(f"recipe {name_or_path} leaves {missing[0]} to you: pass --{flag}")
     return Recipe().override(values)
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """PyYAML's, which would take the last of two equal keys without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.constructor.ConstructorError(problem=f"{twice[0]} is there twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def _typed(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,7 +219,7 @@ def _typed(values: Mapping[str, Any]) -> dict[str, Any]:
 _NOT = object()
 _KINDS: dict[Any, str] = {
     int: "a whole number",
-    float: "a number",
+    float: "a finite number",
     bool: "true or false",
     str: "text",
     type(None): "null",
@@ -215,10 +231,10 @@ def _as_kind(value: Any, kind: Any) -> Any:
         return value if value in get_args(kind) else _NOT
     if kind is float and not isinstance(value, bool) and isinstance(value, int | float | str):
         try:
-            return float(value)
-        except ValueError:
+            return number if math.isfinite(number := float(value)) else _NOT
+        except (ValueError, OverflowError):
             return _NOT
-    return value if type(value) is kind else _NOT
+    return value if type(value) is kind and value != "" else _NOT
 
 
 def _require_valid(name: str, value: Any, limits: Mapping[str, Any]) -> None:

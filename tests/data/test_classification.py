@@ -22,7 +22,7 @@ from atmviz.data.classification import (
     require_same_classes,
     train_transform,
 )
-from atmviz.errors import DatasetError
+from atmviz.errors import DatasetError, RecipeError
 
 
 def write_image(path, color=(200, 10, 10), size=(40, 50)):
@@ -118,23 +118,43 @@ def test_an_unreadable_image_is_one_line_with_its_name(folders, workers):
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("imagenette", "no dataset 'imagenette': expected shapes"), ("hfds/nothing", "cannot open")]
+    ("name", "message"),
+    [("imagenette", "no dataset 'imagenette': expected shapes"), ("hfds/nothing", "pip install datasets")],
 )
 def test_an_unknown_dataset_says_what_there_is(name, message, tmp_path):
     with pytest.raises(DatasetError, match=message):
         open_labelled(name, "train", 32, data_dir=tmp_path)
 
 
-def test_a_stream_is_refused(monkeypatch, tmp_path):
-    from torch.utils.data import IterableDataset
-
-    class Stream(IterableDataset):
-        def __iter__(self):
-            return iter(())
-
-    monkeypatch.setattr("atmviz.data.classification.create_dataset", lambda *a, **k: Stream())
+def test_a_stream_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="wds/x only streams, expected a dataset with an index"):
         open_labelled("wds/x", "train", 32, data_dir=tmp_path)
+
+
+def test_class_folders_within_class_folders_are_refused(folders):
+    folders.joinpath("train/cat/loop").symlink_to("..")
+    with pytest.raises(DatasetError, match=r"deeper than .*train/<class>/, in .*cat/loop.* none within another"):
+        open_labelled("folder", "train", 32, data_dir=folders)
+
+
+def test_an_image_that_is_not_there_is_one_line_with_its_name(folders):
+    folders.joinpath("train/cat/1.png").unlink()
+    folders.joinpath("train/cat/1.png").symlink_to("nowhere.png")
+    images = open_labelled("folder", "train", 32, data_dir=folders)
+    with pytest.raises(DatasetError, match=r"cannot read image .*cat/1\.png"):
+        [images[i] for i in range(len(images))]
+
+
+def test_one_class_is_nothing_to_learn(folders):
+    only = open_labelled("folder", "train", 32, data_dir=folders)
+    only.classes = ("cat",)
+    with pytest.raises(DatasetError, match="got the one class 'cat', expected two or more"):
+        require_same_classes(only, only)
+
+
+def test_an_unknown_policy_is_one_line():
+    with pytest.raises(RecipeError, match=r"got auto_augment 'nonsense' .* expected timm's name for a policy"):
+        open_labelled("digits", "train", 32, augmentation=Augmentation(auto_augment="nonsense"))
 
 
 def test_digits_are_real_images_split_four_to_one():

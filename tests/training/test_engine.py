@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -269,7 +270,7 @@ def test_what_cannot_be_fine_tuned_is_refused(finished, small):
 @pytest.mark.filterwarnings("ignore:.*")
 def test_a_loss_that_is_no_number_stops_and_names_the_last_good_checkpoint(tmp_path, small):
     with pytest.raises(TrainingError, match=r"NaN or infinite at update .* no checkpoint was saved before"):
-        train(small(lr=1e30), tmp_path / "early")
+        train(small(lr=1000, optimizer="sgd"), tmp_path / "early")
 
     class Poison(Notes):
         def epoch(self, row, health):
@@ -318,7 +319,7 @@ def test_a_full_disk_loses_nothing_saved(tmp_path, small):
 
     class FillAfterFirst(Notes):
         def epoch(self, row, health):
-            if row["epoch"] == 2:  # files may not grow beyond a megabyte from here on
+            if row["epoch"] == 1:  # files may not grow beyond a megabyte from here on
                 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
 
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -338,12 +339,104 @@ def test_a_full_disk_loses_nothing_saved(tmp_path, small):
     assert train(recipe, tmp_path / "undisturbed").history == result.history
 
 
-def test_a_damaged_state_is_refused(tmp_path, small):
+def test_a_validation_loss_that_is_no_number_replaces_no_checkpoint(tmp_path, small, monkeypatch):
+    found = [engine.evaluate, lambda *args, **kwargs: replace(evaluate(*args, **kwargs), loss=float("nan"), top1=100.0)]
+    evaluate = engine.evaluate
+    monkeypatch.setattr(engine, "evaluate", lambda *args, **kwargs: found.pop(0)(*args, **kwargs))
+    with pytest.raises(
+        TrainingError, match=r"the validation loss became NaN .* of epoch 2; the last good checkpoint is"
+    ):
+        train(small(train_images=16), tmp_path)
+    for name in ("last", "best"):
+        assert read_checkpoint(tmp_path / f"{name}.safetensors").about["epoch"] == 1
+
+
+@pytest.mark.parametrize("where", ["network", "ema"])
+def test_a_weight_that_is_no_number_replaces_no_checkpoint(tmp_path, small, monkeypatch, where):
+    original = engine._Run._update
+
+    def update(run, number, batches):
+        original(run, number, batches)
+        if run.epoch == 1 and number == run.sampler.updates - 1:  # the last update, which no loss follows
+            module = run.network if where == "network" else run.ema.module
+            next(iter(module.parameters())).data.fill_(float("inf"))
+
+    monkeypatch.setattr(engine._Run, "_update", update)
+    with pytest.raises(TrainingError, match="a weight became NaN or infinite at update 1 of epoch 2"):
+        train(small(train_images=16, ema_decay=0.5), tmp_path)
+    assert read_checkpoint(tmp_path / "last.safetensors").about["epoch"] == 1
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip"])
+def test_a_damaged_state_is_refused(tmp_path, small, damage):
     recipe = small(train_images=16, epochs=1)
     train(recipe, tmp_path / "run")
-    tmp_path.joinpath("run/state.pt").write_bytes(b"half a file")
-    with pytest.raises(TrainingError, match=r"state\.pt is damaged .*remove it to start again"):
+    content = bytearray(tmp_path.joinpath("run/state.pt").read_bytes())
+    content[len(content) // 2] ^= 255
+    tmp_path.joinpath("run/state.pt").write_bytes(content if damage == "flip" else content[:1000])
+    with pytest.raises(TrainingError, match=r"state\.pt is damaged .*restore it, or choose another --out"):
         train(recipe, tmp_path / "run")
+
+
+def test_a_state_of_something_else_is_refused(tmp_path, small):
+    recipe = small(train_images=16, epochs=1)
+    train(recipe, tmp_path)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    torch.save({**state, "task": {}}, tmp_path / "state.pt")
+    with pytest.raises(TrainingError, match=r"state\.pt does not fit this run"):
+        train(recipe, tmp_path)
+
+
+def test_results_without_a_state_are_not_replaced(tmp_path, small):
+    recipe = small(train_images=16, epochs=1)
+    train(recipe, tmp_path)
+    tmp_path.joinpath("state.pt").unlink()
+    with pytest.raises(TrainingError, match=r"holds last\.safetensors, .* but no state\.pt to go on from"):
+        train(recipe, tmp_path)
+
+
+def test_a_recipe_of_the_users_own_is_not_replaced(tmp_path, small):
+    tmp_path.joinpath("recipe.yaml").write_text("lr: 0.1  # my notes\n")
+    with pytest.raises(RecipeError, match="is another recipe, which a run would replace"):
+        train(small(), tmp_path)
+    assert tmp_path.joinpath("recipe.yaml").read_text() == "lr: 0.1  # my notes\n"
+
+
+def test_changed_data_are_noticed(tmp_path, small, monkeypatch):
+    recipe = small(train_images=16, epochs=1)
+    train(recipe, tmp_path)
+    original = engine.open_data
+
+    def renamed(recipe):
+        both = original(recipe)
+        for one in both:
+            one.classes = tuple(reversed(one.classes))
+        return both
+
+    monkeypatch.setattr(engine, "open_data", renamed)
+    with pytest.raises(TrainingError, match=r"the data are not those .* was trained on"):
+        train(recipe, tmp_path)
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path, small):
+    class Second(Notes):
+        def epoch(self, row, health):
+            with pytest.raises(TrainingError, match=r"another process trains in .*: wait for it, or choose another"):
+                train(small(lr=0.5), tmp_path)
+
+    train(small(train_images=16, epochs=1), tmp_path, Second())
+    assert not tmp_path.joinpath(".lock").exists()
+
+
+def test_a_run_that_cannot_begin_leaves_nothing_behind(tmp_path, small):
+    with pytest.raises(RecipeError, match=r"got optimizer 'nonsense' .* expected timm's name for one"):
+        train(small(optimizer="nonsense"), tmp_path / "runs" / "new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_variant_without_weights_is_nothing_to_finetune(tmp_path, small):
+    with pytest.raises(RecipeError, match="a variant without weights, expected a checkpoint file"):
+        train(small(finetune="atmnet_nano"), tmp_path / "run")
 
 
 @pytest.mark.gpu

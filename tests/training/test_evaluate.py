@@ -236,3 +236,8 @@ def test_shapes_and_digits_are_evaluated_from_their_own_readers():
     for name in ("shapes", "digits"):
         item = open_labelled(name, "val", 32)[0]
         assert item["image"].shape == (3, 32, 32)
+
+
+def test_a_dataset_of_other_classes_is_refused():
+    with pytest.raises(CheckpointError, match=r"got a network of the classes disc, .* for a dataset of 0, 1, 2, 3, 4"):
+        evaluate_checkpoint("atmnet_nano.shapes", dataset="digits", device="cpu", limit=4, workers=0)

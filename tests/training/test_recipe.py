@@ -89,7 +89,7 @@ def test_overrides_win_over_the_file_and_keep_their_type():
     [
         ({"lrr": 1e-3}, r"no recipe setting 'lrr'.*did you mean lr\?"),
         ({"warmup_epoch": 3}, r"did you mean warmup_epochs\?"),
-        ({"lr": "fast"}, "got lr: 'fast', expected a number"),
+        ({"lr": "fast"}, "got lr: 'fast', expected a finite number"),
         ({"epochs": 1.5}, "got epochs: 1.5, expected a whole number"),
         ({"epochs": True}, "got epochs: True, expected a whole number"),
         ({"compile": "yes"}, "expected true or false"),
@@ -143,3 +143,24 @@ def test_differences_name_what_changes_the_result_and_nothing_else():
 
 def test_every_setting_explains_itself():
     assert all(setting.metadata["help"] and setting.metadata["panel"] for setting in fields(Recipe))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs: 3\nepochs: 5", "epochs is there twice"),
+        ("dataset: 2020-13-45", "is no YAML"),
+        ("epochs: !!int abc", "is no YAML"),
+        ("epochs: " + "[" * 3000, "is no YAML"),
+        ("lr: " + "9" * 400, "expected a finite number"),
+        ("lr: .inf", "expected a finite number"),
+        ("lr: 1001", "expected 0 or more, at most 1000"),
+        ("finetune: ''", "got finetune: ''"),
+        ("false", "holds a bool"),
+        ("[]", "holds a list"),
+    ],
+)
+def test_odd_yaml_is_one_clear_line(tmp_path, text, message):
+    tmp_path.joinpath("odd.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        read_recipe(tmp_path / "odd.yaml")

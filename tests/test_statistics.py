@@ -26,7 +26,7 @@ def write(tmp_path):
             LayerInfo(
                 layer=layer,
                 source=SOURCE,
-                module=layer.module,
+                module=f"path.of.{layer}",
                 channels=share * num_offsets,
                 num_offsets=num_offsets,
                 share=share,

@@ -12,7 +12,7 @@ PIXELS = torch.zeros(2, 3, 64, 64)
 
 def with_offsets(network, layer, horizontal, vertical):
     """Make one generating layer give constant offsets."""
-    block = network.get_submodule(layer.module.rsplit(".", 1)[0])
+    block = network.stages[layer.stage - 1].blocks[layer.index - 1]
     linear = block.offset.linear
     with torch.no_grad():
         linear.weight.zero_()

@@ -1,7 +1,8 @@
 """Read an ATMNet checkpoint of any public layout, recognise the variant, load it strictly, convert it.
 
 Layouts: the released classification files ({"model", "model_ema", ...}), mmseg and mmdet files ({"state_dict", ...},
-names under "backbone."), bare state dicts, this project's own names (the "timm" layout), pickled or as safetensors.
+the backbone's names under "backbone."), bare state dicts, this project's own names (the "timm" layout), pickled or as
+safetensors.
 """
 
 import argparse
@@ -23,11 +24,22 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from atmviz.dense import create_dense
+from atmviz.dense.layouts import backbone_prefix, describe_heads, framework_of, mm_to_own
 from atmviz.errors import AtmvizError, CheckpointError, first_line, some_of
 from atmviz.files import atomic_path, find_checkpoint, sha256_of_file
-from atmviz.models import ATMNet, create_model, released_to_timm
+from atmviz.models import create_model, released_to_timm
 from atmviz.models.token_mixer import OffsetLayer
-from atmviz.variants import VARIANTS, Variant, require_model
+from atmviz.variants import (
+    FRAMEWORK_TASKS,
+    VARIANTS,
+    Architecture,
+    Framework,
+    Task,
+    Variant,
+    is_architecture,
+    require_model,
+)
 
 WeightChoice = Literal["ema", "model"]
 
@@ -51,6 +63,7 @@ _WRAPPERS: tuple[dict[WeightChoice, str], ...] = (
     {"model": "state_dict", "ema": "state_dict_ema"},
 )
 _UNTRAINED_SPREAD = 2.5  # standard deviation of the seeded offsets, tokens
+_PAPER_CLASSES: dict[Task, int] = {"classify": 1000, "segment": 150, "detect": 80}
 
 
 @dataclass(frozen=True)
@@ -58,16 +71,17 @@ class Checkpoint:
     """A state dict under this project's names, and what is known of where it came from.
 
     Attributes:
-        model: Name of the variant, e.g. "atmnet_large".
+        model: Name of the network, e.g. "atmnet_large" or "upernet(atmnet_large)".
         config: Constructor arguments besides those of the variant.
         state: Parameters by name; empty in a model's `origin`.
         matched: Tensors that the network took from it.
         path: File it was read from, None for seeded weights.
         sha256: Of the file, or of the seeded weights.
-        layout: "released", "mmseg" or "timm"; "seeded" for untrained weights, "memory" for those of unknown origin.
+        layout: "released", "mmseg", "mmdet" or "timm"; "seeded" for untrained weights, "memory" for those of unknown
+            origin.
         weights: "ema" or "model"; None where the file does not say.
         seed: Of seeded weights.
-        left_out: Parts of the file that are not the backbone and were not loaded, with their number of tensors.
+        left_out: Parts of the file that were not loaded, with their number of tensors.
         about: What a training run of this project noted: dataset, image_size, classes, recipe, accuracies; else empty.
     """
 
@@ -113,17 +127,19 @@ def load_model(
     """A network in evaluation mode, its weights loaded strictly.
 
     Args:
-        path_or_name: A checkpoint file; "atmnet_nano.shapes", the demonstration model; or a variant's name for seeded,
-            untrained weights whose offsets are scaled to spread over a few tokens.
-        model: Variant expected in the file; it only confirms what the shapes say.
+        path_or_name: A checkpoint file; "atmnet_nano.shapes", the demonstration model; or a name like "atmnet_tiny"
+            and "mask_rcnn(atmnet_tiny)" for seeded, untrained weights whose offsets are scaled to spread over a few
+            tokens.
+        model: Network, or its backbone, expected in the file; it only confirms what the shapes say.
         weights: "ema" or "model"; averaged weights are taken where the file has them.
         device: "auto" takes CUDA, then MPS, then the CPU.
-        features_only: Return the four feature maps [B, C, H, W] (strides 4 to 32, with the norms of an mmseg file)
-            instead of class scores.
+        features_only: Return the backbone's feature maps [B, C, H, W] (strides 4 to 32, from 8 for RetinaNet; with the
+            norms of a dense network) instead of class scores.
         report: Called with one line that says what was loaded.
 
     Returns:
-        An `ATMNet`, or timm's feature wrapper around one; `.origin` is the `Checkpoint` it came from.
+        An `ATMNet`, timm's feature wrapper around one, or a network of `atmviz.dense`; `.origin` is the `Checkpoint` it
+        came from.
 
     Raises:
         CheckpointError: the file is missing, unreadable, unsafe, not finite, of another network or variant, or it has
@@ -131,7 +147,7 @@ def load_model(
         AtmvizError: the device is not there.
     """
     target = pick_device(device)
-    if str(path_or_name) in VARIANTS:
+    if is_architecture(path_or_name):
         checkpoint = seeded_checkpoint(str(path_or_name))
     else:
         checkpoint = read_checkpoint(path_or_name, weights)
@@ -160,16 +176,18 @@ def pick_device(name: str | torch.device) -> torch.device:
 
 def seeded_checkpoint(name: str, seed: int = 0) -> Checkpoint:
     """Reproducible untrained weights, their offset layers scaled so that offsets spread over a few tokens."""
+    architecture = Architecture.parse(name)
+    config = {"num_classes": _PAPER_CLASSES[architecture.task]}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = create_model(name)
+        network = _create(architecture, config)
     for module in network.modules():
         if isinstance(module, OffsetLayer):
             # After LayerNorm each input has unit variance, so the output's is C times the weights'.
             weight = module.linear.weight.data
             weight *= _UNTRAINED_SPREAD / (weight.std() * weight.shape[1] ** 0.5)
     state = network.state_dict()
-    return Checkpoint(name, {"num_classes": 1000}, _sha256_of_state(state), "seeded", seed=seed, state=state)
+    return Checkpoint(str(architecture), config, _sha256_of_state(state), "seeded", seed=seed, state=state)
 
 
 def origin_of(network: nn.Module) -> Checkpoint:
@@ -185,9 +203,9 @@ def read_checkpoint(path_or_name: str | Path, weights: WeightChoice | None = Non
     raw, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pickle(path), {})
     stored: Any = metadata.get("weights")
     named, chosen = _choose_weights(raw, weights, stored, path)
-    layout, state, left_out = _rename(named)
+    layout, framework, state, left_out = _rename(named)
     _require_finite(state, path)
-    model, config = _recognise(state, metadata, path)
+    model, config = _recognise(state, framework, metadata, path)
     return Checkpoint(
         model=model,
         config=config,
@@ -207,22 +225,38 @@ def build(checkpoint: Checkpoint, features_only: bool = False) -> nn.Module:
     Raises:
         CheckpointError: missing, unknown or misshapen tensors; the message lists them.
     """
-    state = checkpoint.state
+    architecture, state = Architecture.parse(checkpoint.model), checkpoint.state
+    of_classifier = architecture.framework is None
     try:
-        with torch.device("meta"):
-            network = create_model(checkpoint.model, features_only=features_only, **checkpoint.config)
+        # timm's other backbones do not all know what they are to hold before it is computed
+        with torch.device("meta" if architecture.backbone in VARIANTS else "cpu"):
+            network = _create(architecture, checkpoint.config, features_only and of_classifier)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{checkpoint.path} has a configuration that builds no network ({error})") from None
-    atmnet: ATMNet = network.model if features_only else network  # type: ignore[assignment]
-    if features_only:
+    filled: Any = network.model if features_only and of_classifier else network
+    if of_classifier and features_only:
         state = {name: tensor for name, tensor in state.items() if not name.startswith(("norm.", "head."))}
-    elif not any(name.startswith(("norm.", "head.")) for name in state):
-        atmnet.prune_intermediate_layers(4, prune_norm=True)  # a segmentation backbone has neither
-    _require_match(state, atmnet.state_dict(), checkpoint)
-    atmnet.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
-    config = {**checkpoint.config, "num_classes": 0} if features_only else checkpoint.config
-    network.origin = replace(checkpoint, config=config, state={}, matched=len(state))  # type: ignore[assignment]
+    elif of_classifier and not any(name.startswith(("norm.", "head.")) for name in state):
+        filled.prune_intermediate_layers(4, prune_norm=True)  # a segmentation backbone has neither
+    _require_match(state, filled.state_dict(), checkpoint)
+    state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    filled.load_state_dict(state, assign=True)
+    origin = replace(checkpoint, state={}, matched=len(state))
+    if features_only:
+        origin = replace(origin, config={**origin.config, "num_classes": 0})
+    if features_only and not of_classifier:
+        backbone: Any = network.backbone
+        network = backbone if architecture.framework == "upernet" else backbone.body
+        heads = Counter(name.split(".")[0] for name in state if not name.startswith("backbone."))
+        origin = replace(origin, matched=len(network.state_dict()), left_out=dict(heads))
+    network.origin = origin  # type: ignore[assignment]
     return network
+
+
+def _create(architecture: Architecture, config: Mapping[str, Any], features_only: bool = False) -> nn.Module:
+    if architecture.framework:
+        return create_dense(architecture, **config)
+    return create_model(architecture.backbone, features_only=features_only, **config)
 
 
 def convert_checkpoint(source: Path, target: Path, weights: WeightChoice | None = None) -> Checkpoint:
@@ -346,18 +380,23 @@ def _choose_weights(
     return dict(items), chosen if wrapped else None
 
 
-def _rename(state: dict[str, Tensor]) -> tuple[str, dict[str, Tensor], dict[str, int]]:
-    """Layout, the backbone's tensors under this project's names, and what else was in the file."""
+def _rename(state: dict[str, Tensor]) -> tuple[str, Framework | None, dict[str, Tensor], dict[str, int]]:
+    """Layout, framework, the network's tensors under this project's names, and what else was in the file."""
     wrappers = ("module.", "_orig_mod.", "model.")  # data parallel, torch.compile, timm's feature wrapper
     while prefix := next((one for one in wrappers if all(name.startswith(one) for name in state)), None):
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    if any(name.startswith("backbone.") for name in state):
+    if framework := framework_of(state, own=True):
+        return "timm", framework, state, {}
+    if framework := framework_of(state, own=False):
+        layout = "mmseg" if FRAMEWORK_TASKS[framework] == "segment" else "mmdet"
+        return layout, framework, mm_to_own(framework, state), {}
+    if any(name.startswith("backbone.") for name in state):  # of a framework that is none of ours
         left_out = Counter(name.split(".")[0] for name in state if not name.startswith("backbone."))
         backbone = {n.removeprefix("backbone."): t for n, t in state.items() if n.startswith("backbone.")}
-        return "mmseg", released_to_timm(backbone), dict(left_out)
+        return "mmseg", None, released_to_timm(backbone), dict(left_out)
     if any(name.startswith("stages.") for name in state):
-        return "timm", state, {}
-    return "released", released_to_timm(state), {}
+        return "timm", None, state, {}
+    return "released", None, released_to_timm(state), {}
 
 
 def _require_finite(state: Mapping[str, Tensor], path: Path) -> None:
@@ -366,10 +405,12 @@ def _require_finite(state: Mapping[str, Tensor], path: Path) -> None:
         raise CheckpointError(f"{path} has NaN or infinite values in {some_of(bad, 12)}: use an earlier checkpoint")
 
 
-def _recognise(state: Mapping[str, Tensor], metadata: Mapping[str, str], path: Path) -> tuple[str, dict[str, Any]]:
-    """Variant and constructor arguments, from metadata of our own or else from the tensors' shapes."""
+def _recognise(
+    state: Mapping[str, Tensor], framework: Framework | None, metadata: Mapping[str, str], path: Path
+) -> tuple[str, dict[str, Any]]:
+    """Name and constructor arguments, from metadata of our own or else from the tensors' shapes."""
     if "architecture" in metadata and "config" in metadata:
-        if metadata["architecture"] not in VARIANTS:
+        if not is_architecture(metadata["architecture"]):
             raise CheckpointError(
                 f"{path} is of {metadata['architecture']!r}, expected one of {', '.join(VARIANTS)}: update atmviz"
             )
@@ -377,7 +418,18 @@ def _recognise(state: Mapping[str, Tensor], metadata: Mapping[str, str], path: P
             return metadata["architecture"], dict(json.loads(metadata["config"]))
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"{path} has damaged metadata ({error}): convert it again") from None
+    if framework is None:
+        return _recognise_backbone(state, path)
+    prefix = backbone_prefix(framework) + "model."
+    body = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    backbone, config = _recognise_backbone(body, path)
+    architecture, config["num_classes"] = describe_heads(framework, backbone, state)
+    config.pop("out_norms", None)  # every dense network has them
+    return str(architecture), config
 
+
+def _recognise_backbone(state: Mapping[str, Tensor], path: Path) -> tuple[str, dict[str, Any]]:
+    """Variant and constructor arguments, from the shapes."""
     found = {(name, tuple(tensor.shape)) for name, tensor in state.items() if name.endswith(".mlp.fc1.weight")}
 
     def agreement(variant: Variant) -> float:

@@ -49,7 +49,7 @@ def find_checkpoint(path_or_name: str | Path) -> Path:
     if not path.is_file():
         raise CheckpointError(
             f"no checkpoint file {path}: expected a path, {', '.join(BUNDLED_CHECKPOINTS)}, "
-            f"or one of {', '.join(VARIANTS)} for untrained weights"
+            f"or one of {', '.join(VARIANTS)} for untrained weights, also as mask_rcnn(atmnet_tiny)"
         )
     return path
 

@@ -75,12 +75,6 @@ VARIANTS: dict[str, Variant] = {
 # fmt: on
 
 
-def require_model(found: str, expected: str | None, where: object) -> None:
-    """Raises CheckpointError if a checkpoint's variant is not the expected one; None expects any."""
-    if expected not in (None, found):
-        raise CheckpointError(f"got {found} in {where}, expected {expected}: drop --model or change it")
-
-
 @dataclass(frozen=True)
 class Architecture:
     """A network by name.
@@ -126,3 +120,15 @@ class Architecture:
         if self.framework is None:
             return self.backbone
         return f"{self.framework}({self.backbone}{', atmfpn' if self.neck == 'atmfpn' else ''})"
+
+
+def is_architecture(name: object) -> bool:
+    """Whether it names a network to build, a variant or a framework around a backbone, and no file."""
+    text = str(name)
+    return text in VARIANTS or any(text.startswith(f"{framework}(") for framework in FRAMEWORK_TASKS)
+
+
+def require_model(found: str, expected: str | None, where: object) -> None:
+    """Raises CheckpointError if a checkpoint is neither of the expected network nor on that backbone; None is any."""
+    if expected not in (None, found, Architecture.parse(found).backbone):
+        raise CheckpointError(f"got {found} in {where}, expected {expected}: drop --model or change it")

@@ -16,7 +16,7 @@ from atmviz.errors import RecordingFormatError
 from atmviz.files import find_checkpoint, sha256_of_file
 from atmviz.geometry import Preprocessing
 from atmviz.recording.store import SCHEMA_VERSION, Recording, is_recording, open_recording
-from atmviz.variants import VARIANTS
+from atmviz.variants import is_architecture
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class RecordingRequest:
                 files.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
             except OSError:  # a broken link: an unreadable image like any other
                 files.update(f"{name}\0\n".encode())
-        named = self.checkpoint in VARIANTS
+        named = is_architecture(self.checkpoint)
         described: dict[str, Any] = {
             "schema": SCHEMA_VERSION,
             "checkpoint": f"{self.checkpoint} {version('atmviz')}"

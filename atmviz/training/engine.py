@@ -48,7 +48,7 @@ from atmviz.training.evaluate import evaluate
 from atmviz.training.health import OffsetHealth, measure_offsets
 from atmviz.training.recipe import Recipe
 from atmviz.training.tasks import Batch, ClassificationTask
-from atmviz.variants import VARIANTS
+from atmviz.variants import is_architecture
 
 HEALTH_IMAGES = 16
 _STATE_FORMAT = 2
@@ -567,7 +567,7 @@ def _config(recipe: Recipe) -> dict[str, Any]:
 
 def _load_to_finetune(network: ATMNet, recipe: Recipe, message: Any) -> None:
     """Weights of a checkpoint, averaged ones first; a head of other classes stays as drawn, and that is said."""
-    if recipe.finetune in VARIANTS:
+    if is_architecture(recipe.finetune):
         raise RecipeError(f"got finetune {recipe.finetune}, a variant without weights, expected a checkpoint file")
     checkpoint = read_checkpoint(str(recipe.finetune))
     if checkpoint.model != recipe.model:

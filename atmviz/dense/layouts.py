@@ -1,0 +1,128 @@
+"""Names of a dense network's tensors: those of mmsegmentation 0.11 and mmdetection 2.11, and the ones they have here.
+
+Both libraries put background last among the classes of a box head; here, as in torchvision, it comes first.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from atmviz.models import released_to_timm
+from atmviz.variants import Architecture, Framework
+
+# A name that only this framework has: theirs, ours
+_MARKS: dict[Framework, tuple[str, str]] = {
+    "upernet": (r"decode_head\.psp_modules\.", r"head\.psp_modules\."),
+    "semantic_fpn": (r"decode_head\.scale_heads\.", r"head\.scale_heads\."),
+    "retinanet": (r"bbox_head\.retina_cls\.", r"head\.classification_head\."),
+    "mask_rcnn": (r"roi_head\.bbox_head\.fc_cls\.", r"roi_heads\.box_head\."),
+    "cascade_mask_rcnn": (r"roi_head\.bbox_head\.0\.fc_cls\.", r"roi_heads\.stages\."),
+}
+# The tensor whose length counts the classes, how many values each has, and how many classes are none of the data's
+_CLASS_TENSORS: dict[Framework, tuple[str, int, int]] = {
+    "upernet": ("head.classifier.bias", 1, 0),
+    "semantic_fpn": ("head.classifier.bias", 1, 0),
+    "retinanet": ("head.classification_head.cls_logits.bias", 9, 0),
+    "mask_rcnn": ("roi_heads.box_predictor.cls_score.bias", 1, 1),
+    "cascade_mask_rcnn": ("roi_heads.stages.0.box_predictor.cls_score.bias", 1, 1),
+}
+_FPN = (
+    (r"^neck\.lateral_convs\.(\d)\.conv\.", r"backbone.neck.inner_blocks.\1.0."),
+    (r"^neck\.fpn_convs\.(\d)\.conv\.", r"backbone.neck.layer_blocks.\1.0."),
+)
+_RPN = (
+    (r"^rpn_head\.rpn_conv\.", "rpn.head.conv.0.0."),
+    (r"^rpn_head\.rpn_cls\.", "rpn.head.cls_logits."),
+    (r"^rpn_head\.rpn_reg\.", "rpn.head.bbox_pred."),
+)
+_BOX = ((r"\.fc_cls\.", ".box_predictor.cls_score."), (r"\.fc_reg\.", ".box_predictor.bbox_pred."))
+_MASK = (
+    (r"\.mask_head\.convs\.(\d)\.conv\.", r".mask_head.\1.0."),
+    (r"\.mask_head\.upsample\.", ".mask_predictor.conv5_mask."),
+    (r"\.mask_head\.conv_logits\.", ".mask_predictor.mask_fcn_logits."),
+)
+_RENAMES: dict[Framework, tuple[tuple[str, str], ...]] = {
+    "upernet": (
+        (r"^decode_head\.", "head."),
+        (r"^((?:auxiliary_)?head\..*)\.bn\.", r"\1.batch_norm."),
+        (r"^((?:auxiliary_)?head)\.conv_seg\.", r"\1.classifier."),
+    ),
+    "semantic_fpn": (
+        *_FPN,
+        (r"^decode_head\.(scale_heads\.\d\.\d)\.conv\.", r"head.\1.0."),
+        (r"^decode_head\.(scale_heads\.\d\.\d)\.bn\.", r"head.\1.1."),
+        (r"^decode_head\.conv_seg\.", "head.classifier."),
+    ),
+    "retinanet": (
+        (r"^neck\.fpn_convs\.3\.conv\.", "backbone.neck.extra_blocks.p6."),
+        (r"^neck\.fpn_convs\.4\.conv\.", "backbone.neck.extra_blocks.p7."),
+        *_FPN,
+        (r"^bbox_head\.cls_convs\.(\d)\.conv\.", r"head.classification_head.conv.\1.0."),
+        (r"^bbox_head\.reg_convs\.(\d)\.conv\.", r"head.regression_head.conv.\1.0."),
+        (r"^bbox_head\.retina_cls\.", "head.classification_head.cls_logits."),
+        (r"^bbox_head\.retina_reg\.", "head.regression_head.bbox_reg."),
+    ),
+    "mask_rcnn": (
+        *_FPN,
+        *_RPN,
+        (r"^roi_head\.bbox_head\.shared_fcs\.0\.", "roi_heads.box_head.fc6."),
+        (r"^roi_head\.bbox_head\.shared_fcs\.1\.", "roi_heads.box_head.fc7."),
+        (r"^roi_head\.bbox_head\.", "roi_heads."),
+        (r"^roi_head\.", "roi_heads."),
+        (r"^roi_heads\.fc_cls\.", "roi_heads.box_predictor.cls_score."),
+        (r"^roi_heads\.fc_reg\.", "roi_heads.box_predictor.bbox_pred."),
+        *_MASK,
+    ),
+    "cascade_mask_rcnn": (
+        *_FPN,
+        *_RPN,
+        (r"^roi_head\.bbox_head\.(\d)\.shared_convs\.(\d)\.conv\.", r"roi_heads.stages.\1.box_head.\2.0."),
+        (r"^roi_head\.bbox_head\.(\d)\.shared_convs\.(\d)\.bn\.", r"roi_heads.stages.\1.box_head.\2.1."),
+        (r"^roi_head\.bbox_head\.(\d)\.shared_fcs\.0\.", r"roi_heads.stages.\1.box_head.5."),
+        (r"^roi_head\.bbox_head\.(\d)\.", r"roi_heads.stages.\1."),
+        (r"^roi_head\.mask_head\.(\d)\.", r"roi_heads.stages.\1.mask_head."),
+        *_BOX,
+        *_MASK,
+    ),
+}
+
+
+def framework_of(names: Iterable[str], own: bool) -> Framework | None:
+    """Which framework's head is among these names: this project's own, or mmsegmentation's and mmdetection's."""
+    names = list(names)
+    for framework, marks in _MARKS.items():
+        if any(re.match(marks[own], name) for name in names):
+            return framework
+    return None
+
+
+def backbone_prefix(framework: Framework) -> str:
+    """Where the backbone's tensors are in a network of this framework."""
+    return "backbone." if framework == "upernet" else "backbone.body."
+
+
+def mm_to_own(framework: Framework, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename (and reorder the classes of) a whole network's tensors; unknown names stay as they are."""
+    body = {name.removeprefix("backbone."): tensor for name, tensor in state.items() if name.startswith("backbone.")}
+    prefix = backbone_prefix(framework) + "model."
+    renamed = {prefix + name: tensor for name, tensor in released_to_timm(body).items()}
+    for name, tensor in state.items():
+        if name.startswith("backbone."):
+            continue
+        for pattern, replacement in _RENAMES[framework]:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = torch.cat([tensor[-1:], tensor[:-1]]) if ".cls_score." in name else tensor
+    if framework == "retinanet":  # the norm of the finest map, which no level uses
+        renamed = {name: tensor for name, tensor in renamed.items() if ".out_norms.0." not in name}
+    return renamed
+
+
+def describe_heads(framework: Framework, backbone: str, state: Mapping[str, Tensor]) -> tuple[Architecture, int]:
+    """Architecture and number of classes, from the tensors under this project's names; 0 where their tensor lacks."""
+    units = r"(backbone\.neck\.inner_blocks|head\.lateral_convs)\.0\.peg\."
+    neck = "atmfpn" if any(re.match(units, name) for name in state) else "fpn"
+    name, values, others = _CLASS_TENSORS[framework]
+    length = state[name].numel() if name in state else 0
+    return Architecture(backbone, framework, neck), max(length // values - others, 0)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ OUT ?= demo
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[notebook,upernet]' --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[coco,notebook,upernet]' --group dev
 	touch $@
 
 demo: .venv/ready  ## record and draw the README's figures into $(OUT)

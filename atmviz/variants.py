@@ -13,6 +13,7 @@ from atmviz.errors import AtmvizError, CheckpointError
 
 Task = Literal["classify", "segment", "detect"]
 TASKS: tuple[Task, ...] = get_args(Task)
+IGNORED = 255  # label of pixels that count nowhere
 Framework = Literal["semantic_fpn", "upernet", "retinanet", "mask_rcnn", "cascade_mask_rcnn"]
 Neck = Literal["fpn", "atmfpn"]
 FRAMEWORK_TASKS: dict[Framework, Task] = {

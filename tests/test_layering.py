@@ -22,7 +22,7 @@ ALLOWED = {
     "atmviz.geometry": ["errors"],
     "atmviz.ops": ["ops"],
     "atmviz.models": ["models", "ops", "layers", "geometry", "variants", "errors"],
-    "atmviz.checkpoints": ["models", "variants", "files", "errors"],
+    "atmviz.checkpoints": ["dense", "models", "variants", "files", "errors"],
     "atmviz.paper": ["variants"],
     "atmviz.complexity": ["dense", "paper", "variants", "errors"],
     "atmviz.dense": ["dense", "models", "layers", "variants", "errors"],

@@ -3,7 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-IGNORED = 255  # label of pixels that count nowhere
+from atmviz.variants import IGNORED
+
 _AUXILIARY_WEIGHT = 0.4
 _DROPOUT = 0.1
 

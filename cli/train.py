@@ -28,7 +28,8 @@ def with_settings(command: Callable[..., None], without: Sequence[str] = ()) -> 
     parameters = [p for p in inspect.signature(command).parameters.values() if p.kind != p.VAR_KEYWORD]
     for setting in (one for one in fields(Recipe) if one.name not in without):
         kind: Any = hints[setting.name]
-        kind = next(iter(get_args(kind)), kind) if get_origin(kind) is not Literal else kind  # X | None -> X
+        if get_origin(kind) is not Literal:
+            kind = str if get_origin(kind) is tuple else next(iter(get_args(kind)), kind)  # X | None -> X
         option = typer.Option(
             help=setting.metadata["help"], rich_help_panel=setting.metadata["panel"], show_default=False
         )
@@ -81,8 +82,8 @@ def train(
     with TrainingConsole() as console:
         result = engine.train(chosen, folder, device=device, reporter=console.reporter(engine.Reporter))
     exit_if_stopped(result.stopped)
-    best = max(result.history, key=lambda row: row["val_top1"])
-    say(f"best epoch {best['epoch']}: validation top-1 {best['val_top1']:.2f} %, top-5 {best['val_top5']:.2f} %")
+    best = next((row for row in result.history if row[result.headline] == result.best), result.history[-1])
+    say(f"best epoch {best['epoch']}: {_metrics(best)}")
     say(f"weights: {folder / 'best.safetensors'}; evaluate with: atmviz eval {folder / 'best.safetensors'}")
     if as_json and is_main_process():
         print_json({"out": str(folder), "best": best, "epochs": result.history})
@@ -92,7 +93,7 @@ class TrainingConsole(AbstractContextManager["TrainingConsole"]):
     """A progress line on a terminal, one line per epoch anywhere."""
 
     def __init__(self) -> None:
-        text = "epoch {task.fields[epoch]}  loss {task.fields[loss]:.3f}  top-1 {task.fields[top1]:.1f} %"
+        text = "epoch {task.fields[epoch]}  loss {task.fields[loss]:.3f}{task.fields[more]}"
         columns = (TextColumn(text), BarColumn(), TextColumn("{task.fields[rate]:.0f} images/s"), TimeRemainingColumn())
         self.progress = Progress(*columns, console=stderr, disable=not stderr.is_terminal, transient=True)
         self.task: TaskID | None = None
@@ -124,8 +125,8 @@ class TrainingConsole(AbstractContextManager["TrainingConsole"]):
         done, total = (now.epoch - 1) * now.updates + now.update, now.epochs * now.updates
         shown: dict[str, Any] = {
             "epoch": f"{now.epoch}/{now.epochs}",
-            "loss": now.loss,
-            "top1": now.top1,
+            "loss": now.means["loss"],
+            "more": f"  top-1 {now.means['top1']:.1f} %" if "top1" in now.means else "",
             "rate": now.rate,
         }
         if self.task is None:
@@ -135,12 +136,18 @@ class TrainingConsole(AbstractContextManager["TrainingConsole"]):
 
 
 def _epoch_line(row: dict[str, float], health: "list[OffsetHealth]") -> str:
-    text = (
-        f"epoch {row['epoch']:>3}: loss {row['train_loss']:.3f}, validation loss {row['val_loss']:.3f}, "
-        f"top-1 {row['val_top1']:.2f} %, top-5 {row['val_top5']:.2f} %"
-    )
+    text = f"epoch {row['epoch']:>3}: loss {row['train_loss']:.3f}, {_metrics(row)}"
     if health:
         stages = sorted({one.layer.stage for one in health})
         means = [[one.mean_abs for one in health if one.layer.stage == stage] for stage in stages]
         text += "; mean |offset| by stage " + " ".join(f"{sum(m) / len(m):.2f}" for m in means)
     return text
+
+
+def _metrics(row: dict[str, float]) -> str:
+    """The validation part of a row of the log."""
+    names = {"top1": "top-1", "top5": "top-5", "miou": "mIoU", "macc": "mAcc", "aacc": "aAcc"}
+    names |= {f"{what}_{kind}": f"{what} {kind.upper()}" for what in ("box", "mask") for kind in ("ap", "ap50", "ap75")}
+    loss = [f"validation loss {row['val_loss']:.3f}"] if "val_loss" in row else []
+    found = [f"{label} {row[f'val_{name}']:.2f} %" for name, label in names.items() if f"val_{name}" in row]
+    return ", ".join(loss + found)

@@ -50,17 +50,18 @@ class SegmentationImages(Dataset):
         classes: Their names, by label.
     """
 
-    def __init__(self, source: Any, classes: Sequence[str], transform: Callable[..., tuple[Tensor, Tensor]]) -> None:
+    def __init__(
+        self, source: Any, classes: Sequence[str], transform: Callable[[Tensor, Tensor], dict[str, Any]]
+    ) -> None:
         self.source, self.classes, self.transform = source, tuple(classes), transform
 
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         item = self.source[index]
         image, mask = (item.image, item.semantic_mask) if isinstance(self.source, Shapes) else item
-        x, labels = self.transform(_to_tensor(image), tv_tensors.Mask(torch.from_numpy(mask)))
-        return {"image": x, "mask": labels}
+        return self.transform(_to_tensor(image), tv_tensors.Mask(torch.from_numpy(mask)))
 
     def path(self, index: int) -> str:
         """A name of the image for people."""
@@ -74,6 +75,7 @@ def open_segmentation(
     *,
     data_dir: str | Path | None = None,
     augmentation: ViewAugmentation | None = None,
+    scales: Sequence[float] = (1.0,),
     seed: int = 0,
 ) -> SegmentationImages:
     """A dataset for training (with an augmentation: views of `size` px) or evaluation (whole images).
@@ -84,12 +86,15 @@ def open_segmentation(
         size: Side of the training view; in evaluation the shorter side of the resized image, whose mask keeps its
             own size. Scenes of shapes are drawn at it.
         data_dir: Folder of the dataset, see `find_dataset`.
+        scales: In evaluation, the sizes of the views as factors of `size`.
         seed: Of the scenes of shapes.
 
     Raises:
         DatasetError: no such dataset, images without masks; when read, a mask that does not fit its image.
     """
-    transform = WholeView(size) if augmentation is None else RandomView(size, augmentation)
+    transform: Callable[[Tensor, Tensor], dict[str, Any]] = (
+        WholeViews(size, scales) if augmentation is None else RandomView(size, augmentation)
+    )
     if name == "shapes":
         classes = ("background", *SHAPE_CLASSES)
         return SegmentationImages(Shapes(size, split=split, seed=seed), classes, transform)
@@ -150,14 +155,18 @@ class ADE20K(Dataset):
         return image, np.where(mask == 0, IGNORED, mask - 1).astype(np.uint8)
 
 
-class WholeView:
-    """The image with its shorter side at `size` px, the mask as it is. Source: mmsegmentation's test pipeline."""
+class WholeViews:
+    """The whole image with its shorter side at `size` px times each scale, and image and mask as they are.
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    Source: mmsegmentation's test pipeline.
+    """
 
-    def __call__(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        return normalize(_resize(image, resized_size(image.shape[-2:], self.size))), mask.as_subclass(Tensor)
+    def __init__(self, size: int, scales: Sequence[float]) -> None:
+        self.sizes = [round(size * scale) for scale in scales]
+
+    def __call__(self, image: Tensor, mask: Tensor) -> dict[str, Any]:
+        views = [normalize(_resize(image, resized_size(image.shape[-2:], size))) for size in self.sizes]
+        return {"views": views, "image": normalize(image), "mask": mask.as_subclass(Tensor)}
 
 
 class RandomView:
@@ -171,7 +180,7 @@ class RandomView:
         self.size, self.augmentation = size, augmentation
         self.recolor = v2.RandomPhotometricDistort(p=augmentation.photometric)
 
-    def __call__(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: Tensor, mask: Tensor) -> dict[str, Any]:
         a = self.augmentation
         if a.scale_min < a.scale_max or a.scale_min != 1 or min(image.shape[-2:]) != self.size:
             factor = torch.empty(1).uniform_(a.scale_min, a.scale_max).item()
@@ -186,7 +195,7 @@ class RandomView:
         right, bottom = self.size - image.shape[-1], self.size - image.shape[-2]
         padding = (0, right, 0, bottom)
         pad = torch.nn.functional.pad
-        return pad(image, padding), pad(mask, padding, value=IGNORED)
+        return {"image": pad(image, padding), "mask": pad(mask, padding, value=IGNORED)}
 
     def _crop(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         height, width = image.shape[-2:]

@@ -1,5 +1,6 @@
 """The paper's dense prediction systems: five frameworks on any ATMNet (or other timm backbone), with FPN or ATMFpn."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -9,11 +10,11 @@ from atmviz.dense.mask_rcnn import mask_rcnn
 from atmviz.dense.retinanet import retinanet
 from atmviz.dense.semantic_fpn import semantic_fpn
 from atmviz.dense.upernet import upernet
-from atmviz.variants import Architecture
+from atmviz.variants import Architecture, Framework
 
 __all__ = ["cascade_mask_rcnn", "create_dense", "mask_rcnn", "retinanet", "semantic_fpn", "upernet"]
 
-_FRAMEWORKS = {
+_FRAMEWORKS: dict[Framework, Callable[..., nn.Module]] = {
     "semantic_fpn": semantic_fpn,
     "upernet": upernet,
     "retinanet": retinanet,

@@ -10,7 +10,7 @@ from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss, mask
 from torchvision.ops import box_iou, clip_boxes_to_image
 
 from atmviz.dense.detector import Target, open_transform
-from atmviz.dense.mask_rcnn import BOX_DIM, TwoStageDetector, open_pyramid, open_roi_heads, open_rpn
+from atmviz.dense.mask_rcnn import BOX_FACTOR, BOX_SAMPLES, TwoStageDetector, open_pyramid, open_roi_heads, open_rpn
 from atmviz.dense.pyramid import PYRAMID_DIM
 from atmviz.variants import Neck
 
@@ -21,12 +21,12 @@ _STAGES = ((0.5, (10, 10, 5, 5), 1.0), (0.6, (20, 20, 10, 10), 0.5), (0.7, (30, 
 class CascadeRoIHeads(nn.Module):
     """Each stage starts from the boxes of the one before; class scores and masks are averaged over the stages."""
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, dim: int, box_samples: int) -> None:
         super().__init__()
         self.stages = nn.ModuleList()
         for iou, weights, _ in _STAGES:
-            box_head = FastRCNNConvFCHead((PYRAMID_DIM, 7, 7), [PYRAMID_DIM] * 4, [BOX_DIM], nn.BatchNorm2d)
-            self.stages.append(open_roi_heads(num_classes, box_head, iou, weights))
+            box_head = FastRCNNConvFCHead((dim, 7, 7), [dim] * 4, [BOX_FACTOR * dim], nn.BatchNorm2d)
+            self.stages.append(open_roi_heads(num_classes, dim, box_head, iou, weights, box_samples))
 
     def forward(
         self,
@@ -118,8 +118,10 @@ def cascade_mask_rcnn(
     num_classes: int = 80,
     min_size: int | Sequence[int] = 800,
     max_size: int = 1333,
+    dim: int = PYRAMID_DIM,
+    box_samples: int = BOX_SAMPLES,
     **kwargs: Any,
 ) -> TwoStageDetector:
-    """Cascade Mask R-CNN on a backbone; arguments as in `retinanet`."""
-    heads, transform = CascadeRoIHeads(num_classes), open_transform(min_size, max_size, 32)
-    return TwoStageDetector(open_pyramid(backbone, neck, **kwargs), open_rpn(), heads, transform)
+    """Cascade Mask R-CNN on a backbone; arguments as in `mask_rcnn`."""
+    heads, transform = CascadeRoIHeads(num_classes, dim, box_samples), open_transform(min_size, max_size, 32)
+    return TwoStageDetector(open_pyramid(backbone, neck, dim, **kwargs), open_rpn(dim), heads, transform)

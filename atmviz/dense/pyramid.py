@@ -15,7 +15,7 @@ from atmviz.models import ATMFPN
 from atmviz.variants import VARIANTS, Neck
 
 NECKS: dict[Neck, type[FeaturePyramidNetwork]] = {"fpn": FeaturePyramidNetwork, "atmfpn": ATMFPN}
-PYRAMID_DIM = 256
+PYRAMID_DIM = 256  # in the paper
 
 
 def create_body(name: str, first_level: int = 2, drop_path_rate: float = 0.0, **kwargs: Any) -> nn.Module:
@@ -76,19 +76,24 @@ class NormedBody(nn.Module):
 
 
 class Pyramid(nn.Module):
-    """Backbone and neck: images [B, 3, H, W] to maps of 256 channels by name, "p2" (or "p3") first.
+    """Backbone and neck: images [B, 3, H, W] to maps of `dim` channels by name, "p2" (or "p3") first.
 
     Attributes:
-        out_channels: 256; torchvision's detectors ask for it.
+        out_channels: `dim`; torchvision's detectors ask for it.
     """
 
-    out_channels = PYRAMID_DIM
-
-    def __init__(self, body: nn.Module, neck: Neck, first_level: int = 2, extra: ExtraFPNBlock | None = None) -> None:
+    def __init__(
+        self,
+        body: nn.Module,
+        neck: Neck,
+        dim: int = PYRAMID_DIM,
+        first_level: int = 2,
+        extra: ExtraFPNBlock | None = None,
+    ) -> None:
         super().__init__()
-        self.body = body
+        self.body, self.out_channels = body, dim
         arguments = {"first_level": first_level} if neck == "atmfpn" else {}
-        self.neck = NECKS[neck](map_dims(body), PYRAMID_DIM, extra, **arguments)
+        self.neck = NECKS[neck](map_dims(body), dim, extra, **arguments)
         self.names = [f"p{level}" for level in range(first_level, 6)]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:

@@ -35,6 +35,7 @@ def retinanet(
     num_classes: int = 80,
     min_size: int | Sequence[int] = 800,
     max_size: int = 1333,
+    dim: int = PYRAMID_DIM,
     **kwargs: Any,
 ) -> RetinaNet:
     """RetinaNet on a backbone: levels P3 to P7, nine anchors per token.
@@ -45,10 +46,11 @@ def retinanet(
         num_classes: Without background.
         min_size, max_size: Images are resized to this shorter side, one of several drawn in training, and at most this
             longer side, px.
+        dim: Channels of pyramid and heads.
     """
     body = create_body(backbone, first_level=3, **kwargs)
     model = RetinaNet(
-        Pyramid(body, neck, 3, P6P7(map_dims(body)[-1], PYRAMID_DIM)),
+        Pyramid(body, neck, dim, 3, P6P7(map_dims(body)[-1], dim)),
         num_classes,
         anchor_generator=FixedStrideAnchors([octave_scales(4 * stride) for stride in _STRIDES], _STRIDES),
         score_thresh=MIN_SCORE,

@@ -10,23 +10,22 @@ from atmviz.dense.pyramid import PYRAMID_DIM, Pyramid, create_body
 from atmviz.dense.segmenter import PixelClassifier, Segmenter, init_head
 from atmviz.variants import Neck
 
-_HEAD_DIM = 128
-
 
 class SemanticFPNHead(nn.Module):
     """Each level is brought to stride 4 by convolutions and doublings; their sum is classified."""
 
-    def __init__(self, num_classes: int, levels: int = 4) -> None:
+    def __init__(self, num_classes: int, dim: int = PYRAMID_DIM, levels: int = 4) -> None:
         super().__init__()
+        own_dim = dim // 2
         self.scale_heads = nn.ModuleList()
         for level in range(levels):
             layers: list[nn.Module] = []
             for step in range(max(1, level)):
-                layers.append(Conv2dNormActivation(_HEAD_DIM if step else PYRAMID_DIM, _HEAD_DIM, 3))
+                layers.append(Conv2dNormActivation(own_dim if step else dim, own_dim, 3))
                 if level:
                     layers.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
             self.scale_heads.append(nn.Sequential(*layers))
-        self.classifier = PixelClassifier(_HEAD_DIM, num_classes)
+        self.classifier = PixelClassifier(own_dim, num_classes)
         init_head(self)
 
     def forward(self, maps: dict[str, Tensor]) -> Tensor:
@@ -37,6 +36,15 @@ class SemanticFPNHead(nn.Module):
         return self.classifier(total)
 
 
-def semantic_fpn(backbone: str, neck: Neck = "fpn", num_classes: int = 150, **kwargs: Any) -> Segmenter:
-    """Semantic FPN on a backbone; `kwargs` as in `create_body`."""
-    return Segmenter(Pyramid(create_body(backbone, **kwargs), neck), SemanticFPNHead(num_classes))
+def semantic_fpn(
+    backbone: str, neck: Neck = "fpn", num_classes: int = 150, dim: int = PYRAMID_DIM, **kwargs: Any
+) -> Segmenter:
+    """Semantic FPN on a backbone.
+
+    Args:
+        backbone, kwargs: See `create_body`.
+        neck: "fpn" or "atmfpn".
+        num_classes: Of the scores.
+        dim: Channels of the pyramid; those of the head are half as many.
+    """
+    return Segmenter(Pyramid(create_body(backbone, **kwargs), neck, dim), SemanticFPNHead(num_classes, dim))

@@ -4,24 +4,25 @@ from typing import Any
 
 from torch import nn
 
-from atmviz.dense.pyramid import create_body, map_dims
+from atmviz.dense.pyramid import PYRAMID_DIM, create_body, map_dims
 from atmviz.dense.segmenter import PixelClassifier, Segmenter, init_head
 from atmviz.errors import AtmvizError
 from atmviz.layers import LayerId
 from atmviz.models.atmfpn import ATMUnit
 from atmviz.variants import Neck
 
-_HEAD_DIM, _AUXILIARY_DIM = 512, 256
 
-
-def upernet(backbone: str, neck: Neck = "fpn", num_classes: int = 150, **kwargs: Any) -> Segmenter:
-    """UperNet on a backbone; `kwargs` as in `create_body`.
+def upernet(
+    backbone: str, neck: Neck = "fpn", num_classes: int = 150, dim: int = PYRAMID_DIM, **kwargs: Any
+) -> Segmenter:
+    """UperNet on a backbone.
 
     Args:
-        backbone: See `create_body`.
+        backbone, kwargs: See `create_body`.
         neck: UperNet has a pyramid of its own; "atmfpn" makes that one of ATM units, around the pooling module that
             is its top level. The paper does not have this combination.
         num_classes: Of the scores.
+        dim: Channels of the auxiliary head; the head has twice as many.
 
     Raises:
         AtmvizError: transformers is not installed.
@@ -33,22 +34,22 @@ def upernet(backbone: str, neck: Neck = "fpn", num_classes: int = 150, **kwargs:
         raise AtmvizError(
             "got upernet, whose heads come from transformers, which is not installed: pip install 'atmviz[upernet]'"
         ) from None
-    body = create_body(backbone, **kwargs)
+    body, head_dim = create_body(backbone, **kwargs), 2 * dim
     dims = map_dims(body)
     config = UperNetConfig(  # type: ignore[call-arg]
-        hidden_size=_HEAD_DIM,
+        hidden_size=head_dim,
         num_labels=num_classes,
-        auxiliary_channels=_AUXILIARY_DIM,
+        auxiliary_channels=dim,
         auxiliary_num_convs=1,
         auxiliary_in_channels=dims[2],
     )
     head, auxiliary_head = UperNetHead(config, dims), UperNetFCNHead(config, dims)
-    head.classifier = PixelClassifier(_HEAD_DIM, num_classes)
-    auxiliary_head.classifier = PixelClassifier(_AUXILIARY_DIM, num_classes)
+    head.classifier = PixelClassifier(head_dim, num_classes)
+    auxiliary_head.classifier = PixelClassifier(dim, num_classes)
     init_head(head)
     init_head(auxiliary_head)
     if neck == "atmfpn":
         stages = list(enumerate(dims[:-1], start=1))
-        head.lateral_convs = nn.ModuleList(ATMUnit(dim, _HEAD_DIM, LayerId(i, 0, "fpn_c")) for i, dim in stages)
-        head.fpn_convs = nn.ModuleList(ATMUnit(_HEAD_DIM, _HEAD_DIM, LayerId(i, 0, "fpn_p")) for i, _ in stages)
+        head.lateral_convs = nn.ModuleList(ATMUnit(C, head_dim, LayerId(i, 0, "fpn_c")) for i, C in stages)
+        head.fpn_convs = nn.ModuleList(ATMUnit(head_dim, head_dim, LayerId(i, 0, "fpn_p")) for i, _ in stages)
     return Segmenter(body, head, auxiliary_head)

@@ -20,41 +20,42 @@ from typing import Any, NoReturn
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import send_to_device
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from timm.data import Mixup
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
+from timm.scheduler.multistep_lr import MultiStepLRScheduler
 from timm.scheduler.scheduler import Scheduler
-from timm.utils import ModelEmaV3
+from timm.utils import ModelEmaV3, distribute_bn
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from atmviz.checkpoints import read_checkpoint, write_checkpoint
-from atmviz.data.classification import (
-    Augmentation,
-    LabelledImages,
-    open_labelled,
-    open_loader,
-    read_batches,
-    require_same_classes,
-)
+from atmviz.data.classification import Augmentation, open_labelled, open_loader, read_batches, require_same_classes
+from atmviz.data.detection import open_detection
 from atmviz.data.keyed import KeyedBatchSampler, KeyedDataset, seed_of, seeded
+from atmviz.data.segmentation import ViewAugmentation, open_segmentation
+from atmviz.dense import create_dense
+from atmviz.dense.layouts import backbone_prefix
 from atmviz.errors import RecipeError, TrainingError, first_line, some_of
 from atmviz.files import atomic_path, write_csv
 from atmviz.models import ATMNet, create_model
 from atmviz.models.atmnet import init_fan_in
-from atmviz.training.evaluate import evaluate
+from atmviz.training.evaluate import HEADLINES, evaluate
 from atmviz.training.health import OffsetHealth, measure_offsets
 from atmviz.training.recipe import Recipe
-from atmviz.training.tasks import Batch, ClassificationTask
+from atmviz.training.tasks import Batch, ClassificationTask, DetectionTask, SegmentationTask, TrainingTask
 from atmviz.variants import is_architecture
 
 HEALTH_IMAGES = 16
-_STATE_FORMAT = 2
+_STATE_FORMAT = 3
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WEIGHTS = ("last.safetensors", "best.safetensors")
 _LOGS = ("log.csv", "offsets.csv")
+# What the number of classes gives its shape
+_CLASS_LAYERS = ("head.fc.", ".classifier.", ".cls_logits.", ".cls_score.", ".bbox_pred.", ".mask_fcn_logits.")
 _CHECK_EVERY = 10  # updates between looks at what costs a wait: the loss on a GPU, stop signals of other processes
 
 
@@ -65,7 +66,7 @@ class Progress:
     Attributes:
         epoch, update: Counted from 1; `update` within the epoch.
         epochs, updates: In all, and per epoch.
-        loss, top1: Means over the epoch so far; top-1 in percent.
+        means: Over the epoch so far: the loss first; top-1 in percent of classifiers, the parts of the loss of others.
         rate: Images per second since this process started, over all processes.
     """
 
@@ -73,8 +74,7 @@ class Progress:
     epochs: int
     update: int
     updates: int
-    loss: float
-    top1: float
+    means: dict[str, float]
     rate: float
 
 
@@ -98,13 +98,15 @@ class TrainResult:
     Attributes:
         out: Its folder.
         history: The rows of log.csv.
-        best_top1: Of the epoch whose weights are in best.safetensors, percent.
+        headline: The column of `history` that says which epoch is best: val_top1, val_miou or val_box_ap.
+        best: Its value for the epoch whose weights are in best.safetensors, percent.
         stopped: By SIGINT or SIGTERM, and saved; the same command goes on.
     """
 
     out: Path
     history: list[dict[str, float]] = field(default_factory=list)
-    best_top1: float = -1.0
+    headline: str = "val_top1"
+    best: float = math.nan
     stopped: signal.Signals | None = None
 
 
@@ -141,25 +143,33 @@ def train(recipe: Recipe, out: str | Path, *, device: str = "auto", reporter: Re
         return _Run(recipe, out, accelerator, reporter or Reporter()).run()
 
 
-def build_network(recipe: Recipe, num_classes: int, message: Any = lambda text: None) -> ATMNet:
+def build_network(recipe: Recipe, num_classes: int, message: Any = lambda text: None) -> nn.Module:
     """The recipe's network, its weights drawn from the seed or taken from the checkpoint to fine-tune."""
+    options: dict[str, Any] = {"drop_path_rate": recipe.drop_path_rate, **_config(recipe, num_classes)}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(recipe.seed, "weights"))
-        network: ATMNet = create_model(  # type: ignore[assignment]
-            recipe.model, num_classes=num_classes, drop_path_rate=recipe.drop_path_rate, **_config(recipe)
-        )
+        if recipe.framework:
+            if recipe.short_side_min:
+                options["min_size"] = (*range(recipe.short_side_min, recipe.image_size, 32), recipe.image_size)
+            network = create_dense(recipe.architecture, **options)
+        else:
+            network = create_model(recipe.model, **options)
         if recipe.init == "fan_in":
-            init_fan_in(network.stages)
+            for module in network.modules():
+                if isinstance(module, ATMNet):
+                    init_fan_in(module.stages)
     if recipe.finetune:
-        _load_to_finetune(network, recipe, message)
+        _load_to_finetune(network, recipe, num_classes, message)
     return network
 
 
-def build_task(network: ATMNet, recipe: Recipe) -> ClassificationTask:
+def build_task(network: nn.Module, recipe: Recipe) -> TrainingTask:
     """The network with its loss, and what only training needs drawn from the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(recipe.seed, "task"))
-        return ClassificationTask(network, recipe)
+        if isinstance(network, ATMNet):
+            return ClassificationTask(network, recipe)
+        return (SegmentationTask if recipe.task == "segment" else DetectionTask)(network)
 
 
 def build_optimizer(task: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -178,12 +188,25 @@ def build_optimizer(task: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def build_scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, updates_per_epoch: int) -> tuple[Scheduler, int]:
-    """timm's cosine with warm-up, and the number of epochs with cooldown."""
+    """timm's schedule with warm-up, and the number of epochs with cooldown."""
+    if recipe.schedule == "step":
+        # timm counts epochs and updates from 1 here: one more, and the first after a milestone is the first that falls.
+        per_epoch = 1 if recipe.lr_steps == "epoch" else updates_per_epoch
+        scheduler = MultiStepLRScheduler(
+            optimizer,
+            decay_t=[epoch * per_epoch + 1 for epoch in recipe.decay_epochs],
+            decay_rate=0.1,
+            warmup_t=recipe.warmup_epochs * per_epoch,  # type: ignore[arg-type]
+            warmup_lr_init=recipe.warmup_lr,
+            t_in_epochs=recipe.lr_steps == "epoch",
+        )
+        return scheduler, recipe.epochs + recipe.cooldown_epochs
     scheduler, epochs = create_scheduler_v2(
         optimizer,
-        sched="cosine",
+        sched=recipe.schedule,
+        decay_rate=recipe.poly_power,  # timm's name for the power; cosine has none
         num_epochs=recipe.epochs,
-        warmup_epochs=recipe.warmup_epochs,
+        warmup_epochs=recipe.warmup_epochs,  # type: ignore[arg-type]
         cooldown_epochs=recipe.cooldown_epochs,
         warmup_lr=recipe.warmup_lr,
         min_lr=recipe.min_lr,
@@ -206,17 +229,36 @@ def build_mixup(recipe: Recipe, num_classes: int) -> Mixup | None:
     )
 
 
-def open_data(recipe: Recipe) -> tuple[LabelledImages, LabelledImages]:
+def open_data(recipe: Recipe) -> tuple[Any, Any]:
     """The recipe's training and validation images, of the same classes."""
+    train_set, val_set = _open_data(recipe)
+    require_same_classes(train_set, val_set)
+    return train_set, val_set
+
+
+def _open_data(recipe: Recipe) -> tuple[Any, Any]:
+    if recipe.task == "segment":
+        views = ViewAugmentation(recipe.scale_min, recipe.scale_max, recipe.hflip, recipe.photometric)
+        place, size = recipe.data_dir, recipe.image_size
+        return (
+            open_segmentation(recipe.dataset, "train", size, data_dir=place, augmentation=views, seed=recipe.seed),
+            open_segmentation(recipe.dataset, "val", size, data_dir=place),
+        )
+    if recipe.task == "detect":
+        place, size = recipe.data_dir, recipe.image_size
+        return (
+            open_detection(
+                recipe.dataset, "train", size, data_dir=place, hflip=recipe.hflip, with_target=True, seed=recipe.seed
+            ),
+            open_detection(recipe.dataset, "val", size, data_dir=place),
+        )
     names = ("crop_scale_min", "hflip", "color_jitter", "auto_augment", "random_erasing", "erase_mode")
     augmentation = Augmentation(**{name: getattr(recipe, name) for name in names})
     size, place = recipe.image_size, recipe.data_dir
-    train_set = open_labelled(
-        recipe.dataset, "train", size, data_dir=place, augmentation=augmentation, seed=recipe.seed
+    return (
+        open_labelled(recipe.dataset, "train", size, data_dir=place, augmentation=augmentation, seed=recipe.seed),
+        open_labelled(recipe.dataset, "val", size, data_dir=place, crop_pct=recipe.crop_pct),  # one for all seeds
     )
-    val_set = open_labelled(recipe.dataset, "val", size, data_dir=place, crop_pct=recipe.crop_pct)  # one for all seeds
-    require_same_classes(train_set, val_set)
-    return train_set, val_set
 
 
 class _Run:
@@ -244,10 +286,13 @@ class _Run:
             KeyedDataset(train_set, recipe.seed),
             recipe.workers,
             batch_sampler=self.sampler,
+            collate_fn=_by_name if recipe.task == "detect" else None,
             pin_memory=self.device.type == "cuda",
         )
         self.data = {"classes": list(train_set.classes), "images": len(train_set)}
         self.network = build_network(recipe, len(train_set.classes), self.reporter.message)
+        if self.world > 1 and self.device.type == "cuda":  # as mmsegmentation does; there is none for CPUs
+            self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
         self.mixup = build_mixup(recipe, len(train_set.classes))
         self.inner = build_task(self.network, recipe)
         optimizer = build_optimizer(self.inner, recipe)
@@ -258,8 +303,8 @@ class _Run:
         self.ema = ModelEmaV3(self.network, decay=recipe.ema_decay) if recipe.ema_decay else None
 
         self.epoch = self.first_update = 0
-        self.totals = torch.zeros(3, device=self.device)  # loss x images, right ones, images: of this process
-        self.result = TrainResult(out)
+        self.totals: dict[str, Tensor] = {}  # what the task logs, times images; and the images: of this process
+        self.result = TrainResult(out, headline=f"val_{HEADLINES[recipe.task]}")
         self.health: list[dict[str, Any]] = []
         if state is not None:
             self._load_state(state)
@@ -303,21 +348,19 @@ class _Run:
         else:
             self.scheduler.step_update(number)
         for part in range(self.recipe.accumulate):
-            batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in next(batches).items()}
+            batch: Batch = send_to_device(next(batches), self.device, non_blocking=True)
             key = (self.recipe.seed, number, part, self.rank)
-            labels = batch["label"]
             if self.mixup:
                 with seeded("mixup", *key):
-                    batch["image"], batch["label"] = self.mixup(batch["image"], labels)
-                labels = batch["label"].argmax(1)  # the class that most of the image shows
-            torch.manual_seed(seed_of("model", *key))  # stochastic depth
+                    batch["image"], batch["label"] = self.mixup(batch["image"], batch["label"])
+            torch.manual_seed(seed_of("model", *key))  # stochastic depth, dropout, a detector's choice of samples
             last = part == self.recipe.accumulate - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.task):
-                loss, scores = self.task(batch)
-                self.accelerator.backward(loss / self.recipe.accumulate)
-            with torch.no_grad():
-                right = (scores.argmax(1) == labels).sum()
-                self.totals += torch.stack([loss.detach().float() * len(labels), right, right.new_tensor(len(labels))])
+                logged = self.task(batch)
+                self.accelerator.backward(logged["loss"] / self.recipe.accumulate)
+            images = len(batch["image"])
+            for name, value in {**logged, "images": torch.ones((), device=self.device)}.items():
+                self.totals[name] = self.totals.get(name, 0) + value.detach().float() * images
         if self.recipe.clip_grad:
             self.accelerator.clip_grad_norm_(self.task.parameters(), self.recipe.clip_grad)
         self.optimizer.step()
@@ -327,19 +370,21 @@ class _Run:
         self.images_here += self.recipe.batch_size
 
     def _report(self, done: int) -> None:
-        loss, top1 = self._means(self.totals)
         rate = self.images_here / (time.perf_counter() - self.started)
-        self.reporter.update(Progress(self.epoch + 1, self.epochs, done, self.sampler.updates, loss, top1, rate))
+        means = self._means(self.totals)
+        self.reporter.update(Progress(self.epoch + 1, self.epochs, done, self.sampler.updates, means, rate))
 
     @staticmethod
-    def _means(totals: Tensor) -> tuple[float, float]:
-        loss, right, images = totals.tolist()
-        return loss / max(images, 1), 100 * right / max(images, 1)
+    def _means(totals: dict[str, Tensor]) -> dict[str, float]:
+        images = totals["images"].item()
+        return {name: total.item() / images for name, total in totals.items() if name != "images"}
 
     def _finish_epoch(self, board: SummaryWriter | None) -> None:
         """Validate, save weights, logs, then the state: a run killed in between does all of it again."""
         self._require_finite_loss(self.sampler.updates - 1)
         judged = self.ema.module if self.ema is not None else self.network
+        if self.world > 1:  # running statistics of batch norms: those of the process that saves
+            distribute_bn(judged, self.world)
         found = evaluate(
             judged,
             self.val_set,
@@ -349,23 +394,21 @@ class _Run:
             rank=self.rank,
             world=self.world,
         )
-        self._require_finite_network(self.sampler.updates, found.loss)
-        loss, top1 = self._means(self.accelerator.reduce(self.totals, "sum"))
+        self._require_finite_network(self.sampler.updates, found.metrics.get("loss", 0.0))
+        means = self._means(self.accelerator.reduce(self.totals, "sum"))
         row = {
             "epoch": self.epoch + 1,
             "updates": (self.epoch + 1) * self.sampler.updates,
             "lr": self.optimizer.param_groups[0]["lr"],
-            "train_loss": loss,
-            "train_top1": top1,
-            "val_loss": found.loss,
-            "val_top1": found.top1,
-            "val_top5": found.top5,
+            **{f"train_{name}": value for name, value in means.items()},
+            **{f"val_{name}": value for name, value in found.metrics.items()},
         }
         health = self._measure_offsets() if self.accelerator.is_main_process else []
         self.result.history.append(row)
         self._note_health(self.epoch + 1, health)
-        is_best = found.top1 > self.result.best_top1
-        self.result.best_top1 = max(found.top1, self.result.best_top1)
+        value = row[self.result.headline]
+        is_best = math.isnan(self.result.best) or value > self.result.best
+        self.result.best = value if is_best else self.result.best
         if self.accelerator.is_main_process:
             for name in ("last", "best") if is_best else ("last",):
                 self._save_weights(self.out / f"{name}.safetensors", row)
@@ -374,13 +417,15 @@ class _Run:
             if board is not None:
                 _write_board(board, row, health)
         self.epoch += 1
-        self.totals.zero_()
+        self.totals = {}
         self._save_state(0)
         self.reporter.epoch(row, health)
 
     def _measure_offsets(self) -> list[OffsetHealth]:
-        pixels = torch.stack([self.val_set[i]["image"] for i in range(min(HEALTH_IMAGES, len(self.val_set)))])
-        return measure_offsets(self.network, pixels)
+        size = (self.recipe.image_size,) * 2
+        images = [self.val_set[i]["image"] for i in range(min(HEALTH_IMAGES, len(self.val_set)))]
+        pixels = [x if x.shape[1:] == size else nn.functional.interpolate(x[None], size)[0] for x in images]
+        return measure_offsets(self.network, torch.stack(pixels))
 
     def _note_health(self, epoch: int, health: list[OffsetHealth]) -> None:
         self.health += [{"epoch": epoch, **asdict(one), "layer": str(one.layer)} for one in health]
@@ -395,13 +440,13 @@ class _Run:
         return bool(self.accelerator.reduce(heard, "sum").item())
 
     def _require_finite_loss(self, update: int) -> None:
-        if not math.isfinite(self.totals[0].item()):
+        if not math.isfinite(self.totals["loss"].item()):
             self._stop_diverged("the loss", update)
 
     def _require_finite_network(self, updates_done: int, val_loss: float = 0.0) -> None:
         """Nothing that is not finite gets into a file, or becomes the best."""
-        averaged = self.ema.module.parameters() if self.ema is not None else ()
-        if not all(parameter.isfinite().all() for parameter in (*self.network.parameters(), *averaged)):
+        kept = [self.network, *([self.ema.module] if self.ema is not None else [])]
+        if not all(tensor.isfinite().all() for module in kept for tensor in module.state_dict().values()):
             self._stop_diverged("a weight", updates_done - 1)
         if not math.isfinite(val_loss):
             self._stop_diverged("the validation loss", updates_done - 1)
@@ -437,8 +482,8 @@ class _Run:
             "recipe": asdict(self.recipe),
             **row,
         }
-        config = {"num_classes": self.network.num_classes, **_config(self.recipe)}
-        write_checkpoint(path, self.recipe.model, config, states, about)
+        config = _config(self.recipe, len(self.val_set.classes))
+        write_checkpoint(path, str(self.recipe.architecture), config, states, about)
 
     def _save_state(self, updates_done: int) -> None:
         """All that going on needs, in one file, which replaces the one before when it is whole."""
@@ -459,7 +504,7 @@ class _Run:
                 "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
                 "history": self.result.history,
                 "health": self.health,
-                "best_top1": self.result.best_top1,
+                "best": self.result.best,
             }
             with atomic_path(self.out / "state.pt") as temporary:
                 torch.save(state, temporary)
@@ -517,14 +562,14 @@ class _Run:
         try:
             self.epoch, self.first_update = state["epoch"], state["updates_done"]
             if self.rank == 0:  # the sums of all processes go on in the first
-                self.totals.copy_(state["totals"])
+                self.totals = send_to_device(state["totals"], self.device)
             self.inner.load_state_dict(state["task"])
             self.optimizer.optimizer.load_state_dict(state["optimizer"])
             if self.ema is not None:
                 self.ema.module.load_state_dict(state["ema"])
             if self.accelerator.scaler:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
-            self.result.history, self.result.best_top1 = state["history"], state["best_top1"]
+            self.result.history, self.result.best = state["history"], state["best"]
             self.health = state["health"]
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise TrainingError(
@@ -559,37 +604,63 @@ def _describe(data: dict[str, Any]) -> str:
     return f"{data['images']} images of {len(data['classes'])} classes, {some_of(data['classes'], 5)}"
 
 
-def _config(recipe: Recipe) -> dict[str, Any]:
-    """Constructor arguments that are not the released network's."""
-    usual = {"offset_mode": "decoupled", "num_samples": 1, "fusion": "image", "peg": True}
-    return {name: getattr(recipe, name) for name, value in usual.items() if getattr(recipe, name) != value}
+def _config(recipe: Recipe, num_classes: int) -> dict[str, Any]:
+    """Constructor arguments: the number of classes, and what is not as released."""
+    usual: dict[str, Any] = {"offset_mode": "decoupled", "num_samples": 1, "fusion": "image", "peg": True, "dim": 256}
+    if recipe.framework in ("mask_rcnn", "cascade_mask_rcnn"):
+        usual["box_samples"] = 512
+    changed = {name: getattr(recipe, name) for name, value in usual.items() if getattr(recipe, name) != value}
+    sizes = {"min_size": recipe.image_size, "max_size": recipe.long_side} if recipe.task == "detect" else {}
+    return {"num_classes": num_classes, **sizes, **changed}
 
 
-def _load_to_finetune(network: ATMNet, recipe: Recipe, message: Any) -> None:
-    """Weights of a checkpoint, averaged ones first; a head of other classes stays as drawn, and that is said."""
+def _by_name(items: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """A batch of images of any sizes: lists by name."""
+    return {name: [item[name] for item in items] for name in items[0]}
+
+
+def _load_to_finetune(network: nn.Module, recipe: Recipe, num_classes: int, message: Any) -> None:
+    """Weights of a checkpoint, averaged ones first; what it lacks stays as drawn, and that is said.
+
+    A classifier takes a classifier's weights, a dense network those of its own kind or a classifier's as its backbone.
+    """
     if is_architecture(recipe.finetune):
-        raise RecipeError(f"got finetune {recipe.finetune}, a variant without weights, expected a checkpoint file")
+        raise RecipeError(f"got finetune {recipe.finetune}, a name without weights, expected a checkpoint file")
     checkpoint = read_checkpoint(str(recipe.finetune))
-    if checkpoint.model != recipe.model:
-        raise RecipeError(
-            f"got {checkpoint.model} in {recipe.finetune} to fine-tune {recipe.model}: pass --model {checkpoint.model}"
-        )
-    state = {name: tensor.float() for name, tensor in checkpoint.state.items()}
+    state = {
+        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in checkpoint.state.items()
+    }
     own = network.state_dict()
-    replaced = [
-        name for name in own if name.startswith("head.") and (name not in state or state[name].shape != own[name].shape)
-    ]
-    if replaced:
-        had = checkpoint.config.get("num_classes") or "no"
-        message(f"{recipe.finetune} has {had} classes: a new head for {network.num_classes}")
-        state.update({name: own[name] for name in replaced})
-    wrong = [
-        name for name in {*own, *state} if name not in own or name not in state or own[name].shape != state[name].shape
-    ]
+    as_backbone = recipe.framework is not None and checkpoint.model == recipe.model
+    if as_backbone:
+        prefix = backbone_prefix(recipe.framework) + "model."  # type: ignore[arg-type]
+        state = {prefix + name: tensor for name, tensor in state.items() if not name.startswith(("norm.", "head."))}
+        message(f"{recipe.finetune}: the backbone's weights; all else is new")
+    elif checkpoint.model != str(recipe.architecture):
+        raise RecipeError(
+            f"got {checkpoint.model} in {recipe.finetune} to fine-tune {recipe.architecture}: "
+            f"expected that, or for a framework its backbone's classifier; pass --model"
+        )
+
+    def is_new(name: str) -> bool:
+        """Whether it may stay as it was drawn."""
+        if as_backbone:
+            return not name.startswith(prefix) or ".out_norms." in name
+        return any(part in name for part in _CLASS_LAYERS) and (
+            name not in state or state[name].shape != own[name].shape
+        )
+
+    replaced = [name for name in own if name not in state or state[name].shape != own[name].shape]
+    wrong = [name for name in replaced if not is_new(name)] + [name for name in state if name not in own]
     if wrong:
-        some = ", ".join(sorted(wrong)[:5])
-        raise RecipeError(f"{recipe.finetune} does not fit the recipe's network ({some}): check peg and offset_mode")
-    network.load_state_dict(state)
+        raise RecipeError(
+            f"{recipe.finetune} does not fit the recipe's network ({some_of(sorted(wrong), 5)}): "
+            "check peg and offset_mode"
+        )
+    if replaced and not as_backbone:
+        had = checkpoint.config.get("num_classes") or "no"
+        message(f"{recipe.finetune} has {had} classes: a new head for {num_classes}")
+    network.load_state_dict({**state, **{name: own[name] for name in replaced}})
 
 
 @contextlib.contextmanager

@@ -57,18 +57,20 @@ def class_iou(confusion: np.ndarray) -> np.ndarray:
 
 
 class DetectionMetric:
-    """COCO's average precision of boxes, and of masks where there are any, by COCO's own evaluation.
+    """COCO's average precision of boxes, and of masks where they are drawn, by COCO's own evaluation.
 
     Args:
         category_ids: By label.
         classes: Their names.
+        with_masks: Whether the detector draws them.
 
     Raises:
         AtmvizError: the COCO backend is not installed.
     """
 
-    def __init__(self, category_ids: Sequence[int], classes: Sequence[str]) -> None:
+    def __init__(self, category_ids: Sequence[int], classes: Sequence[str], with_masks: bool) -> None:
         self.category_ids, self.classes = tuple(category_ids), tuple(classes)
+        self._types: list[IouType] = ["bbox", "segm"] if with_masks else ["bbox"]
         self._images: list[dict[str, Any]] = []
         self._truth: list[dict[str, Any]] = []
         self._found: list[dict[str, Any]] = []
@@ -97,7 +99,7 @@ class DetectionMetric:
                 labels.tolist(), torch.cat([corners, sides], 1).tolist(), scores.tolist(), strict=True
             )
         ]
-        if "masks" in found:
+        if "segm" in self._types:
             drawn = (found["masks"][:, 0] > 0.5).cpu().numpy()
             for row, mask in zip(rows, drawn, strict=True):
                 row["segmentation"] = coco_masks().encode(np.asfortranarray(mask, dtype=np.uint8))
@@ -109,9 +111,8 @@ class DetectionMetric:
         A size of which there is no object has no figure: NaN.
         """
         images, truth, found = (gather_object(one) for one in (self._images, self._truth, self._found))
-        types: list[IouType] = ["bbox", "segm"] if any("segmentation" in one for one in found) else ["bbox"]
         scores = {}
-        for kind in types:
+        for kind in self._types:
             values = self._evaluate(images, truth, found, kind)
             prefix = "box" if kind == "bbox" else "mask"
             scores.update({f"{prefix}_{name}": value for name, value in zip(_AP_NAMES, values, strict=True)})
@@ -129,4 +130,4 @@ class DetectionMetric:
         expected = COCO({"images": images, "annotations": numbered, "categories": categories})
         judge = COCOeval_faster(expected, expected.loadRes(found), kind)
         judge.run()
-        return [100 * value if value >= 0 else float("nan") for value in judge.stats[:6]]
+        return [100 * float(value) if value >= 0 else float("nan") for value in judge.stats[:6]]

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
 from atmviz.errors import RecipeError
 from atmviz.geometry import MIN_SIZE_PX
-from atmviz.variants import VARIANTS
+from atmviz.variants import FRAMEWORK_TASKS, VARIANTS, Architecture, Framework, Neck, Task
 
 REQUIRED = "required"
 
@@ -23,18 +23,36 @@ def _setting(default: Any, help: str, panel: str, low: float | None = None, high
 
 
 _DATA, _AUGMENT, _MODEL, _OPTIMIZE, _RUN = "Data", "Augmentation", "Model", "Optimization", "Run"
+_DENSE = "Dense prediction"
+# What only one kind of training reads
+_CLASSIFIER_ONLY = (
+    *("crop_scale_min", "color_jitter", "auto_augment", "random_erasing", "mixup", "cutmix", "label_smoothing"),
+    *("repeated_augmentation", "pixel_weight"),
+)
+_DENSE_ONLY = ("neck", "dim")
+_SEGMENTER_ONLY = ("scale_min", "scale_max", "photometric")
+_DETECTOR_ONLY = ("short_side_min", "long_side", "box_samples")
+_FOREIGN: dict[Task, tuple[str, ...]] = {
+    "classify": (*_DENSE_ONLY, *_SEGMENTER_ONLY, *_DETECTOR_ONLY),
+    "segment": (*_CLASSIFIER_ONLY, *_DETECTOR_ONLY),
+    "detect": (*_CLASSIFIER_ONLY, *_SEGMENTER_ONLY),
+}
 
 
 @dataclass(frozen=True)
 class Recipe:
     """One training run; the defaults train without augmentation at a constant image size.
 
-    Paper: Table 9 and Sec. 4.1; `recipes/imagenet1k.yaml` holds its values.
+    Paper: Table 9 and Sec. 4.1 to 4.3; `recipes/imagenet1k.yaml` and its neighbours hold their values.
     """
 
-    dataset: str = _setting("shapes", "shapes, digits, imagenet, folder, or a timm reader such as hfds/NAME.", _DATA)
-    data_dir: str | None = _setting(None, "Folder with train/ and val/; else $ATMVIZ_DATA, else ./data.", _DATA)
-    image_size: int = _setting(128, "Side of the square input, px.", _DATA, MIN_SIZE_PX, 4096)
+    dataset: str = _setting(
+        "shapes", "shapes, digits, imagenet, folder, or a timm reader such as hfds/NAME; ade20k; coco.", _DATA
+    )
+    data_dir: str | None = _setting(None, "Folder of the dataset; else $ATMVIZ_DATA, else ./data.", _DATA)
+    image_size: int = _setting(
+        128, "Side of the square input, px; of whole images the shorter.", _DATA, MIN_SIZE_PX, 4096
+    )
     crop_pct: float = _setting(0.875, "Part of the resized image that evaluation crops.", _DATA, 0.01, 1)
     train_images: int | None = _setting(
         None, "Images per epoch, drawn anew each epoch; all without it.", _DATA, 1, 10**9
@@ -56,7 +74,23 @@ class Recipe:
     label_smoothing: float = _setting(0.0, "Weight spread over the other classes.", _AUGMENT, 0, 0.99)
     repeated_augmentation: int = _setting(1, "Differently augmented copies of an image per epoch.", _AUGMENT, 1, 100)
 
-    model: str = _setting("atmnet_nano", f"One of {', '.join(VARIANTS)}.", _MODEL)
+    scale_min: float = _setting(1.0, "Segmentation: smallest factor of the image before the crop.", _DENSE, 0.05, 20)
+    scale_max: float = _setting(1.0, "Segmentation: largest factor.", _DENSE, 0.05, 20)
+    photometric: float = _setting(0.0, "Segmentation: probability of each change of colour.", _DENSE, 0, 1)
+    short_side_min: int | None = _setting(
+        None,
+        "Detection: shorter sides are drawn from here to image_size, by 32 px.",
+        _DENSE,
+        MIN_SIZE_PX,
+        4096,
+    )
+    long_side: int = _setting(1333, "Detection: longest side, px.", _DENSE, MIN_SIZE_PX, 8192)
+    framework: Framework | None = _setting(None, "What stands on the model; none for a classifier.", _DENSE)  # noqa: RUF009
+    neck: Neck = _setting("fpn", "Between the two.", _DENSE)  # noqa: RUF009
+    dim: int = _setting(256, "Channels of the pyramid, which those of the heads follow.", _DENSE, 8, 1024)
+    box_samples: int = _setting(512, "Detection: proposals that box heads learn from, per image.", _DENSE, 1, 4096)
+
+    model: str = _setting("atmnet_nano", f"One of {', '.join(VARIANTS)}; a timm backbone under a framework.", _MODEL)
     offset_mode: Literal["decoupled", "joint", "zero"] = _setting("decoupled", "Table 8 and Fig. 2, A.", _MODEL)
     num_samples: int = _setting(1, "Tokens fetched per channel and direction; 3 in Fig. 2, B.", _MODEL, 1, 16)
     fusion: Literal["image", "token"] = _setting("image", "Fusion weights per image (released) or token.", _MODEL)
@@ -67,7 +101,7 @@ class Recipe:
     pixel_weight: float = _setting(0.0, "Weight of the per-pixel labels' loss (shapes only).", _MODEL, 0, 1000)
 
     epochs: int = _setting(10, "With warm-up, without cooldown.", _OPTIMIZE, 1, 10**6)
-    warmup_epochs: int = _setting(0, "Linear warm-up of the learning rate.", _OPTIMIZE, 0, 10**6)
+    warmup_epochs: float = _setting(0.0, "Linear warm-up of the learning rate.", _OPTIMIZE, 0, 10**6)
     cooldown_epochs: int = _setting(0, "Epochs more at min_lr.", _OPTIMIZE, 0, 10**6)
     batch_size: int = _setting(32, "Images per update, over all processes.", _OPTIMIZE, 1, 10**6)
     accumulate: int = _setting(1, "Passes that make up one update.", _OPTIMIZE, 1, 10**6)
@@ -76,8 +110,11 @@ class Recipe:
     lr_batch_size: int | None = _setting(
         None, "The rate scales with batch_size / this; without it never.", _OPTIMIZE, 1, 10**6
     )
+    schedule: Literal["cosine", "poly", "step"] = _setting("cosine", "How the learning rate falls.", _OPTIMIZE)
+    poly_power: float = _setting(1.0, "Of the share of updates left, under poly.", _OPTIMIZE, 0, 100)
+    decay_epochs: tuple[int, ...] = _setting((), "Epochs after which it falls to a tenth, under step: 8,11.", _OPTIMIZE)
     warmup_lr: float = _setting(1e-6, "Where warm-up starts.", _OPTIMIZE, 0, 1000)
-    min_lr: float = _setting(1e-5, "Where the cosine ends.", _OPTIMIZE, 0, 1000)
+    min_lr: float = _setting(1e-5, "Where cosine and poly end.", _OPTIMIZE, 0, 1000)
     lr_steps: Literal["update", "epoch"] = _setting("update", "How often the learning rate moves.", _OPTIMIZE)
     weight_decay: float = _setting(0.05, "Not on norms, biases and PEG.", _OPTIMIZE, 0, 1000)
     clip_grad: float = _setting(0.0, "Largest gradient norm; 0 does not clip.", _OPTIMIZE, 0, 10**6)
@@ -92,14 +129,15 @@ class Recipe:
     def __post_init__(self) -> None:
         for setting in fields(self):
             _require_valid(setting.name, getattr(self, setting.name), setting.metadata)
-        if self.model not in VARIANTS:
+        if self.framework is None and self.model not in VARIANTS:
             raise RecipeError(
                 f"got model {self.model!r}, expected one of {', '.join(VARIANTS)}{_nearest(self.model, VARIANTS)}"
             )
         if self.batch_size % self.accumulate:
             raise RecipeError(f"got batch_size {self.batch_size} in {self.accumulate} passes: it must divide evenly")
+        self._require_task_settings()
         if self.warmup_epochs >= self.epochs:
-            raise RecipeError(f"got {self.warmup_epochs} warm-up epochs of {self.epochs}: expected fewer than epochs")
+            raise RecipeError(f"got {self.warmup_epochs:g} warm-up epochs of {self.epochs}: expected fewer than epochs")
         if (self.mixup or self.cutmix) and self.batch_size // self.accumulate % 2:
             raise RecipeError(
                 f"got batches of {self.batch_size // self.accumulate} with mixup or cutmix: expected an even number"
@@ -112,6 +150,37 @@ class Recipe:
             raise RecipeError(f"got pixel_weight with image_size {self.image_size}: expected a multiple of 32")
         if self.offset_mode == "zero" and self.num_samples > 1:
             raise RecipeError("got offset_mode zero with several samples, which would all be one token: expected 1")
+
+    def _require_task_settings(self) -> None:
+        """Nothing is set that this kind of training would not read, and what it reads fits together."""
+        usual = {one.name: one.default for one in fields(self)}
+        if wrong := [name for name in _FOREIGN[self.task] if getattr(self, name) != usual[name]]:
+            kind = self.framework or "a classifier"
+            remedy = "leave it out" if self.framework else f"pass --framework ({', '.join(FRAMEWORK_TASKS)}) too"
+            raise RecipeError(f"got {', '.join(wrong)} for {kind}, which has no use for it: {remedy}")
+        at = list(self.decay_epochs)
+        if bool(at) != (self.schedule == "step"):
+            raise RecipeError(f"got schedule {self.schedule} with decay_epochs {at}: expected some for step only")
+        if at != sorted({one for one in at if 0 < one < self.epochs}):
+            raise RecipeError(f"got decay_epochs {at} of {self.epochs} epochs: expected rising ones within them")
+        if self.scale_min > self.scale_max:
+            raise RecipeError(f"got scales from {self.scale_min:g} to {self.scale_max:g}: expected scale_max as large")
+        sides = [self.short_side_min or self.image_size, self.image_size, self.long_side]
+        if self.task == "detect" and sides != sorted(sides):
+            raise RecipeError(
+                f"got shorter sides of {sides[0]} to {sides[1]} px, longer ones up to {sides[2]}: expected them rising"
+            )
+        if self.task == "detect" and self.compile:
+            raise RecipeError("got compile for a detector, whose heads compile anew for every image: pass --no-compile")
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network by name."""
+        return Architecture(self.model, self.framework, self.neck)
+
+    @property
+    def task(self) -> Task:
+        return self.architecture.task
 
     @property
     def augments(self) -> bool:
@@ -126,7 +195,9 @@ class Recipe:
 
     @property
     def drop_path_rate(self) -> float:
-        return VARIANTS[self.model].drop_path_rates["classify"] if self.drop_path is None else self.drop_path
+        if self.drop_path is None:
+            return VARIANTS[self.model].drop_path_rates[self.task] if self.model in VARIANTS else 0.0
+        return self.drop_path
 
     def override(self, values: Mapping[str, Any]) -> "Recipe":
         """This recipe with other values; raises RecipeError for an unknown key or a value of another kind."""
@@ -208,7 +279,7 @@ def _typed(values: Mapping[str, Any]) -> dict[str, Any]:
             raise RecipeError(
                 f"no recipe setting {str(key)!r}: see `atmviz train --print-recipe`{_nearest(str(key), hints)}"
             )
-        kinds = get_args(hints[key]) if get_origin(hints[key]) is types.UnionType else (hints[key],)
+        kinds = get_args(hints[key]) if get_origin(hints[key]) in (types.UnionType, Union) else (hints[key],)
         typed[key] = next((v for kind in kinds if (v := _as_kind(value, kind)) is not _NOT), _NOT)
         if typed[key] is _NOT:
             names = [" or ".join(get_args(k)) if get_origin(k) is Literal else _KINDS[k] for k in kinds]
@@ -223,12 +294,19 @@ _KINDS: dict[Any, str] = {
     bool: "true or false",
     str: "text",
     type(None): "null",
+    tuple[int, ...]: "whole numbers, as 8,11",
 }
 
 
 def _as_kind(value: Any, kind: Any) -> Any:
     if get_origin(kind) is Literal:
         return value if value in get_args(kind) else _NOT
+    if get_origin(kind) is tuple:
+        parts = value.split(",") if isinstance(value, str) and value else value
+        try:
+            return tuple(int(part) for part in parts) if isinstance(parts, list | tuple | str) else _NOT
+        except (TypeError, ValueError):
+            return _NOT
     if kind is float and not isinstance(value, bool) and isinstance(value, int | float | str):
         try:
             return number if math.isfinite(number := float(value)) else _NOT

@@ -1,5 +1,7 @@
 """What is trained: a network with its loss. A task is one module, so that it is wrapped and compiled as a whole."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
@@ -9,7 +11,7 @@ from atmviz.data.shapes import SHAPE_CLASSES
 from atmviz.models import ATMNet
 from atmviz.training.recipe import Recipe
 
-Batch = dict[str, Tensor]
+Batch = dict[str, Any]  # tensors, or lists of them where images differ in size
 _BACKGROUND_WEIGHT = 0.15  # most pixels are background, and easy
 
 
@@ -39,19 +41,38 @@ class PixelHead(nn.Module):
         return self.classifier(F.gelu(torch.stack(embedded).sum(0))).permute(0, 3, 1, 2)  # NHWC -> NCHW
 
 
-class ClassificationTask(nn.Module):
-    """An ATMNet and the loss of its class scores, with per-pixel labels beside them where the recipe says so.
+class TrainingTask(nn.Module):
+    """A network with its loss.
 
     Attributes:
         network: What is kept.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def no_weight_decay(self) -> set[str]:
+        """The weights of the PEGs; timm leaves norms and biases out by itself (they are 1-D)."""
+        return {name for name, _ in self.named_parameters() if ".peg." in name}
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Scalars by name: the loss that is made small, then what else is logged of it."""
+        raise NotImplementedError
+
+
+class ClassificationTask(TrainingTask):
+    """An ATMNet and the loss of its class scores, with per-pixel labels beside them where the recipe says so.
+
+    Attributes:
         pixel_head: What only training needs, or None.
     """
 
+    network: ATMNet
     pixel_class_weights: Tensor
 
     def __init__(self, network: ATMNet, recipe: Recipe) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network)
         self.criterion = classification_loss(recipe)
         self.pixel_weight = recipe.pixel_weight
         dims = [info["num_chs"] for info in network.feature_info]
@@ -59,19 +80,40 @@ class ClassificationTask(nn.Module):
         weights = torch.tensor([_BACKGROUND_WEIGHT] + [1.0] * len(SHAPE_CLASSES))
         self.register_buffer("pixel_class_weights", weights, persistent=False)
 
-    def no_weight_decay(self) -> set[str]:
-        return {f"network.{name}" for name in self.network.no_weight_decay()}
-
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss and class scores [B, classes] of images [B, 3, H, W], labels [B] (or [B, classes]), masks [B, H, W]."""
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Loss and top-1 of images [B, 3, H, W], labels [B] (or [B, classes] after mixup) and masks [B, H, W]."""
         if self.pixel_head is None:
-            scores = self.network(batch["image"])
-            return self.criterion(scores, batch["label"]), scores
-        tokens, maps = self.network.forward_intermediates(batch["image"])
-        scores = self.network.forward_head(tokens)
-        mask = batch["mask"][:, 2::4, 2::4].long()  # the middle of each token of stage 1
-        pixel_loss = F.cross_entropy(self.pixel_head(maps).float(), mask, self.pixel_class_weights)
-        return self.criterion(scores, batch["label"]) + self.pixel_weight * pixel_loss, scores
+            scores, pixel_loss = self.network(batch["image"]), torch.zeros(())
+        else:
+            tokens, maps = self.network.forward_intermediates(batch["image"])
+            scores = self.network.forward_head(tokens)
+            mask = batch["mask"][:, 2::4, 2::4].long()  # the middle of each token of stage 1
+            pixel_loss = F.cross_entropy(self.pixel_head(maps).float(), mask, self.pixel_class_weights)
+        loss = self.criterion(scores, batch["label"]) + self.pixel_weight * pixel_loss
+        labels = batch["label"]
+        labels = labels.argmax(1) if labels.dim() == 2 else labels  # the class that most of the image shows
+        return {"loss": loss, "top1": 100 * (scores.detach().argmax(1) == labels).float().mean()}
+
+
+class SegmentationTask(TrainingTask):
+    """A segmenter and its losses."""
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Losses of images [B, 3, H, W] and masks [B, H, W]."""
+        return _summed(self.network(batch["image"], batch["mask"].long()))
+
+
+class DetectionTask(TrainingTask):
+    """A detector and its losses."""
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Losses of lists: images [3, H, W] and targets, see `atmviz.dense.detector`."""
+        return _summed(self.network(batch["image"], batch["target"]))
+
+
+def _summed(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    total = torch.stack(list(losses.values())).sum()
+    return {"loss": total, **{name: loss.detach() for name, loss in losses.items()}}
 
 
 def classification_loss(recipe: Recipe) -> nn.Module:

@@ -33,7 +33,7 @@ def written_out(size, strides, sides, ratios=(0.5, 1.0, 2.0)):
 @pytest.mark.parametrize(
     ("generator", "strides", "sides"),
     [
-        (open_rpn().anchor_generator, (4, 8, 16, 32, 64), [[8 * s] for s in (4, 8, 16, 32, 64)]),
+        (open_rpn(256).anchor_generator, (4, 8, 16, 32, 64), [[8 * s] for s in (4, 8, 16, 32, 64)]),
         (
             FixedStrideAnchors([octave_scales(4 * s) for s in (8, 16, 32, 64, 128)], (8, 16, 32, 64, 128)),
             (8, 16, 32, 64, 128),
@@ -51,7 +51,7 @@ def test_anchors_lie_on_their_strides_unrounded(generator, strides, sides):
 def test_stock_anchors_would_drift_at_the_papers_size():
     """Why there is a class of our own: torchvision's P6 stride at 800 px is 61."""
     assert 800 // math.ceil(800 / 64) == 61
-    found, maps = anchors_of(open_rpn().anchor_generator, (800, 1280), (4, 8, 16, 32, 64))
+    found, maps = anchors_of(open_rpn(256).anchor_generator, (800, 1280), (4, 8, 16, 32, 64))
     assert found[-1, [1, 3]].mean() == 64 * (maps[-1].shape[-2] - 1)
 
 
@@ -87,12 +87,12 @@ def test_p6_and_p7_are_two_convolutions_of_c5():
 
 
 def test_background_is_scored_but_has_neither_box_nor_mask():
-    scores, deltas = BoxPredictor(5)(torch.randn(2, 1024))
+    scores, deltas = BoxPredictor(1024, 5)(torch.randn(2, 1024))
     assert scores.shape == (2, 6)
     assert deltas.shape == (2, 24)
     assert (deltas[:, :4] == 0).all()
     assert (deltas[:, 4:] != 0).all()
-    masks = MaskPredictor(5)(torch.randn(1, 256, 14, 14))
+    masks = MaskPredictor(256, 5)(torch.randn(1, 256, 14, 14))
     assert masks.shape == (1, 6, 28, 28)
     assert (masks[:, 0] == 0).all()
 

@@ -7,12 +7,14 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from atmviz.training.recipe import DENSE_SETTINGS
+
 from . import options
 from .console import is_main_process, print_json, say, stdout, waiting
 from .train import TrainingConsole, exit_if_stopped, recipe_with, with_settings
 
 
-@partial(with_settings, without=("offset_mode", "num_samples", "peg", "fusion", "seed"))
+@partial(with_settings, without=("offset_mode", "num_samples", "peg", "fusion", "seed", *DENSE_SETTINGS))
 def ablate(
     recipe: Annotated[str, typer.Option("--recipe", "-r", help="What the runs have in common.")] = "ablation",
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs; finished ones are kept.")] = Path(

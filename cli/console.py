@@ -12,6 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+# Of the metrics a table or a line shows, in percent but for the loss
+METRIC_LABELS = {"top1": "top-1", "top5": "top-5", "loss": "loss", "miou": "mIoU", "macc": "mAcc", "aacc": "aAcc"}
+for _what in ("box", "mask"):
+    METRIC_LABELS |= {f"{_what}_ap": f"{_what} AP", f"{_what}_ap50": f"{_what} AP50", f"{_what}_ap75": f"{_what} AP75"}
+    METRIC_LABELS |= {f"{_what}_ap_{size}": f"{_what} AP {size}" for size in ("small", "medium", "large")}
 stderr = Console(stderr=True, soft_wrap=True, highlight=False)
 stdout = Console(soft_wrap=True, highlight=False)
 

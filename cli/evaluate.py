@@ -1,14 +1,21 @@
 """`atmviz eval`."""
 
+from collections.abc import Callable
 from enum import StrEnum
+from math import isnan
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from . import options
-from .console import image_progress, is_main_process, print_json, say, stdout, waiting
+from .console import METRIC_LABELS, image_progress, is_main_process, print_json, say, stdout, waiting
+
+if TYPE_CHECKING:
+    from atmviz.training.evaluate import Prediction
+
+_SHOWN = 24
 
 
 class EvalWeights(StrEnum):
@@ -29,12 +36,15 @@ def evaluate(
     ] = options.DEFAULT_MODEL,
     dataset: Annotated[
         str | None,
-        typer.Option(help="imagenet, folder, shapes, digits or a timm reader; else what it was trained on."),
+        typer.Option(help="imagenet, folder, shapes, digits, a timm reader, ade20k or coco; else that of training."),
     ] = None,
     data_dir: options.DataDir = None,
     split: options.SplitOption = options.Split.VAL,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
-    size: Annotated[int | None, typer.Option(min=32, help="Side of the input, px; 224, or that of training.")] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(min=32, help="Of the input, px: side of a crop, shorter side of a whole image; else training's."),
+    ] = None,
     crop_pct: Annotated[float | None, typer.Option(min=0.01, max=1, help="Part of the resized image to crop.")] = None,
     weights: Annotated[
         EvalWeights | None, typer.Option(help="EMA where the file has them; both evaluates one after the other.")
@@ -44,18 +54,27 @@ def evaluate(
     ] = OffsetsChoice.LEARNED,
     seed: Annotated[int, typer.Option(min=0, help="Of the shuffled positions.")] = 0,
     device: options.Device = "auto",
-    batch_size: options.BatchSize = 64,
+    multi_scale: Annotated[
+        bool, typer.Option("--multi-scale", help="Segment at 0.5 to 1.75 times the size, mirrored too, and average.")
+    ] = False,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", "-b", min=1, help="Images per forward pass.")
+    ] = None,
     workers: options.Workers = None,
     confusion: Annotated[
         Path | None,
         typer.Option(metavar="FILE", dir_okay=False, help="Draw the confusion matrix: a .png, .pdf or .svg file."),
+    ] = None,
+    show: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", file_okay=False, help="Draw predictions beside truth: the first 24 images."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE.csv", dir_okay=False, help="Write the results as CSV.")
     ] = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Evaluate a classifier: top-1 and top-5 over exactly the images of a dataset.
+    """Evaluate a classifier (top-1, top-5), a segmenter (mIoU) or a detector (COCO's AP) on a dataset.
 
     Several processes of torchrun share the images; none is counted twice.
     """
@@ -76,6 +95,7 @@ def evaluate(
                 split=split.value,
                 size=size,
                 crop_pct=crop_pct,
+                multi_scale=multi_scale,
                 offsets=offsets.value,
                 seed=seed,
                 limit=limit,
@@ -85,6 +105,7 @@ def evaluate(
                 confusion=confusion is not None,
                 report=say,
                 on_images=on_images,
+                on_prediction=_drawer(show) if show else None,
             )
         rows.append(found.row)
         if confusion and found.evaluation.confusion is not None and is_main_process():
@@ -110,10 +131,31 @@ def evaluate(
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     first = rows[0]
-    table = Table(title=f"{first['model']} on {first['dataset']} {first['split']}, {first['images']} images")
-    for heading in ("weights", "offsets", "size", "top-1 (%)", "top-5 (%)", "loss"):
-        table.add_column(heading, justify="left" if heading in ("weights", "offsets") else "right")
+    scales = ", multi-scale" if first.get("multi_scale") else ""
+    table = Table(title=f"{first['model']} on {first['dataset']} {first['split']}, {first['images']} images{scales}")
+    metrics = [name for name in METRIC_LABELS if name in first]
+    for heading in ("weights", "offsets", "size"):
+        table.add_column(heading, justify="right" if heading == "size" else "left")
+    for name in metrics:
+        table.add_column(METRIC_LABELS[name] + (" (%)" if name != "loss" else ""), justify="right")
     for row in rows:
-        accuracies = (f"{row['top1']:.3f}", f"{row['top5']:.3f}", f"{row['loss']:.4f}")
-        table.add_row(row["weights"], row["offsets"], str(row["size"]), *accuracies)
+        values = ("–" if isnan(row[name]) else f"{row[name]:.{4 if name == 'loss' else 3}f}" for name in metrics)
+        table.add_row(row["weights"], row["offsets"], str(row["size"]), *values)
     return table
+
+
+def _drawer(folder: Path) -> Callable[["Prediction"], None]:
+    """Draws each of the first predictions into its file."""
+    from atmviz.figures.predictions import draw_detection, draw_segmentation
+
+    drawn: list[Path] = []
+
+    def draw(one: "Prediction") -> None:
+        if len(drawn) < _SHOWN:
+            function = draw_detection if isinstance(one.found, dict) else draw_segmentation
+            path = folder / f"{one.name}.png"
+            drawn.append(function(one.image, one.truth, one.found, one.classes, path, title=one.name))
+            if len(drawn) == _SHOWN:
+                say(f"drew the first {_SHOWN} images into {folder}")
+
+    return draw

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import fields
+from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -12,14 +13,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin,
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from atmviz.training.recipe import Recipe, read_recipe
+from atmviz.training.recipe import Recipe, read_recipe, recipe_names
+from atmviz.variants import FRAMEWORK_TASKS
 
 from . import options
-from .console import is_main_process, print_json, say, stderr, waiting
+from .console import METRIC_LABELS, is_main_process, print_json, say, stderr, waiting
 
 if TYPE_CHECKING:
     from atmviz.training import engine
     from atmviz.training.health import OffsetHealth
+
+
+class TaskChoice(StrEnum):
+    CLASSIFY = "classify"
+    SEGMENT = "segment"
+    DETECT = "detect"
 
 
 def with_settings(command: Callable[..., None], without: Sequence[str] = ()) -> Callable[..., None]:
@@ -57,8 +65,12 @@ def exit_if_stopped(by: signal.Signals | None) -> None:
 @with_settings
 def train(
     recipe: Annotated[
-        str, typer.Option("--recipe", "-r", help="imagenet1k, imagenet1k_384, shapes, digits, or a YAML file.")
-    ] = "shapes",
+        str | None,
+        typer.Option("--recipe", "-r", help=f"{', '.join(recipe_names())}, or a YAML file. [default: by --task]"),
+    ] = None,
+    task: Annotated[
+        TaskChoice | None, typer.Option("--task", help="Picks the recipe: shapes, shapes_segment, shapes_detect.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the run; runs/RECIPE-MODEL-SEED without it.")
     ] = None,
@@ -67,18 +79,28 @@ def train(
     as_json: options.JsonOption = False,
     **settings: Any,
 ) -> None:
-    """Train a classifier by a recipe; every setting below overrides the recipe's value.
+    """Train a classifier, a segmenter or a detector by a recipe; every setting below overrides the recipe's value.
 
     Without arguments: the demonstration model, on scenes drawn as it goes. Stopped or killed, the same command goes on.
     """
+    if recipe is None:
+        wanted = task.value if task else FRAMEWORK_TASKS.get(settings["framework"], "classify")
+        recipe = {"classify": "shapes", "segment": "shapes_segment", "detect": "shapes_detect"}[wanted]
     chosen = recipe_with(recipe, settings)
+    if task and chosen.task != task.value:
+        raise typer.BadParameter(
+            f"got --task {task.value} and {chosen.architecture}, which is to {chosen.task}: leave one of the two out"
+        )
     if print_recipe:
         typer.echo(chosen.to_yaml(), nl=False)
         return
-    folder = out or Path("runs") / f"{Path(recipe).stem}-{chosen.model}-{chosen.seed}"
+    parts = (Path(recipe).stem, *(["atmfpn"] if chosen.neck == "atmfpn" else []), chosen.model, chosen.seed)
+    if chosen.framework and chosen.framework not in recipe:
+        parts = (parts[0], chosen.framework, *parts[1:])
+    folder = out or Path("runs") / "-".join(map(str, parts))
     with waiting("starting"):
         from atmviz.training import engine
-    say(f"training {chosen.model} on {chosen.dataset} into {folder}")
+    say(f"training {chosen.architecture} on {chosen.dataset} into {folder}")
     with TrainingConsole() as console:
         result = engine.train(chosen, folder, device=device, reporter=console.reporter(engine.Reporter))
     exit_if_stopped(result.stopped)
@@ -146,8 +168,9 @@ def _epoch_line(row: dict[str, float], health: "list[OffsetHealth]") -> str:
 
 def _metrics(row: dict[str, float]) -> str:
     """The validation part of a row of the log."""
-    names = {"top1": "top-1", "top5": "top-5", "miou": "mIoU", "macc": "mAcc", "aacc": "aAcc"}
-    names |= {f"{what}_{kind}": f"{what} {kind.upper()}" for what in ("box", "mask") for kind in ("ap", "ap50", "ap75")}
-    loss = [f"validation loss {row['val_loss']:.3f}"] if "val_loss" in row else []
-    found = [f"{label} {row[f'val_{name}']:.2f} %" for name, label in names.items() if f"val_{name}" in row]
-    return ", ".join(loss + found)
+    found = []
+    for name, label in METRIC_LABELS.items():
+        if f"val_{name}" in row and not name.endswith(("_small", "_medium", "_large")):
+            value = row[f"val_{name}"]
+            found.append(f"validation loss {value:.3f}" if name == "loss" else f"{label} {value:.2f} %")
+    return ", ".join(sorted(found, key=lambda text: not text.startswith("validation")))

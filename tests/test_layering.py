@@ -40,7 +40,8 @@ ALLOWED = {
     "atmviz.recording.cache": ["data.images", "recording.store", "geometry", "files", "variants", "errors"],
     "atmviz.statistics": ["recording.store", "layers", "errors"],
     "atmviz.figures": [
-        *("figures", "statistics", "recording.store", "recording.query", "geometry", "layers", "files", "errors"),
+        *("figures", "statistics", "recording.store", "recording.query", "geometry", "layers", "variants", "files"),
+        "errors",
     ],
 }
 TORCH_FREE = [
@@ -64,6 +65,7 @@ TORCH_FREE = [
     "atmviz.figures",
     "atmviz.figures.confusion",
     "atmviz.figures.histograms",
+    "atmviz.figures.predictions",
     "atmviz.figures.overlay",
     "atmviz.figures.style",
 ]

@@ -1,5 +1,6 @@
 """One look for all figures: colour-blind-safe, embedded fonts, no screen needed."""
 
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -50,7 +51,8 @@ def figure_name(
     subject: str, kind: str, model: str, trained: bool | None, sha256: str, layers: Sequence[LayerId]
 ) -> str:
     """`photos_atmnet_nano_histogram_2_1-3_18`; weights that are not seeded add the start of their fingerprint."""
-    weights = model if trained is False else f"{model}-{sha256[:6]}"
+    name = re.sub(r"\W+", "-", model).strip("-")  # semantic_fpn(atmnet_nano): no brackets in a file's name
+    weights = name if trained is False else f"{name}-{sha256[:6]}"
     labels = [str(layer) for layer in layers]
     shown = "-".join(labels) if len(labels) <= 4 else f"{labels[0]}-to-{labels[-1]}"
     return f"{subject}_{weights}_{kind}_{shown}"

@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from atmviz.errors import RecipeError
 from atmviz.files import write_csv
 from atmviz.training.engine import Reporter, train
 from atmviz.training.recipe import Recipe
@@ -82,6 +83,8 @@ def ablate(
     Raises:
         RecipeError, TrainingError, DatasetError: see `train`.
     """
+    if recipe.task != "classify":
+        raise RecipeError(f"got {recipe.architecture} to ablate, expected a classifier: leave the framework out")
     out = Path(out)
     results = [AblationResult(ablation) for ablation in ablations]
     for seed in seeds:

@@ -47,7 +47,7 @@ from atmviz.training.evaluate import HEADLINES, evaluate
 from atmviz.training.health import OffsetHealth, measure_offsets
 from atmviz.training.recipe import Recipe
 from atmviz.training.tasks import Batch, ClassificationTask, DetectionTask, SegmentationTask, TrainingTask
-from atmviz.variants import is_architecture
+from atmviz.variants import Architecture, is_architecture
 
 HEALTH_IMAGES = 16
 _STATE_FORMAT = 3
@@ -637,9 +637,14 @@ def _load_to_finetune(network: nn.Module, recipe: Recipe, num_classes: int, mess
         state = {prefix + name: tensor for name, tensor in state.items() if not name.startswith(("norm.", "head."))}
         message(f"{recipe.finetune}: the backbone's weights; all else is new")
     elif checkpoint.model != str(recipe.architecture):
+        backbone = Architecture.parse(checkpoint.model).backbone
         raise RecipeError(
             f"got {checkpoint.model} in {recipe.finetune} to fine-tune {recipe.architecture}: "
-            f"expected that, or for a framework its backbone's classifier; pass --model"
+            + (
+                f"pass --model {backbone}"
+                if backbone != recipe.model
+                else "expected the same framework, or a classifier"
+            )
         )
 
     def is_new(name: str) -> bool:

@@ -19,7 +19,7 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from atmviz.checkpoints import Checkpoint, WeightChoice, load_model, origin_of
-from atmviz.data.classification import LabelledImages, Split, open_labelled, open_loader, read_batches
+from atmviz.data.classification import MEAN, STD, LabelledImages, Split, open_labelled, open_loader, read_batches
 from atmviz.data.detection import DetectionImages, open_detection
 from atmviz.data.keyed import seed_of
 from atmviz.data.segmentation import SegmentationImages, open_segmentation
@@ -58,12 +58,15 @@ class Prediction:
 
     Attributes:
         name: Of the image.
-        image: [3, H, W], normalised.
-        truth, found: Masks [H, W] of a segmenter, or targets and detections of a detector.
+        classes: Names, by label.
+        image: [H, W, 3], uint8.
+        truth, found: Of a segmenter masks [H, W]; of a detector boxes [N, 4], labels [N], scores [N] of those found,
+            and masks [N, H, W] where it draws them.
     """
 
     name: str
-    image: Tensor
+    classes: tuple[str, ...]
+    image: np.ndarray
     truth: Any
     found: Any
 
@@ -121,7 +124,7 @@ def evaluate(
         predictions = judge.update(network, items)
         for number, prediction in enumerate(predictions if on_prediction else ()):
             name = dataset.path(own[done + number])  # type: ignore[attr-defined]
-            on_prediction(Prediction(name, *prediction))  # type: ignore[misc]
+            on_prediction(Prediction(name, dataset.classes, *judge.describe(*prediction)))  # type: ignore
         done += len(items)
         on_images(done, len(own))
     network.train(was_training)
@@ -133,6 +136,10 @@ class _Judge:
 
     def update(self, network: nn.Module, items: Sequence[dict[str, Any]]) -> Sequence[tuple[Tensor, Any, Any]]:
         """Image, truth and prediction of each item; none of classifiers."""
+        raise NotImplementedError
+
+    def describe(self, image: Tensor, truth: Any, found: Any) -> tuple[np.ndarray, Any, Any]:
+        """One of what `update` gave, as arrays."""
         raise NotImplementedError
 
     def metrics(self) -> dict[str, float]:
@@ -185,6 +192,9 @@ class _SegmentationJudge(_Judge):
             made += [(item["image"], item["mask"], one) for item, one in zip(group, predicted, strict=True)]
         return made
 
+    def describe(self, image: Tensor, truth: Any, found: Any) -> tuple[np.ndarray, Any, Any]:
+        return _pixels(image), truth.numpy(), found.cpu().numpy().astype(np.uint8)
+
     def metrics(self) -> dict[str, float]:
         return segmentation_scores(self.metric.confusion())
 
@@ -234,8 +244,24 @@ class _DetectionJudge(_Judge):
             self.metric.update(item["image_id"], tuple(item["image"].shape[-2:]), item["annotations"], one)
         return [(item["image"], item["annotations"], one) for item, one in zip(items, found, strict=True)]
 
+    def describe(self, image: Tensor, truth: Any, found: Any) -> tuple[np.ndarray, Any, Any]:
+        target = self.dataset.target(truth, tuple(image.shape[-2:]))  # type: ignore[arg-type]
+        detected = {key: value.cpu() for key, value in found.items()}
+        if "masks" in detected:
+            detected["masks"] = detected["masks"][:, 0] > 0.5
+        else:
+            target.pop("masks")
+        true, found = ({key: value.numpy() for key, value in one.items()} for one in (target, detected))
+        return _pixels(image), true, found
+
     def metrics(self) -> dict[str, float]:
         return self.metric.compute()
+
+
+def _pixels(image: Tensor) -> np.ndarray:
+    """[H, W, 3], uint8, of a normalised image [3, H, W]."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+    return (255 * (image * std + mean)).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()  # CHW -> HWC
 
 
 def _require_classes(found: int, expected: int) -> None:
@@ -331,8 +357,8 @@ def evaluate_checkpoint(
         "split": split,
         "images": found.images,
         "size": size,
-        "crop_pct": crop_pct,
-        "multi_scale": multi_scale,
+        **({"crop_pct": crop_pct} if task == "classify" else {}),
+        **({"multi_scale": multi_scale} if task == "segment" else {}),
         "offsets": offsets,
         **found.metrics,
     }

@@ -32,6 +32,7 @@ _CLASSIFIER_ONLY = (
 _DENSE_ONLY = ("neck", "dim")
 _SEGMENTER_ONLY = ("scale_min", "scale_max", "photometric")
 _DETECTOR_ONLY = ("short_side_min", "long_side", "box_samples")
+DENSE_SETTINGS = ("framework", *_DENSE_ONLY, *_SEGMENTER_ONLY, *_DETECTOR_ONLY)
 _FOREIGN: dict[Task, tuple[str, ...]] = {
     "classify": (*_DENSE_ONLY, *_SEGMENTER_ONLY, *_DETECTOR_ONLY),
     "segment": (*_CLASSIFIER_ONLY, *_DETECTOR_ONLY),

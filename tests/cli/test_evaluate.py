@@ -24,7 +24,7 @@ def calls(monkeypatch):
     def evaluate_checkpoint(checkpoint, **options):
         made.append({"checkpoint": checkpoint, **options})
         confusion = np.diag([3, 1]) if options["confusion"] else None
-        found = Evaluation(75.0, 100.0, 0.5, 4, confusion)
+        found = Evaluation({"top1": 75.0, "top5": 100.0, "loss": 0.5}, 4, confusion)
         return CheckpointEvaluation({**ROW, "weights": options["weights"] or "ema"}, ("a", "b"), found)
 
     monkeypatch.setattr(module, "evaluate_checkpoint", evaluate_checkpoint)

@@ -34,7 +34,7 @@ def trained(monkeypatch):
 
     def train(recipe, out, *, device, reporter):
         calls.recipe, calls.out, calls.device, calls.reporter = recipe, out, device, reporter
-        return calls.outcome or engine.TrainResult(out, [ROW], 25.0)
+        return calls.outcome or engine.TrainResult(out, [ROW], best=25.0)
 
     monkeypatch.setattr(engine, "train", train)
     return calls

@@ -55,8 +55,8 @@ def expected(chosen):
 def test_accuracies_and_loss_are_those_of_a_written_out_count(numbered, limit, batch_size):
     found = evaluate(Table(), numbered, batch_size=batch_size, limit=limit)
     top1, top5, loss = expected(np.arange(limit or 53))
-    assert (found.top1, found.top5) == pytest.approx((top1, top5), abs=1e-9)
-    assert found.loss == pytest.approx(loss, rel=1e-5)
+    assert (found.metrics["top1"], found.metrics["top5"]) == pytest.approx((top1, top5), abs=1e-9)
+    assert found.metrics["loss"] == pytest.approx(loss, rel=1e-5)
     assert found.images == (limit or 53)
 
 

@@ -32,7 +32,8 @@ RELEASED_CODE = {
 
 
 def test_the_package_has_the_documented_recipes():
-    assert recipe_names() == ["ablation", "digits", "imagenet1k", "imagenet1k_384", "shapes"]
+    expected = ["ablation", "ade20k_semantic_fpn", "ade20k_upernet", "coco_1x", "coco_3x", "digits", "imagenet1k"]
+    assert recipe_names() == [*expected, "imagenet1k_384", "shapes", "shapes_detect", "shapes_segment"]
 
 
 @pytest.mark.parametrize(("key", "value"), [*TABLE_9.items(), *RELEASED_CODE.items()])

@@ -61,7 +61,7 @@ class SegmentationImages(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         item = self.source[index]
         image, mask = (item.image, item.semantic_mask) if isinstance(self.source, Shapes) else item
-        return self.transform(_to_tensor(image), tv_tensors.Mask(torch.from_numpy(mask)))
+        return self.transform(_to_tensor(image), torch.from_numpy(mask))
 
     def path(self, index: int) -> str:
         """A name of the image for people."""
@@ -166,7 +166,7 @@ class WholeViews:
 
     def __call__(self, image: Tensor, mask: Tensor) -> dict[str, Any]:
         views = [normalize(_resize(image, resized_size(image.shape[-2:], size))) for size in self.sizes]
-        return {"views": views, "image": normalize(image), "mask": mask.as_subclass(Tensor)}
+        return {"views": views, "image": normalize(image), "mask": mask}
 
 
 class RandomView:
@@ -185,7 +185,10 @@ class RandomView:
         if a.scale_min < a.scale_max or a.scale_min != 1 or min(image.shape[-2:]) != self.size:
             factor = torch.empty(1).uniform_(a.scale_min, a.scale_max).item()
             target = resized_size(image.shape[-2:], round(self.size * factor))
-            image, mask = _resize(image, target), F.resize(mask, list(target), v2.InterpolationMode.NEAREST)
+            image, mask = (
+                _resize(image, target),
+                F.resize(tv_tensors.Mask(mask), list(target), v2.InterpolationMode.NEAREST),
+            )
         image, mask = self._crop(image, mask)
         if a.hflip and torch.rand(1).item() < a.hflip:
             image, mask = image.flip(-1), mask.flip(-1)

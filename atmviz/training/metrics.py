@@ -128,6 +128,8 @@ class DetectionMetric:
         if not found:
             return [0.0 if truth else float("nan")] * len(_AP_NAMES)
         expected = COCO({"images": images, "annotations": numbered, "categories": categories})
+        if kind == "segm":  # the area of a mask, not of its box, says whether it is small
+            found = [{name: value for name, value in one.items() if name != "bbox"} for one in found]
         judge = COCOeval_faster(expected, expected.loadRes(found), kind)
         judge.run()
         return [100 * float(value) if value >= 0 else float("nan") for value in judge.stats[:6]]

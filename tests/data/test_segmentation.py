@@ -1,0 +1,190 @@
+"""ADE20K's layout read and refused; views against OpenCV, and image and mask moved alike."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from atmviz.data.images import find_dataset
+from atmviz.data.keyed import seeded
+from atmviz.data.segmentation import (
+    ADE20K,
+    RandomView,
+    ViewAugmentation,
+    WholeViews,
+    ade20k_classes,
+    open_segmentation,
+    resized_size,
+)
+from atmviz.data.shapes import SHAPE_CLASSES, Shapes
+from atmviz.errors import DatasetError
+from atmviz.geometry import Preprocessing
+from atmviz.variants import IGNORED
+
+MEAN, STD = (torch.tensor(values)[:, None, None] for values in (Preprocessing.mean, Preprocessing.std))
+
+
+def pixels(image):
+    """uint8 [H, W, 3] of a normalised image."""
+    return (255 * (image * STD + MEAN)).round().byte().permute(1, 2, 0).numpy()
+
+
+@pytest.fixture
+def ade20k(tmp_path):
+    """Writes an image and its annotation, and gives the dataset's folder."""
+
+    def write(mask, image=None, name="ADE_val_00000001", split="validation"):
+        for kind in ("images", "annotations"):
+            (tmp_path / "ADEChallengeData2016" / kind / split).mkdir(parents=True, exist_ok=True)
+        folder = tmp_path / "ADEChallengeData2016"
+        rng = np.random.default_rng(0)
+        image = rng.integers(0, 256, (*np.shape(mask)[:2], 3), np.uint8) if image is None else image
+        Image.fromarray(image).save(folder / "images" / split / f"{name}.jpg", quality=100)
+        if mask is not None:
+            Image.fromarray(np.asarray(mask)).save(folder / "annotations" / split / f"{name}.png")
+        return tmp_path
+
+    return write
+
+
+def labels_1_to(last, shape=(40, 60)):
+    return np.resize(np.arange(last + 1), shape).astype(np.uint8)
+
+
+def test_label_0_counts_nowhere_and_the_others_start_at_0(ade20k):
+    mask = labels_1_to(150)
+    dataset = open_segmentation("ade20k", "val", 64, data_dir=ade20k(mask))
+    found = dataset[0]["mask"].numpy()
+    assert found.dtype == np.uint8
+    assert (found[mask == 0] == IGNORED).all()
+    assert (found[mask > 0] == mask[mask > 0] - 1).all()
+    assert len(dataset.classes) == len(set(dataset.classes)) == 150
+    assert (dataset.classes[0], dataset.classes[-1]) == ("wall", "flag")
+    assert dataset.path(0) == "ADE_val_00000001"
+
+
+def test_training_and_validation_have_their_own_folders(ade20k):
+    folder = ade20k(labels_1_to(3))
+    for number in (1, 2):
+        ade20k(labels_1_to(3), name=f"ADE_train_0000000{number}", split="training")
+    assert len(open_segmentation("ade20k", "val", 64, data_dir=folder)) == 1
+    assert len(open_segmentation("ade20k", "train", 64, data_dir=folder, augmentation=ViewAugmentation())) == 2
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.full((40, 60), 151, np.uint8), "labels up to 151 .* expected 0 to 150: take ADEChallengeData2016"),
+        (np.full((40, 60), 300, np.uint16), "labels up to 300"),
+        (np.zeros((40, 61), np.uint8), "mask .*ADE_val_00000001.png is 40 x 61, its image 40 x 60"),
+        (np.zeros((40, 60, 3), np.uint8), "is 40 x 60 x 3, its image"),
+        (None, r"1 of 1 images have no mask in .*annotations/validation \(ADE_val_00000001.jpg\)"),
+    ],
+)
+def test_masks_that_do_not_fit_are_named(ade20k, mask, message):
+    folder = ade20k(mask, image=np.zeros((40, 60, 3), np.uint8))
+    with pytest.raises(DatasetError, match=message) as caught:
+        open_segmentation("ade20k", "val", 64, data_dir=folder)[0]
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_mask_is_named(ade20k):
+    folder = ade20k(labels_1_to(3))
+    file = next(folder.rglob("*.png"))
+    file.write_bytes(file.read_bytes()[:40])
+    with pytest.raises(DatasetError, match=r"cannot read mask .*png .*unpack it again"):
+        ADE20K(find_dataset("ade20k", folder))[0]
+
+
+def test_unknown_datasets_name_the_known_ones():
+    with pytest.raises(DatasetError, match="no dataset 'digits' to segment: expected ade20k or shapes"):
+        open_segmentation("digits", "val", 64)
+
+
+# Views.
+
+
+@pytest.mark.parametrize(
+    ("shape", "short", "expected"),
+    [
+        ((512, 683), 512, (512, 683)),
+        ((600, 400), 512, (768, 512)),
+        ((100, 1000), 512, (205, 2048)),
+        ((3, 9), 6, (6, 18)),
+    ],
+)
+def test_the_shorter_side_is_as_asked_and_the_longer_at_most_four_times_it(shape, short, expected):
+    assert resized_size(shape, short) == expected
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.75])
+def test_whole_views_are_opencvs_bilinear_ones_and_the_mask_keeps_its_size(scale):
+    image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8), (5, 5), 0)
+    mask = torch.from_numpy(labels_1_to(3, (90, 120)))
+    found = WholeViews(64, [1.0, scale])(torch.from_numpy(image).permute(2, 0, 1), mask)
+    size = round(64 * scale)
+    expected = cv2.resize(image, (round(size * 4 / 3), size), interpolation=cv2.INTER_LINEAR)
+    assert np.abs(pixels(found["views"][1]).astype(int) - expected).max() <= 1
+    assert torch.equal(found["mask"], mask)
+    assert np.array_equal(pixels(found["image"]), image)
+
+
+def marked(height, width):
+    """An image whose red value is its mask's label times 10."""
+    mask = np.random.default_rng(1).integers(0, 20, (height // 20, width // 20)).repeat(20, 0).repeat(20, 1)
+    image = np.stack([10 * mask, np.full_like(mask, 128), np.full_like(mask, 60)]).astype(np.uint8)
+    return torch.from_numpy(image), torch.from_numpy(mask.astype(np.uint8))
+
+
+def test_random_views_move_image_and_mask_alike_and_pad_what_is_missing():
+    view = RandomView(96, ViewAugmentation(scale_min=0.5, scale_max=2.0, hflip=0.5))
+    sizes = set()
+    for key in range(20):
+        with seeded(key):
+            found = view(*marked(80, 140))
+        image, mask = found["image"], found["mask"]
+        assert image.shape == (3, 96, 96)
+        inside = mask != IGNORED
+        assert torch.all(image[:, ~inside] == 0)
+        sizes.add(int(inside.sum()))
+        red = torch.from_numpy(pixels(image)[..., 0].astype(int))
+        share = (red - 10 * mask.int()).abs()[inside].le(1).float().mean()
+        assert share > 0.85, "only the edges between labels are interpolated"
+    assert min(sizes) < 96 * 96 == max(sizes)
+
+
+def test_views_repeat_with_their_key():
+    view = RandomView(64, ViewAugmentation(0.5, 2.0, 0.5, 0.5))
+    image, mask = marked(80, 140)
+    found = []
+    for key in (0, 0, 1):
+        with seeded(key):
+            found.append(view(image, mask)["image"])
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+def test_a_crop_avoids_places_that_one_class_fills():
+    mask = torch.zeros(64, 256, dtype=torch.uint8)
+    mask[:, 192:] = torch.arange(64).view(1, 64) // 8 + 1
+    view = RandomView(64, ViewAugmentation())
+    shares = []
+    for key in range(40):
+        with seeded(key):
+            found = view(torch.zeros(3, 64, 256, dtype=torch.uint8), mask)["mask"]
+        shares.append((found == 0).float().mean().item() < 0.75)
+    assert sum(shares) > 36  # a random place would be such a one in a quarter of the cases
+
+
+def test_without_augmentation_scenes_pass_unchanged():
+    dataset = open_segmentation("shapes", "train", 64, augmentation=ViewAugmentation())
+    scene = Shapes(64)[5]
+    found = dataset[5]
+    assert np.array_equal(pixels(found["image"]), scene.image)
+    assert np.array_equal(found["mask"].numpy(), scene.semantic_mask)
+    assert dataset.classes == ("background", *SHAPE_CLASSES)
+
+
+def test_names_are_those_of_the_150_classes():
+    assert [ade20k_classes()[k] for k in (2, 12, 20, 149)] == ["sky", "person", "car", "flag"]

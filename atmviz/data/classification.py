@@ -109,15 +109,17 @@ def open_labelled(
 
 
 def open_loader(dataset: Dataset, workers: int, **options: Any) -> DataLoader:
-    """A DataLoader whose processes leave Ctrl-C to the main one, and which draws no number from torch's generator."""
+    """A DataLoader whose processes leave stop signals to the main one; it draws no number from torch's generator."""
     # OpenCV's threads are lost in a forked process, which would wait for them forever: none from here on.
     cv2.setNumThreads(0)
     generator = torch.Generator()
-    return DataLoader(dataset, num_workers=workers, worker_init_fn=_ignore_interrupts, generator=generator, **options)
+    return DataLoader(dataset, num_workers=workers, worker_init_fn=_ignore_signals, generator=generator, **options)
 
 
-def _ignore_interrupts(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _ignore_signals(worker: int) -> None:
+    """Ctrl-C and schedulers signal all processes of a run; the main one saves, and ends these."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def read_batches(loader: Iterable[Any]) -> Iterator[Any]:

@@ -15,6 +15,7 @@ from atmviz.variants import IGNORED
 _MIN_SCORE = 0.3  # of a detection to be drawn
 _NAMED = 12  # classes in a legend
 _PANEL = 3.2  # inches
+_BACKGROUND = (0.88, 0.88, 0.88)
 _GOLDEN = 0.618034  # of the colour circle: neighbouring classes differ most
 
 
@@ -33,8 +34,10 @@ def draw_segmentation(
     present = [k for k in np.unique([truth, found]).tolist() if k != IGNORED]
     areas = {k: int((truth == k).sum() + (found == k).sum()) for k in present}
     named = sorted(sorted(present, key=lambda k: -areas[k])[:_NAMED])
-    shown = [image, *(_blend(image, mask, len(classes)) for mask in (truth, found))]
-    legend = [Patch(color=class_color(k), label=classes[k]) for k in named]
+    colors = np.zeros((256, 3), np.float32)
+    colors[: len(classes)] = [_BACKGROUND if name == "background" else class_color(k) for k, name in enumerate(classes)]
+    shown = [image, *(_blend(image, mask, colors) for mask in (truth, found))]
+    legend = [Patch(color=colors[k], label=classes[k]) for k in named]
     return _draw(shown, ("image", "truth", "prediction"), legend, path, title)
 
 
@@ -117,9 +120,7 @@ def _with_masks(image: np.ndarray, objects: Mapping[str, np.ndarray]) -> np.ndar
     return shown
 
 
-def _blend(image: np.ndarray, mask: np.ndarray, classes: int) -> np.ndarray:
-    colors = np.zeros((256, 3), np.float32)
-    colors[:classes] = [class_color(k) for k in range(classes)]
+def _blend(image: np.ndarray, mask: np.ndarray, colors: np.ndarray) -> np.ndarray:
     shown = 0.35 * image.astype(np.float32) / 255 + 0.65 * colors[mask]
     shown[mask == IGNORED] = 0
     return shown

@@ -17,6 +17,30 @@ SMALL = {
 }
 
 
+SMALL_DENSE = {
+    "dataset": "shapes",
+    "image_size": 64,
+    "train_images": 24,
+    "val_images": 6,
+    "dim": 16,
+    "finetune": "atmnet_nano.shapes",
+    "epochs": 2,
+    "batch_size": 8,
+    "workers": 0,
+}
+
+
+@pytest.fixture(scope="session")
+def small_dense():
+    """Makes a small recipe for a framework with changes."""
+
+    def make(framework, **changes):
+        samples = {"box_samples": 16} if framework in ("mask_rcnn", "cascade_mask_rcnn") else {}
+        return Recipe(**{**SMALL_DENSE, "framework": framework, **samples, **changes})
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def small():
     """Makes the small recipe with changes."""

@@ -77,6 +77,31 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(tmp_path, uninte
     assert not list((tmp_path / "run").glob(".*partial*"))
 
 
+@pytest.mark.parametrize(
+    ("framework", "changes"),
+    [
+        ("upernet", {"scale_min": 0.5, "scale_max": 2.0, "hflip": 0.5, "photometric": 0.5, "neck": "atmfpn"}),
+        ("mask_rcnn", {"image_size": 96, "short_side_min": 64, "hflip": 0.5, "model": "resnet18", "finetune": None}),
+    ],
+)
+def test_a_killed_dense_run_ends_with_the_weights_of_one_that_was_not(tmp_path, small_dense, framework, changes):
+    recipe = small_dense(framework, drop_path=0.1, ema_decay=0.9, accumulate=2, save_updates=2, **changes)
+    file = tmp_path / "recipe.yaml"
+    file.write_text(recipe.to_yaml())
+    engine.train(recipe, tmp_path / "whole", device="cpu")
+    killed = run(tmp_path / "run", file, "SIGKILL", 2, 1)
+    assert killed.returncode == -9, killed.stderr
+    assert run(tmp_path / "run", file).stdout.strip() == "finished"
+    assert fingerprint(tmp_path / "run") == fingerprint(tmp_path / "whole")
+
+
+def test_a_signal_to_all_processes_of_a_run_saves_too(tmp_path, small):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(small(workers=1).to_yaml())
+    stopped = run(tmp_path / "run", file, "SIGTERM", 1, 1)
+    assert (stopped.returncode, stopped.stdout.strip()) == (0, "stopped"), stopped.stderr
+
+
 @pytest.mark.parametrize("signal", ["SIGTERM", "SIGINT"])
 def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, uninterrupted, signal):
     recipe, expected = uninterrupted

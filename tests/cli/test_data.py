@@ -1,0 +1,44 @@
+"""`atmviz data`: what is said of a dataset, and the exit code."""
+
+import json
+
+from atmviz.data import check as module
+from atmviz.data.check import Finding
+
+
+def test_info_prints_addresses_and_the_tree(succeed):
+    text = succeed("data", "info", "coco").stdout
+    for part in (
+        "http://images.cocodataset.org/zips/val2017.zip",
+        "instances_val2017.json",
+        "19.3 GB",
+        "data check coco",
+    ):
+        assert part in text
+    assert json.loads(succeed("data", "info", "ade20k", "--json").stdout)["files"][0]["md5"].startswith("7328")
+
+
+def test_check_prints_what_lacks_and_fails(run, succeed, monkeypatch, tmp_path):
+    made = []
+
+    def check(name, data_dir, **options):
+        made.append((name, data_dir, options["splits"], options["read"]))
+        return [Finding("val images", "4", "5", len(made) > 2, "" if len(made) > 2 else "in here: unpack again")]
+
+    monkeypatch.setattr(module, "check_dataset", check)
+    result = run("data", "check", "coco", "--data-dir", tmp_path, "--split", "val", "--read")
+    assert result.exit_code == 1
+    assert "val images: in here: unpack again" in result.stderr
+    assert "✗" in result.stdout
+    found = run("data", "check", "coco", "--json")
+    assert found.exit_code == 1
+    assert json.loads(found.stdout)["whole"] is False
+    assert "ade20k is whole" in succeed("data", "check", "ade20k").stderr
+    assert made == [("coco", tmp_path, ["val"], True), ("coco", None, ["train", "val"], False),
+                    ("ade20k", None, ["train", "val"], False)]  # fmt: skip
+
+
+def test_a_folder_without_the_dataset_lacks_it(run, tmp_path):
+    result = run("data", "check", "coco", "--data-dir", tmp_path)
+    assert result.exit_code == 1
+    assert f"no val2017 in {tmp_path}: see `atmviz data info coco`" in result.stderr

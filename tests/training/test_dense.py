@@ -1,0 +1,267 @@
+"""Every framework with both necks, from a recipe to an evaluated checkpoint; schedules, fine-tuning, refusals."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from atmviz.checkpoints import load_model, read_checkpoint
+from atmviz.data.segmentation import open_segmentation
+from atmviz.errors import AtmvizError, CheckpointError, RecipeError
+from atmviz.recording.recorder import find_layers
+from atmviz.training import evaluate as module
+from atmviz.training.engine import build_network, build_optimizer, build_scheduler, build_task, train
+from atmviz.training.evaluate import HEADLINES, evaluate, evaluate_checkpoint, segment
+from atmviz.training.recipe import Recipe, read_recipe
+from atmviz.variants import FRAMEWORK_TASKS
+
+
+@pytest.mark.parametrize("neck", ["fpn", "atmfpn"])
+@pytest.mark.parametrize("framework", FRAMEWORK_TASKS)
+def test_every_framework_learns_and_its_checkpoint_evaluates_to_the_same_numbers(
+    framework, neck, tmp_path, small_dense
+):
+    recipe = small_dense(framework, neck=neck, epochs=3, train_images=64, lr=3e-3, clip_grad=1.0)
+    result = train(recipe, tmp_path, device="cpu")
+    first, last = result.history[0], result.history[-1]
+    assert last["train_loss"] < 0.9 * first["train_loss"]
+    assert result.headline == f"val_{HEADLINES[FRAMEWORK_TASKS[framework]]}"
+
+    found = evaluate_checkpoint(tmp_path / "last.safetensors", device="cpu", workers=0, limit=6)
+    assert found.row["model"] == str(recipe.architecture)
+    assert (found.row["dataset"], found.row["size"], found.row["images"]) == ("shapes", 64, 6)
+    for name, value in found.evaluation.metrics.items():
+        assert value == pytest.approx(last[f"val_{name}"], nan_ok=True)
+        assert found.row[name] == pytest.approx(value, nan_ok=True)
+    about = read_checkpoint(tmp_path / "last.safetensors").about
+    assert about["recipe"]["framework"] == framework
+    with pytest.raises(AtmvizError, match=r"expected (ade20k|coco) or shapes"):
+        evaluate_checkpoint(tmp_path / "last.safetensors", device="cpu", dataset="digits")
+
+
+def test_offsets_set_to_zero_change_what_is_segmented(tmp_path, small_dense):
+    train(small_dense("semantic_fpn", neck="atmfpn", epochs=1), tmp_path, device="cpu")
+    scores = {
+        offsets: evaluate_checkpoint(
+            tmp_path / "last.safetensors", device="cpu", workers=0, limit=4, offsets=offsets, confusion=True
+        )
+        for offsets in ("learned", "zero", "shuffle")
+    }
+    matrices = [one.evaluation.confusion for one in scores.values()]
+    assert all(matrix.sum() == 4 * 64 * 64 for matrix in matrices)
+    assert not np.array_equal(matrices[0], matrices[1])
+
+
+class Scores(torch.nn.Module):
+    """Scores that say where a network was asked: the class whose brightness a pixel has."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        self.sizes.append(tuple(x.shape[-2:]))
+        return torch.stack([-((x[:, 0] - k) ** 2) for k in (0.0, 1.0)], 1)
+
+
+def test_views_and_their_mirrors_are_averaged_at_the_size_of_the_labels():
+    network = Scores()
+    left = torch.zeros(1, 3, 8, 12)
+    left[..., :6] = 1
+    views = [torch.nn.functional.interpolate(left, scale_factor=s) for s in (1, 2)]
+    found = segment(network, views, (8, 12), flip=True, classes=2)
+    assert network.sizes == [(8, 12), (8, 12), (16, 24), (16, 24)]
+    assert torch.equal(found, left[:, 0].long())
+    with pytest.raises(CheckpointError, match="got a network of 2 classes for a dataset of 3"):
+        segment(network, views, (8, 12), flip=False, classes=3)
+
+
+def test_multi_scale_evaluation_takes_six_scales_and_their_mirrors(monkeypatch):
+    asked = []
+
+    def infer(network, view):
+        asked.append(tuple(view.shape[-2:]))
+        return torch.zeros(len(view), 11, *view.shape[-2:])
+
+    monkeypatch.setattr(module, "infer", infer)
+    dataset = open_segmentation("shapes", "val", 64, scales=module.MULTI_SCALES)
+    evaluate(Scores(), dataset, limit=1, flip=True)
+    assert asked == [(side, side) for side in (32, 48, 64, 80, 96, 112) for _ in range(2)]
+
+
+# Recipes.
+
+PAPER = {
+    "ade20k_semantic_fpn": {"updates": 40_000, "batch_size": 32, "lr": 2e-4, "weight_decay": 0.01, "image_size": 512},
+    "ade20k_upernet": {"updates": 160_000, "batch_size": 16, "lr": 6e-5, "weight_decay": 0.01, "image_size": 512},
+    "coco_1x": {"epochs": 12, "batch_size": 16, "decay_epochs": (8, 11), "image_size": 800, "long_side": 1333},
+    "coco_3x": {"epochs": 36, "batch_size": 16, "decay_epochs": (27, 33), "short_side_min": 480, "long_side": 1333},
+}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_recipes_have_the_values_of_sections_4_2_and_4_3(name):
+    recipe = read_recipe(name, {"finetune": "weights.pth"})
+    for key, value in PAPER[name].items():
+        if key == "updates":
+            assert recipe.train_images % recipe.batch_size == 0
+            assert recipe.epochs * recipe.train_images // recipe.batch_size == value
+        else:
+            assert getattr(recipe, key) == value
+    assert recipe.optimizer == "adamw"
+
+
+@pytest.mark.parametrize(
+    ("model", "segment", "detect"),
+    [("atmnet_xtiny", 0.1, 0.1), ("atmnet_tiny", 0.1, 0.1), ("atmnet_small", 0.2, 0.3), ("atmnet_base", 0.2, 0.5),
+     ("atmnet_large", 0.2, 0.6), ("resnet50", 0.0, 0.0)],
+)  # fmt: skip
+def test_stochastic_depth_follows_task_and_size(model, segment, detect):
+    for framework, rate in (("upernet", segment), ("mask_rcnn", detect)):
+        recipe = Recipe(framework=framework, model=model)
+        assert recipe.drop_path_rate == rate
+    recipe = Recipe(framework="retinanet", model="atmnet_nano", drop_path=0.3)
+    rates = [m.drop_prob for m in build_network(recipe, 10).modules() if type(m).__name__ == "DropPath"]
+    assert max(rates) == pytest.approx(0.3)
+
+
+def rates_of(recipe, updates):
+    """The learning rate of every update."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.AdamW([parameter], lr=recipe.lr)
+    scheduler, epochs = build_scheduler(optimizer, recipe, updates)
+    found = []
+    for update in range(epochs * updates):
+        scheduler.step_update(update) if recipe.lr_steps == "update" else scheduler.step(update // updates)
+        found.append(optimizer.param_groups[0]["lr"])
+    return found
+
+
+@pytest.mark.parametrize("steps", ["update", "epoch"])
+def test_the_rate_falls_to_a_tenth_after_the_named_epochs(steps):
+    recipe = Recipe(epochs=12, schedule="step", decay_epochs=(8, 11), lr=1e-4, lr_steps=steps)
+    found = rates_of(recipe, 7)
+    assert found == pytest.approx([1e-4] * 56 + [1e-5] * 21 + [1e-6] * 7)
+
+
+def test_the_warm_up_of_500_updates_may_be_part_of_an_epoch():
+    recipe = read_recipe("coco_1x", {"finetune": "weights.pth"})
+    found = rates_of(recipe, 117_266 // 16)
+    assert found[0] == pytest.approx(1e-7)
+    assert found[499] == pytest.approx(1e-4, rel=0.01)
+    assert found[250] == pytest.approx(5e-5, rel=0.02)
+
+
+@pytest.mark.parametrize("power", [0.9, 1.0])
+def test_poly_is_the_share_of_updates_left_to_its_power(power):
+    recipe = Recipe(epochs=4, schedule="poly", poly_power=power, lr=2e-4, min_lr=0.0)
+    assert rates_of(recipe, 10) == pytest.approx([2e-4 * (1 - t / 40) ** power for t in range(40)])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"neck": "atmfpn"}, r"got neck for a classifier, which has no use for it: pass --framework"),
+        ({"framework": "upernet", "mixup": 0.8, "cutmix": 1.0}, "got mixup, cutmix for upernet, which has no use"),
+        ({"framework": "upernet", "short_side_min": 64}, "got short_side_min for upernet"),
+        ({"framework": "retinanet", "photometric": 0.5}, "got photometric for retinanet"),
+        ({"framework": "retinanet", "compile": True}, "got compile for a detector"),
+        ({"framework": "retinanet", "short_side_min": 256}, "got shorter sides of 256 to 128 px"),
+        ({"framework": "retinanet", "image_size": 800, "long_side": 640}, "longer ones up to 640"),
+        ({"framework": "upernet", "scale_min": 2.0}, "got scales from 2 to 1"),
+        ({"schedule": "step"}, r"got schedule step with decay_epochs \[\]: expected some for step only"),
+        ({"decay_epochs": "8,9"}, r"got schedule cosine with decay_epochs \[8, 9\]"),
+        ({"schedule": "step", "decay_epochs": [9, 8]}, r"got decay_epochs \[9, 8\] of 10 epochs: expected rising"),
+        ({"schedule": "step", "decay_epochs": [8, 12]}, "expected rising ones within them"),
+        ({"decay_epochs": "8;9"}, "got decay_epochs: '8;9', expected whole numbers, as 8,11"),
+        ({"framework": "upanet"}, "got framework: 'upanet', expected .*semantic_fpn or upernet"),
+    ],
+)
+def test_settings_that_do_not_fit_are_named(settings, message):
+    with pytest.raises(RecipeError, match=message):
+        Recipe().override(settings)
+
+
+# Starting from weights.
+
+
+def test_a_classifiers_weights_become_the_backbones(small_dense):
+    said = []
+    network = build_network(small_dense("retinanet"), 10, said.append)
+    demo = load_model(device="cpu", report=lambda text: None)
+    body = network.backbone.body.model
+    own = body.state_dict()
+    for name, tensor in demo.state_dict().items():
+        if not name.startswith(("norm.", "head.")):
+            assert torch.equal(own[name], tensor), name
+    assert said == ["atmnet_nano.shapes: the backbone's weights; all else is new"]
+
+
+def test_a_dense_networks_weights_start_another_one_with_new_classes(tmp_path, small_dense):
+    train(small_dense("mask_rcnn", epochs=1, train_images=8), tmp_path / "first", device="cpu")
+    said = []
+    path = str(tmp_path / "first/last.safetensors")
+    network = build_network(small_dense("mask_rcnn", finetune=path), 4, said.append)
+    before = read_checkpoint(path).state
+    own = network.state_dict()
+    changed = [name for name in own if own[name].shape != before[name].shape]
+    assert {name.split(".")[-2] for name in changed} == {"cls_score", "bbox_pred", "mask_fcn_logits"}
+    assert all(torch.equal(own[name], before[name]) for name in own if name not in changed)
+    assert said == [f"{path} has 10 classes: a new head for 4"]
+    with pytest.raises(RecipeError, match=r"got mask_rcnn\(atmnet_nano\) in .* to fine-tune retinanet\(atmnet_nano\)"):
+        build_network(small_dense("retinanet", finetune=path), 10)
+    with pytest.raises(RecipeError, match=r"to fine-tune mask_rcnn.atmnet_tiny.: pass --model atmnet_nano"):
+        build_network(small_dense("mask_rcnn", finetune=path, model="atmnet_tiny"), 10)
+
+
+def test_weight_decay_spares_norms_biases_and_every_peg(small_dense):
+    recipe = small_dense("semantic_fpn", neck="atmfpn", weight_decay=0.01)
+    task = build_task(build_network(recipe, 11), recipe)
+    spared = {id(p) for group in build_optimizer(task, recipe).param_groups if not group["weight_decay"]
+              for p in group["params"]}  # fmt: skip
+    for name, parameter in task.named_parameters():
+        assert (id(parameter) in spared) == (parameter.ndim <= 1 or ".peg." in name), name
+    assert any(".peg." in name and "neck" in name for name, _ in task.named_parameters())
+
+
+def test_a_backbone_without_offsets_trains_too(tmp_path, small_dense):
+    recipe = small_dense("semantic_fpn", model="resnet18", finetune=None, epochs=1, train_images=8)
+    result = train(recipe, tmp_path, device="cpu")
+    assert math.isfinite(result.history[0]["train_loss"])
+    network = load_model(tmp_path / "last.safetensors", device="cpu", report=lambda text: None)
+    assert network.origin.model == "semantic_fpn(resnet18)"
+    with pytest.raises(CheckpointError, match="no ATM layers"):
+        find_layers(network)
+
+
+def test_predictions_are_handed_over_as_arrays(tmp_path, small_dense):
+    for framework in ("semantic_fpn", "mask_rcnn", "retinanet"):
+        train(small_dense(framework, epochs=1, train_images=8), tmp_path / framework, device="cpu")
+        found = []
+        evaluate_checkpoint(
+            tmp_path / framework / "last.safetensors", device="cpu", workers=0, limit=2, on_prediction=found.append
+        )
+        assert [one.name for one in found] == ["00000", "00001"]
+        for one in found:
+            assert one.image.shape == (64, 64, 3)
+            assert one.image.dtype == np.uint8
+            if framework == "semantic_fpn":
+                assert one.truth.shape == one.found.shape == (64, 64)
+            else:
+                assert ("masks" in one.truth) == ("masks" in one.found) == (framework == "mask_rcnn")
+                assert one.found["boxes"].shape == (len(one.found["scores"]), 4)
+
+
+@pytest.mark.parametrize(
+    ("framework", "options", "flag"),
+    [
+        ("semantic_fpn", {"crop_pct": 0.9}, "crop-pct"),
+        ("mask_rcnn", {"confusion": True}, "confusion"),
+        ("mask_rcnn", {"multi_scale": True}, "multi-scale"),
+    ],
+)
+def test_options_that_a_task_does_not_have_are_named(framework, options, flag):
+    with pytest.raises(AtmvizError, match=f"got --{flag} for a network to"):
+        evaluate_checkpoint(f"{framework}(atmnet_nano)", device="cpu", dataset="shapes", **options)

@@ -17,7 +17,7 @@ demo: .venv/ready  ## record and draw the README's figures into $(OUT)
 	$(BIN)/atmviz histogram --layer 2_1,3_1,3_18 --tokens all --out $(OUT)
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -1,6 +1,10 @@
 """Every framework with both necks, from a recipe to an evaluated checkpoint; schedules, fine-tuning, refusals."""
 
+import json
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -234,6 +238,23 @@ def test_a_backbone_without_offsets_trains_too(tmp_path, small_dense):
     assert network.origin.model == "semantic_fpn(resnet18)"
     with pytest.raises(CheckpointError, match="no ATM layers"):
         find_layers(network)
+
+
+@pytest.mark.parametrize("framework", ["upernet", "mask_rcnn"])
+def test_two_processes_count_every_image_once(framework, tmp_path, small_dense):
+    train(small_dense(framework, epochs=1, train_images=16), tmp_path, device="cpu")
+    file = tmp_path / "last.safetensors"
+    command = ["eval", str(file), "--json", "--limit", "7", "-b", "2", "--device", "cpu", "-j", "0"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    launcher = [*launcher, "--rdzv-endpoint", "localhost:0", "-m", "atmviz_cli", *command]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    two = subprocess.run(launcher, env=environment, capture_output=True, text=True, timeout=250)
+    assert two.returncode == 0, two.stderr
+    one = evaluate_checkpoint(file, device="cpu", workers=0, limit=7)
+    (found,) = json.loads(two.stdout)
+    assert found["images"] == 7
+    for name, value in one.evaluation.metrics.items():
+        assert (found[name] is None) if math.isnan(value) else found[name] == pytest.approx(value, abs=1e-9)
 
 
 def test_predictions_are_handed_over_as_arrays(tmp_path, small_dense):

@@ -1,0 +1,76 @@
+"""Predictions beside the truth: which pixels are coloured how, which boxes are drawn."""
+
+import numpy as np
+import pytest
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from atmviz.figures import predictions
+from atmviz.figures.predictions import class_color, draw_detection, draw_segmentation
+
+CLASSES = ["background", "disc", "ring"]
+
+
+@pytest.fixture
+def image():
+    return np.full((40, 60, 3), 100, np.uint8)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    kept = []
+    monkeypatch.setattr(predictions, "save_figure", lambda figure, path, formats: kept.append(figure) or [path])
+    return kept
+
+
+def test_masks_take_the_colours_of_their_classes_and_ignored_pixels_none(image, drawn, tmp_path):
+    truth = np.zeros((40, 60), np.uint8)
+    truth[:10], truth[10:20], truth[20:25] = 1, 2, 255
+    found = np.full_like(truth, 2)
+    draw_segmentation(image, truth, found, CLASSES, tmp_path / "a.png", title="one")
+    panels = [axes.images[0].get_array() for axes in drawn[0].axes]
+    assert np.array_equal(panels[0], image)
+    base = 0.35 * 100 / 255
+    for rows, color in ((slice(0, 10), class_color(1)), (slice(10, 20), class_color(2)), (slice(20, 25), None)):
+        expected = 0 if color is None else base + 0.65 * np.array(color)
+        assert np.abs(panels[1][rows] - expected).max() < 1e-6
+    assert np.ptp(panels[1][30]) < 1e-6, "the background stays grey"
+    assert np.abs(panels[2] - (base + 0.65 * np.array(class_color(2)))).max() < 1e-6
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == CLASSES
+    assert [axes.get_title() for axes in drawn[0].axes] == ["image", "truth", "prediction"]
+
+
+def test_boxes_lie_on_the_edges_of_pixels_and_weak_ones_are_left_out(image, drawn, tmp_path):
+    truth = {"boxes": np.array([[10.0, 5, 30, 25]]), "labels": np.array([1]), "masks": np.zeros((1, 40, 60), np.uint8)}
+    truth["masks"][0, 5:25, 10:30] = 1
+    found = {"boxes": np.array([[0.0, 0, 60, 40], [1, 1, 2, 2]]), "labels": np.array([2, 1])}
+    found |= {"scores": np.array([0.9, 0.1]), "masks": np.zeros((2, 40, 60), bool)}
+    draw_detection(image, truth, found, CLASSES, tmp_path / "a.png")
+    left, right = drawn[0].axes
+    (box,) = [patch for patch in left.patches if isinstance(patch, Rectangle)]
+    assert (box.get_x(), box.get_y(), box.get_width(), box.get_height()) == (9.5, 4.5, 20, 20)
+    assert box.get_edgecolor()[:3] == pytest.approx(class_color(1))
+    assert len(right.patches) == 1
+    assert [text.get_text() for text in right.texts] == ["0.90"]
+    shown = left.images[0].get_array()
+    assert np.abs(shown[5:25, 10:30] - (0.5 * 100 / 255 + 0.5 * np.array(class_color(1)))).max() < 1e-6
+    assert np.abs(shown[:5] - 100 / 255).max() < 1e-6
+    assert left.get_title() == "truth: 1 objects"
+    assert right.get_title() == "found: 1 objects of score 0.3 or more"
+
+
+def test_nothing_found_is_drawn_too(image, tmp_path):
+    nothing = {"boxes": np.zeros((0, 4)), "labels": np.zeros(0, int)}
+    path = draw_detection(image, nothing, {**nothing, "scores": np.zeros(0)}, CLASSES, tmp_path / "a.png")
+    with Image.open(path) as written:
+        assert written.width > 1000
+
+
+def test_names_may_hold_a_dollar(image, tmp_path):
+    mask = np.ones((40, 60), np.uint8)
+    draw_segmentation(image, mask, mask, ["a", "$x$_$"], tmp_path / "a.png", title="$")
+
+
+def test_neighbouring_classes_differ_in_colour():
+    colors = np.array([class_color(k) for k in range(150)])
+    assert np.abs(np.diff(colors, axis=0)).sum(1).min() > 0.3

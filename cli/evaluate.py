@@ -133,14 +133,14 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     first = rows[0]
     scales = ", multi-scale" if first.get("multi_scale") else ""
     table = Table(title=f"{first['model']} on {first['dataset']} {first['split']}, {first['images']} images{scales}")
-    metrics = [name for name in METRIC_LABELS if name in first]
-    for heading in ("weights", "offsets", "size"):
-        table.add_column(heading, justify="right" if heading == "size" else "left")
-    for name in metrics:
-        table.add_column(METRIC_LABELS[name] + (" (%)" if name != "loss" else ""), justify="right")
+    table.add_column("weights")  # a detector's twelve metrics would not fit beside each other
     for row in rows:
-        values = ("–" if isnan(row[name]) else f"{row[name]:.{4 if name == 'loss' else 3}f}" for name in metrics)
-        table.add_row(row["weights"], row["offsets"], str(row["size"]), *values)
+        table.add_column(row["weights"], justify="right")
+    for setting, heading in (("offsets", "offsets"), ("size", "size (px)")):
+        table.add_row(heading, *(str(row[setting]) for row in rows))
+    for name in (one for one in METRIC_LABELS if one in first):
+        values = ("–" if isnan(row[name]) else f"{row[name]:.{4 if name == 'loss' else 3}f}" for row in rows)
+        table.add_row(METRIC_LABELS[name] + (" (%)" if name != "loss" else ""), *values)
     return table
 
 

@@ -95,6 +95,7 @@ def test_every_import_of_the_sources_is_a_declared_dependency():
     names = {
         "PIL": "pillow",
         "cv2": "opencv-python-headless",
+        "faster_coco_eval": "faster-coco-eval",
         "lazy_loader": "lazy-loader",
         "sklearn": "scikit-learn",
         "yaml": "pyyaml",

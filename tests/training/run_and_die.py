@@ -16,7 +16,6 @@ from atmviz.training.recipe import read_recipe
 out, recipe, name, epoch, update = sys.argv[1:]
 torch.set_num_threads(1)
 now = {"epoch": 0}
-os.setpgrp()
 
 
 class Killer(engine.Reporter):

@@ -205,7 +205,12 @@ def read_checkpoint(path_or_name: str | Path, weights: WeightChoice | None = Non
     named, chosen = _choose_weights(raw, weights, stored, path)
     layout, framework, state, left_out = _rename(named)
     _require_finite(state, path)
-    model, config = _recognise(state, framework, metadata, path)
+    try:
+        model, config = _recognise(state, framework, metadata, path)
+    except (IndexError, KeyError) as error:  # a tensor that tells a size has none, or is not there
+        raise CheckpointError(
+            f"{path} is not whole: it has the names of {framework} without their shapes ({first_line(error)})"
+        ) from None
     return Checkpoint(
         model=model,
         config=config,
@@ -231,8 +236,11 @@ def build(checkpoint: Checkpoint, features_only: bool = False) -> nn.Module:
         # timm's other backbones do not all know what they are to hold before it is computed
         with torch.device("meta" if architecture.backbone in VARIANTS else "cpu"):
             network = _create(architecture, checkpoint.config, features_only and of_classifier)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{checkpoint.path} has a configuration that builds no network ({error})") from None
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        reason = first_line(error)
+        raise CheckpointError(
+            f"{checkpoint.path} has a configuration that builds no network ({reason}): train or convert it again"
+        ) from None
     filled: Any = network.model if features_only and of_classifier else network
     if of_classifier and features_only:
         state = {name: tensor for name, tensor in state.items() if not name.startswith(("norm.", "head."))}
@@ -462,6 +470,8 @@ def _read_about(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
         for name, kind in (("dataset", str), ("image_size", int), ("crop_pct", float), ("classes", list)):
             if name in about and (type(about[name]) is not kind or not about[name]):
                 raise ValueError(f"{name} is {about[name]!r}")
+        if not all(isinstance(name, str) for name in about.get("classes", ())):
+            raise ValueError("classes are not names")
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path} has damaged metadata ({error}): train or convert it again") from None
     return about

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from atmviz.errors import CheckpointError
+from atmviz.errors import AtmvizError, CheckpointError
 from atmviz.variants import VARIANTS
 
 BUNDLED_CHECKPOINTS = ("atmnet_nano.shapes",)  # in assets/models, each with its model card
@@ -25,6 +25,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_place(path: Path) -> None:
+    """See, before long work, that a file could be written at `path`.
+
+    Raises:
+        AtmvizError: no, and why.
+    """
+    place = next(one for one in (path, *path.absolute().parents) if one.exists())
+    reason = ""
+    if place.absolute() != path.absolute() and not place.is_dir():
+        reason = f"{place} is no folder"
+    elif path.is_dir() or not os.access(place, os.W_OK):
+        reason = f"{path} is a folder" if path.is_dir() else f"{place} is write-protected"
+    if reason:
+        raise AtmvizError(f"cannot write {path} ({reason}): choose another place")
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -55,6 +55,8 @@ def complexity(
 
 def _architecture(model: str, framework: Framework | None, neck: Neck | None) -> Architecture:
     architecture = Architecture.parse(model)
+    if framework and architecture.framework:
+        raise typer.BadParameter(f"got --framework {framework} and {model}, expected one of them")
     framework = framework or architecture.framework
     if neck and not framework:
         raise typer.BadParameter("got --neck without a framework, expected --framework too")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from atmviz.files import require_place, write_csv
+
 from . import options
 from .console import METRIC_LABELS, image_progress, is_main_process, print_json, say, stdout, waiting
 
@@ -80,6 +82,11 @@ def evaluate(
     """
     if confusion and confusion.suffix not in (".png", ".pdf", ".svg"):
         raise typer.BadParameter(f"got --confusion {confusion}, expected a name ending in .png, .pdf or .svg")
+    for place in (out, confusion, show and show / "image.png"):
+        if place:
+            require_place(place)
+    if out and out.suffix != ".csv":
+        raise typer.BadParameter(f"got --out {out}, expected a name ending in .csv")
     with waiting("loading the model"):
         from atmviz.training.evaluate import evaluate_checkpoint
 
@@ -119,8 +126,6 @@ def evaluate(
     if not is_main_process():
         return
     if out:
-        from atmviz.files import write_csv
-
         write_csv(out, rows)
         say(f"wrote {out}")
     if as_json:

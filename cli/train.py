@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import fields
 from enum import StrEnum
+from math import isnan
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -51,8 +52,10 @@ def with_settings(command: Callable[..., None], without: Sequence[str] = ()) -> 
 
 
 def recipe_with(name: str, settings: dict[str, Any]) -> Recipe:
-    """A recipe with those of the options that were given."""
-    return read_recipe(name, {key: value for key, value in settings.items() if value is not None})
+    """A recipe with those of the options that were given; `--finetune none` and its like take a value back."""
+    optional = {one.name for one in fields(Recipe) if one.default is None}
+    given = {key: value for key, value in settings.items() if value is not None}
+    return read_recipe(name, {k: None if v == "none" and k in optional else v for k, v in given.items()})
 
 
 def exit_if_stopped(by: signal.Signals | None) -> None:
@@ -172,5 +175,6 @@ def _metrics(row: dict[str, float]) -> str:
     for name, label in METRIC_LABELS.items():
         if f"val_{name}" in row and not name.endswith(("_small", "_medium", "_large")):
             value = row[f"val_{name}"]
-            found.append(f"validation loss {value:.3f}" if name == "loss" else f"{label} {value:.2f} %")
+            shown = "–" if isnan(value) else f"{value:.2f} %"  # nothing of it was there to find
+            found.append(f"validation loss {value:.3f}" if name == "loss" else f"{label} {shown}")
     return ", ".join(sorted(found, key=lambda text: not text.startswith("validation")))

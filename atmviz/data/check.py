@@ -164,11 +164,13 @@ def _count(what: str, found: int, expected: int, problem: str) -> Finding:
 
 def _check_ade20k(images: ImageSet, split: str) -> list[Finding]:
     masks = images.root.parents[1] / "annotations" / images.root.name
-    there = {file.stem for file in masks.glob("*.png")}
-    own = {Path(name).stem for name in images.names}
+    there = {file.relative_to(masks).with_suffix("") for file in masks.rglob("*.png")}
+    own = {Path(name).with_suffix("") for name in images.names}
     problem = f"in {masks}: unpack the archive again"
     if lacking := sorted(own - there):
-        problem = f"{len(lacking)} images have no mask in {masks} ({some_of(lacking, 3)}): unpack the archive again"
+        problem = (
+            f"{len(lacking)} images have no mask in {masks} ({some_of(map(str, lacking), 3)}): unpack the archive again"
+        )
     count = _count(f"{split} masks", len(there), _IMAGES["ade20k"][split], problem)
     return [replace(count, ok=count.ok and not lacking, problem=problem if lacking else count.problem)]
 

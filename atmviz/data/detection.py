@@ -60,14 +60,8 @@ class DetectionImages(Dataset):
 
     def target(self, annotations: Sequence[Annotation], size: tuple[int, int]) -> dict[str, Tensor]:
         """What a detector learns from annotations of an image of `size` (height, width) px."""
-        height, width = size
-        kept, boxes = [], []
-        for one in annotations:
-            left, top, w, h = one["bbox"]
-            box = max(left, 0), max(top, 0), min(left + w, width), min(top + h, height)
-            if not one.get("iscrowd") and box[2] - box[0] >= 1 and box[3] - box[1] >= 1:  # as mmdetection's
-                kept.append(one)
-                boxes.append(box)
+        kept = [one for one in annotations if _is_learned(one, size)]
+        boxes = [_box_within(one, size) for one in kept]
         masks = [one["mask"] if "mask" in one else coco_masks().decode(run_lengths(one, size)) for one in kept]
         return {
             "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
@@ -77,7 +71,9 @@ class DetectionImages(Dataset):
 
     def path(self, index: int) -> str:
         """A name of the image for people."""
-        return f"{index:05d}" if isinstance(self.source, ShapesInstances) else Path(self.source.file(index)).stem
+        if isinstance(self.source, ShapesInstances):
+            return f"{index:05d}"
+        return Path(self.source.records[index]["file_name"]).with_suffix("").as_posix()
 
 
 def open_detection(
@@ -171,9 +167,14 @@ class CocoInstances(Dataset):
         self.records = sorted(content["images"], key=lambda one: one["id"])
         self.annotations: dict[int, list[Annotation]] = {one["id"]: [] for one in self.records}
         for one in content["annotations"]:
+            one.pop("mask", None)  # of ours where drawn, of nobody's here
             self.annotations[one["image_id"]].append(one)
         if only_with_objects:
-            self.records = [one for one in self.records if any(map(_is_learned, self.annotations[one["id"]]))]
+            self.records = [
+                image
+                for image in self.records
+                if any(_is_learned(one, (image["height"], image["width"])) for one in self.annotations[image["id"]])
+            ]
         files = set(images.names)
         if lacking := [one["file_name"] for one in self.records if one["file_name"] not in files]:
             raise DatasetError(
@@ -186,12 +187,9 @@ class CocoInstances(Dataset):
     def __len__(self) -> int:
         return len(self.records)
 
-    def file(self, index: int) -> str:
-        return self.records[index]["file_name"]
-
     def __getitem__(self, index: int) -> tuple[np.ndarray, list[Annotation]]:
         record = self.records[index]
-        image = np.asarray(load_image(self.images.root / record["file_name"]))
+        image = np.asarray(load_image(self.images.root / record["file_name"], upright=False))
         size = record["height"], record["width"]
         if image.shape[:2] != size:
             raise DatasetError(
@@ -241,9 +239,16 @@ def coco_masks() -> Any:
     return mask
 
 
-def _is_learned(annotation: Annotation) -> bool:
-    width, height = annotation["bbox"][2:]
-    return not annotation.get("iscrowd") and width >= 1 and height >= 1
+def _box_within(annotation: Annotation, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The box (x1, y1, x2, y2) as far as it lies on an image of `size` (height, width) px."""
+    left, top, width, height = annotation["bbox"]
+    return max(left, 0), max(top, 0), min(left + width, size[1]), min(top + height, size[0])
+
+
+def _is_learned(annotation: Annotation, size: tuple[int, int]) -> bool:
+    """No crowd, and a pixel or more on the image, as mmdetection has it."""
+    x1, y1, x2, y2 = _box_within(annotation, size)
+    return not annotation.get("iscrowd") and x2 - x1 >= 1 and y2 - y1 >= 1
 
 
 def _flipped(target: dict[str, Tensor], width: int) -> dict[str, Tensor]:
@@ -275,7 +280,7 @@ def _read_instances(file: Path) -> dict[str, Any]:
     for part, fields in required.items():
         for place, one in enumerate(content[part]):
             for name, kind in fields.items():
-                if not isinstance(one, dict) or not isinstance(one.get(name), kind):
+                if not isinstance(one, dict) or not isinstance(one.get(name), kind) or one[name] is True:
                     raise DatasetError(
                         f"{file}: {part}[{place}] has no usable {name!r}, which every COCO instance file has: "
                         "correct it, or unpack it again"
@@ -298,15 +303,60 @@ def _read_instances(file: Path) -> dict[str, Any]:
 
 
 def _problem_of(annotation: Annotation) -> str:
-    numbers = annotation["bbox"]
-    if len(numbers) != 4 or not all(isinstance(n, int | float) and np.isfinite(n) for n in numbers):
-        return f"has bbox {numbers}, expected [left, top, width, height] in px"
+    box, crowd = annotation["bbox"], annotation.get("iscrowd", 0)
+    area: Any = annotation.get("area")
+    if len(box) != 4 or not all(map(_is_length, box)) or min(box[2:]) < 0:
+        return f"has bbox {_short(box)}, expected [left, top, width, height] in px"
+    if not _is_length(area) or area < 0:
+        return f"has area {_short(area)}, expected px^2"
+    if crowd not in (0, 1):
+        return f"has iscrowd {_short(crowd)}, expected 0 or 1"
     segmentation = annotation["segmentation"]
     if isinstance(segmentation, dict):
-        if not isinstance(segmentation.get("size"), list) or not isinstance(segmentation.get("counts"), list | str):
-            return "has a mask without size and counts, expected run lengths"
-    elif any(not isinstance(polygon, list) or len(polygon) % 2 for polygon in segmentation):
-        return "has a mask that is no list of polygons, expected [[x1, y1, x2, y2, x3, y3, ...], ...]"
+        if not _are_run_lengths(segmentation):
+            return "has a mask of run lengths that do not add up, expected size [height, width] and counts for it"
+    elif any(not isinstance(one, list) or len(one) % 2 or not all(map(_is_length, one)) for one in segmentation):
+        return "has a mask that is no list of polygons in px, expected [[x1, y1, x2, y2, x3, y3, ...], ...]"
     elif not any(len(polygon) >= 6 for polygon in segmentation):
         return "has no polygon of three points or more, expected a mask for each object"
     return ""
+
+
+def _is_length(value: Any) -> bool:
+    """A number of px that images can have; NaN compares as false."""
+    return type(value) in (int, float) and abs(value) < 1e10
+
+
+def _short(value: Any) -> str:
+    text = str(value) if not isinstance(value, int) or abs(value) < 10**20 else "a huge number"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _are_run_lengths(mask: dict[str, Any]) -> bool:
+    """Whether the runs cover the mask exactly: the backend would write past its end."""
+    size: Any = mask.get("size")
+    counts: Any = mask.get("counts")
+    if not isinstance(size, list) or len(size) != 2 or not all(type(n) is int and 0 < n < 10**5 for n in size):
+        return False
+    if isinstance(counts, str):
+        counts = _decompressed(counts)
+    whole = isinstance(counts, list) and all(type(n) is int and n >= 0 for n in counts)
+    return whole and sum(counts) == size[0] * size[1]
+
+
+def _decompressed(text: str) -> list[int]:
+    """COCO's compressed run lengths: five bits to a character, differences to the run before the last."""
+    counts: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64 or shift > 30:
+            return [-1]
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:
+                value -= 1 << shift
+            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+            value = shift = 0
+    return counts if not shift else [-1]

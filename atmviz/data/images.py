@@ -170,8 +170,12 @@ def _known_suffixes() -> str:
     return ", ".join(sorted(_SUFFIXES))
 
 
-def load_image(path: Path) -> Image.Image:
-    """An image as 8-bit RGB, upright: EXIF rotation applied, transparency over white, 16-bit scaled, CMYK converted.
+def load_image(path: Path, upright: bool = True) -> Image.Image:
+    """An image as 8-bit RGB: EXIF rotation applied, transparency over white, 16-bit scaled, CMYK converted.
+
+    Args:
+        path: The file.
+        upright: False leaves the pixels where they lie in the file, as masks and boxes of it do.
 
     Raises:
         DatasetError: the file is missing, truncated, not an image, over Pillow's size limit, or under 32 px.
@@ -179,15 +183,15 @@ def load_image(path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             image.load()
-            upright = _to_rgb(ImageOps.exif_transpose(image))
+            rgb = _to_rgb(ImageOps.exif_transpose(image) if upright else image)
     except Exception as error:  # whatever a damaged file makes Pillow raise
         raise DatasetError(
             f"cannot read image {path} ({first_line(error)}): replace it; the same command then tries it again"
         ) from None
-    if min(upright.size) < MIN_SIZE_PX:
-        width, height = upright.size
+    if min(rgb.size) < MIN_SIZE_PX:
+        width, height = rgb.size
         raise DatasetError(f"image {path} is {width}x{height} px, expected {MIN_SIZE_PX} px a side or more")
-    return upright
+    return rgb
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

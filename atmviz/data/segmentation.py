@@ -19,7 +19,7 @@ from atmviz.data.classification import Split
 from atmviz.data.images import ImageSet, find_dataset, load_image
 from atmviz.data.shapes import SHAPE_CLASSES, Shapes
 from atmviz.errors import DatasetError, first_line, some_of
-from atmviz.geometry import Preprocessing
+from atmviz.geometry import MIN_SIZE_PX, Preprocessing
 from atmviz.variants import IGNORED
 
 MAX_ASPECT = 4  # longer over shorter side that a resized image keeps; beyond it the longer side is 4 times `size`
@@ -65,7 +65,9 @@ class SegmentationImages(Dataset):
 
     def path(self, index: int) -> str:
         """A name of the image for people."""
-        return f"{index:05d}" if isinstance(self.source, Shapes) else Path(self.source.images.names[index]).stem
+        if isinstance(self.source, Shapes):
+            return f"{index:05d}"
+        return Path(self.source.images.names[index]).with_suffix("").as_posix()
 
 
 def open_segmentation(
@@ -123,8 +125,7 @@ class ADE20K(Dataset):
     def __init__(self, images: ImageSet) -> None:
         self.images = images
         self.masks = images.root.parents[1] / "annotations" / images.root.name
-        there = {file.stem for file in self.masks.glob("*.png")}
-        if lacking := [name for name in images.names if Path(name).stem not in there]:
+        if lacking := [name for name in images.names if not self.mask(name).is_file()]:
             raise DatasetError(
                 f"{len(lacking)} of {len(images)} images have no mask in {self.masks} ({some_of(lacking, 3)}): "
                 "expected annotations/{training,validation}/*.png beside images; unpack them too"
@@ -133,10 +134,13 @@ class ADE20K(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
+    def mask(self, name: str) -> Path:
+        """The annotation of an image."""
+        return (self.masks / name).with_suffix(".png")
+
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        path = self.images.path(index)
-        image = np.asarray(load_image(path))
-        file = self.masks / f"{path.stem}.png"
+        image = np.asarray(load_image(self.images.path(index), upright=False))
+        file = self.mask(self.images.names[index])
         try:
             with Image.open(file) as opened:
                 mask = np.array(opened)
@@ -149,7 +153,7 @@ class ADE20K(Dataset):
             )
         if mask.max(initial=0) > 150 or mask.dtype != np.uint8:
             raise DatasetError(
-                f"mask {file} has labels up to {mask.max()} ({mask.dtype}), expected 0 to 150: "
+                f"mask {file} has {mask.dtype} labels up to {int(mask.max())}, expected uint8 ones from 0 to 150: "
                 "take ADEChallengeData2016, not the full ADE20K"
             )
         return image, np.where(mask == 0, IGNORED, mask - 1).astype(np.uint8)
@@ -215,9 +219,12 @@ class RandomView:
 
 
 def resized_size(shape: Sequence[int], short: int) -> tuple[int, int]:
-    """Height and width with the shorter side at `short` px, or smaller where the longer one would be over 4 times."""
+    """Height and width with the shorter side at `short` px, or smaller where the longer one would be over 4 times.
+
+    No side is under the 32 px that networks need.
+    """
     factor = min(short / min(shape), MAX_ASPECT * short / max(shape))
-    height, width = (max(1, int(side * factor + 0.5)) for side in shape)
+    height, width = (max(MIN_SIZE_PX, int(side * factor + 0.5)) for side in shape)
     return height, width
 
 

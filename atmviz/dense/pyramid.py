@@ -5,6 +5,7 @@ from typing import Any
 
 import timm
 import torch
+import torch.nn.functional as F
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
@@ -16,6 +17,7 @@ from atmviz.variants import VARIANTS, Neck
 
 NECKS: dict[Neck, type[FeaturePyramidNetwork]] = {"fpn": FeaturePyramidNetwork, "atmfpn": ATMFPN}
 PYRAMID_DIM = 256  # in the paper
+_SWIN_PATCH = 4
 
 
 def create_body(name: str, first_level: int = 2, drop_path_rate: float = 0.0, **kwargs: Any) -> nn.Module:
@@ -63,7 +65,7 @@ def map_dims(body: nn.Module) -> list[int]:
 
 
 class NormedBody(nn.Module):
-    """A backbone with one LayerNorm on each of its maps, as mmdetection has Swin."""
+    """Swin as mmdetection has it: a LayerNorm on each of its maps, images padded to whole patches."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
@@ -72,7 +74,9 @@ class NormedBody(nn.Module):
         self.norms = nn.ModuleList(LayerNorm2d(dim) for dim in map_dims(body))
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        return [norm(x) for norm, x in zip(self.norms, self.body(images), strict=True)]
+        height, width = images.shape[-2:]
+        padded = F.pad(images, (0, -width % _SWIN_PATCH, 0, -height % _SWIN_PATCH))
+        return [norm(x) for norm, x in zip(self.norms, self.body(padded), strict=True)]
 
 
 class Pyramid(nn.Module):

@@ -454,9 +454,10 @@ class _Run:
     def _stop_diverged(self, what: str, update: int) -> NoReturn:
         weights = self.out / "last.safetensors"
         good = f"the last good checkpoint is {weights}" if weights.exists() else "no checkpoint was saved before"
+        finer = {"fp16": " or --precision bf16", "bf16": " or --precision fp32"}.get(self.recipe.precision, "")
         raise TrainingError(
             f"{what} became NaN or infinite at update {update + 1} of epoch {self.epoch + 1}; {good}. "
-            "Lower --lr, pass --clip-grad 1 or --precision bf16, and a new --out"
+            f"Lower --lr, pass --clip-grad 1{finer}, and a new --out"
         )
 
     def _claim_folder(self) -> None:
@@ -643,7 +644,7 @@ def _load_to_finetune(network: nn.Module, recipe: Recipe, num_classes: int, mess
             + (
                 f"pass --model {backbone}"
                 if backbone != recipe.model
-                else "expected the same framework, or a classifier"
+                else "expected the same framework and neck, or a classifier"
             )
         )
 
@@ -660,7 +661,7 @@ def _load_to_finetune(network: nn.Module, recipe: Recipe, num_classes: int, mess
     if wrong:
         raise RecipeError(
             f"{recipe.finetune} does not fit the recipe's network ({some_of(sorted(wrong), 5)}): "
-            "check peg and offset_mode"
+            "check peg, offset_mode and dim"
         )
     if replaced and not as_backbone:
         had = checkpoint.config.get("num_classes") or "no"

@@ -30,6 +30,7 @@ _CLASSIFIER_ONLY = (
     *("repeated_augmentation", "pixel_weight"),
 )
 _DENSE_ONLY = ("neck", "dim")
+_ATM_ONLY = ("offset_mode", "num_samples", "fusion", "peg", "init")
 _SEGMENTER_ONLY = ("scale_min", "scale_max", "photometric")
 _DETECTOR_ONLY = ("short_side_min", "long_side", "box_samples")
 DENSE_SETTINGS = ("framework", *_DENSE_ONLY, *_SEGMENTER_ONLY, *_DETECTOR_ONLY)
@@ -89,7 +90,7 @@ class Recipe:
     framework: Framework | None = _setting(None, "What stands on the model; none for a classifier.", _DENSE)  # noqa: RUF009
     neck: Neck = _setting("fpn", "Between the two.", _DENSE)  # noqa: RUF009
     dim: int = _setting(256, "Channels of the pyramid, which those of the heads follow.", _DENSE, 8, 1024)
-    box_samples: int = _setting(512, "Detection: proposals that box heads learn from, per image.", _DENSE, 1, 4096)
+    box_samples: int = _setting(512, "Mask R-CNNs: proposals that box heads learn from, per image.", _DENSE, 1, 4096)
 
     model: str = _setting("atmnet_nano", f"One of {', '.join(VARIANTS)}; a timm backbone under a framework.", _MODEL)
     offset_mode: Literal["decoupled", "joint", "zero"] = _setting("decoupled", "Table 8 and Fig. 2, A.", _MODEL)
@@ -157,8 +158,18 @@ class Recipe:
         usual = {one.name: one.default for one in fields(self)}
         if wrong := [name for name in _FOREIGN[self.task] if getattr(self, name) != usual[name]]:
             kind = self.framework or "a classifier"
-            remedy = "leave it out" if self.framework else f"pass --framework ({', '.join(FRAMEWORK_TASKS)}) too"
+            remedy = f"start from a recipe to {self.task}, or leave it out"
+            if not self.framework:
+                remedy = f"pass --framework ({', '.join(FRAMEWORK_TASKS)}) too"
             raise RecipeError(f"got {', '.join(wrong)} for {kind}, which has no use for it: {remedy}")
+        changed = [name for name in _ATM_ONLY if getattr(self, name) != usual[name]]
+        if changed and self.model not in VARIANTS:
+            raise RecipeError(f"got {', '.join(changed)} for {self.model}, which has no ATM layers: leave it out")
+        if self.framework == "upernet" and self.batch_size == self.accumulate:
+            raise RecipeError(
+                "got passes of one image for upernet, whose pooled map is normalised over them: "
+                "expected batch_size twice accumulate or more"
+            )
         at = list(self.decay_epochs)
         if bool(at) != (self.schedule == "step"):
             raise RecipeError(f"got schedule {self.schedule} with decay_epochs {at}: expected some for step only")

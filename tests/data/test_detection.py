@@ -101,12 +101,39 @@ def test_boxes_end_at_the_image(coco):
     assert dataset[0]["target"]["boxes"].tolist() == [[0, 50, 80, 60]]
 
 
-def test_images_without_objects_are_evaluated_but_not_learned(coco):
+def test_a_mask_of_anothers_making_is_no_mask_of_ours(coco):
+    dataset = opened(coco([annotation(1, mask="yes")]), with_target=True)
+    assert np.array_equal(dataset[0]["target"]["masks"].numpy(), drawn()[None])
+
+
+def test_compressed_run_lengths_of_any_mask_are_understood(coco):
+    rng = np.random.default_rng(0)
+    masks = [rng.random(SIZE) < share for share in (0, 0.01, 0.5, 1)] + [np.arange(80) % 2 * np.ones(SIZE)]
+    forms = [coco_masks().encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in masks]
+    texts = [one["counts"].decode() if isinstance(one["counts"], bytes) else one["counts"] for one in forms]
+    segmentations = [{"size": list(SIZE), "counts": text} for text in texts]
+    dataset = opened(coco([annotation(k, segmentation=one) for k, one in enumerate(segmentations)]), with_target=True)
+    assert np.array_equal(dataset[0]["target"]["masks"].numpy(), np.stack(masks).astype(np.uint8))
+
+
+def test_photographs_turned_by_their_exif_stay_as_their_masks_are(coco):
     folder = coco([annotation(1)])
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down: the size would not tell
+    pixels = np.zeros((*SIZE, 3), np.uint8)
+    pixels[:30] = 255
+    Image.fromarray(pixels).save(folder / "coco/val2017/000000000007.jpg", exif=exif)
+    image = opened(folder, with_target=True)[0]["image"]
+    assert image[0, 0, 0] > image[0, -1, 0]
+
+
+def test_images_without_objects_are_evaluated_but_not_learned(coco):
+    outside = annotation(2, image_id=3, bbox=[100, 10, 30, 20])
+    folder = coco([annotation(1), outside])
     evaluated, learned = opened(folder), opened(folder, with_target=True)
     assert (len(evaluated), len(learned)) == (2, 1)
     assert [evaluated.path(i) for i in range(2)] == ["000000000003", "000000000007"]
-    assert evaluated[0]["annotations"] == []
+    assert evaluated[0]["annotations"] == [outside]
     assert evaluated.target([], SIZE)["masks"].shape == (0, *SIZE)
 
 
@@ -131,10 +158,25 @@ def test_polygons_of_two_points_are_left_out(coco):
         ({"image_id": 8}, r"annotation 1 is of image 8"),
         ({"bbox": [1, 2, 3]}, r"has bbox \[1, 2, 3\], expected \[left, top, width, height\]"),
         ({"bbox": [1, 2, float("nan"), 4]}, "has bbox"),
+        ({"bbox": [1, 2, -3, 4]}, "has bbox"),
+        ({"bbox": [True, 2, 3, 4]}, "has bbox"),
+        ({"bbox": [10**400, 2, 3, 4]}, "has bbox"),
+        ({"area": float("nan")}, r"has area nan, expected px\^2"),
+        ({"area": 10**400}, "has area a huge number"),
+        ({"iscrowd": None}, "has iscrowd None, expected 0 or 1"),
+        ({"iscrowd": "0"}, "has iscrowd 0, expected"),
+        ({"image_id": True}, r"annotations\[0\] has no usable 'image_id'"),
         ({"bbox": None}, r"annotations\[0\] has no usable 'bbox'"),
         ({"segmentation": []}, "has no polygon of three points or more"),
         ({"segmentation": [[1, 2, 3, 4, 5]]}, "no list of polygons"),
-        ({"segmentation": {"size": [60, 80]}}, "a mask without size and counts"),
+        ({"segmentation": [["a"] * 6]}, "no list of polygons in px"),
+        ({"segmentation": [[float("nan"), 1, 2, 3, 4, 5]]}, "no list of polygons in px"),
+        ({"segmentation": [[1e300, 1, 2, 3, 4, 5]]}, "no list of polygons in px"),
+        ({"segmentation": {"size": [60, 80]}}, "run lengths that do not add up"),
+        ({"segmentation": {"size": [60, 80], "counts": [4801]}}, "run lengths that do not add up"),
+        ({"segmentation": {"size": [60, 80], "counts": [4810, -10]}}, "run lengths that do not add up"),
+        ({"segmentation": {"size": [60, 80], "counts": "oooooooooooo0"}}, "run lengths that do not add up"),
+        ({"segmentation": {"size": [60, 80], "counts": "\n"}}, "run lengths that do not add up"),
         ({"segmentation": {"size": [61, 80], "counts": [4880]}}, r"has a mask of \[61, 80\] px, its image \[60, 80\]"),
     ],
 )

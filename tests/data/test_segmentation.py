@@ -64,6 +64,16 @@ def test_label_0_counts_nowhere_and_the_others_start_at_0(ade20k):
     assert dataset.path(0) == "ADE_val_00000001"
 
 
+def test_folders_within_a_split_keep_their_images_apart(ade20k):
+    for number, name in enumerate(("one/a", "two/a")):
+        for kind in ("images", "annotations"):
+            (ade20k(labels_1_to(3)) / "ADEChallengeData2016" / kind / "validation" / name).parent.mkdir()
+        folder = ade20k(np.full((40, 60), number + 1, np.uint8), name=name)
+    dataset = open_segmentation("ade20k", "val", 64, data_dir=folder)
+    assert [dataset.path(i) for i in range(3)] == ["ADE_val_00000001", "one/a", "two/a"]
+    assert [int(dataset[i]["mask"][0, 0]) for i in (1, 2)] == [0, 1]
+
+
 def test_training_and_validation_have_their_own_folders(ade20k):
     folder = ade20k(labels_1_to(3))
     for number in (1, 2):
@@ -75,8 +85,12 @@ def test_training_and_validation_have_their_own_folders(ade20k):
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (np.full((40, 60), 151, np.uint8), "labels up to 151 .* expected 0 to 150: take ADEChallengeData2016"),
-        (np.full((40, 60), 300, np.uint16), "labels up to 300"),
+        (
+            np.full((40, 60), 151, np.uint8),
+            "labels up to 151, expected uint8 ones from 0 to 150: take ADEChallengeData2016",
+        ),
+        (np.full((40, 60), 300, np.uint16), "has uint16 labels up to 300"),
+        (np.ones((40, 60), bool), "has bool labels up to 1, expected uint8"),
         (np.zeros((40, 61), np.uint8), "mask .*ADE_val_00000001.png is 40 x 61, its image 40 x 60"),
         (np.zeros((40, 60, 3), np.uint8), "is 40 x 60 x 3, its image"),
         (None, r"1 of 1 images have no mask in .*annotations/validation \(ADE_val_00000001.jpg\)"),
@@ -111,7 +125,9 @@ def test_unknown_datasets_name_the_known_ones():
         ((512, 683), 512, (512, 683)),
         ((600, 400), 512, (768, 512)),
         ((100, 1000), 512, (205, 2048)),
-        ((3, 9), 6, (6, 18)),
+        ((60, 180), 40, (40, 120)),
+        ((10, 1000), 512, (32, 2048)),
+        ((90, 120), 20, (32, 32)),
     ],
 )
 def test_the_shorter_side_is_as_asked_and_the_longer_at_most_four_times_it(shape, short, expected):

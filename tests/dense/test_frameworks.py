@@ -106,6 +106,13 @@ def test_other_timm_backbones_stand_under_them(backbone, images):
         assert [str(layer.id) for layer in find_layers(model)][-1] == "fpn_p5"
 
 
+def test_swin_takes_images_of_any_size():
+    """Table 7's other backbone pads to whole patches of 4 px, as mmdetection has it."""
+    with torch.device("meta"):
+        model = semantic_fpn("swin_tiny_patch4_window7_224", num_classes=5).eval()
+        assert model(torch.rand(1, 3, 66, 97, device="meta")).shape == (1, 5, 66, 97)
+
+
 def test_upernet_says_how_to_get_its_library(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
     with pytest.raises(AtmvizError, match=r"pip install 'atmviz\[upernet\]'"):

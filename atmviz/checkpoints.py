@@ -109,6 +109,8 @@ class Checkpoint:
         weights = {"ema": ", EMA weights", "model": ", model weights", None: ""}[self.weights]
         classes = self.config.get("num_classes")
         head = f", {classes} classes" if classes else ", no classifier"
+        if "image_size" in self.about:
+            head += f", trained at {self.about['image_size']} px"
         text = f"{self.model} from {self.path}: {self.layout} layout{weights}, {self.matched} tensors matched{head}"
         if self.left_out:
             text += "; left out: " + ", ".join(f"{part} ({count})" for part, count in self.left_out.items())
@@ -321,9 +323,12 @@ def _write(
     if about:
         metadata["about"] = json.dumps(about)
     with atomic_path(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # the user's; safetensors would let nobody else read it
         save_file(
             {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, temporary, metadata
         )
+        temporary.chmod(mode)
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:

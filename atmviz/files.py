@@ -33,14 +33,10 @@ def require_place(path: Path) -> None:
     Raises:
         AtmvizError: no, and why.
     """
-    place = next(one for one in (path, *path.absolute().parents) if one.exists())
-    reason = ""
-    if place.absolute() != path.absolute() and not place.is_dir():
-        reason = f"{place} is no folder"
-    elif path.is_dir() or not os.access(place, os.W_OK):
-        reason = f"{path} is a folder" if path.is_dir() else f"{place} is write-protected"
-    if reason:
-        raise AtmvizError(f"cannot write {path} ({reason}): choose another place")
+    folder = next(one for one in path.absolute().parents if one.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        reason = "is write-protected" if folder.is_dir() else "is no folder"
+        raise AtmvizError(f"cannot write {path} ({folder} {reason}): choose another place")
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -62,6 +58,8 @@ def find_checkpoint(path_or_name: str | Path) -> Path:
     if str(path_or_name) in BUNDLED_CHECKPOINTS:
         return Path(str(resources.files("atmviz_assets") / "models" / f"{path_or_name}.safetensors"))
     path = Path(path_or_name)
+    if path.is_dir() and (path / "best.safetensors").is_file():
+        raise CheckpointError(f"{path} is a folder, expected a file of it: {path / 'best.safetensors'}")
     if not path.is_file():
         raise CheckpointError(
             f"no checkpoint file {path}: expected a path, {', '.join(BUNDLED_CHECKPOINTS)}, "

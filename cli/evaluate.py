@@ -120,7 +120,10 @@ def evaluate(
 
             place = confusion.with_stem(f"{confusion.stem}-{kind}") if len(kinds) > 1 else confusion
             draw_confusion(
-                found.evaluation.confusion, found.classes, place, title=f"{found.row['model']}, {found.row['dataset']}"
+                found.evaluation.confusion,
+                found.classes,
+                place,
+                title=f"{found.row['model']}, {found.row['dataset']} {split.value}, {found.row['images']} images",
             )
             say(f"wrote {place}")
     if not is_main_process():

@@ -606,6 +606,27 @@ def test_without_a_name_the_demonstration_model_is_loaded():
     assert load("atmnet_nano.shapes").origin.sha256 == network.origin.sha256
 
 
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"config": '{"num_classes": -1}'}, "2 unknown: head.fc.bias"),
+        ({"config": '{"num_classes": "ten"}'}, "builds no network"),
+        ({"config": '{"num_classes": 1000000000}'}, "of a wrong shape"),
+        ({"config": "[1]"}, "damaged metadata"),
+        ({"about": '{"classes": [1, 2]}'}, "damaged metadata"),
+        ({"about": '{"classes": "all"}'}, "damaged metadata"),
+    ],
+)
+def test_damaged_metadata_of_our_own_files_is_one_line(tmp_path, metadata, message):
+    source = Path(load("atmnet_nano.shapes").origin.path)
+    with safe_open(source, framework="pt") as file:
+        tensors, usual = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    save_file(tensors, tmp_path / "x.safetensors", {**usual, **metadata})
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load(tmp_path / "x.safetensors")
+    assert "\n" not in str(caught.value)
+
+
 def test_untrained_networks_say_so():
     lines = []
     network = load("atmnet_nano", report=lines.append)

@@ -12,7 +12,7 @@ import signal
 import time
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -316,7 +316,7 @@ class _Run:
     def run(self) -> TrainResult:
         if not self.health and self.accelerator.is_main_process:
             self._note_health(0, self._measure_offsets())
-        with _stop_signals() as signals, self._tensorboard() as board:
+        with _stop_signals(self.reporter.message) as signals, self._tensorboard() as board:
             while self.epoch < self.epochs:
                 for update in self._updates():
                     if self._is_stopped(signals, update):
@@ -663,20 +663,23 @@ def _load_to_finetune(network: nn.Module, recipe: Recipe, num_classes: int, mess
             f"{recipe.finetune} does not fit the recipe's network ({some_of(sorted(wrong), 5)}): "
             "check peg, offset_mode and dim"
         )
-    if replaced and not as_backbone:
+    if not as_backbone:
         had = checkpoint.config.get("num_classes") or "no"
-        message(f"{recipe.finetune} has {had} classes: a new head for {num_classes}")
+        heads = f"a new head for {num_classes}" if replaced else "the head is kept"
+        message(f"{recipe.finetune} has {had} classes: {heads}")
     network.load_state_dict({**state, **{name: own[name] for name in replaced}})
 
 
 @contextlib.contextmanager
-def _stop_signals() -> Iterator[list[signal.Signals]]:
+def _stop_signals(message: Callable[[str], None]) -> Iterator[list[signal.Signals]]:
     """Within the block SIGINT and SIGTERM are collected; a second SIGINT interrupts at once."""
     heard: list[signal.Signals] = []
 
     def note(number: int, frame: Any) -> None:
         if heard and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if not heard:
+            message("stopping and saving after this update; Ctrl-C again stops at once")
         heard.append(signal.Signals(number))
 
     try:

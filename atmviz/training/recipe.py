@@ -139,7 +139,10 @@ class Recipe:
             raise RecipeError(f"got batch_size {self.batch_size} in {self.accumulate} passes: it must divide evenly")
         self._require_task_settings()
         if self.warmup_epochs >= self.epochs:
-            raise RecipeError(f"got {self.warmup_epochs:g} warm-up epochs of {self.epochs}: expected fewer than epochs")
+            raise RecipeError(
+                f"got {self.warmup_epochs:g} warm-up epochs of {self.epochs}: expected fewer than epochs, "
+                "as with --warmup-epochs 0"
+            )
         if (self.mixup or self.cutmix) and self.batch_size // self.accumulate % 2:
             raise RecipeError(
                 f"got batches of {self.batch_size // self.accumulate} with mixup or cutmix: expected an even number"

@@ -65,6 +65,7 @@ def test_any_model_is_counted(succeed, arguments, model, size):
         (["--model", "vit_tiny_patch16_224", "--framework", "mask_rcnn"], 1, "expected a backbone with 4, 8, 16, 32"),
         (["--model", "atmnet_nano", "--neck", "atmfpn"], 2, "--framework too"),
         (["--neck", "atmfpn"], 2, "--model"),
+        (["-m", "semantic_fpn(atmnet_nano)", "--framework", "upernet"], 2, "expected one of them"),
         (["--model", "atmnet_nano", "--table", "1"], 2, "one of them"),
         (["--table", "9"], 2, "less than or equal to 8"),
     ],

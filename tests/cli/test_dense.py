@@ -49,6 +49,11 @@ def test_task_and_framework_pick_the_recipe_and_name_the_folder(succeed, trained
     assert trained == [(read_recipe(recipe, changes), out)]
 
 
+def test_none_takes_a_recipes_checkpoint_back(succeed, trained):
+    succeed("train", "--task", "segment", "--finetune", "none")
+    assert trained[0][0] == read_recipe("shapes_segment", {"finetune": None})
+
+
 def test_a_task_that_is_not_the_recipes_is_refused(refuse, trained):
     refuse(2, "got --task detect and semantic_fpn(atmnet_nano), which is to segment", "train", "--task", "detect",
            "--recipe", "shapes_segment")  # fmt: skip

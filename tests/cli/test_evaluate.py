@@ -85,7 +85,16 @@ def test_a_checkpoint_is_really_evaluated(succeed, checkpoint, refuse):
         (1, "no dataset 'cifar'", ["--dataset", "cifar"]),
         (1, "no val folder in data", ["--dataset", "imagenet"]),
         (2, "Invalid value for '--size'", ["--size", "8"]),
+        (2, "expected a name ending in .csv", ["--out", "results.txt"]),
+        (1, "file is no folder", ["--out", "file/results.csv"]),
+        (1, "file is no folder", ["--confusion", "file/matrix.png"]),
+        (1, "file is no folder", ["--show", "file/seen"]),
+        (1, "run is a folder, expected a file of it: run/best.safetensors", ["run"]),
     ],
 )
-def test_wrong_wishes_are_one_error_and_leave_no_file(refuse, code, says, options):
+def test_wrong_wishes_are_one_error_and_leave_no_file(refuse, folder, monkeypatch, code, says, options):
+    monkeypatch.setattr("atmviz.training.evaluate.evaluate", None)  # before any image is looked at
+    (folder / "run").mkdir()
+    for name in ("run/best.safetensors", "file"):
+        (folder / name).touch()
     refuse(code, says, "eval", "--device", "cpu", *options)

@@ -238,9 +238,16 @@ def test_ablations_train_and_their_weights_load_again(tmp_path, small, changes):
 
 def test_fine_tuning_starts_from_the_averaged_weights(finished, small):
     _, _, out, _ = finished
-    network = engine.build_network(small(finetune=str(out / "best.safetensors")), 10)
+    said = []
+    network = engine.build_network(small(finetune=str(out / "best.safetensors")), 10, said.append)
+    assert said == [f"{out / 'best.safetensors'} has 10 classes: the head is kept"]
     for name, tensor in read_checkpoint(out / "best.safetensors").state.items():
         assert torch.equal(network.state_dict()[name], tensor)
+
+
+def test_the_weights_are_as_readable_as_other_files(finished):
+    _, _, out, _ = finished
+    assert (out / "best.safetensors").stat().st_mode == (out / "log.csv").stat().st_mode
 
 
 def test_another_number_of_classes_replaces_the_head_and_says_so(finished, small):

@@ -107,6 +107,10 @@ def test_overrides_win_over_the_file_and_keep_their_type():
         ({"pixel_weight": 1.0, "hflip": 0.5}, "needs the shapes dataset and no augmentation"),
         ({"pixel_weight": 1.0, "image_size": 100}, "got pixel_weight with image_size 100: expected a multiple of 32"),
         ({"offset_mode": "zero", "num_samples": 3}, "expected 1"),
+        ({"framework": "upernet", "batch_size": 1}, "expected batch_size twice accumulate or more"),
+        ({"framework": "upernet", "batch_size": 4, "accumulate": 4}, "expected batch_size twice accumulate or more"),
+        ({"framework": "mask_rcnn", "model": "resnet18", "peg": False}, "got peg for resnet18, which has no ATM"),
+        ({"framework": "mask_rcnn", "photometric": 0.5}, "start from a recipe to detect, or leave it out"),
     ],
 )
 def test_what_does_not_fit_is_one_clear_line(values, message):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models import detection
 
 from atmviz.dense.detector import (
@@ -58,4 +58,8 @@ def retinanet(
         detections_per_img=MAX_DETECTIONS,
     )
     model.transform = open_transform(min_size, max_size, 32)
+    for branch in (model.head.classification_head, model.head.regression_head):
+        for module in branch.conv.modules():
+            if isinstance(module, nn.Conv2d):  # 0.01 for 256 channels; fewer would pass hardly any signal on
+                nn.init.normal_(module.weight, std=0.01 * (PYRAMID_DIM / dim) ** 0.5)
     return model

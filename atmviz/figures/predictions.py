@@ -62,7 +62,7 @@ def draw_detection(
     chosen = {name: values[kept] for name, values in found.items()}
     labels = sorted({*truth["labels"].tolist(), *chosen["labels"].tolist()})
     legend = [Patch(color=class_color(k), label=classes[k]) for k in labels[:_NAMED]]
-    headings = (f"truth: {len(truth['labels'])} objects", f"found: {len(kept)} objects of score {_MIN_SCORE:g} or more")
+    headings = (f"truth: {_count(truth['labels'])}", f"found: {_count(kept)} of score {_MIN_SCORE:g} or more")
     shown = [_with_masks(image, one) for one in (truth, chosen)]
     return _draw(shown, headings, legend, path, title, boxes=(truth, chosen))
 
@@ -102,6 +102,10 @@ def _draw(
                 name.set_parse_math(False)
         (written,) = save_figure(figure, path.with_suffix(""), ["png"])
     return written
+
+
+def _count(objects: Sequence[Any] | np.ndarray) -> str:
+    return f"{len(objects)} object{'s'[: len(objects) != 1]}"
 
 
 def _draw_box(axes: Any, objects: Mapping[str, np.ndarray], index: int) -> None:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 
@@ -46,6 +47,14 @@ def test_anchors_lie_on_their_strides_unrounded(generator, strides, sides):
     size = (100, 70)  # no multiple of any stride
     found, _ = anchors_of(generator, size, strides)
     torch.testing.assert_close(found, written_out(size, strides, sides), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("dim", "std"), [(256, 0.01), (64, 0.02)])
+def test_retinanets_branches_are_drawn_for_their_width(dim, std):
+    head = retinanet("atmnet_nano", num_classes=2, dim=dim).head
+    for branch in (head.classification_head, head.regression_head):
+        drawn = [module.weight.std().item() for module in branch.conv.modules() if isinstance(module, nn.Conv2d)]
+        assert drawn == pytest.approx([std] * 4, rel=0.05)
 
 
 def test_stock_anchors_would_drift_at_the_papers_size():

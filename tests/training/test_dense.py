@@ -257,6 +257,20 @@ def test_two_processes_count_every_image_once(framework, tmp_path, small_dense):
         assert (found[name] is None) if math.isnan(value) else found[name] == pytest.approx(value, abs=1e-9)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("framework", sorted(FRAMEWORK_TASKS))
+def test_a_gpu_trains_and_judges_as_the_cpu_does(framework, tmp_path, small_dense):
+    recipe = small_dense(framework, neck="atmfpn", precision="bf16")
+    result = train(recipe, tmp_path, device="cuda")
+    assert math.isfinite(result.history[-1]["train_loss"])
+    found = [
+        evaluate_checkpoint(tmp_path / "last.safetensors", device=device, workers=0, limit=6).evaluation.metrics
+        for device in ("cuda", "cpu")
+    ]
+    for name, value in found[0].items():
+        assert value == pytest.approx(found[1][name], abs=1, nan_ok=True), name
+
+
 def test_predictions_are_handed_over_as_arrays(tmp_path, small_dense):
     for framework in ("semantic_fpn", "mask_rcnn", "retinanet"):
         train(small_dense(framework, epochs=1, train_images=8), tmp_path / framework, device="cpu")

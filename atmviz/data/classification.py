@@ -137,6 +137,12 @@ def require_same_classes(train: LabelledImages, val: LabelledImages) -> None:
             raise DatasetError(f"got the one class {train.classes[0]!r}, expected two or more to tell apart: add some")
         return
     only_train, only_val = sorted({*train.classes} - {*val.classes}), sorted({*val.classes} - {*train.classes})
+    if sorted(train.classes) == sorted(val.classes):  # COCO numbers them by its ids
+        first = next((a, b) for a, b in zip(train.classes, val.classes, strict=True) if a != b)
+        raise DatasetError(
+            f"train and val number the same classes in another order, from {first[0]!r} and {first[1]!r} on: "
+            "give them the same ids"
+        )
     raise DatasetError(
         f"train has {len(train.classes)} classes and val {len(val.classes)}, expected the same; "
         f"only in train: {some_of(only_train, 5) or 'none'}; only in val: {some_of(only_val, 5) or 'none'}"

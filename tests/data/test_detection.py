@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from atmviz.data.classification import require_same_classes
 from atmviz.data.detection import coco_masks, open_detection, run_lengths
 from atmviz.data.keyed import seeded
 from atmviz.data.shapes import SHAPE_CLASSES, Shapes
@@ -86,6 +87,15 @@ def test_categories_are_numbered_in_the_order_of_their_ids(coco):
     assert dataset.classes == ("person", "stop sign", "toothbrush")
     assert dataset.category_ids == (1, 13, 90)
     assert dataset[0]["target"]["labels"].tolist() == [2]
+
+
+def test_other_ids_in_validation_are_refused_where_they_change_the_order(coco):
+    coco([annotation(1)], split="train2017")
+    swapped = [{**one, "id": number} for one, number in zip(CATEGORIES, (1, 90, 13), strict=True)]
+    folder = coco([annotation(1)], content={"categories": swapped})
+    train, val = (open_detection("coco", split, 800, data_dir=folder) for split in ("train", "val"))
+    with pytest.raises(DatasetError, match="same classes in another order, from 'person' and 'toothbrush' on"):
+        require_same_classes(train, val)
 
 
 def test_crowds_and_boxes_of_no_size_are_evaluated_but_not_learned(coco):

@@ -18,8 +18,9 @@ SETUPTOOLS = PROJECT["tool"]["setuptools"]
 PHOTOS = sorted(path.name for path in ROOT.joinpath("assets/photos").iterdir() if path.suffix != ".md")
 
 
-def test_every_folder_with_sources_is_a_listed_package():
-    found = {".".join(file.parent.relative_to(ROOT).parts) for file in ROOT.joinpath("atmviz").rglob("*.py")}
+def test_every_folder_with_sources_or_recipes_is_a_listed_package():
+    files = [file for file in ROOT.joinpath("atmviz").rglob("*") if file.suffix in (".py", ".yaml")]
+    found = {".".join(file.parent.relative_to(ROOT).parts) for file in files}
     assert {package for package in SETUPTOOLS["packages"] if package.split(".")[0] == "atmviz"} == found
 
 
@@ -31,7 +32,7 @@ def folder_of(package):
 
 @pytest.mark.parametrize("package", SETUPTOOLS["packages"])
 def test_every_listed_package_is_a_folder(package):
-    holds_sources = list(folder_of(package).glob("*.py")) or package.startswith("atmviz.")
+    holds_sources = any(folder_of(package).glob("*.py"))
     assert (folder_of(package) / "__init__.py").is_file() if holds_sources else folder_of(package).is_dir()
 
 

@@ -41,6 +41,7 @@ _FORMULAS: dict[Any, Callable[..., int]] = {
     _ATEN._native_batch_norm_legit_no_training: _per_input(2 * 2),
     _ATEN.upsample_bilinear2d: _per_output(2 * 4),
     _ATEN.upsample_nearest2d: _per_output(2 * 1),
+    _ATEN._unsafe_index: _per_output(2 * 1),  # what torch 2.11 makes of nearest upsampling on the meta device
     _ATEN._adaptive_avg_pool2d: _per_input(2 * 1),
 }
 

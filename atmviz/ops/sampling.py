@@ -1,12 +1,17 @@
-"""One-axis sampling, the heart of Eq. (2).
+"""One-axis sampling, the heart of Eq. (2), and which of its versions runs where.
 
 Legend: B batch, H/W grid in tokens, C channels, O distinct offsets, S = C / O channels sharing one.
 """
 
-from typing import Literal
+import sys
+from importlib.util import find_spec
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+from atmviz.ops import cpu
+from atmviz.ops.reference import sample_reference
 
 Branch = Literal["width", "height"]
 _AXIS: dict[Branch, int] = {"height": 1, "width": 2}
@@ -22,9 +27,10 @@ def sample_along(x: Tensor, offset: Tensor, branch: Branch) -> Tensor:
         branch: "width" shifts along W, "height" along H.
 
     Returns:
-        Recomposed tokens, [B, H, W, C], in the dtype of x. A fractional shift interpolates linearly between its two
-        neighbours; a neighbour outside the map reads as zero. Positions and weights are computed in float32 or wider,
-        so half-precision features keep exact positions.
+        Recomposed tokens, [B, H, W, C], in the dtype of x; under CUDA's autocast in its dtype, as the fully connected
+        layer that follows wants them. A fractional shift interpolates linearly between its two neighbours; a neighbour
+        outside the map reads as zero. Positions and weights are computed in float32 or wider, so half-precision
+        features keep exact positions.
 
     Raises:
         ValueError: the shapes do not fit, or O does not divide C.
@@ -39,21 +45,64 @@ def sample_along(x: Tensor, offset: Tensor, branch: Branch) -> Tensor:
         raise ValueError(f"got {offset.shape[3]} offsets for {x.shape[3]} channels, expected a divisor")
 
     axis = _AXIS[branch]
-    size = x.shape[axis]
-    groups = x.unflatten(3, (offset.shape[3], -1))  # [B, H, W, O, S]
+    if x.is_cuda and torch.is_autocast_enabled("cuda"):
+        x = x.to(torch.get_autocast_dtype("cuda"))
+    if _has_kernels(x.device.type) and not torch.compiler.is_exporting():
+        return _sample(x, offset, axis)
+    return sample_reference(x, offset, axis)
 
-    dtype = torch.promote_types(offset.dtype, torch.float32)
-    own = torch.arange(size, device=x.device, dtype=dtype).view(size, *[1] * (3 - axis))
-    # From one token outside on, everything reads zero: clamping beyond that keeps huge offsets finite.
-    position = (own + offset).clamp(-2, size + 1).unsqueeze(-1)  # [B, H, W, O, 1]
-    low = position.detach().floor()
-    fraction = position - low
-    low = low.long()
-    high = low + 1
 
-    def read(index: Tensor) -> Tensor:
-        return groups.gather(axis, index.clamp(0, size - 1).expand_as(groups))
+@torch.compiler.assume_constant_result
+def _has_kernels(device_type: str) -> bool:
+    """Whether the device has kernels of its own here; all others, and exported networks, use the reference."""
+    if device_type == "cpu":
+        return cpu.library() is not None
+    return device_type == "cuda" and (find_spec("triton") is not None or "triton" in sys.modules)
 
-    weight_low = (1 - fraction) * ((low >= 0) & (low < size))
-    weight_high = fraction * ((high >= 0) & (high < size))
-    return (weight_low * read(low) + weight_high * read(high)).flatten(3).to(x.dtype)
+
+@torch.library.custom_op("atmviz::sample_along", mutates_args=(), device_types="cpu")
+def _sample(x: Tensor, offset: Tensor, axis: int) -> Tensor:
+    return cpu.forward(x, offset, axis)
+
+
+@torch.library.custom_op("atmviz::sample_along_backward", mutates_args=(), device_types="cpu")
+def _sample_backward(grad: Tensor, x: Tensor, offset: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    return cpu.backward(grad, x, offset, axis)
+
+
+@_sample.register_kernel("cuda")
+def _(x: Tensor, offset: Tensor, axis: int) -> Tensor:
+    from atmviz.ops import gpu
+
+    with torch.cuda.device(x.device):
+        return gpu.forward(x, offset, axis)
+
+
+@_sample_backward.register_kernel("cuda")
+def _(grad: Tensor, x: Tensor, offset: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    from atmviz.ops import gpu
+
+    with torch.cuda.device(x.device):
+        return gpu.backward(grad, x, offset, axis)
+
+
+@_sample.register_fake
+def _(x: Tensor, offset: Tensor, axis: int) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+@_sample_backward.register_fake
+def _(grad: Tensor, x: Tensor, offset: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape), offset.new_empty(offset.shape)
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
+    x, offset, ctx.axis = inputs
+    ctx.save_for_backward(x, offset)  # positions and weights are computed again: cheaper than keeping them
+
+
+def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    return *_sample_backward(grad, *ctx.saved_tensors, ctx.axis), None
+
+
+_sample.register_autograd(_differentiate, setup_context=_save)

@@ -1,0 +1,112 @@
+"""Builds the CPU kernels of `sampling.cpp` once for a machine, and calls them."""
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import platformdirs
+import torch
+from torch import Tensor
+
+_SOURCE = Path(__file__).with_name("sampling.cpp")
+_FLAGS = ("-std=c++17", "-O3", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
+_INSTRUCTIONS = {"AVX512": ("-march=x86-64-v4",), "AVX2": ("-march=x86-64-v3",)}
+_COLUMNS_TOGETHER = 8
+_LOG = logging.getLogger(__name__)
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """The compiled kernels, built in two seconds on first use and kept in the user's cache.
+
+    None without a C++ compiler ($CXX, g++ or clang++) or off Linux; the reference then does the work.
+    """
+    compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), "g++", "clang++"))), None)
+    if sys.platform != "linux" or not compiler:
+        return None
+    flags = (*_FLAGS, *_INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability(), ()))
+    key = hashlib.sha256(repr((_SOURCE.read_bytes(), compiler, flags)).encode()).hexdigest()[:16]
+    cache = Path(os.environ.get("ATMVIZ_CACHE") or platformdirs.user_cache_path("atmviz"))
+    built = cache / "kernels" / f"sampling-{key}.so"
+    try:
+        if not built.exists():
+            _build(compiler, flags, built)
+        return ctypes.CDLL(str(built))
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = getattr(error, "stderr", None) or str(error)
+        _LOG.warning("the CPU kernels cannot be built (%s): sampling runs slower", reason.strip().splitlines()[-1])
+        return None
+
+
+def _build(compiler: str, flags: Iterable[str], built: Path) -> None:
+    built.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=built.parent) as folder:
+        compiled, linked = f"{folder}/sampling.o", f"{folder}/sampling.so"
+        subprocess.run([compiler, *flags, "-c", _SOURCE, "-o", compiled], check=True, capture_output=True, text=True)
+        # Linked without OpenMP: it is found in PyTorch's at load time, so both share one pool of threads.
+        subprocess.run([compiler, "-shared", compiled, "-o", linked], check=True, capture_output=True, text=True)
+        os.replace(linked, built)
+
+
+def forward(x: Tensor, offset: Tensor, axis: int) -> Tensor:
+    """`sample_along` of tokens [B, H, W, C] and offsets [B, H, W, O] along axis 1 (H) or 2 (W), unchecked."""
+    dtype = _arithmetic(x, offset)
+    tokens, shifts = x.to(dtype).contiguous(), _readable(offset.to(dtype))
+    out = torch.empty_like(tokens)
+    if x.numel():
+        grid, layouts = _grid(tokens, shifts, axis), [_layout(t, axis) for t in (tokens, shifts)]
+        _kernel("forward", dtype)(*map(_pointer, (tokens, shifts, out)), grid, *layouts, torch.get_num_threads())
+    return out.to(x.dtype)
+
+
+def backward(grad: Tensor, x: Tensor, offset: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Gradients of x and offset, in their shapes and dtypes, from that of the output, [B, H, W, C]."""
+    dtype = _arithmetic(x, offset)
+    tokens, shifts, grad = x.to(dtype).contiguous(), _readable(offset.to(dtype)), grad.to(dtype).contiguous()
+    grad_x, grad_offset = torch.zeros_like(tokens), torch.empty(offset.shape, dtype=dtype)
+    if x.numel():
+        tensors = map(_pointer, (tokens, shifts, grad, grad_x, grad_offset))
+        layouts = [_layout(t, axis) for t in (tokens, shifts, grad_offset)]
+        _kernel("backward", dtype)(*tensors, _grid(tokens, shifts, axis), *layouts, torch.get_num_threads())
+    return grad_x.to(x.dtype), grad_offset.to(offset.dtype)
+
+
+def _arithmetic(x: Tensor, offset: Tensor) -> torch.dtype:
+    return torch.promote_types(torch.promote_types(x.dtype, offset.dtype), torch.float32)
+
+
+def _readable(offset: Tensor) -> Tensor:
+    """Offsets with adjacent channels; a branch's half of both directions' offsets is read where it lies."""
+    return offset if offset.stride(-1) == 1 else offset.contiguous()
+
+
+def _kernel(name: str, dtype: torch.dtype) -> "ctypes._NamedFuncPointer":
+    return getattr(library(), f"{name}_{'double' if dtype == torch.float64 else 'float'}")
+
+
+def _pointer(tensor: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+def _grid(x: Tensor, offset: Tensor, axis: int) -> ctypes.Array:
+    """The fields of `Grid` in sampling.cpp."""
+    offsets = offset.shape[3]
+    together = _COLUMNS_TOGETHER if axis == 1 else 1
+    return _integers(x.shape[0], x.shape[3 - axis], x.shape[axis], offsets, x.shape[3] // offsets, together)
+
+
+def _layout(tensor: Tensor, axis: int) -> ctypes.Array:
+    """The fields of `Strides` in sampling.cpp."""
+    return _integers(tensor.stride(0), tensor.stride(3 - axis), tensor.stride(axis))
+
+
+def _integers(*values: int) -> ctypes.Array:
+    return (ctypes.c_int64 * len(values))(*values)

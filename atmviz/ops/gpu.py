@@ -18,14 +18,17 @@ _CHANNELS = 64
 
 
 @triton.jit
-def _tile(size, offsets, shared, T: tl.constexpr, O: tl.constexpr, S: tl.constexpr):  # noqa: E741
+def _tile(size, offsets, SHARED: tl.constexpr, T: tl.constexpr, O: tl.constexpr, S: tl.constexpr):  # noqa: E741
     """This program's tokens [T, 1], offsets [1, O] and channels [1, O, S]; which of [T, O] and of [T, O, S] exist."""
     blocks = tl.cdiv(offsets, O)
     token = (tl.program_id(0) // blocks) * T + tl.arange(0, T)[:, None]
     o = (tl.program_id(0) % blocks) * O + tl.arange(0, O)[None, :]
     s = tl.arange(0, S)[None, None, :]
     exists = (token < size) & (o < offsets)
-    return token, o, o[:, :, None] * shared + s, exists, exists[:, :, None] & (s < shared)
+    channel_exists = tl.broadcast_to(exists[:, :, None], T, O, S)
+    if S != SHARED:  # without this test the channels sharing an offset are moved as one
+        channel_exists = channel_exists & (s < SHARED)
+    return token, o, o[:, :, None] * SHARED + s, exists, channel_exists
 
 
 @triton.jit
@@ -51,10 +54,10 @@ def _read(row, index, stride, size, exists, REAL: tl.constexpr):
 
 @triton.jit
 def _forward(
-    x, offset, out, x_batch, x_line, x_token, offset_batch, offset_line, offset_token, lines, size, offsets, shared,
-    REAL: tl.constexpr, T: tl.constexpr, O: tl.constexpr, S: tl.constexpr,  # noqa: E741
+    x, offset, out, x_batch, x_line, x_token, offset_batch, offset_line, offset_token, lines, size, offsets,
+    SHARED: tl.constexpr, REAL: tl.constexpr, T: tl.constexpr, O: tl.constexpr, S: tl.constexpr,  # noqa: E741
 ):  # fmt: skip
-    token, o, channel, exists, channel_exists = _tile(size, offsets, shared, T, O, S)
+    token, o, channel, exists, channel_exists = _tile(size, offsets, SHARED, T, O, S)
     row = _start(x_batch, x_line, lines) + channel
     shift = tl.load(offset + _start(offset_batch, offset_line, lines) + token * offset_token + o, mask=exists, other=0)
     position = _position(shift, token, size, REAL)
@@ -70,11 +73,11 @@ def _forward(
 @triton.jit
 def _backward_offset(
     x, offset, grad, grad_offset, x_batch, x_line, x_token, offset_batch, offset_line, offset_token,
-    out_batch, out_line, out_token, lines, size, offsets, shared,
-    REAL: tl.constexpr, T: tl.constexpr, O: tl.constexpr, S: tl.constexpr,  # noqa: E741
+    out_batch, out_line, out_token, lines, size, offsets,
+    SHARED: tl.constexpr, REAL: tl.constexpr, T: tl.constexpr, O: tl.constexpr, S: tl.constexpr,  # noqa: E741
 ):  # fmt: skip
     """The slope between the two neighbours, times the output's gradient, over the channels sharing the offset."""
-    token, o, channel, exists, channel_exists = _tile(size, offsets, shared, T, O, S)
+    token, o, channel, exists, channel_exists = _tile(size, offsets, SHARED, T, O, S)
     row = _start(x_batch, x_line, lines) + channel
     shift = tl.load(offset + _start(offset_batch, offset_line, lines) + token * offset_token + o, mask=exists, other=0)
     low = tl.floor(_position(shift, token, size, REAL)).to(tl.int32)[:, :, None]
@@ -88,13 +91,13 @@ def _backward_offset(
 @triton.jit
 def _backward_x(
     offset, grad, grad_x, x_batch, x_line, x_token, offset_batch, offset_line, offset_token, lines, size, offsets,
-    shared, WHOLE: tl.constexpr, REAL: tl.constexpr, T: tl.constexpr, O: tl.constexpr, S: tl.constexpr,  # noqa: E741
+    WHOLE: tl.constexpr, SHARED: tl.constexpr, REAL: tl.constexpr, T: tl.constexpr, O: tl.constexpr, S: tl.constexpr,  # noqa: E741
 ):  # fmt: skip
     """Each token gathers from the queries that read it: the weight of a read at distance d is 1 - |d|, or none.
 
     Only queries within reach are visited: the line's largest offset bounds how far away they are.
     """
-    token, o, channel, exists, channel_exists = _tile(size, offsets, shared, T, O, S)
+    token, o, channel, _, channel_exists = _tile(size, offsets, SHARED, T, O, S)
     row = _start(x_batch, x_line, lines) + channel
     shifts = offset + _start(offset_batch, offset_line, lines) + o
     line = tl.arange(0, WHOLE)[:, None]
@@ -105,7 +108,7 @@ def _backward_x(
     for query in range(tl.maximum(first - reach, 0), tl.minimum(first + T + reach, size)):
         shift = tl.load(shifts + query * offset_token, mask=o < offsets, other=0)
         weight = 1 - tl.abs(_position(shift, query, size, REAL) - token)
-        g = tl.load(grad + row + query * x_token, mask=(o < offsets)[:, :, None] & channel_exists, other=0).to(REAL)
+        g = tl.load(grad + row + query * x_token, mask=channel_exists, other=0).to(REAL)
         total += tl.where(weight < 0, 0.0, weight)[:, :, None] * g
     tl.store(grad_x + row + token[:, :, None] * x_token, total, mask=channel_exists)
 
@@ -151,6 +154,6 @@ def _launch(x: Tensor, offset: Tensor, axis: int) -> tuple[tuple[int, int], tupl
     tile_shared = triton.next_power_of_2(shared)
     tile_offsets = max(1, min(triton.next_power_of_2(offsets), _CHANNELS // tile_shared))
     wide = torch.float64 in (x.dtype, offset.dtype)
-    tile = {"REAL": tl.float64 if wide else tl.float32, "T": _TOKENS, "O": tile_offsets, "S": tile_shared}
+    tile = {"REAL": tl.float64 if wide else tl.float32, "T": _TOKENS, "SHARED": shared, "O": tile_offsets, "S": tile_shared}
     grid = (triton.cdiv(size, _TOKENS) * triton.cdiv(offsets, tile_offsets), x.shape[0] * lines)
-    return grid, (lines, size, offsets, shared), tile
+    return grid, (lines, size, offsets), tile

@@ -1,0 +1,33 @@
+"""What the kernels are held against."""
+
+import os
+
+import pytest
+import torch
+
+from atmviz.ops.reference import sample_reference
+
+TOLERANCE = {
+    torch.float64: {"rtol": 1e-12, "atol": 1e-12},
+    torch.float32: {"rtol": 1e-5, "atol": 2e-5},
+    # Computed in float32, rounded once, so half a unit in the last place of the result.
+    torch.float16: {"rtol": 2**-11, "atol": 2e-5},
+    # Triton's interpreter cuts bfloat16 off instead of rounding.
+    torch.bfloat16: {"rtol": 2**-7 if os.environ.get("TRITON_INTERPRET") else 2**-8, "atol": 2e-5},
+}
+
+
+@pytest.fixture
+def assert_equals_float64():
+    """Output and gradients of one call beside the reference in float64."""
+
+    def check(results, x, offset, grad, axis):
+        """Output, gradient of x, gradient of offset, each in its own dtype, beside the reference in float64."""
+        x64, offset64 = x.double().requires_grad_(), offset.double().requires_grad_()
+        out = sample_reference(x64, offset64, axis)
+        expected = (out.detach(), *torch.autograd.grad(out, (x64, offset64), grad.double()))
+        for result, exact, dtype in zip(results, expected, (x.dtype, x.dtype, offset.dtype), strict=True):
+            assert result.dtype == dtype
+            torch.testing.assert_close(result.cpu().double(), exact, **TOLERANCE[dtype])
+
+    return check

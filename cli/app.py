@@ -10,7 +10,21 @@ from typer.core import TyperGroup
 
 from atmviz.errors import AtmvizError, LayerNotFoundError, QueryError
 
-from . import ablate, complexity, convert, data, evaluate, histogram, layers, merge, models, overlay, record, train
+from . import (
+    ablate,
+    benchmark,
+    complexity,
+    convert,
+    data,
+    evaluate,
+    histogram,
+    layers,
+    merge,
+    models,
+    overlay,
+    record,
+    train,
+)
 from .console import complain
 
 _USAGE_ERRORS = (LayerNotFoundError, QueryError)
@@ -75,6 +89,7 @@ app.command("ablate")(ablate.ablate)
 app.command("layers")(layers.layers)
 app.command("models")(models.models)
 app.command("complexity")(complexity.complexity)
+app.command("benchmark")(benchmark.benchmark)
 app.command("convert")(convert.convert)
 app.add_typer(data.app, name="data")
 

@@ -85,7 +85,7 @@ class ActiveTokenMixer(nn.Module):
         if offset is not None:
             offset = self.hook_offset(offset)
         embedded = [self._embed(branch, x, offset) for branch in self.branches]  # x-hat of W, H, I
-        alpha = self.hook_fusion(self._fusion_weights(torch.stack(embedded).sum(0)))
+        alpha = self.hook_fusion(self._fusion_weights(embedded))
         # Eq. (3); it prints x-tilde where the text means the embedded x-hat.
         fused = sum(alpha[..., k] * embedded[k] for k in range(len(embedded)))
         return self.proj(fused)
@@ -103,11 +103,11 @@ class ActiveTokenMixer(nn.Module):
             samples = [sample_along(x, part, branch) for part in own.chunk(self.num_samples, dim=-1)]  # type: ignore[arg-type]
         return getattr(self, f"fc_{branch}")(torch.cat(samples, dim=-1) if len(samples) > 1 else samples[0])
 
-    def _fusion_weights(self, total: Tensor) -> Tensor:
+    def _fusion_weights(self, embedded: list[Tensor]) -> Tensor:
         """Eq. (4): softmax over the branches, for each channel separately."""
-        if self.fusion_mode == "image":
-            total = total.mean((1, 2), keepdim=True)
-        return self.fusion(total).unflatten(-1, (-1, len(self.branches))).softmax(-1)
+        if self.fusion_mode == "image":  # averaged before they are added: the sum of whole maps is never written
+            embedded = [tokens.mean((1, 2), keepdim=True) for tokens in embedded]
+        return self.fusion(sum(embedded)).unflatten(-1, (-1, len(self.branches))).softmax(-1)
 
 
 def sample_jointly(x: Tensor, offset: Tensor) -> Tensor:

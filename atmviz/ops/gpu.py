@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs
 """The Triton kernels of `sample_along` and of its gradients.
 
 A line is one row (branch "width") or one column (branch "height") of one image; shifts stay on it. A program takes a
@@ -154,6 +155,7 @@ def _launch(x: Tensor, offset: Tensor, axis: int) -> tuple[tuple[int, int], tupl
     tile_shared = triton.next_power_of_2(shared)
     tile_offsets = max(1, min(triton.next_power_of_2(offsets), _CHANNELS // tile_shared))
     wide = torch.float64 in (x.dtype, offset.dtype)
-    tile = {"REAL": tl.float64 if wide else tl.float32, "T": _TOKENS, "SHARED": shared, "O": tile_offsets, "S": tile_shared}
+    real = tl.float64 if wide else tl.float32
+    tile = {"REAL": real, "SHARED": shared, "T": _TOKENS, "O": tile_offsets, "S": tile_shared}
     grid = (triton.cdiv(size, _TOKENS) * triton.cdiv(offsets, tile_offsets), x.shape[0] * lines)
     return grid, (lines, size, offsets), tile

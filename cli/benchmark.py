@@ -1,0 +1,92 @@
+"""`atmviz benchmark`: how fast atmviz is beside the released arrangement, on this machine."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from atmviz.variants import VARIANTS
+
+from . import options
+from .console import print_json, stdout, waiting
+
+if TYPE_CHECKING:
+    from atmviz.benchmark import Row
+
+
+class What(StrEnum):
+    OP = "op"
+    MODEL = "model"
+
+
+class Precision(StrEnum):
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+
+
+def benchmark(
+    what: Annotated[What, typer.Argument(help="op: one branch on the maps of each stage. model: a whole network.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="Whose maps, or which network.")] = "atmnet_xtiny",
+    size: options.Size = None,
+    batch_size: options.BatchSize = 8,
+    precision: Annotated[Precision, typer.Option("--dtype", help="Of features and offsets; a network autocasts.")] = (
+        Precision.FLOAT32
+    ),
+    rounds: Annotated[int, typer.Option("--rounds", min=2, help="Timings of each version; the median counts.")] = 15,
+    device: options.Device = "auto",
+    as_json: options.JsonOption = False,
+) -> None:
+    """Time atmviz beside the released arrangement, in turns and on the same tensors; the results must agree.
+
+    The released code samples with torchvision's deform_conv2d. Compare ratios: they hold where the machine's speed
+    drifts. Compiling a network takes a minute or two before the first numbers.
+    """
+    if model not in VARIANTS:
+        raise typer.BadParameter(f"got --model {model}, expected one of {', '.join(VARIANTS)}")
+    with waiting("loading"):
+        import torch
+
+        from atmviz.benchmark import benchmark_model, benchmark_operator, describe_machine
+        from atmviz.checkpoints import pick_device
+
+        place = pick_device(device)
+    wanted = options.parse_size(size) if size else (224, 224)
+    timed = benchmark_operator if what == What.OP else benchmark_model
+    machine = describe_machine(place)
+    rows = timed(model, wanted, batch_size, getattr(torch, precision), place, rounds)
+    with waiting("timing") if as_json else nullcontext():
+        if as_json:
+            print_json({"machine": machine, "rows": [asdict(row) for row in rows]})
+        else:
+            _show(rows)
+            stdout.print(", ".join(f"{name} {value}" for name, value in machine.items()), markup=False)
+
+
+def _show(rows: Iterator["Row"]) -> None:
+    """A table for each case, as soon as it is timed."""
+    case: list[Row] = []
+    for row in rows:
+        if case and (row.what, row.case) != (case[0].what, case[0].case):
+            _show_case(case)
+            case = []
+        case.append(row)
+    _show_case(case)
+
+
+def _show_case(rows: list["Row"]) -> None:
+    table = Table(title=f"{rows[0].what}: {rows[0].case}", title_justify="left")
+    table.add_column("")
+    for name in ("ms", "quartiles", "times as fast", *(["peak MB"] if rows[0].peak_mb is not None else [])):
+        table.add_column(name, justify="right")
+    for row in rows:
+        cells = [f"{row.milliseconds:.2f}", f"{row.spread[0]:.2f}–{row.spread[1]:.2f}", f"{row.ratio:.2f}"]
+        table.add_row(row.version, *cells, *([f"{row.peak_mb:.0f}"] if row.peak_mb is not None else []))
+    share = next((row.copy_share for row in rows if row.copy_share is not None), None)
+    table.caption = None if share is None else f"sampling alone moves its bytes at {share:.0%} of a copy's speed"
+    table.caption_justify = "left"
+    stdout.print(table)

@@ -44,7 +44,7 @@ class Row:
         milliseconds: Median over the rounds.
         spread: First and third quartile in ms.
         ratio: Median over the rounds of the released arrangement's time by this one's, both of the same round.
-        peak_mb: Largest memory of one call, on a GPU.
+        peak_mb: Largest memory that one call took beyond what was there, on a GPU.
         copy_share: Bytes that must move by the time taken, as a share of what a copy of the input reaches.
     """
 
@@ -111,9 +111,10 @@ def _peak_mb(version: Callable[[], Any], device: torch.device) -> float | None:
     if device.type != "cuda":
         return None
     torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
     version()
     _finish(device)
-    return torch.cuda.max_memory_allocated(device) / 2**20
+    return (torch.cuda.max_memory_allocated(device) - before) / 2**20
 
 
 # The operator

@@ -319,7 +319,7 @@ class ATMNet(nn.Module):
             raise ValueError(
                 f"got an image of {x.shape[-2]}x{x.shape[-1]} px, expected at least {MIN_SIZE_PX} px a side"
             )
-        return self.stem(x)
+        return self.stem(x.contiguous(memory_format=torch.channels_last))  # [B, H, W, C] in memory from here on
 
     def _take_indices(self, indices: int | Sequence[int] | None) -> list[int]:
         total = len(self.stages)

@@ -87,7 +87,9 @@ class ActiveTokenMixer(nn.Module):
         embedded = [self._embed(branch, x, offset) for branch in self.branches]  # x-hat of W, H, I
         alpha = self.hook_fusion(self._fusion_weights(embedded))
         # Eq. (3); it prints x-tilde where the text means the embedded x-hat.
-        fused = sum(alpha[..., k] * embedded[k] for k in range(len(embedded)))
+        fused = alpha[..., 0] * embedded[0]
+        for k in range(1, len(embedded)):
+            fused = torch.addcmul(fused, alpha[..., k], embedded[k])
         return self.proj(fused)
 
     def _embed(self, branch: str, x: Tensor, offset: Tensor | None) -> Tensor:

@@ -8,6 +8,7 @@ safetensors.
 import argparse
 import hashlib
 import json
+import os
 import pathlib
 import pickle
 import re
@@ -160,10 +161,10 @@ def load_model(
 
 
 def pick_device(name: str | torch.device) -> torch.device:
-    """The device a name stands for; "auto" takes CUDA, then MPS, then the CPU."""
+    """The device a name stands for; "auto" takes CUDA, then MPS, then the CPU. Processes of torchrun get a GPU each."""
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)

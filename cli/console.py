@@ -70,13 +70,17 @@ class _Rate(ProgressColumn):
 def image_progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar with rate and time left; gives the callback (done, total). Silent where stderr is no terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr, disable=not stderr.is_terminal, transient=True) as progress:
+    with Progress(
+        *columns, console=stderr, disable=not (stderr.is_terminal and is_main_process()), transient=True
+    ) as progress:
         task = None
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        title = f"{what}, process 1 of {world}" if world > 1 else what  # the others have bars of their own to fill
 
         def update(done: int, total: int) -> None:
             nonlocal task
             if task is None:  # what an earlier run finished is where the bar starts, and no part of the rate
-                task = progress.add_task(what, total=total, completed=done)
+                task = progress.add_task(title, total=total, completed=done)
             progress.update(task, completed=done)
 
         yield update

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options, record
-from .console import print_json, say, say_skipped, waiting
+from .console import is_main_process, print_json, say, say_skipped, waiting
 
 if TYPE_CHECKING:
     from atmviz.data import ImageSet
@@ -92,6 +92,8 @@ def histogram(
             workers=workers,
             strict=strict,
         )
+    if not is_main_process():
+        return  # the first of torchrun's processes draws
     with waiting("drawing"):
         from atmviz.layers import select_layers
         from atmviz.statistics import offset_histogram

@@ -54,8 +54,6 @@ def overlay(
     kinds = options.parse_formats(formats)
     preprocessing = options.choose_preprocessing(size, fit, None, default_fit="whole")
     with waiting("loading the model"):
-        import numpy as np
-
         from atmviz.checkpoints import load_model, origin_of
         from atmviz.data import bundled_photos, find_images, load_image
         from atmviz.errors import DatasetError
@@ -98,7 +96,7 @@ def overlay(
             panels = overlay_panels(observed, queries, anchor.value)
             height, width = observed.placement.size
             figure = draw_overlay(
-                np.asarray(photo),
+                photo,
                 panels,
                 columns=min(6, len(chosen)) if len(chosen) > 1 else min(4, math.ceil(len(queries) ** 0.5)),
                 title=f"{origin.model} on {Path(name).name}, input {height}×{width} px",

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
-from .console import image_progress, print_json, say, say_skipped, waiting
+from .console import image_progress, is_main_process, print_json, say, say_skipped, waiting
 
 if TYPE_CHECKING:
     from atmviz.data import ImageSet
     from atmviz.geometry import Preprocessing
+    from atmviz.recording.run import RecordResult
     from atmviz.recording.store import Recording
 
 
@@ -48,7 +49,8 @@ def record(
 ) -> None:
     """Record what every ATM layer fetches, image by image, into a folder that opens without torch.
 
-    Interrupted, even killed, the same command continues and ends with the same recording.
+    Interrupted, even killed, the same command continues and ends with the same recording. Processes of torchrun share
+    the images.
     """
     part = _parse_shard(shard)
     preprocessing = options.choose_preprocessing(size, fit, dataset)
@@ -68,7 +70,7 @@ def record(
         shard=part,
         strict=strict,
     )
-    if as_json:
+    if as_json and is_main_process():
         print_json(summary(recording))
 
 
@@ -124,28 +126,30 @@ def run_recording(
         chosen = select_layers(layer_patterns, available) if layer_patterns else None
         select_layers(needed or [], available)
     start = perf_counter()
-    here: list[int] = []
-
     try:
         with image_progress(f"recording {images.name}") as progress:
-
-            def on_images(done: int, total: int) -> None:
-                here.append(done)
-                progress(done, total)
-
             result = record_offsets(
-                images, out, network, preprocessing=preprocessing, layers=chosen, on_images=on_images, **settings
+                images, out, network, preprocessing=preprocessing, layers=chosen, on_images=progress, **settings
             )
     except KeyboardInterrupt:
         say(f"interrupted: finished images are kept in {out}; the same command continues")
         raise typer.Exit(130) from None
     recording, seconds = result.recording, perf_counter() - start
-    fresh = here[-1] - here[0]
-    rate = f", {fresh / seconds:.1f} images/s" if fresh else ", nothing was left to do"
     state = "" if recording.complete else f" (of {len(images)}: other parts are missing)"
-    say(f"{out} holds {len(recording)} images{state}{rate}")
+    say(f"{out} holds {len(recording)} images{state}{_rate(result, seconds)}")
     say_skipped(result.skipped)
     return recording
+
+
+def _rate(result: "RecordResult", seconds: float) -> str:
+    """`, 85.0 images/s, bound by the network (91 % of the time; input 7 %, output 2 %)`."""
+    if not result.images:
+        return ", nothing was left to do"
+    total = sum(result.seconds.values())
+    shares = {what: f"{own / total:.0%}" for what, own in result.seconds.items()}
+    most = shares.pop(result.bound)
+    rest = ", ".join(f"{what} {share}" for what, share in shares.items())
+    return f", {result.images / seconds:.1f} images/s, bound by the {result.bound} ({most} of the time; {rest})"
 
 
 def summary(recording: "Recording") -> dict[str, Any]:

@@ -165,26 +165,32 @@ def photo(height, width):
     return Image.fromarray((noise + ramp).astype(np.uint8))
 
 
+def assert_same_but_for_rounding(pixels, expected):
+    """Normalised [3, H, W], by torchvision and by Pillow: the two round intermediate rows to integers differently."""
+    levels = ((pixels - expected) * torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1) * 255).abs()
+    assert levels.max() < 2.001  # of 255
+    assert (levels > 0.001).double().mean() < 0.02
+
+
 @pytest.mark.parametrize("side", [224, 384])
 @pytest.mark.parametrize(("height", "width"), IMAGE_SIZES)
 def test_input_equals_timms_evaluation_transform(side, height, width):
     image = photo(height, width)
     transform = create_transform(side, is_training=False, interpolation="bicubic", crop_pct=0.875)
-    pixels, placement = preprocess(image, Preprocessing((side, side)))
-    expected = transform(image).numpy()
-    assert pixels.dtype == np.float32
-    assert pixels.shape == (3, side, side) == expected.shape
+    pixels, placement = preprocess(np.array(image), Preprocessing((side, side)))
+    assert pixels.dtype == torch.float32
+    assert pixels.shape == (1, 3, side, side)
     assert placement == Preprocessing((side, side)).place(height, width)
-    np.testing.assert_allclose(pixels, expected, rtol=0, atol=2e-6)
+    assert_same_but_for_rounding(pixels[0], transform(image))
 
 
 @pytest.mark.parametrize(("fit", "size"), [("squash", (96, 64)), ("whole", (96, 144))])
 def test_uncropped_input_is_the_resized_image(fit, size):
     image = photo(200, 300)
-    pixels, _ = preprocess(image, Preprocessing((96, size[1] if fit == "squash" else 200), fit))
+    pixels, _ = preprocess(np.array(image), Preprocessing((96, size[1] if fit == "squash" else 200), fit))
     resized = np.asarray(image.resize(size[::-1], Image.Resampling.BICUBIC)) / 255
     expected = (resized - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    np.testing.assert_allclose(pixels, expected.transpose(2, 0, 1), rtol=0, atol=1e-5)
+    assert_same_but_for_rounding(pixels[0], torch.from_numpy(expected).permute(2, 0, 1))
 
 
 def test_examples_in_the_docstrings_hold():

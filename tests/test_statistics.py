@@ -58,7 +58,7 @@ def write(tmp_path):
             part = slice(chunk * CHUNK_IMAGES, (chunk + 1) * CHUNK_IMAGES)
             rows = {name: values[part] for name, values in arrays.items()}
             own = np.zeros((1, 2, 2 * max(grid) + 1)) if counts is None else np.asarray(counts)[None]
-            recording.write_chunk(chunk, {**rows, "counts": own})
+            recording.write_chunks({chunk: {**rows, "counts": own}})
         return open_recording(tmp_path / "made")
 
     return writer
@@ -161,9 +161,9 @@ def test_finished_images_of_an_incomplete_recording_are_counted(write):
 
 def test_histograms_of_a_recorded_network_agree_with_its_offsets(tmp_path):
     noise = np.random.default_rng(0)
-    photos = [Image.fromarray(noise.integers(0, 255, (70, 90, 3), np.uint8)) for _ in range(2)]
+    photos = [noise.integers(0, 255, (70, 90, 3), np.uint8) for _ in range(2)]
     for index, photo in enumerate(photos):
-        photo.save(tmp_path / f"{index}.png")
+        Image.fromarray(photo).save(tmp_path / f"{index}.png")
     network = load_model("atmnet_nano", device="cpu", report=lambda _: None)
     preprocessing = Preprocessing(size=(64, 128), fit="squash")  # stage 2: 8 x 16 tokens
     layer = LayerId(2, 2)

@@ -189,7 +189,7 @@ class CocoInstances(Dataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, list[Annotation]]:
         record = self.records[index]
-        image = np.asarray(load_image(self.images.root / record["file_name"], upright=False))
+        image = load_image(self.images.root / record["file_name"], upright=False)
         size = record["height"], record["width"]
         if image.shape[:2] != size:
             raise DatasetError(

@@ -1,18 +1,27 @@
-"""Image files: public dataset layouts, folders, globs; decoding; fitting to the network. Torch-free."""
+"""Image files: public dataset layouts, folders, globs; decoding; fitting to the network.
+
+Torch-free, but for the functions that make network inputs.
+"""
 
 import glob
+import io
 import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from atmviz.errors import DatasetError, first_line
 from atmviz.geometry import MIN_SIZE_PX, Placement, Preprocessing
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"}
 
@@ -170,8 +179,8 @@ def _known_suffixes() -> str:
     return ", ".join(sorted(_SUFFIXES))
 
 
-def load_image(path: Path, upright: bool = True) -> Image.Image:
-    """An image as 8-bit RGB: EXIF rotation applied, transparency over white, 16-bit scaled, CMYK converted.
+def load_image(path: Path, upright: bool = True) -> np.ndarray:
+    """An image as 8-bit RGB, [H, W, 3]: EXIF rotation applied, transparency over white, 16-bit scaled, CMYK converted.
 
     Args:
         path: The file.
@@ -181,17 +190,32 @@ def load_image(path: Path, upright: bool = True) -> Image.Image:
         DatasetError: the file is missing, truncated, not an image, over Pillow's size limit, or under 32 px.
     """
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
-            image.load()
-            rgb = _to_rgb(ImageOps.exif_transpose(image) if upright else image)
+        data = path.read_bytes()
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
+            pixels = _decode_quickly(image, data, upright)
+            if pixels is None:
+                image.load()
+                pixels = np.array(_to_rgb(ImageOps.exif_transpose(image) if upright else image))
     except Exception as error:  # whatever a damaged file makes Pillow raise
         raise DatasetError(
             f"cannot read image {path} ({first_line(error)}): replace it; the same command then tries it again"
         ) from None
-    if min(rgb.size) < MIN_SIZE_PX:
-        width, height = rgb.size
+    height, width, _ = pixels.shape
+    if min(height, width) < MIN_SIZE_PX:
         raise DatasetError(f"image {path} is {width}x{height} px, expected {MIN_SIZE_PX} px a side or more")
-    return rgb
+    return pixels
+
+
+def _decode_quickly(image: Image.Image, data: bytes, upright: bool) -> np.ndarray | None:
+    """[H, W, 3] of an ordinary JPEG by OpenCV, three times as fast as Pillow and of the same bits; else None.
+
+    OpenCV would fill up a file that was cut off, and turns colours of print into others: those are left to Pillow.
+    """
+    whole = data.rstrip(b"\0").endswith(b"\xff\xd9")
+    turned = upright and image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    if image.format != "JPEG" or image.mode not in ("RGB", "L") or not whole or turned:
+        return None
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -205,15 +229,33 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def preprocess(image: Image.Image, preprocessing: Preprocessing) -> tuple[np.ndarray, Placement]:
-    """Network input [3, H, W], float32 and normalised, and where it lies in the image.
+def fit_image(image: np.ndarray, preprocessing: Preprocessing) -> tuple[np.ndarray, Placement]:
+    """What the network sees of an image [H, W, 3], uint8, in the same layout, and where it lies in the image.
 
-    Source: the released evaluation transform (bicubic resize, centre crop), equal to timm's.
+    Source: the released evaluation transform (bicubic resize, centre crop), by torchvision in integers: five times as
+    fast as Pillow, whose result it equals but for a grey level, seldom two, in one pixel of a hundred or fewer.
     """
-    placement = preprocessing.place(image.height, image.width)
+    import torch
+    from torchvision.transforms.v2 import InterpolationMode, functional
+
+    placement = preprocessing.place(*image.shape[:2])
     (top, left), (height, width) = placement.origin, placement.size
-    resized = image.resize(placement.resized[::-1], Image.Resampling.BICUBIC)
-    cropped = resized.crop((left, top, left + width, top + height))
-    pixels = np.asarray(cropped, dtype=np.float32).transpose(2, 0, 1) / 255  # HWC -> CHW
-    mean, std = (np.array(v, dtype=np.float32)[:, None, None] for v in (preprocessing.mean, preprocessing.std))
-    return (pixels - mean) / std, placement
+    pixels = torch.from_numpy(image).permute(2, 0, 1)  # HWC -> CHW, as it lies in memory
+    resized = functional.resize(pixels, list(placement.resized), InterpolationMode.BICUBIC, antialias=True)
+    cropped = resized[:, top : top + height, left : left + width].permute(1, 2, 0)  # CHW -> HWC
+    return cropped.contiguous().numpy(), placement
+
+
+def normalise(pixels: "Tensor", preprocessing: Preprocessing) -> "Tensor":
+    """Network input [B, 3, H, W], float32, from pixels [B, H, W, 3], uint8, on their device."""
+    scaled = pixels.permute(0, 3, 1, 2).float() / 255  # NHWC -> NCHW, as it lies in memory
+    mean, std = (scaled.new_tensor(values).view(3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
+    return (scaled - mean) / std
+
+
+def preprocess(image: np.ndarray, preprocessing: Preprocessing) -> tuple["Tensor", Placement]:
+    """One image [H, W, 3], uint8, as normalised network input [1, 3, H, W], float32, and where it lies in the image."""
+    import torch
+
+    pixels, placement = fit_image(image, preprocessing)
+    return normalise(torch.from_numpy(pixels)[None], preprocessing), placement

@@ -139,7 +139,7 @@ class ADE20K(Dataset):
         return (self.masks / name).with_suffix(".png")
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        image = np.asarray(load_image(self.images.path(index), upright=False))
+        image = load_image(self.images.path(index), upright=False)
         file = self.mask(self.images.names[index])
         try:
             with Image.open(file) as opened:

@@ -1,5 +1,6 @@
-"""The ATM operator: sampling features along one axis at real-valued offsets (Eq. 2)."""
+"""The ATM operator, sampling features along one axis at real-valued offsets (Eq. 2), and the summary of offsets."""
 
 from atmviz.ops.sampling import Branch, sample_along
+from atmviz.ops.summary import summarise_offsets
 
-__all__ = ["Branch", "sample_along"]
+__all__ = ["Branch", "sample_along", "summarise_offsets"]

@@ -1,4 +1,4 @@
-"""Builds the CPU kernels of `sampling.cpp` once for a machine, and calls them."""
+"""Builds the CPU kernels of `kernels.cpp` once for a machine, and calls them."""
 
 import ctypes
 import functools
@@ -16,7 +16,7 @@ import platformdirs
 import torch
 from torch import Tensor
 
-_SOURCE = Path(__file__).with_name("sampling.cpp")
+_SOURCE = Path(__file__).with_name("kernels.cpp")
 _FLAGS = ("-std=c++17", "-O3", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
 _INSTRUCTIONS = {"AVX512": ("-march=x86-64-v4",), "AVX2": ("-march=x86-64-v3",)}
 _COLUMNS_TOGETHER = 8
@@ -35,7 +35,7 @@ def library() -> ctypes.CDLL | None:
     flags = (*_FLAGS, *_INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability(), ()))
     key = hashlib.sha256(repr((_SOURCE.read_bytes(), compiler, flags)).encode()).hexdigest()[:16]
     cache = Path(os.environ.get("ATMVIZ_CACHE") or platformdirs.user_cache_path("atmviz"))
-    built = cache / "kernels" / f"sampling-{key}.so"
+    built = cache / "kernels" / f"{key}.so"
     try:
         if not built.exists():
             _build(compiler, flags, built)
@@ -49,7 +49,7 @@ def library() -> ctypes.CDLL | None:
 def _build(compiler: str, flags: Iterable[str], built: Path) -> None:
     built.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=built.parent) as folder:
-        compiled, linked = f"{folder}/sampling.o", f"{folder}/sampling.so"
+        compiled, linked = f"{folder}/kernels.o", f"{folder}/kernels.so"
         subprocess.run([compiler, *flags, "-c", _SOURCE, "-o", compiled], check=True, capture_output=True, text=True)
         # Linked without OpenMP: it is found in PyTorch's at load time, so both share one pool of threads.
         subprocess.run([compiler, "-shared", compiled, "-o", linked], check=True, capture_output=True, text=True)
@@ -79,6 +79,19 @@ def backward(grad: Tensor, x: Tensor, offset: Tensor, axis: int) -> tuple[Tensor
     return grad_x.to(x.dtype), grad_offset.to(offset.dtype)
 
 
+def summarise(offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`summarise_offsets` of float32 offsets [B, H, W, 2, O]."""
+    offset = offset.contiguous()
+    batch, height, width, _, offsets = offset.shape
+    reach = max(height, width)
+    sums = torch.zeros(batch, 2, dtype=torch.float64)
+    outside, counts = torch.zeros(batch, 2, dtype=torch.int64), torch.zeros(2, 2 * reach + 1, dtype=torch.int64)
+    shape = _integers(batch, height, width, offsets, reach)
+    tensors = map(_pointer, (offset, sums, outside, counts))
+    getattr(library(), "summarise_float")(*tensors, shape, torch.get_num_threads())
+    return sums, outside, counts
+
+
 def _arithmetic(x: Tensor, offset: Tensor) -> torch.dtype:
     return torch.promote_types(torch.promote_types(x.dtype, offset.dtype), torch.float32)
 
@@ -97,14 +110,14 @@ def _pointer(tensor: Tensor) -> ctypes.c_void_p:
 
 
 def _grid(x: Tensor, offset: Tensor, axis: int) -> ctypes.Array:
-    """The fields of `Grid` in sampling.cpp."""
+    """The fields of `Grid` in kernels.cpp."""
     offsets = offset.shape[3]
     together = _COLUMNS_TOGETHER if axis == 1 else 1
     return _integers(x.shape[0], x.shape[3 - axis], x.shape[axis], offsets, x.shape[3] // offsets, together)
 
 
 def _layout(tensor: Tensor, axis: int) -> ctypes.Array:
-    """The fields of `Strides` in sampling.cpp."""
+    """The fields of `Strides` in kernels.cpp."""
     return _integers(tensor.stride(0), tensor.stride(3 - axis), tensor.stride(axis))
 
 

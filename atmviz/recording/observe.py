@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
 from atmviz.data.images import preprocess
@@ -35,9 +34,9 @@ class ObservedImage:
 
 
 def observe_image(
-    network: nn.Module, image: Image.Image, preprocessing: Preprocessing, layers: Sequence[LayerId]
+    network: nn.Module, image: np.ndarray, preprocessing: Preprocessing, layers: Sequence[LayerId]
 ) -> ObservedImage:
-    """Run one upright RGB image and keep the offsets behind the layers asked for.
+    """Run one upright RGB image [H, W, 3], uint8, and keep the offsets behind the layers asked for.
 
     Raises:
         AtmvizError: offsets that are not finite, or a network that cannot be recorded.
@@ -45,7 +44,7 @@ def observe_image(
     require_recordable(network)
     pixels, placement = preprocess(image, preprocessing)
     with OffsetRecorder(network, layers) as recorder, torch.inference_mode():
-        infer(network, torch.from_numpy(pixels)[None])
+        infer(network, pixels)
     for source, offset in recorder.offsets.items():
         if not offset.isfinite().all():
             raise AtmvizError(f"layer {source} gave NaN or infinite offsets: check the checkpoint and the image")

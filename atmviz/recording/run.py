@@ -1,25 +1,35 @@
 """From images to a recording: decode, infer, reduce on the device, write whole chunks.
 
-Legend: B batch, H/W grid in tokens, O distinct offsets per direction, R the largest H or W of all layers.
+Nothing waits that need not: other processes decode, the next images travel to the device while it computes, and the
+results of a batch are fetched while the next one is computed.
+
+Legend: B batch, H/W grid in tokens, O distinct offsets per direction, n the larger of H and W.
 """
 
 import os
 import platform
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from atmviz.checkpoints import load_model, origin_of
-from atmviz.data.images import ImageSet, find_images, load_image, preprocess
+from atmviz.data.classification import open_loader
+from atmviz.data.images import ImageSet, find_images, fit_image, load_image, normalise
 from atmviz.errors import AtmvizError, DatasetError
 from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId
+from atmviz.ops import summarise_offsets
 from atmviz.recording.recorder import OffsetRecorder, infer, layer_infos, require_recordable
 from atmviz.recording.store import (
     CHUNK_IMAGES,
@@ -32,14 +42,32 @@ from atmviz.recording.store import (
 )
 
 Progress = Callable[[int, int], None]
+# Chunks that are ready wait this long for others, as many are written in little more time than one. A killed run loses
+# no more than these.
+WRITE_INTERVAL_S = 5.0
 
 
 @dataclass
 class RecordResult:
-    """A finished recording and the images left out of it, by name, with the reason."""
+    """A finished recording, the images left out of it, and where the time went.
+
+    Attributes:
+        recording: Opened for reading.
+        skipped: The images left out, by name, with the reason.
+        images: How many this call recorded, of all processes.
+        seconds: Spent by this process waiting for "input" (images to be read), in the "network" (and the reduction of
+            what it did) and on "output" (writing).
+    """
 
     recording: Recording
     skipped: dict[str, str] = field(default_factory=dict)
+    images: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def bound(self) -> str:
+        """What most of the time was spent on: more of it makes recording faster."""
+        return max(self.seconds, key=self.seconds.__getitem__)
 
 
 def record_offsets(
@@ -59,6 +87,7 @@ def record_offsets(
     """Record the offsets, fusion weights and statistics of every image into a zarr folder.
 
     A run that was interrupted continues where it stopped and ends with the same arrays, to the bit, on one machine.
+    Processes of `torchrun` share the chunks of images and fill one recording, with the arrays of one process.
 
     Args:
         images: An `ImageSet`, or files, folders and globs.
@@ -69,9 +98,9 @@ def record_offsets(
         query: The token whose offsets are kept: "center", fractions of the input ("0.3,0.6") or "ROW:COL".
         batch_size: Images per forward pass; batches do not reach across the chunks of 64 images.
         workers: Processes that decode images; chosen from the number of images and cores without it.
-        shard: (k, n) records the k-th of n parts (from 1); n processes with one `out` fill one recording.
+        shard: (k, n) records the k-th of n parts (from 1); n machines with one `out` fill one recording.
         strict: Raise at the first unreadable image instead of skipping it.
-        on_images: Called with (images done, images in all), resumed ones included.
+        on_images: Called with (images done, images in all) of this process, resumed ones included.
 
     Raises:
         DatasetError: no readable image, or any unreadable one if strict.
@@ -103,6 +132,7 @@ def record_offsets(
         "seed": images.sampling.get("seed"),
         "sampling": images.sampling,
         "batch_size": batch_size,
+        "decoding": "opencv or pillow, resized by torchvision",
         "images": list(images.names),
     }
     context = {
@@ -112,10 +142,14 @@ def record_offsets(
         "versions": {name: version(name) for name in ("atmviz", "torch", "timm", "numpy", "pillow", "zarr")}
         | {"python": platform.python_version()},
     }
-    writer = RecordingWriter(Path(out), identity, context, infos)
+    processes = PartialState(cpu=device.type != "cuda")
+    with processes.main_process_first():
+        writer = RecordingWriter(Path(out), identity, context, infos)
 
+    first, parts = shard[0] - 1 + shard[1] * processes.process_index, shard[1] * processes.num_processes
     done = writer.finished
-    own = [_images_of(chunk, len(images)) for chunk in range(shard[0] - 1, len(done), shard[1])]
+    processes.wait_for_everyone()  # what is finished is seen alike by all: before anything is written
+    own = [_images_of(chunk, len(images)) for chunk in range(first, len(done), parts)]
     missing = [indices for indices in own if not done[indices[0] // CHUNK_IMAGES]]
     total = sum(map(len, own))
     finished = total - sum(map(len, missing))
@@ -125,98 +159,232 @@ def record_offsets(
     if on_images:
         on_images(finished, total)
     skipped: dict[str, str] = {}
+    clock = _Clock()
     reduce = _Reduction(infos)
-    parts: list[dict[str, np.ndarray]] = []
+    output = _Output(writer, clock)
+
+    def finish(batch: _Pending) -> None:
+        nonlocal finished
+        with clock.measure("network"):
+            rows = batch.fetch()
+        output.add(batch.indices, rows, batch.indices[-1] + 1 == len(images))
+        finished += len(batch.indices)
+        if on_images:
+            on_images(finished, total)
+
     loader = _loader(images, preprocessing, batches, workers, pin_memory=device.type == "cuda")
-    with recorder, torch.inference_mode():
-        for indices, (pixels, errors) in zip(batches, loader, strict=True):
+    with recorder, torch.inference_mode(), output:
+        pending: _Pending | None = None
+        for indices, pixels, errors in _ahead(clock.waiting("input", zip(batches, loader, strict=True)), device):
             if errors and strict:
                 raise DatasetError(next(iter(errors.values())))
             skipped.update({images.names[index]: reason for index, reason in errors.items()})
-            if pixels is not None:
-                infer(network, pixels)
-            parts.append(reduce(recorder, [index not in errors for index in indices]))
-            finished += len(indices)
-            if indices[-1] + 1 == len(images) or (indices[-1] + 1) % CHUNK_IMAGES == 0:
-                writer.write_chunk(indices[-1] // CHUNK_IMAGES, _join(parts))
-                parts = []
-            if on_images:
-                on_images(finished, total)
+            with clock.measure("network"):
+                if pixels is not None:
+                    infer(network, normalise(pixels, preprocessing))
+                current = _Pending(indices, reduce(recorder, [index not in errors for index in indices]), device)
+            if pending:
+                finish(pending)
+            pending = current
+        if pending:
+            finish(pending)
+    recorded = sum(gather_object([sum(map(len, missing))]))
+    skipped = {name: reason for part in gather_object([skipped]) for name, reason in part.items()}
 
     recording = open_recording(out)
     if recording.complete and not len(recording):
-        first = next(iter(skipped.values()), "all were skipped in an earlier run")
-        raise DatasetError(f"none of the {len(images)} images could be read; the first: {first}")
+        reason = next(iter(skipped.values()), "all were skipped in an earlier run")
+        raise DatasetError(f"none of the {len(images)} images could be read; the first: {reason}")
     if strict:
         recording.require_all()
     for name in recording.skipped:
         skipped.setdefault(name, "skipped in an earlier run")
-    return RecordResult(recording, skipped)
+    return RecordResult(recording, skipped, recorded, clock.seconds)
+
+
+class _Clock:
+    """Where the time of a loop goes."""
+
+    def __init__(self) -> None:
+        self.seconds = {"input": 0.0, "network": 0.0, "output": 0.0}
+
+    @contextmanager
+    def measure(self, what: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[what] += time.perf_counter() - start
+
+    def waiting(self, what: str, items: Iterable) -> Iterator:
+        """The items; the time they take to come is that of `what`."""
+        iterator = iter(items)
+        while True:
+            with self.measure(what):
+                item = next(iterator, None)
+            if item is None:
+                return
+            yield item
+
+
+def _ahead(
+    batches: Iterable[tuple[Sequence[int], tuple[Tensor | None, dict[int, str]]]], device: torch.device
+) -> Iterator[tuple[Sequence[int], Tensor | None, dict[int, str]]]:
+    """(indices, pixels, errors) with pixels on the device; a GPU copies the next ones while it computes."""
+    if device.type != "cuda":
+        for indices, (pixels, errors) in batches:
+            yield indices, None if pixels is None else pixels.to(device), errors
+        return
+    stream, compute = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    waiting: tuple[Sequence[int], Tensor | None, dict[int, str]] | None = None
+    for indices, (pixels, errors) in batches:
+        with torch.cuda.stream(stream):
+            copied = None if pixels is None else pixels.to(device, non_blocking=True)
+        if waiting:
+            yield waiting
+        compute.wait_stream(stream)
+        if copied is not None:
+            copied.record_stream(compute)  # its memory is not given to the next copy before it was read
+        waiting = indices, copied, errors
+    if waiting:
+        yield waiting
+
+
+class _Pending:
+    """The reduced tensors of one batch on their way to the host."""
+
+    def __init__(self, indices: Sequence[int], rows: "_Rows", device: torch.device) -> None:
+        self.indices = indices
+        self.rows = rows._replace(
+            tensors={name: one.to("cpu", non_blocking=device.type == "cuda") for name, one in rows.tensors.items()}
+        )
+        self.arrived = torch.cuda.Event() if device.type == "cuda" else None
+        if self.arrived:
+            self.arrived.record(torch.cuda.current_stream(device))
+
+    def fetch(self) -> dict[str, np.ndarray]:
+        """`_Rows.as_arrays`, when they are there."""
+        if self.arrived:
+            self.arrived.synchronize()
+        return self.rows.as_arrays()
+
+
+class _Output:
+    """Joins batches to chunks, and writes all that are ready at once.
+
+    While its `with` block lasts; what was finished is written at its end, also after an error or Ctrl-C.
+    """
+
+    def __init__(self, writer: RecordingWriter, clock: _Clock) -> None:
+        self.writer, self.clock = writer, clock
+        self.parts: list[dict[str, np.ndarray]] = []
+        self.ready: dict[int, dict[str, np.ndarray]] = {}
+        self.written = time.perf_counter()
+
+    def add(self, indices: Sequence[int], rows: dict[str, np.ndarray], last: bool) -> None:
+        """Take one batch; `last` if no image comes after it."""
+        self.parts.append(rows)
+        if last or (indices[-1] + 1) % CHUNK_IMAGES == 0:
+            self.ready[indices[-1] // CHUNK_IMAGES] = _join(self.parts)
+            self.parts = []
+            if time.perf_counter() - self.written > WRITE_INTERVAL_S:
+                self.write()
+
+    def write(self) -> None:
+        with self.clock.measure("output"):
+            self.writer.write_chunks(self.ready)
+        self.ready = {}
+        self.written = time.perf_counter()
+
+    def __enter__(self) -> "_Output":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.write()
+
+
+_SUMMARY = ("distance", "outside", "counts")  # what `summarise_offsets` gives
+
+
+class _Rows(NamedTuple):
+    """What is kept of one batch: tensors of its readable images, and where they go."""
+
+    status: np.ndarray
+    tensors: dict[str, Tensor]
+    infos: Sequence[LayerInfo]
+
+    def as_arrays(self) -> dict[str, np.ndarray]:
+        """Arrays by the schema's names; rows of unreadable images keep the fill value.
+
+        Raises:
+            AtmvizError: the network gave something that is not finite.
+        """
+        sources = {info.source: info for info in self.infos}
+        reach = max(max(info.map_size) for info in self.infos)
+        rows: dict[str, np.ndarray] = {
+            **{f"offset_{s}": self._blank(2, info.num_offsets) for s, info in sources.items()},
+            "mean_abs_offset": self._blank(len(sources), 2),
+            "outside_share": self._blank(len(sources), 2, dtype=np.float64),
+            "fusion": self._blank(len(self.infos), len(self.infos[0].branches)),
+            "counts": np.zeros((len(sources), 2, 2 * reach + 1), np.int64),
+            "status": self.status,
+        }
+        if not self.tensors:
+            return rows
+        mask = self.status == RECORDED
+        arrays = {name: tensor.numpy() for name, tensor in self.tensors.items()}
+        for g, (source, info) in enumerate(sources.items()):
+            samples = np.prod(info.map_size) * info.num_offsets
+            distance, outside, counts = (arrays[f"{name}_{source}"] for name in _SUMMARY)
+            if not np.isfinite(distance).all():
+                raise AtmvizError(f"layer {source} gave NaN or infinite offsets: check the checkpoint and images")
+            rows[f"offset_{source}"][mask] = arrays[f"offset_{source}"]
+            rows["mean_abs_offset"][mask, g] = distance / samples
+            rows["outside_share"][mask, g] = outside / samples
+            offset = np.arange(counts.shape[1]) - counts.shape[1] // 2
+            for axis, size in enumerate(info.map_size[::-1]):
+                np.add.at(rows["counts"][g, axis], offset.clip(-size, size) + reach, counts[axis])
+        rows["fusion"][mask] = arrays["fusion"]
+        if not np.isfinite(rows["fusion"][mask]).all():
+            raise AtmvizError("the network gave NaN fusion weights: check the checkpoint and images")
+        return rows
+
+    def _blank(self, *shape: int, dtype: type = np.float32) -> np.ndarray:
+        return np.full((len(self.status), *shape), np.nan, dtype)
 
 
 class _Reduction:
-    """One batch of recorded tensors -> per-image rows and the batch's counts, on the device, then as numpy."""
+    """One batch of recorded tensors -> the few numbers that are kept, on the device."""
 
     def __init__(self, infos: Sequence[LayerInfo]) -> None:
         self.infos = infos
         self.sources = {info.source: info for info in infos}
-        self.reach = max(max(info.map_size) for info in infos)
 
-    def __call__(self, recorder: OffsetRecorder, readable: Sequence[bool]) -> dict[str, np.ndarray]:
-        """Arrays by the schema's names; rows of unreadable images keep the fill value.
+    def __call__(self, recorder: OffsetRecorder, readable: Sequence[bool]) -> _Rows:
+        """What is kept of the forward pass before.
 
         Args:
             recorder: After a forward pass of the readable images of the batch.
             readable: For each image of the batch.
         """
         status = np.where(readable, RECORDED, SKIPPED).astype(np.uint8)
-        counts = np.zeros((len(self.sources), 2, 2 * self.reach + 1), np.int64)
-        rows: dict[str, np.ndarray] = {
-            **{f"offset_{s}": _blank(status, 2, i.num_offsets, dtype=np.float32) for s, i in self.sources.items()},
-            "mean_abs_offset": _blank(status, len(self.sources), 2, dtype=np.float32),
-            "outside_share": _blank(status, len(self.sources), 2, dtype=np.float64),
-            "fusion": _blank(status, len(self.infos), len(self.infos[0].branches), dtype=np.float32),
-        }
+        tensors: dict[str, Tensor] = {}
         if any(readable):
-            mask = status == RECORDED
-            for g, (source, info) in enumerate(self.sources.items()):
+            for source, info in self.sources.items():
                 offset = recorder.offsets[source].float()  # [B, H, W, 2, O]
                 if offset.shape[1:3] != info.map_size:
                     raise AtmvizError(
                         f"layer {source} has a map of {tuple(offset.shape[1:3])} tokens, expected {info.map_size}: "
                         "record the ATMNet itself, not a model that resizes its input"
                     )
-                samples = offset[0].numel() // 2
                 i, j = info.query
-                mean_abs = torch.linalg.vector_norm(offset, ord=1, dim=(1, 2, 4)) / samples
-                if not mean_abs.isfinite().all():
-                    raise AtmvizError(f"layer {source} gave NaN or infinite offsets: check the checkpoint and images")
-                rows[f"offset_{source}"][mask] = offset[:, i, j].cpu().numpy()
-                rows["mean_abs_offset"][mask, g] = mean_abs.cpu().numpy()
-                for axis, size in enumerate(info.map_size[::-1]):
-                    nearest = offset[..., axis, :].round()
-                    outside = self._outside(nearest, axis, size).cpu().numpy()
-                    rows["outside_share"][mask, g, axis] = outside / samples
-                    index = nearest.clamp_(-size, size).add_(self.reach).long().flatten()
-                    counts[g, axis] = torch.bincount(index, minlength=counts.shape[2]).cpu().numpy()
-            for row, info in enumerate(self.infos):
-                weights = recorder.fusion[info.layer].float()  # [B, 1, 1, C, branches], or one for each token
-                rows["fusion"][mask, row] = weights.mean((1, 2, 3)).cpu().numpy()
-            if not np.isfinite(rows["fusion"][mask]).all():
-                raise AtmvizError("the network gave NaN fusion weights: check the checkpoint and images")
-        return {**rows, "counts": counts, "status": status}
-
-    @staticmethod
-    def _outside(nearest: Tensor, axis: int, size: int) -> Tensor:
-        """How many samples' nearest token is outside the map, per image, from rounded offsets [B, H, W, O]."""
-        own = torch.arange(size, device=nearest.device, dtype=nearest.dtype)
-        own = own.view(1, size, 1) if axis == 0 else own.view(size, 1, 1)  # j for horizontal, i for vertical
-        position = nearest + own
-        return ((position < 0) | (position >= size)).sum((1, 2, 3))
-
-
-def _blank(status: np.ndarray, *shape: int, dtype: type) -> np.ndarray:
-    return np.full((len(status), *shape), np.nan, dtype)
+                tensors[f"offset_{source}"] = offset[:, i, j]
+                summary = summarise_offsets(offset)
+                tensors |= {f"{name}_{source}": one for name, one in zip(_SUMMARY, summary, strict=True)}
+            # [B, 1, 1, C, branches] each, or one for each token
+            fusion = [recorder.fusion[info.layer].float().mean((1, 2, 3)) for info in self.infos]
+            tensors["fusion"] = torch.stack(fusion, 1)
+        return _Rows(status, tensors, self.infos)
 
 
 def _join(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -238,13 +406,13 @@ class _Inputs(Dataset):
 
     def __getitem__(self, index: int) -> tuple[int, np.ndarray | str]:
         try:
-            return index, preprocess(load_image(self.images.path(index)), self.preprocessing)[0]
+            return index, fit_image(load_image(self.images.path(index)), self.preprocessing)[0]
         except DatasetError as error:
             return index, str(error)
 
 
 def _collate(items: list[tuple[int, np.ndarray | str]]) -> tuple[Tensor | None, dict[int, str]]:
-    """Readable images [B, 3, H, W] (None without any), and the reasons of the others by index."""
+    """Readable images [B, H, W, 3], uint8 (None without any), and the reasons of the others by index."""
     pixels = [torch.from_numpy(item) for _, item in items if not isinstance(item, str)]
     return torch.stack(pixels) if pixels else None, {i: item for i, item in items if isinstance(item, str)}
 
@@ -258,11 +426,12 @@ def _loader(
 ) -> DataLoader:
     if workers is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))  # of torchrun's processes here
         workers = min(8, cores) if len(batches) > 8 else 0
-    return DataLoader(
+    return open_loader(
         _Inputs(images, preprocessing),
-        batch_sampler=batches,  # type: ignore[arg-type]
+        workers,
+        batch_sampler=batches,
         collate_fn=_collate,
-        num_workers=workers,
         pin_memory=pin_memory,
     )

@@ -315,21 +315,24 @@ class RecordingWriter:
         done[np.flatnonzero(status == SKIPPED) // CHUNK_IMAGES] = False
         return done
 
-    def write_chunk(self, chunk: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write all arrays of one chunk of images, then mark it done.
+    def write_chunks(self, chunks: Mapping[int, Mapping[str, np.ndarray]]) -> None:
+        """Write all arrays of some chunks of images, then mark these done.
 
         Args:
-            chunk: Index of the chunk.
-            arrays: By name; per-image arrays cover all images of the chunk, "counts" its sum.
+            chunks: Arrays by name, by index of the chunk; per-image arrays cover all images of the chunk, "counts" its
+                sum. Neighbours are written together, in little more time than one.
         """
-        start = chunk * CHUNK_IMAGES
-        _array(self._group, "done")[chunk] = False  # where a chunk is tried again
-        for name, values in arrays.items():
-            if name == "counts":
-                _array(self._group, name)[chunk] = values
-            else:
-                _array(self._group, name)[start : start + len(values)] = values
-        _array(self._group, "done")[chunk] = True
+        for run in _neighbours(sorted(chunks)):
+            done = slice(run[0], run[-1] + 1)
+            _array(self._group, "done")[done] = False  # where chunks are tried again
+            for name in chunks[run[0]]:
+                values = [chunks[chunk][name] for chunk in run]
+                if name == "counts":
+                    _array(self._group, name)[done] = np.stack(values)
+                else:
+                    start = run[0] * CHUNK_IMAGES
+                    _array(self._group, name)[start : start + sum(map(len, values))] = np.concatenate(values)
+            _array(self._group, "done")[done] = True
 
     def _create(self, attrs: Mapping[str, Any]) -> None:
         """Create under another name and move into place, so that no half-made recording can be met."""
@@ -345,6 +348,17 @@ class RecordingWriter:
             except OSError:
                 if not is_recording(self.path):  # else another process was first
                     raise
+
+
+def _neighbours(numbers: Sequence[int]) -> list[list[int]]:
+    """Rising numbers in runs of consecutive ones."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] + 1 == number:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return runs
 
 
 def create_arrays(group: zarr.Group, images: int, layers: Sequence[LayerInfo], chunks: int | None = None) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 
 from atmviz.checkpoints import load_model, pick_device
 from atmviz.data import find_images
+from atmviz.data.images import normalise
 from atmviz.geometry import Preprocessing
 from atmviz.recording.run import _loader, record_offsets
 
@@ -38,7 +39,7 @@ def infer_all(network, images, preprocessing, batch_size, device) -> float:
     batches = [range(first, min(first + batch_size, len(images))) for first in range(0, len(images), batch_size)]
     with torch.inference_mode():
         for pixels, _ in _loader(images, preprocessing, batches, workers=0):
-            output = network(pixels.to(device))
+            output = network(normalise(pixels.to(device), preprocessing))
     output.cpu()
     return time.perf_counter() - start
 

@@ -174,7 +174,7 @@ def test_shapes_bring_their_pixels_labels():
 
 
 def test_the_evaluation_transform_is_the_released_one():
-    photo = load_image(bundled_photos().path(0))
+    photo = Image.fromarray(load_image(bundled_photos().path(0)))
     resized = photo.resize(_covering(photo.size, 256), Image.Resampling.BICUBIC)
     left, top = round((resized.width - 224) / 2), round((resized.height - 224) / 2)
     pixels = np.asarray(resized.crop((left, top, left + 224, top + 224)), np.float32).transpose(2, 0, 1) / 255

@@ -90,7 +90,7 @@ def test_every_dot_lies_at_its_token_in_the_photograph(nano, size, preprocessing
             count = module.linear.out_features // 2
             bias = [*np.resize([-2, 2], count), *np.resize([1, -2], count)]
             module.linear.bias.data = torch.tensor(bias, dtype=torch.float32)
-    observed = observe_image(nano, Image.new("RGB", size[::-1]), preprocessing, [LayerId.parse(LAYER)])
+    observed = observe_image(nano, np.zeros((*size, 3), np.uint8), preprocessing, [LayerId.parse(LAYER)])
     (panel,) = draw(size, overlay_panels(observed, [CENTER], anchor)).axes
     horizontal, vertical = dots(panel)
     assert marker(panel) == query

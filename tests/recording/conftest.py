@@ -94,7 +94,7 @@ def naive(network, images):
         for start in range(0, NUM_IMAGES, BATCH):
             batch = [index for index in readable if start <= index < start + BATCH]
             inputs = [preprocess(load_image(images.path(index)), Preprocessing(SIZE))[0] for index in batch]
-            network(torch.stack([torch.from_numpy(pixels) for pixels in inputs]))
+            network(torch.cat(inputs))
     for handle in handles:
         handle.remove()
 

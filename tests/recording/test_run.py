@@ -4,11 +4,13 @@ The recording under test has 130 small images, the 71st unreadable; see conftest
 """
 
 import copy
+import json
 import os
 import shutil
 import subprocess
 import sys
 import textwrap
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -29,6 +31,7 @@ from atmviz.errors import (
 )
 from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId
+from atmviz.recording import run
 from atmviz.recording.store import merge_recordings, open_recording
 
 # Of nano at 64x96 px: every layer's map, and the layer whose offsets it uses (six blocks share, Sec. A1).
@@ -282,9 +285,11 @@ def killed(folder, tmp_path_factory):
         import torch
         from atmviz.checkpoints import load_model
         from atmviz.geometry import Preprocessing
+        from atmviz.recording import run
         from atmviz.recording.run import record_offsets
 
         torch.set_num_threads(1)
+        run.WRITE_INTERVAL_S = 0  # what is finished is written at once
         folder, root, *counts = sys.argv[1:]
         network = load_model("atmnet_nano", device="cpu")
         for count in counts:
@@ -396,6 +401,54 @@ def test_shards_may_outnumber_the_chunks(record, images, tmp_path):
     few = subset(images, 0, 1)
     assert not record(few, tmp_path / "out", shard=(2, 5)).recording.complete
     assert len(record(few, tmp_path / "out", shard=(1, 5)).recording) == 2
+
+
+def test_two_processes_of_torchrun_give_the_arrays_of_one(folder, images, recording, arrays, tmp_path):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    launcher += ["--rdzv-endpoint", "localhost:0", "-m", "atmviz_cli", "record", folder, "--out", tmp_path / "out"]
+    settings = ["--checkpoint", "atmnet_nano", "--size", "64x96", "--device", "cpu", "--workers", "0", "--json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([*launcher, *settings], env=environment, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+    assert arrays(tmp_path / "out") == arrays(recording.path)
+    said = json.loads(done.stdout)  # once, by the first process
+    assert (said["images"], said["complete"], said["skipped"]) == (129, True, ["070.png"])
+    assert done.stderr.count("holds 129 images, ") == 1
+    assert str(images.path(70)) in done.stderr  # whichever process met it
+
+
+def test_time_is_told_apart_and_counted_once(record, images, recording, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "WRITE_INTERVAL_S", 0)
+    start = time.perf_counter()
+    result = record(subset(images, *range(70)), tmp_path / "out")
+    taken = time.perf_counter() - start
+    assert result.images == 70
+    assert all(seconds > 0 for seconds in result.seconds.values())
+    assert sum(result.seconds.values()) < taken
+    assert result.bound == max(result.seconds, key=result.seconds.get)
+    assert record(subset(images, *range(70)), tmp_path / "out").images == 0
+
+    def read_slowly(path):
+        time.sleep(0.05)
+        return load_image(path)
+
+    load_image = run.load_image
+    monkeypatch.setattr(run, "load_image", read_slowly)
+    assert record(subset(images, *range(16)), tmp_path / "slow").bound == "input"
+
+
+def test_chunks_are_written_together_and_the_last_ones_always(record, images, recording, arrays, tmp_path, monkeypatch):
+    written = []
+    plain = run.RecordingWriter.write_chunks
+    monkeypatch.setattr(
+        run.RecordingWriter, "write_chunks", lambda self, chunks: (written.append([*chunks]), plain(self, chunks))
+    )
+    monkeypatch.setattr(run, "WRITE_INTERVAL_S", 1e6)
+    record(images, tmp_path / "late")
+    monkeypatch.setattr(run, "WRITE_INTERVAL_S", 0)
+    record(images, tmp_path / "early")
+    assert written == [[0, 1, 2], [0], [1], [2], []]
+    assert arrays(tmp_path / "late") == arrays(tmp_path / "early") == arrays(recording.path)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

@@ -1,4 +1,5 @@
-// The CPU kernels of `sample_along` and of its gradient: two reads for each output, no column buffer.
+// The CPU kernels: `sample_along` and its gradient, with two reads for each output and no column buffer; and what
+// `summarise_offsets` counts, in one pass.
 //
 // A line is one row (branch "width") or one column (branch "height") of one image; shifts stay on it, so each thread
 // owns whole lines and adds up the gradient of their tokens without a lock, in a fixed order.
@@ -135,6 +136,48 @@ void backward_any(const T* x, const T* offset, const T* grad, T* grad_x, T* grad
     run(x, offset, grad, grad_x, grad_offset, grid, rest...);
 }
 
+// Counts of all offsets [batch, height, width, 2, offsets], which lie one after the other in memory.
+struct Map {
+    int64_t batch, height, width, offsets, reach;
+};
+
+// `sum` [batch, 2] of |offset|; `outside` [batch, 2], samples whose nearest token is not on the map; `counts`
+// [2, 2 reach + 1] of nearest offsets, the ends holding all beyond.
+void summarise(const float* offset, double* sum, int64_t* outside, int64_t* counts, Map map, int threads) {
+    constexpr int LANES = 4;  // tables of counts: equal neighbours do not wait for each other
+    const int64_t bins = 2 * map.reach + 1;
+    const float from = -float(map.reach), to = float(map.reach);
+#pragma omp parallel num_threads(threads)
+    {
+        std::vector<int64_t> own(LANES * 2 * bins, 0);
+        std::vector<int32_t> nearest(map.offsets);
+#pragma omp for schedule(static)
+        for (int64_t b = 0; b < map.batch; ++b)
+            for (int64_t token = 0; token < map.height * map.width; ++token)
+                for (int axis = 0; axis < 2; ++axis) {
+                    const float* __restrict values = offset + ((b * map.height * map.width + token) * 2 + axis) * map.offsets;
+                    int32_t* __restrict bin = nearest.data();
+                    const float place = axis ? token / map.width : token % map.width;
+                    const float last = (axis ? map.height : map.width) - 1;
+                    float distance = 0;
+                    int32_t beyond = 0;
+#pragma omp simd reduction(+ : distance, beyond)
+                    for (int64_t o = 0; o < map.offsets; ++o) {
+                        const float rounded = std::nearbyint(values[o]);
+                        const float low = rounded >= from ? rounded : from;  // a NaN too: the sum tells of it
+                        bin[o] = static_cast<int32_t>(low <= to ? low : to) + static_cast<int32_t>(map.reach);
+                        distance += std::fabs(values[o]);
+                        beyond += !((place + low >= 0) & (place + low <= last));
+                    }
+                    sum[2 * b + axis] += distance;
+                    outside[2 * b + axis] += beyond;
+                    for (int64_t o = 0; o < map.offsets; ++o) ++own[(o % LANES * 2 + axis) * bins + bin[o]];
+                }
+#pragma omp critical
+        for (int64_t k = 0; k < LANES * 2 * bins; ++k) counts[k % (2 * bins)] += own[k];
+    }
+}
+
 }  // namespace
 
 // `out`, `grad` and `grad_x` lie in memory as `x` does.
@@ -151,3 +194,8 @@ void backward_any(const T* x, const T* offset, const T* grad, T* grad_x, T* grad
 
 EXPORT(float)
 EXPORT(double)
+
+extern "C" void summarise_float(const float* offset, double* sum, int64_t* outside, int64_t* counts, const Map* map,
+                                int threads) {
+    summarise(offset, sum, outside, counts, *map, threads);
+}

@@ -1,62 +1,99 @@
-"""The Typer app: its commands, and the one place where errors become a line on stderr."""
+"""The Typer app: its commands, each imported when it is run, and the one place where errors become a line on stderr."""
 
 import io
 import sys
-from importlib.metadata import version
-from typing import Annotated, Any
+from importlib import import_module
+from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from atmviz.errors import AtmvizError, LayerNotFoundError, QueryError
 
-from . import (
-    ablate,
-    benchmark,
-    complexity,
-    convert,
-    data,
-    evaluate,
-    histogram,
-    layers,
-    merge,
-    models,
-    overlay,
-    record,
-    train,
-)
-from .console import complain
-
+# What `atmviz --help` says of each, so that it need not import them: the first lines of their docstrings.
+COMMANDS = {
+    "histogram": "Draw how far the channels of each layer look, horizontally and vertically (Figs. 3, 6, 7).",
+    "overlay": "Draw which tokens a query samples, on the image (Fig. 5).",
+    "record": "Record what every ATM layer fetches, image by image, into a folder that opens without torch.",
+    "merge": "Join recordings of one model and setting into one, in the order given.",
+    "train": "Train a classifier, a segmenter or a detector by a recipe; each setting below overrides the recipe's.",
+    "eval": "Evaluate a classifier (top-1, top-5), a segmenter (mIoU) or a detector (COCO's AP) on a dataset.",
+    "ablate": "Train Table 8's rows and Fig. 2's A and B at a small size, and print them beside the paper's numbers.",
+    "layers": "List the ATM layers of a model: whose offsets they use, how many channels share one, the map size.",
+    "models": "List the variants with their parameters and FLOPs, counted now, beside the paper's.",
+    "complexity": "Count parameters and FLOPs in the paper's convention, beside what its tables print; nothing is run.",
+    "benchmark": "Time atmviz beside the released arrangement, in turns, on the same tensors; the results must agree.",
+    "convert": "Write a checkpoint as safetensors under timm's names, its configuration as metadata.",
+    "data": "Public datasets: where their files are, and whether yours are whole.",
+}
+_MODULES = {"eval": "evaluate"}  # the others are called as their command is
 _USAGE_ERRORS = (LayerNotFoundError, QueryError)
 
 
-class _ErrorBoundary(TyperGroup):
-    """What the caller can put right: one line, exit code 2 for usage, 1 for data. Anything else is a bug and shows."""
+def load_command(name: str) -> Any:
+    """The command of that name, imported."""
+    module = import_module(f".{_MODULES.get(name, name)}", __package__)
+    single = getattr(module, "app", None)
+    if single is None:
+        single = typer.Typer(add_completion=False)
+        single.command()(getattr(module, _MODULES.get(name, name)))
+    command = typer.main.get_command(single)
+    command.name = name
+    return command
+
+
+class _Commands(TyperGroup):
+    """Imports a command when it is run; for the list of all, the lines above are enough.
+
+    Errors that the caller can put right end in one line, exit code 2 for usage, 1 for data. Anything else is a bug and
+    shows.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = {name: TyperCommand(name, help=line) for name, line in COMMANDS.items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load_command(name) if name else command, rest
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """As plain text: rich's panels alone would take three times as long as all else."""
+        for write in (self.format_usage, self.format_help_text, self.format_options):
+            write(ctx, formatter)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except AtmvizError as error:
-            complain(f"error: {error}")
-            sys.exit(2 if isinstance(error, _USAGE_ERRORS) else 1)
+            _exit(2 if isinstance(error, _USAGE_ERRORS) else 1, str(error))
         except BrokenPipeError:
             raise  # the reader of a pipe left, as `head` does: Typer exits quietly
         except OSError as error:
             place = f" {error.filename}" if error.filename else ""
             reason = error.strerror or error
-            complain(f"error: cannot read or write{place}: {reason}; make room there or choose another place")
-            sys.exit(1)
+            _exit(1, f"cannot read or write{place}: {reason}; make room there or choose another place")
         except Exception as error:
             # torch's own errors by what they say: torch itself may not be loaded
             lacking = ("out of memory", "DefaultCPUAllocator")
             if not isinstance(error, MemoryError) and not any(text in str(error) for text in lacking):
                 raise
-            complain("error: out of memory: lower the image size or --batch-size, or use --device cpu")
-            sys.exit(1)
+            _exit(1, "out of memory: lower the image size or --batch-size, or use --device cpu")
+
+
+def _exit(code: int, message: str) -> NoReturn:
+    from .console import complain
+
+    complain(f"error: {message}")
+    sys.exit(code)
 
 
 app = typer.Typer(
-    cls=_ErrorBoundary,
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -66,6 +103,8 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         typer.echo(f"atmviz {version('atmviz')}")
         raise typer.Exit
 
@@ -77,21 +116,6 @@ def _root(
     ] = False,
 ) -> None:
     """See where ATMNet looks: which tokens each channel fetches, how far and in which direction."""
-
-
-app.command("histogram")(histogram.histogram)
-app.command("overlay")(overlay.overlay)
-app.command("record")(record.record)
-app.command("merge")(merge.merge)
-app.command("train")(train.train)
-app.command("eval")(evaluate.evaluate)
-app.command("ablate")(ablate.ablate)
-app.command("layers")(layers.layers)
-app.command("models")(models.models)
-app.command("complexity")(complexity.complexity)
-app.command("benchmark")(benchmark.benchmark)
-app.command("convert")(convert.convert)
-app.add_typer(data.app, name="data")
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ def benchmark(
     device: options.Device = "auto",
     as_json: options.JsonOption = False,
 ) -> None:
-    """Time atmviz beside the released arrangement, in turns and on the same tensors; the results must agree.
+    """Time atmviz beside the released arrangement, in turns, on the same tensors; the results must agree.
 
     The released code samples with torchvision's deform_conv2d. Compare ratios: they hold where the machine's speed
     drifts. Compiling a network takes a minute or two before the first numbers.

@@ -36,7 +36,7 @@ def complexity(
     form: Annotated[TableFormat | None, typer.Option("--format", help="Markdown or CSV instead of a table.")] = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Count parameters and FLOPs, in the paper's convention, beside what its tables print; nothing is computed.
+    """Count parameters and FLOPs in the paper's convention, beside what its tables print; nothing is run.
 
     Without options: Table 1.
     """

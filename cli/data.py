@@ -8,7 +8,11 @@ from rich.table import Table
 from . import options
 from .console import image_progress, print_json, say, stdout, waiting
 
-app = typer.Typer(no_args_is_help=True, help="Public datasets: where their files are, and whether yours are whole.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Public datasets: where their files are, and whether yours are whole.",
+)
 Name = Annotated[options.Dataset, typer.Argument(metavar="NAME", help="ade20k, coco or imagenet.", show_default=False)]
 
 

@@ -82,7 +82,7 @@ def train(
     as_json: options.JsonOption = False,
     **settings: Any,
 ) -> None:
-    """Train a classifier, a segmenter or a detector by a recipe; every setting below overrides the recipe's value.
+    """Train a classifier, a segmenter or a detector by a recipe; each setting below overrides the recipe's.
 
     Without arguments: the demonstration model, on scenes drawn as it goes. Stopped or killed, the same command goes on.
     """

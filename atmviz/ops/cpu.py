@@ -88,7 +88,7 @@ def summarise(offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     outside, counts = torch.zeros(batch, 2, dtype=torch.int64), torch.zeros(2, 2 * reach + 1, dtype=torch.int64)
     shape = _integers(batch, height, width, offsets, reach)
     tensors = map(_pointer, (offset, sums, outside, counts))
-    getattr(library(), "summarise_float")(*tensors, shape, torch.get_num_threads())
+    _kernel("summarise", offset.dtype)(*tensors, shape, torch.get_num_threads())
     return sums, outside, counts
 
 

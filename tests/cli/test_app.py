@@ -2,14 +2,17 @@
 
 import json
 import shutil
+import statistics
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
 import zarr
+from atmviz_cli import app
 from PIL import Image
 
 COMMANDS = ["histogram", "overlay", "record", "merge", "layers", "models", "convert"]
@@ -38,6 +41,26 @@ def test_every_command_explains_itself(succeed, command, says):
 def test_help_lists_every_command(succeed):
     said = succeed("--help").stdout
     assert [command for command in COMMANDS if f" {command} " not in said] == []
+
+
+def test_help_says_of_each_command_what_it_says_of_itself():
+    for name, line in app.COMMANDS.items():
+        assert app.load_command(name).help.split("\n\n")[0].replace("\n", " ").strip() == line
+
+
+def test_help_takes_at_most_five_times_a_bare_python():
+    """Without any of the commands, and without rich: 3 times where it was measured."""
+    help_ = [sys.executable, "-m", "atmviz_cli", "--help"]
+    seconds = {"help": [], "bare": []}
+    for _ in range(7):
+        for name, command in (("help", help_), ("bare", [sys.executable, "-c", "pass"])):
+            start = time.perf_counter()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            seconds[name].append(time.perf_counter() - start)
+    assert statistics.median(h / b for h, b in zip(seconds["help"], seconds["bare"], strict=True)) <= 5
+    code = "import sys; from atmviz_cli.app import main; sys.argv[1:] = ['--help']\ntry: main()\n"
+    code += "except SystemExit: assert not {'rich', 'yaml', 'numpy', 'atmviz_cli.train'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
 def test_version_is_the_package_s(succeed):

@@ -213,7 +213,7 @@ def _write(
     sha256 = attrs["checkpoint"]["sha256"]
     name = figure_name(attrs["dataset"], "histogram", recording.model, recording.trained, sha256, layers)
     stem = out / (name + ("_all-tokens" if first.tokens == "all" else ""))
-    files = save_figure(drawn, stem, kinds)  # type: ignore[arg-type]
+    files = save_figure(drawn, stem, kinds)
     table = stem.with_name(f"{stem.name}.csv")
     rows = histogram_table([histogram for pair in pairs for histogram in pair])
     with atomic_path(table) as temporary, temporary.open("w", newline="") as file:

@@ -103,7 +103,7 @@ def overlay(
                 note=f"one dot per sampled token (the nearest), at the centre of its {_ANCHOR_TEXT[anchor]}",
                 trained=origin.trained,
             )
-            files = save_figure(figure, out / stems[index], kinds)  # type: ignore[arg-type]
+            files = save_figure(figure, out / stems[index], kinds)
             described.append(_describe(name, files, panels))
             if not as_json:
                 for file in files:

@@ -1,7 +1,12 @@
-"""Figures: numbers in, matplotlib out. No torch, no model, no screen."""
+"""Figures: numbers in, matplotlib out. No torch, no model, no screen. Each loads what it needs on first use."""
 
-from atmviz.figures.histograms import draw_histograms
-from atmviz.figures.overlay import OverlayPanel, draw_overlay, overlay_panels
-from atmviz.figures.style import figure_name, save_figure
+import lazy_loader
 
-__all__ = ["OverlayPanel", "draw_histograms", "draw_overlay", "figure_name", "overlay_panels", "save_figure"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "histograms": ["draw_histograms"],
+        "overlay": ["OverlayPanel", "draw_overlay", "overlay_panels"],
+        "style": ["figure_name", "save_figure"],
+    },
+)

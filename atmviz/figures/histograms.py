@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from atmviz.figures.style import AXIS_COLORS, NOTE, add_note, figure_style, layout_above, wrap_title
+from atmviz.figures.style import AXIS_COLORS, NOTE, add_note, figure_style, format_share, layout_above, wrap_title
 from atmviz.recording.store import AXES
 from atmviz.statistics import OffsetHistogram
 
@@ -82,8 +82,3 @@ def _draw_panel(panel: Axes, histogram: OffsetHistogram, first_column: bool) -> 
     panel.set_ylim(0, top)
     panel.set_yticks([tick for tick in MaxNLocator(5).tick_values(0, top) if tick <= min(top, 100)])
     sns.despine(ax=panel)
-
-
-def format_share(share: float) -> str:
-    """`0 %`, `<0.1 %`, `12.3 %`: nothing that is there reads as zero."""
-    return "0 %" if share == 0 else "<0.1 %" if share < 0.001 else f"{100 * share:.1f} %"

@@ -17,8 +17,7 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 
 from atmviz.errors import AtmvizError, QueryError
-from atmviz.figures.histograms import format_share
-from atmviz.figures.style import HORIZONTAL, NOTE, VERTICAL, add_note, figure_style, wrap_title
+from atmviz.figures.style import HORIZONTAL, NOTE, VERTICAL, add_note, figure_style, format_share, wrap_title
 from atmviz.geometry import Anchor, Placement, stage_stride, token_center_px
 from atmviz.recording.query import Query
 from atmviz.recording.store import LayerInfo

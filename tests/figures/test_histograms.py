@@ -5,7 +5,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from atmviz.figures.histograms import draw_histograms, format_share
+from atmviz.figures.histograms import draw_histograms
+from atmviz.figures.style import format_share
 from atmviz.statistics import OffsetHistogram
 
 

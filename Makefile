@@ -3,12 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= demo
 
-.PHONY: demo test lint types wheel bench clean
+.PHONY: demo test lint types wheel bench bench-gpu clean
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[coco,notebook,upernet]' --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[coco,notebook,onnx,upernet]' --group dev
 	touch $@
 
 demo: .venv/ready  ## record and draw the README's figures into $(OUT)
@@ -37,8 +37,21 @@ wheel: .venv/ready  ## build the wheel, install it into a new environment, use i
 	  $$wheel/atmviz --version && $$wheel/atmviz overlay && ATMVIZ_CACHE=$$folder $$wheel/atmviz histogram && \
 	  $$wheel/python -c "import atmviz; print(atmviz.load_model(device='cpu').origin.model)" && rm -r $$folder
 
-bench: .venv/ready  ## recording against plain inference, and its memory
-	$(BIN)/python tests/benchmarks/recording.py
+bench: .venv/ready  ## the README's numbers of speed on a CPU, into $(OUT)
+	mkdir -p $(OUT)
+	$(BIN)/atmviz benchmark op --device cpu --json > $(OUT)/op.json
+	$(BIN)/atmviz benchmark model --device cpu --json > $(OUT)/model.json
+	$(BIN)/atmviz benchmark record --device cpu -m atmnet_nano --json > $(OUT)/record.json
+
+bench-gpu: .venv/ready  ## every row of the README's tables that needs a GPU, into $(OUT)
+	mkdir -p $(OUT)
+	for dtype in float32 bfloat16; do \
+	  $(BIN)/atmviz benchmark op --device cuda -m atmnet_tiny --size 512 -b 16 --dtype $$dtype --rounds 50 --json \
+	    > $(OUT)/op-$$dtype.json || exit 1; done
+	for model in atmnet_tiny atmnet_large; do \
+	  $(BIN)/atmviz benchmark model --device cuda -m $$model -b 128 --dtype float16 --json \
+	    > $(OUT)/$$model.json || exit 1; done
+	$(BIN)/atmviz benchmark record --device cuda -m atmnet_tiny -b 64 --images 4096 --json > $(OUT)/record.json
 
 clean:
 	rm -rf .venv .venv-wheel dist build demo

@@ -7,23 +7,32 @@ zeros, channels before positions, and the branch's linear layer inside the opera
 import copy
 import platform
 import statistics
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
+from atmviz.checkpoints import load_model
+from atmviz.data.images import find_images, normalise
 from atmviz.errors import AtmvizError
-from atmviz.geometry import map_size
+from atmviz.geometry import Preprocessing, map_size
 from atmviz.models.token_mixer import ActiveTokenMixer, OffsetLayer
 from atmviz.ops import Branch, sample_along
+from atmviz.recording.recorder import OffsetRecorder, infer
+from atmviz.recording.run import load_inputs, on_device, record_offsets
+from atmviz.recording.store import Recording
 from atmviz.variants import VARIANTS
 
 OFFSET_SPREAD = 1.5  # standard deviation in tokens, of the offsets that are timed
@@ -43,7 +52,8 @@ class Row:
         version: "released arrangement", "eager", "compiled", or a floor.
         milliseconds: Median over the rounds.
         spread: First and third quartile in ms.
-        ratio: Median over the rounds of the released arrangement's time by this one's, both of the same round.
+        ratio: Median over the rounds of the time of the version it is compared with by this one's, of the same round.
+        images: How many the call took, where it took some.
         peak_mb: Largest memory that one call took beyond what was there, on a GPU.
         copy_share: Bytes that must move by the time taken, as a share of what a copy of the input reaches.
     """
@@ -54,6 +64,7 @@ class Row:
     milliseconds: float
     spread: tuple[float, float]
     ratio: float
+    images: int | None = None
     peak_mb: float | None = None
     copy_share: float | None = None
 
@@ -96,14 +107,20 @@ def _finish(device: torch.device) -> None:
 
 
 def _rows(
-    what: str, case: str, versions: Mapping[str, Callable[[], Any]], rounds: int, device: torch.device
+    what: str,
+    case: str,
+    versions: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    device: torch.device,
+    compared_with: str = RELEASED,
+    images: int | None = None,
 ) -> list[Row]:
     seconds = measure(versions, rounds, device)
     rows = []
     for name, own in seconds.items():
         low, middle, high = statistics.quantiles((1e3 * s for s in own), n=4, method="inclusive")
-        ratio = statistics.median(theirs / ours for theirs, ours in zip(seconds[RELEASED], own, strict=True))
-        rows.append(Row(what, case, name, middle, (low, high), ratio, _peak_mb(versions[name], device)))
+        ratio = statistics.median(theirs / ours for theirs, ours in zip(seconds[compared_with], own, strict=True))
+        rows.append(Row(what, case, name, middle, (low, high), ratio, images, _peak_mb(versions[name], device)))
     return rows
 
 
@@ -146,7 +163,6 @@ def benchmark_operator(
         AtmvizError: the two sides differ on the tensors timed.
     """
     variant = VARIANTS[model]
-    compiled = torch.compile(_sample_then_linear)
     for stage, (dim, num_offsets) in enumerate(zip(variant.dims, variant.num_offsets, strict=True)):
         shape = (batch_size, *map_size(size, stage + 1), dim)
         x, grad = (torch.randn(shape, device=device).to(dtype) for _ in range(2))
@@ -166,6 +182,8 @@ def benchmark_operator(
                 out = run(function)
                 return out, *torch.autograd.grad(out, inputs, grad.to(out.dtype), allow_unused=True)
 
+            torch.compiler.reset()  # or it would give up after eight shapes
+            compiled = torch.compile(_sample_then_linear)
             sides = {RELEASED: sample_as_released, "eager": _sample_then_linear, "compiled": compiled}
             _assert_same({name: train(function) for name, function in sides.items()})
             sides["linear alone"] = lambda x, offset, branch, weight, bias: F.linear(x, weight, bias)
@@ -262,9 +280,8 @@ def benchmark_model(
             _assert_same({name: (run(side).detach().to(dtype),) for name, side in sides.items()})
             layers = _matrix_layers(network, run)
             floor = partial(_run_layers, layers, dtype, train=call is step)
-            yield from _rows(
-                what, case, {**{n: partial(call, s) for n, s in sides.items()}, FLOOR: floor}, rounds, device
-            )
+            versions = {**{name: partial(call, side) for name, side in sides.items()}, FLOOR: floor}
+            yield from _rows(what, case, versions, rounds, device, images=batch_size)
 
 
 def _matrix_layers(
@@ -289,3 +306,71 @@ def _run_layers(layers: list[tuple[nn.Linear | nn.Conv2d, Tensor]], dtype: torch
         outputs = [layer(inputs) for layer, inputs in layers]
     if train:
         torch.autograd.backward(outputs, [out.detach() for out in outputs])
+
+
+# Recording
+
+
+def benchmark_record(
+    model: str, size: tuple[int, int], batch_size: int, device: torch.device, rounds: int = 7, images: int = 512
+) -> Iterator[Row]:
+    """Times recording beside plain inference, from JPEG files on, and reading them alone, which is its floor.
+
+    Raises:
+        AtmvizError: what was recorded is not what the network used.
+    """
+    network = load_model(model, device=device, report=lambda line: None)
+    released = as_released(network)
+    preprocessing = Preprocessing(size)
+    with tempfile.TemporaryDirectory() as folder:
+        found = find_images([make_photos(Path(folder, "photos"), images)])
+        batches = [range(first, min(first + batch_size, images)) for first in range(0, images, batch_size)]
+
+        def read() -> Iterator[Tensor]:
+            inputs = load_inputs(found, preprocessing, batches, None, pin_memory=device.type == "cuda")
+            for _, pixels, _ in on_device(zip(batches, inputs, strict=True), device):
+                assert pixels is not None
+                yield pixels
+
+        @torch.inference_mode()
+        def infer_all(network: nn.Module) -> None:
+            out = [infer(network, normalise(pixels, preprocessing)) for pixels in read()]
+            out[-1].cpu()
+
+        def record() -> Recording:
+            out = Path(folder, uuid.uuid4().hex)
+            return record_offsets(found, out, network, preprocessing=preprocessing, batch_size=batch_size).recording
+
+        _assert_recorded(record(), network, (normalise(pixels, preprocessing) for pixels in read()))
+        versions: dict[str, Callable[[], Any]] = {
+            "inference": partial(infer_all, network),
+            "recording": record,
+            f"inference, {RELEASED}": partial(infer_all, released),
+            "reading alone": lambda: [None for _ in read()],
+        }
+        case = f"{model}, {images} JPEGs of 500×375 px at {size[0]}×{size[1]} px, {batch_size} at a time"
+        yield from _rows("record", case, versions, rounds, device, compared_with="inference", images=images)
+
+
+def make_photos(folder: Path, count: int) -> Path:
+    """The folder, filled with JPEGs of 500 x 375 px that take as long to decode as photographs do."""
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for index in range(count):
+        small = random.integers(0, 256, (30, 40, 3), dtype=np.uint8)
+        Image.fromarray(small).resize((500, 375), Image.Resampling.BICUBIC).save(folder / f"{index:05d}.jpg")
+    return folder
+
+
+@torch.inference_mode()
+def _assert_recorded(recording: Recording, network: nn.Module, inputs: Iterable[Tensor]) -> None:
+    with OffsetRecorder(network) as recorder:
+        start = 0
+        for pixels in inputs:
+            infer(network, pixels)
+            for source in recorder.sources:
+                i, j = recording.info(source).query
+                used = recorder.offsets[source][:, i, j].cpu()
+                kept = torch.from_numpy(recording.distinct_offsets(source)[start : start + len(pixels)])
+                _assert_same({RELEASED: (used,), "the recording": (kept,)})
+            start += len(pixels)

@@ -23,7 +23,7 @@ COMMANDS = {
     "models": "List the variants with their parameters and FLOPs, counted now, beside the paper's.",
     "complexity": "Count parameters and FLOPs in the paper's convention, beside what its tables print; nothing is run.",
     "benchmark": "Time atmviz beside the released arrangement, in turns, on the same tensors; the results must agree.",
-    "convert": "Write a checkpoint as safetensors under timm's names, its configuration as metadata.",
+    "convert": "Write a checkpoint as safetensors under timm's names, or as an ONNX file that equals PyTorch.",
     "data": "Public datasets: where their files are, and whether yours are whole.",
 }
 _MODULES = {"eval": "evaluate"}  # the others are called as their command is

@@ -1,5 +1,6 @@
 """`atmviz benchmark`: how fast atmviz is beside the released arrangement, on this machine."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 class What(StrEnum):
     OP = "op"
     MODEL = "model"
+    RECORD = "record"
 
 
 class Precision(StrEnum):
@@ -30,7 +32,9 @@ class Precision(StrEnum):
 
 
 def benchmark(
-    what: Annotated[What, typer.Argument(help="op: one branch on the maps of each stage. model: a whole network.")],
+    what: Annotated[
+        What, typer.Argument(help="op: one branch on each stage's maps. model: a whole network. record: recording.")
+    ],
     model: Annotated[str, typer.Option("--model", "-m", help="Whose maps, or which network.")] = "atmnet_xtiny",
     size: options.Size = None,
     batch_size: options.BatchSize = 8,
@@ -38,6 +42,7 @@ def benchmark(
         Precision.FLOAT32
     ),
     rounds: Annotated[int, typer.Option("--rounds", min=2, help="Timings of each version; the median counts.")] = 15,
+    images: Annotated[int, typer.Option("--images", min=1, help="JPEG files to record; of `record`.")] = 512,
     device: options.Device = "auto",
     as_json: options.JsonOption = False,
 ) -> None:
@@ -48,17 +53,24 @@ def benchmark(
     """
     if model not in VARIANTS:
         raise typer.BadParameter(f"got --model {model}, expected one of {', '.join(VARIANTS)}")
+    if what == What.RECORD and precision != Precision.FLOAT32:
+        raise typer.BadParameter(f"got --dtype {precision}, expected float32: a recording has no other")
+    # It misses a CUDA runtime wherever a compiler for one is installed.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     with waiting("loading"):
         import torch
 
-        from atmviz.benchmark import benchmark_model, benchmark_operator, describe_machine
+        from atmviz.benchmark import benchmark_model, benchmark_operator, benchmark_record, describe_machine
         from atmviz.checkpoints import pick_device
 
         place = pick_device(device)
     wanted = options.parse_size(size) if size else (224, 224)
-    timed = benchmark_operator if what == What.OP else benchmark_model
     machine = describe_machine(place)
-    rows = timed(model, wanted, batch_size, getattr(torch, precision), place, rounds)
+    if what == What.RECORD:
+        rows = benchmark_record(model, wanted, batch_size, place, rounds, images)
+    else:
+        timed = benchmark_operator if what == What.OP else benchmark_model
+        rows = timed(model, wanted, batch_size, getattr(torch, precision), place, rounds)
     with waiting("timing") if as_json else nullcontext():
         if as_json:
             print_json({"machine": machine, "rows": [asdict(row) for row in rows]})
@@ -81,11 +93,18 @@ def _show(rows: Iterator["Row"]) -> None:
 def _show_case(rows: list["Row"]) -> None:
     table = Table(title=f"{rows[0].what}: {rows[0].case}", title_justify="left")
     table.add_column("")
-    for name in ("ms", "quartiles", "times as fast", *(["peak MB"] if rows[0].peak_mb is not None else [])):
+    headings = {
+        "ms": lambda row: f"{row.milliseconds:.2f}",
+        "quartiles": lambda row: f"{row.spread[0]:.2f}–{row.spread[1]:.2f}",
+        "times as fast": lambda row: f"{row.ratio:.2f}",
+        "images/s": lambda row: f"{1e3 * row.images / row.milliseconds:.1f}" if row.images else "",
+        "peak MB": lambda row: f"{row.peak_mb:.0f}" if row.peak_mb is not None else "",
+    }
+    shown = {name: cell for name, cell in headings.items() if any(cell(row) for row in rows)}
+    for name in shown:
         table.add_column(name, justify="right")
     for row in rows:
-        cells = [f"{row.milliseconds:.2f}", f"{row.spread[0]:.2f}–{row.spread[1]:.2f}", f"{row.ratio:.2f}"]
-        table.add_row(row.version, *cells, *([f"{row.peak_mb:.0f}"] if row.peak_mb is not None else []))
+        table.add_row(row.version, *(cell(row) for cell in shown.values()))
     share = next((row.copy_share for row in rows if row.copy_share is not None), None)
     table.caption = None if share is None else f"sampling alone moves its bytes at {share:.0%} of a copy's speed"
     table.caption_justify = "left"

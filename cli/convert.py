@@ -1,7 +1,7 @@
 """`atmviz convert`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,18 +11,31 @@ from .console import say, waiting
 
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A checkpoint of any public layout.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="Where to write.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="OUT.safetensors, or OUT.onnx for any runtime.")],
     weights: options.Weights = None,
+    size: Annotated[str | None, typer.Option("--size", help="Of an ONNX file's images, px: 224, or 512x512.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
 ) -> None:
-    """Write a checkpoint as safetensors under timm's names, its configuration as metadata."""
-    if target.suffix != ".safetensors":
-        raise typer.BadParameter(f"got {target}, expected a name ending in .safetensors")
+    """Write a checkpoint as safetensors under timm's names, or as an ONNX file that equals PyTorch.
+
+    An ONNX file takes any number of normalised images of one size. It needs `pip install 'atmviz[onnx]'`.
+    """
+    if target.suffix not in (".safetensors", ".onnx"):
+        raise typer.BadParameter(f"got {target}, expected a name ending in .safetensors or .onnx")
+    if size and target.suffix != ".onnx":
+        raise typer.BadParameter("got --size for a file of weights, which fit any size: leave it out")
     if target.exists() and not overwrite:
         raise typer.BadParameter(f"{target} exists: choose another name, or pass --overwrite")
+    choice: Any = weights.value if weights else None
+    wanted = options.parse_size(size) if size else (224, 224)
     with waiting("converting"):
-        from atmviz.checkpoints import convert_checkpoint
+        if target.suffix == ".onnx":
+            from atmviz.export import export_onnx
 
-        origin = convert_checkpoint(source, target, weights.value if weights else None)
-    say(origin.describe())
+            difference = export_onnx(source, target, weights=choice, size=wanted, report=say)
+            say(f"its scores equal PyTorch's to {difference:.0e} of the largest")
+        else:
+            from atmviz.checkpoints import convert_checkpoint
+
+            say(convert_checkpoint(source, target, choice).describe())
     say(f"wrote {target}, {target.stat().st_size / 1e6:.1f} MB")

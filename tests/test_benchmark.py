@@ -9,7 +9,15 @@ import torch.nn.functional as F
 
 import atmviz.models  # noqa: F401
 from atmviz import benchmark
-from atmviz.benchmark import RELEASED, as_released, benchmark_model, benchmark_operator, measure, sample_as_released
+from atmviz.benchmark import (
+    RELEASED,
+    as_released,
+    benchmark_model,
+    benchmark_operator,
+    benchmark_record,
+    measure,
+    sample_as_released,
+)
 from atmviz.errors import AtmvizError
 from atmviz.ops import cpu, sample_along
 
@@ -87,3 +95,35 @@ def test_sides_that_differ_are_not_timed(uncompiled, monkeypatch):
     monkeypatch.setattr(benchmark, "sample_along", lambda x, offset, branch: 1.001 * sample_along(x, offset, branch))
     with pytest.raises(AtmvizError, match=r"eager differs from the released arrangement by .* expected rounding alone"):
         next(benchmark_operator("atmnet_nano", (64, 64), 1, torch.float32, CPU, rounds=2))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_record_rows_say_what_recording_costs():
+    rows = list(benchmark_record("atmnet_nano", (64, 64), 4, CPU, rounds=2, images=10))
+    assert [row.version for row in rows] == [
+        *("inference", "recording", "inference, released arrangement", "reading alone"),
+    ]
+    assert {row.images for row in rows} == {10}
+    assert rows[0].ratio == 1
+    assert rows[3].milliseconds < rows[0].milliseconds
+
+
+def test_a_recording_that_differs_is_not_timed(monkeypatch):
+    record = benchmark.record_offsets
+
+    def another(images, out, network, **settings):
+        parameter = network.stages[0].blocks[0].offset.linear.bias
+        parameter.data += 0.01
+        result = record(images, out, network, **settings)
+        parameter.data -= 0.01
+        return result
+
+    monkeypatch.setattr(benchmark, "record_offsets", another)
+    with pytest.raises(AtmvizError, match="the recording differs"):
+        next(benchmark_record("atmnet_nano", (64, 64), 4, CPU, rounds=2, images=4))
+
+
+def test_recording_costs_little_more_than_inference():
+    """2 to 5 % where it was measured, of the smallest network; the machines of tests are noisy."""
+    rows = {row.version: row for row in benchmark_record("atmnet_nano", (128, 128), 8, CPU, rounds=5, images=64)}
+    assert rows["recording"].ratio > 0.75

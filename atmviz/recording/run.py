@@ -172,10 +172,10 @@ def record_offsets(
         if on_images:
             on_images(finished, total)
 
-    loader = _loader(images, preprocessing, batches, workers, pin_memory=device.type == "cuda")
+    loader = load_inputs(images, preprocessing, batches, workers, pin_memory=device.type == "cuda")
     with recorder, torch.inference_mode(), output:
         pending: _Pending | None = None
-        for indices, pixels, errors in _ahead(clock.waiting("input", zip(batches, loader, strict=True)), device):
+        for indices, pixels, errors in on_device(clock.waiting("input", zip(batches, loader, strict=True)), device):
             if errors and strict:
                 raise DatasetError(next(iter(errors.values())))
             skipped.update({images.names[index]: reason for index, reason in errors.items()})
@@ -227,7 +227,7 @@ class _Clock:
             yield item
 
 
-def _ahead(
+def on_device(
     batches: Iterable[tuple[Sequence[int], tuple[Tensor | None, dict[int, str]]]], device: torch.device
 ) -> Iterator[tuple[Sequence[int], Tensor | None, dict[int, str]]]:
     """(indices, pixels, errors) with pixels on the device; a GPU copies the next ones while it computes."""
@@ -417,13 +417,14 @@ def _collate(items: list[tuple[int, np.ndarray | str]]) -> tuple[Tensor | None, 
     return torch.stack(pixels) if pixels else None, {i: item for i, item in items if isinstance(item, str)}
 
 
-def _loader(
+def load_inputs(
     images: ImageSet,
     preprocessing: Preprocessing,
     batches: Sequence[Sequence[int]],
     workers: int | None,
     pin_memory: bool = False,
 ) -> DataLoader:
+    """Batches of what the network sees: pixels [B, H, W, 3], uint8, of readable images, and the errors of others."""
     if workers is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         cores = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))  # of torchrun's processes here

@@ -20,6 +20,7 @@ def timed(monkeypatch):
 
     monkeypatch.setattr(library, "benchmark_operator", answer)
     monkeypatch.setattr(library, "benchmark_model", answer)
+    monkeypatch.setattr(library, "benchmark_record", answer)
     return calls
 
 
@@ -38,8 +39,14 @@ def test_json_is_one_object(succeed, timed):
     data = json.loads(result.stdout)
     assert data["rows"][1] == {
         **{"what": "forward", "case": "a map", "version": "eager", "milliseconds": 2.0, "spread": [1.9, 2.1]},
-        **{"ratio": 10.0, "peak_mb": None, "copy_share": None},
+        **{"ratio": 10.0, "images": None, "peak_mb": None, "copy_share": None},
     }
     assert data["machine"]["torch"]
     assert timed[0][1] == (64, 64)
     assert str(timed[0][3]) == "torch.bfloat16"
+
+
+def test_recording_is_timed_in_float32_alone(succeed, refuse, timed):
+    succeed("benchmark", "record", "-m", "atmnet_nano", "--images", "32", "--device", "cpu", "--rounds", "3")
+    assert [str(one) for one in timed[0]] == ["atmnet_nano", "(224, 224)", "8", "cpu", "3", "32"]
+    refuse(2, "expected float32", "benchmark", "record", "--dtype", "bfloat16")

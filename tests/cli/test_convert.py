@@ -51,3 +51,22 @@ def test_a_bad_checkpoint_does_not_replace_a_good_file(refuse, folder, bad_check
     target.write_text("mine")
     refuse(1, "NaN", "convert", bad_checkpoints.nan, target, "--overwrite")
     assert target.read_text() == "mine"
+
+
+def test_an_onnx_file_is_written_where_its_name_asks_for_it(succeed, folder, checkpoint, monkeypatch):
+    calls = []
+
+    def write(source, target, **options):
+        calls.append((source, target.name, options.pop("report")("loaded"), options))
+        target.write_bytes(b"onnx")
+        return 3e-7
+
+    monkeypatch.setattr("atmviz.export.export_onnx", write)
+    result = succeed("convert", checkpoint, "nano.onnx", "--size", "64x96", "--weights", "model")
+    assert calls == [(checkpoint, "nano.onnx", None, {"weights": "model", "size": (64, 96)})]
+    assert "equal PyTorch's to 3e-07" in result.stderr
+    assert "wrote nano.onnx" in result.stderr
+
+
+def test_a_size_is_of_onnx_files_alone(refuse, checkpoint):
+    refuse(2, "--size", "convert", checkpoint, "nano.safetensors", "--size", "64")

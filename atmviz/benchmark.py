@@ -21,6 +21,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from timm.layers import Mlp
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
@@ -28,6 +29,7 @@ from atmviz.checkpoints import load_model
 from atmviz.data.images import find_images, normalise
 from atmviz.errors import AtmvizError
 from atmviz.geometry import Preprocessing, map_size
+from atmviz.models.atmnet import ChannelMLP
 from atmviz.models.token_mixer import ActiveTokenMixer, OffsetLayer
 from atmviz.ops import Branch, sample_along
 from atmviz.recording.recorder import OffsetRecorder, infer
@@ -234,11 +236,11 @@ class _ReleasedTokenMixer(ActiveTokenMixer):
 
 
 def as_released(network: nn.Module) -> nn.Module:
-    """A copy that samples as the released code does."""
+    """A copy that samples as the released code does, and keeps the activations it keeps."""
     network = copy.deepcopy(network)
+    arrangement = {ActiveTokenMixer: _ReleasedTokenMixer, ChannelMLP: Mlp}
     for module in network.modules():
-        if type(module) is ActiveTokenMixer:
-            module.__class__ = _ReleasedTokenMixer
+        module.__class__ = arrangement.get(type(module), type(module))
     return network
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from timm.layers import ClassifierHead, DropPath, Mlp, calculate_drop_path_rates, trunc_normal_
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
@@ -35,6 +36,29 @@ class PositionalEncodingGenerator(nn.Module):
         return x + self.proj(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # NHWC -> NCHW -> NHWC
 
 
+class _LinearOfGELU(torch.autograd.Function):
+    """A fully connected layer on the GELU of its input, which is computed again in the backward pass and not kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.linear(F.gelu(x), weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        rows, inputs = grad.flatten(0, -2), F.gelu(x).flatten(0, -2)
+        grad_x = torch.ops.aten.gelu_backward(grad @ weight.to(grad.dtype), x)
+        return grad_x, (rows.T @ inputs).to(weight.dtype), rows.sum(0).to(weight.dtype)
+
+
+class ChannelMLP(Mlp):
+    """Two fully connected layers with a GELU between, whose output, the largest tensor of a block, is never kept."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _LinearOfGELU.apply(self.fc1(x), self.fc2.weight, self.fc2.bias)
+
+
 class ATMBlock(nn.Module):
     """Token mixing and channel MLP with skip connections; `offset` exists in blocks that generate offsets."""
 
@@ -44,7 +68,7 @@ class ATMBlock(nn.Module):
         self.norm1 = nn.LayerNorm(dim)
         self.token_mixer = ActiveTokenMixer(dim, **mixer)
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.mlp = ChannelMLP(dim, int(dim * mlp_ratio))
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(self, x: Tensor, offset: Tensor | None) -> tuple[Tensor, Tensor | None]:

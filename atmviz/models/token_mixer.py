@@ -82,6 +82,9 @@ class ActiveTokenMixer(nn.Module):
 
     def forward(self, x: Tensor, offset: Tensor | None) -> Tensor:
         """Mixed tokens, [B, H, W, out_dim], from normed tokens x [B, H, W, C] and offsets [B, H, W, 2, samples * O]."""
+        if x.is_cuda and torch.is_autocast_enabled("cuda"):
+            # Its norms give float32. Once for all branches: one copy is sampled, and kept for the backward pass.
+            x = x.to(torch.get_autocast_dtype("cuda"))
         if offset is not None:
             offset = self.hook_offset(offset)
         embedded = [self._embed(branch, x, offset) for branch in self.branches]  # x-hat of W, H, I

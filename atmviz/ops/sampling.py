@@ -27,10 +27,9 @@ def sample_along(x: Tensor, offset: Tensor, branch: Branch) -> Tensor:
         branch: "width" shifts along W, "height" along H.
 
     Returns:
-        Recomposed tokens, [B, H, W, C], in the dtype of x; under CUDA's autocast in its dtype, as the fully connected
-        layer that follows wants them. A fractional shift interpolates linearly between its two neighbours; a neighbour
-        outside the map reads as zero. Positions and weights are computed in float32 or wider, so half-precision
-        features keep exact positions.
+        Recomposed tokens, [B, H, W, C], in the dtype of x. A fractional shift interpolates linearly between its two
+        neighbours; a neighbour outside the map reads as zero. Positions and weights are computed in float32 or wider,
+        so half-precision features keep exact positions.
 
     Raises:
         ValueError: the shapes do not fit, or O does not divide C.
@@ -45,8 +44,6 @@ def sample_along(x: Tensor, offset: Tensor, branch: Branch) -> Tensor:
         raise ValueError(f"got {offset.shape[3]} offsets for {x.shape[3]} channels, expected a divisor")
 
     axis = _AXIS[branch]
-    if x.is_cuda and torch.is_autocast_enabled("cuda"):
-        x = x.to(torch.get_autocast_dtype("cuda"))
     if _has_kernels(x.device.type) and not torch.compiler.is_exporting():
         return _sample(x, offset, axis)
     return sample_reference(x, offset, axis)

@@ -314,7 +314,7 @@ def _run_layers(layers: list[tuple[nn.Linear | nn.Conv2d, Tensor]], dtype: torch
 
 
 def benchmark_record(
-    model: str, size: tuple[int, int], batch_size: int, device: torch.device, rounds: int = 7, images: int = 512
+    model: str, size: tuple[int, int], batch_size: int, device: torch.device, rounds: int = 7, images: int = 256
 ) -> Iterator[Row]:
     """Times recording beside plain inference, from JPEG files on, and reading them alone, which is its floor.
 

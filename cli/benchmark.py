@@ -42,7 +42,7 @@ def benchmark(
         Precision.FLOAT32
     ),
     rounds: Annotated[int, typer.Option("--rounds", min=2, help="Timings of each version; the median counts.")] = 15,
-    images: Annotated[int, typer.Option("--images", min=1, help="JPEG files to record; of `record`.")] = 512,
+    images: Annotated[int, typer.Option("--images", min=1, help="JPEG files to record; of `record`.")] = 256,
     device: options.Device = "auto",
     as_json: options.JsonOption = False,
 ) -> None:

@@ -72,7 +72,7 @@ def test_released_arrangement_computes_the_same_with_deform_conv(monkeypatch):
 
 
 def bytes_kept_per_image(network):
-    """Of tensors kept for the backward pass, in bfloat16 by autocast; weights, cast once for all images, do not count."""
+    """Of tensors kept for the backward pass, in bfloat16 by autocast; weights, cast once for all, do not count."""
 
     def kept(count):
         parameters = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}

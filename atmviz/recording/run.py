@@ -160,7 +160,6 @@ def record_offsets(
         on_images(finished, total)
     skipped: dict[str, str] = {}
     clock = _Clock()
-    reduce = _Reduction(infos)
     output = _Output(writer, clock)
 
     def finish(batch: _Pending) -> None:
@@ -182,7 +181,9 @@ def record_offsets(
             with clock.measure("network"):
                 if pixels is not None:
                     infer(network, normalise(pixels, preprocessing))
-                current = _Pending(indices, reduce(recorder, [index not in errors for index in indices]), device)
+                current = _Pending(
+                    indices, _reduce(recorder, infos, [index not in errors for index in indices]), device
+                )
             if pending:
                 finish(pending)
             pending = current
@@ -353,38 +354,32 @@ class _Rows(NamedTuple):
         return np.full((len(self.status), *shape), np.nan, dtype)
 
 
-class _Reduction:
-    """One batch of recorded tensors -> the few numbers that are kept, on the device."""
+def _reduce(recorder: OffsetRecorder, infos: Sequence[LayerInfo], readable: Sequence[bool]) -> _Rows:
+    """One batch of recorded tensors -> the few numbers that are kept, on the device.
 
-    def __init__(self, infos: Sequence[LayerInfo]) -> None:
-        self.infos = infos
-        self.sources = {info.source: info for info in infos}
-
-    def __call__(self, recorder: OffsetRecorder, readable: Sequence[bool]) -> _Rows:
-        """What is kept of the forward pass before.
-
-        Args:
-            recorder: After a forward pass of the readable images of the batch.
-            readable: For each image of the batch.
-        """
-        status = np.where(readable, RECORDED, SKIPPED).astype(np.uint8)
-        tensors: dict[str, Tensor] = {}
-        if any(readable):
-            for source, info in self.sources.items():
-                offset = recorder.offsets[source].float()  # [B, H, W, 2, O]
-                if offset.shape[1:3] != info.map_size:
-                    raise AtmvizError(
-                        f"layer {source} has a map of {tuple(offset.shape[1:3])} tokens, expected {info.map_size}: "
-                        "record the ATMNet itself, not a model that resizes its input"
-                    )
-                i, j = info.query
-                tensors[f"offset_{source}"] = offset[:, i, j]
-                summary = summarise_offsets(offset)
-                tensors |= {f"{name}_{source}": one for name, one in zip(_SUMMARY, summary, strict=True)}
-            # [B, 1, 1, C, branches] each, or one for each token
-            fusion = [recorder.fusion[info.layer].float().mean((1, 2, 3)) for info in self.infos]
-            tensors["fusion"] = torch.stack(fusion, 1)
-        return _Rows(status, tensors, self.infos)
+    Args:
+        recorder: After a forward pass of the readable images of the batch.
+        infos: The layers recorded.
+        readable: For each image of the batch.
+    """
+    status = np.where(readable, RECORDED, SKIPPED).astype(np.uint8)
+    tensors: dict[str, Tensor] = {}
+    if any(readable):
+        for source, info in {info.source: info for info in infos}.items():
+            offset = recorder.offsets[source].float()  # [B, H, W, 2, O]
+            if offset.shape[1:3] != info.map_size:
+                raise AtmvizError(
+                    f"layer {source} has a map of {tuple(offset.shape[1:3])} tokens, expected {info.map_size}: "
+                    "record the ATMNet itself, not a model that resizes its input"
+                )
+            i, j = info.query
+            tensors[f"offset_{source}"] = offset[:, i, j]
+            summary = summarise_offsets(offset)
+            tensors |= {f"{name}_{source}": one for name, one in zip(_SUMMARY, summary, strict=True)}
+        # [B, 1, 1, C, branches] each, or one for each token
+        fusion = [recorder.fusion[info.layer].float().mean((1, 2, 3)) for info in infos]
+        tensors["fusion"] = torch.stack(fusion, 1)
+    return _Rows(status, tensors, infos)
 
 
 def _join(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -29,6 +29,7 @@ from atmviz.checkpoints import load_model
 from atmviz.data.images import find_images, normalise
 from atmviz.errors import AtmvizError
 from atmviz.geometry import Preprocessing, map_size
+from atmviz.models import COMPILE_OPTIONS
 from atmviz.models.atmnet import ChannelMLP
 from atmviz.models.token_mixer import ActiveTokenMixer, OffsetLayer
 from atmviz.ops import Branch, sample_along
@@ -237,10 +238,13 @@ class _ReleasedTokenMixer(ActiveTokenMixer):
 
 def as_released(network: nn.Module) -> nn.Module:
     """A copy that samples as the released code does, and keeps the activations it keeps."""
+    return _with_classes(network, {ActiveTokenMixer: _ReleasedTokenMixer, ChannelMLP: Mlp})
+
+
+def _with_classes(network: nn.Module, instead: Mapping[type[nn.Module], type[nn.Module]]) -> nn.Module:
     network = copy.deepcopy(network)
-    arrangement = {ActiveTokenMixer: _ReleasedTokenMixer, ChannelMLP: Mlp}
     for module in network.modules():
-        module.__class__ = arrangement.get(type(module), type(module))
+        module.__class__ = instead.get(type(module), type(module))
     return network
 
 
@@ -264,14 +268,19 @@ def benchmark_model(
         if isinstance(module, OffsetLayer):  # of a normed input: offsets of OFFSET_SPREAD tokens
             nn.init.normal_(module.linear.weight, std=OFFSET_SPREAD / module.linear.in_features**0.5)
     released = as_released(network)
-    sides: dict[str, Any] = {RELEASED: released, "eager": network, "compiled": torch.compile(network)}
+    sides: dict[str, Any] = {
+        RELEASED: released,
+        "eager": network,
+        "compiled": torch.compile(network, options=COMPILE_OPTIONS),
+    }
 
     def run(network: Callable[[Tensor], Tensor]) -> Tensor:
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             return network(images)
 
-    def step(network: Callable[[Tensor], Tensor]) -> None:
+    def step(network: Any) -> None:
         run(network).float().logsumexp(-1).mean().backward()
+        network.zero_grad()
 
     images = torch.randn(batch_size, 3, *size, device=device)
     case = f"{model}, {batch_size} images of {size[0]}×{size[1]} px, {str(dtype).removeprefix('torch.')}"
@@ -280,7 +289,7 @@ def benchmark_model(
         released.train(call is step)
         with torch.set_grad_enabled(call is step):
             _assert_same({name: (run(side).detach().to(dtype),) for name, side in sides.items()})
-            layers = _matrix_layers(network, run)
+            layers = _matrix_layers(_with_classes(network, {ChannelMLP: Mlp}), run)
             floor = partial(_run_layers, layers, dtype, train=call is step)
             versions = {**{name: partial(call, side) for name, side in sides.items()}, FLOOR: floor}
             yield from _rows(what, case, versions, rounds, device, images=batch_size)
@@ -289,7 +298,7 @@ def benchmark_model(
 def _matrix_layers(
     network: nn.Module, run: Callable[[nn.Module], Tensor]
 ) -> list[tuple[nn.Linear | nn.Conv2d, Tensor]]:
-    """Each linear layer and convolution of the network with its input."""
+    """Each linear layer and convolution of the network, all called as modules, with its input."""
     found: list[tuple[nn.Linear | nn.Conv2d, Tensor]] = []
 
     def keep(module: Any, inputs: tuple[Tensor, ...]) -> None:
@@ -307,7 +316,10 @@ def _run_layers(layers: list[tuple[nn.Linear | nn.Conv2d, Tensor]], dtype: torch
     with torch.autocast(layers[0][1].device.type, dtype, enabled=dtype != torch.float32):
         outputs = [layer(inputs) for layer, inputs in layers]
     if train:
-        torch.autograd.backward(outputs, [out.detach() for out in outputs])
+        leaves = [
+            tensor for layer, inputs in layers for tensor in (inputs, *layer.parameters()) if tensor.requires_grad
+        ]
+        torch.autograd.grad(outputs, list(dict.fromkeys(leaves)), [out.detach() for out in outputs])
 
 
 # Recording

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from timm.layers import ClassifierHead, DropPath, Mlp, calculate_drop_path_rates, trunc_normal_
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from atmviz.geometry import MIN_SIZE_PX
 from atmviz.layers import LayerId, is_offset_source, offset_sources
 from atmviz.models.token_mixer import ActiveTokenMixer, FusionMode, OffsetLayer, OffsetMode
+from atmviz.ops import channel_mlp
 from atmviz.variants import VARIANTS
 
 
@@ -36,27 +36,16 @@ class PositionalEncodingGenerator(nn.Module):
         return x + self.proj(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # NHWC -> NCHW -> NHWC
 
 
-class _LinearOfGELU(torch.autograd.Function):
-    """A fully connected layer on the GELU of its input, which is computed again in the backward pass and not kept."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return F.linear(F.gelu(x), weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x, weight = ctx.saved_tensors
-        rows, inputs = grad.flatten(0, -2), F.gelu(x).flatten(0, -2)
-        grad_x = torch.ops.aten.gelu_backward(grad @ weight.to(grad.dtype), x)
-        return grad_x, (rows.T @ inputs).to(weight.dtype), rows.sum(0).to(weight.dtype)
-
-
 class ChannelMLP(Mlp):
-    """Two fully connected layers with a GELU between, whose output, the largest tensor of a block, is never kept."""
+    """Two fully connected layers with a GELU between, computed by parts where the device has kernels.
+
+    Source: Eq. (6).
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        return _LinearOfGELU.apply(self.fc1(x), self.fc2.weight, self.fc2.bias)
+        if x.device.type in ("cpu", "cuda") and not torch.compiler.is_exporting():
+            return channel_mlp(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)  # type: ignore[arg-type]
+        return super().forward(x)
 
 
 class ATMBlock(nn.Module):

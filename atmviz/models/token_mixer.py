@@ -11,7 +11,7 @@ from timm.layers import Mlp
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
-from atmviz.ops import sample_along
+from atmviz.ops import sample_along, weighted_sum
 
 OffsetMode = Literal["decoupled", "joint", "zero"]
 FusionMode = Literal["image", "token"]
@@ -90,10 +90,7 @@ class ActiveTokenMixer(nn.Module):
         embedded = [self._embed(branch, x, offset) for branch in self.branches]  # x-hat of W, H, I
         alpha = self.hook_fusion(self._fusion_weights(embedded))
         # Eq. (3); it prints x-tilde where the text means the embedded x-hat.
-        fused = alpha[..., 0] * embedded[0]
-        for k in range(1, len(embedded)):
-            fused = torch.addcmul(fused, alpha[..., k], embedded[k])
-        return self.proj(fused)
+        return self.proj(weighted_sum(embedded, alpha))
 
     def _embed(self, branch: str, x: Tensor, offset: Tensor | None) -> Tensor:
         """One branch: recompose tokens from shifted ones, Eq. (2), then its fully connected layer."""

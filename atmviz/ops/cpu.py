@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import platformdirs
@@ -20,6 +20,7 @@ _SOURCE = Path(__file__).with_name("kernels.cpp")
 _FLAGS = ("-std=c++17", "-O3", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
 _INSTRUCTIONS = {"AVX512": ("-march=x86-64-v4",), "AVX2": ("-march=x86-64-v3",)}
 _COLUMNS_TOGETHER = 8
+_TOKENS_TOGETHER = 64
 _LOG = logging.getLogger(__name__)
 
 
@@ -71,12 +72,46 @@ def backward(grad: Tensor, x: Tensor, offset: Tensor, axis: int) -> tuple[Tensor
     """Gradients of x and offset, in their shapes and dtypes, from that of the output, [B, H, W, C]."""
     dtype = _arithmetic(x, offset)
     tokens, shifts, grad = x.to(dtype).contiguous(), _readable(offset.to(dtype)), grad.to(dtype).contiguous()
-    grad_x, grad_offset = torch.zeros_like(tokens), torch.empty(offset.shape, dtype=dtype)
+    grad_x, grad_offset = torch.empty_like(tokens), torch.empty(offset.shape, dtype=dtype)
     if x.numel():
         tensors = map(_pointer, (tokens, shifts, grad, grad_x, grad_offset))
         layouts = [_layout(t, axis) for t in (tokens, shifts, grad_offset)]
         _kernel("backward", dtype)(*tensors, _grid(tokens, shifts, axis), *layouts, torch.get_num_threads())
     return grad_x.to(x.dtype), grad_offset.to(offset.dtype)
+
+
+def weighted_sum(branches: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """The sum of token maps [B, H, W, C], each times its weights of [B, C, branches]."""
+    tokens, by_branch, dtype = _mixable(branches, weights)
+    out = torch.empty_like(tokens[0])
+    tensors = (_pointers(tokens), _pointer(by_branch), _pointer(out))
+    if out.numel():
+        _kernel("weighted_sum", dtype)(*tensors, _branches(tokens), torch.get_num_threads())
+    return out.to(torch.promote_types(branches[0].dtype, weights.dtype))
+
+
+def weighted_sum_backward(grad: Tensor, branches: Sequence[Tensor], weights: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Gradients of the branches and of their weights, in their shapes and dtypes, from that of the sum."""
+    tokens, by_branch, dtype = _mixable(branches, weights)
+    grad, grad_branches = grad.to(dtype).contiguous(), [torch.empty_like(tensor) for tensor in tokens]
+    runs = -(-grad.shape[1] * grad.shape[2] // _TOKENS_TOGETHER)
+    grad_weights = torch.empty(len(grad), runs, *by_branch.shape[1:], dtype=dtype)
+    if grad.numel():
+        tensors = (
+            _pointers(tokens),
+            *map(_pointer, (by_branch, grad)),
+            _pointers(grad_branches),
+            _pointer(grad_weights),
+        )
+        _kernel("weighted_sum_backward", dtype)(*tensors, _branches(tokens), torch.get_num_threads())
+    grad_branches = [own.to(tensor.dtype) for own, tensor in zip(grad_branches, branches, strict=True)]
+    return grad_branches, grad_weights.sum(1).transpose(1, 2).to(weights.dtype).contiguous()
+
+
+def gelu_with_gradient(x: Tensor, grad: Tensor, out: Tensor) -> None:
+    """Fills `out` with GELU(x), and turns its gradient into that of x; all contiguous and of one width."""
+    count = ctypes.c_int64(x.numel())
+    _kernel("gelu_with_gradient", x.dtype)(*map(_pointer, (x, grad, out)), count, torch.get_num_threads())
 
 
 def summarise(offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -96,6 +131,13 @@ def _arithmetic(x: Tensor, offset: Tensor) -> torch.dtype:
     return torch.promote_types(torch.promote_types(x.dtype, offset.dtype), torch.float32)
 
 
+def _mixable(branches: Sequence[Tensor], weights: Tensor) -> tuple[list[Tensor], Tensor, torch.dtype]:
+    """Branches and their weights [B, branches, C] as the kernels read them."""
+    dtype = _arithmetic(weights, branches[0])
+    tokens = [tensor.to(dtype).contiguous() for tensor in branches]
+    return tokens, weights.to(dtype).transpose(1, 2).contiguous(), dtype
+
+
 def _readable(offset: Tensor) -> Tensor:
     """Offsets with adjacent channels; a branch's half of both directions' offsets is read where it lies."""
     return offset if offset.stride(-1) == 1 else offset.contiguous()
@@ -107,6 +149,16 @@ def _kernel(name: str, dtype: torch.dtype) -> "ctypes._NamedFuncPointer":
 
 def _pointer(tensor: Tensor) -> ctypes.c_void_p:
     return ctypes.c_void_p(tensor.data_ptr())
+
+
+def _pointers(tensors: Sequence[Tensor]) -> ctypes.Array:
+    return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
+
+
+def _branches(tokens: Sequence[Tensor]) -> ctypes.Array:
+    """The fields of `Branches` in kernels.cpp."""
+    batch, height, width, channels = tokens[0].shape
+    return _integers(batch, height * width, channels, len(tokens), _TOKENS_TOGETHER)
 
 
 def _grid(x: Tensor, offset: Tensor, axis: int) -> ctypes.Array:

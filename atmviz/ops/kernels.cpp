@@ -1,5 +1,5 @@
-// The CPU kernels: `sample_along` and its gradient, with two reads for each output and no column buffer; and what
-// `summarise_offsets` counts, in one pass.
+// The CPU kernels, each one pass: `sample_along` and its gradient, with two reads for each output and no column buffer;
+// `weighted_sum` and its gradient; the GELU of `channel_mlp` with its gradient; what `summarise_offsets` counts.
 //
 // A line is one row (branch "width") or one column (branch "height") of one image; shifts stay on it, so each thread
 // owns whole lines and adds up the gradient of their tokens without a lock, in a fixed order.
@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 namespace {
@@ -54,15 +55,19 @@ struct Reads {
     }
 };
 
-// Calls visit(b, line, token) for all tokens, whole lines to a thread.
-template <typename Visit>
-void for_each_token(const Grid& grid, const Visit& visit) {
+// Calls each visit(b, line, token) for all tokens of a few lines, then the next visit; whole lines to a thread.
+template <typename... Visits>
+void for_each_token(const Grid& grid, const Visits&... visits) {
 #pragma omp for collapse(2) schedule(static)
     for (int64_t b = 0; b < grid.batch; ++b)
-        for (int64_t first = 0; first < grid.lines; first += grid.side_by_side)
-            for (int64_t token = 0; token < grid.size; ++token)
-                for (int64_t line = first; line < std::min(first + grid.side_by_side, grid.lines); ++line)
-                    visit(b, line, token);
+        for (int64_t first = 0; first < grid.lines; first += grid.side_by_side) {
+            const int64_t last = std::min(first + grid.side_by_side, grid.lines);
+            const auto walk = [&](const auto& visit) {
+                for (int64_t token = 0; token < grid.size; ++token)
+                    for (int64_t line = first; line < last; ++line) visit(b, line, token);
+            };
+            (walk(visits), ...);
+        }
 }
 
 template <typename T, int SHARED>
@@ -86,7 +91,6 @@ void forward(const T* x, const T* offset, T* out, Grid grid, Strides xs, Strides
     }
 }
 
-// grad_x comes in as zeros.
 template <typename T, int SHARED>
 void backward(const T* x, const T* offset, const T* grad, T* grad_x, T* grad_offset, Grid grid, Strides xs, Strides os,
               Strides gs, int threads) {
@@ -94,7 +98,10 @@ void backward(const T* x, const T* offset, const T* grad, T* grad_x, T* grad_off
 #pragma omp parallel num_threads(threads)
     {
         Reads<T> reads(grid.offsets);
-        for_each_token(grid, [&](int64_t b, int64_t line, int64_t token) {
+        const auto clear = [&](int64_t b, int64_t line, int64_t token) {
+            std::fill_n(grad_x + xs.at(b, line, token), grid.offsets * S, T(0));
+        };
+        for_each_token(grid, clear, [&](int64_t b, int64_t line, int64_t token) {
             const T *tokens = x + xs.at(b, line, 0), *dy = grad + xs.at(b, line, token);
             T *sums = grad_x + xs.at(b, line, 0), *slopes = grad_offset + gs.at(b, line, token);
             reads.locate(offset + os.at(b, line, token), token, grid.size);
@@ -134,6 +141,101 @@ void backward_any(const T* x, const T* offset, const T* grad, T* grad_x, T* grad
                      : grid.shared == 8 ? backward<T, 8>
                                         : backward<T, 0>;
     run(x, offset, grad, grad_x, grad_offset, grid, rest...);
+}
+
+// Branches [count] of tokens [batch, tokens, channels], added with weights [batch, count, channels].
+struct Branches {
+    int64_t batch, tokens, channels, count, together;  // `together` tokens of an image are one thread's
+};
+
+// Calls visit(b, first, last) for all runs of tokens.
+template <typename Visit>
+void for_each_run(const Branches& of, const Visit& visit) {
+#pragma omp for collapse(2) schedule(static)
+    for (int64_t b = 0; b < of.batch; ++b)
+        for (int64_t first = 0; first < of.tokens; first += of.together)
+            visit(b, first, std::min(first + of.together, of.tokens));
+}
+
+template <typename T>
+void weighted_sum(const T* const* branches, const T* weights, T* out, Branches of, int threads) {
+    const int64_t C = of.channels;
+#pragma omp parallel num_threads(threads)
+    for_each_run(of, [&](int64_t b, int64_t first, int64_t last) {
+        for (int64_t token = b * of.tokens + first; token < b * of.tokens + last; ++token) {
+            T* __restrict y = out + token * C;
+            for (int64_t k = 0; k < of.count; ++k) {
+                const T *__restrict x = branches[k] + token * C, *__restrict w = weights + (b * of.count + k) * C;
+                if (k == 0)
+                    for (int64_t c = 0; c < C; ++c) y[c] = w[c] * x[c];
+                else
+                    for (int64_t c = 0; c < C; ++c) y[c] += w[c] * x[c];
+            }
+        }
+    });
+}
+
+// grad_weights [batch, runs, count, channels] has a sum for each run of tokens, so that no two threads share one.
+template <typename T>
+void weighted_sum_backward(const T* const* branches, const T* weights, const T* grad, T* const* grad_branches,
+                           T* grad_weights, Branches of, int threads) {
+    const int64_t C = of.channels, runs = (of.tokens + of.together - 1) / of.together;
+#pragma omp parallel num_threads(threads)
+    for_each_run(of, [&](int64_t b, int64_t first, int64_t last) {
+        T* sums = grad_weights + (b * runs + first / of.together) * of.count * C;
+        std::fill_n(sums, of.count * C, T(0));
+        for (int64_t token = b * of.tokens + first; token < b * of.tokens + last; ++token) {
+            const T* __restrict dy = grad + token * C;
+            for (int64_t k = 0; k < of.count; ++k) {
+                const T *__restrict x = branches[k] + token * C, *__restrict w = weights + (b * of.count + k) * C;
+                T *__restrict dx = grad_branches[k] + token * C, *__restrict sum = sums + k * C;
+                for (int64_t c = 0; c < C; ++c) {
+                    dx[c] = w[c] * dy[c];
+                    sum[c] += x[c] * dy[c];
+                }
+            }
+        }
+    });
+}
+
+// e^x for x in [-87, 0], written so that a compiler makes it vector instructions.
+inline float exponential(float x) {
+    const float n = std::nearbyint(x * 1.44269504f);                    // x = n ln 2 + r
+    const float r = x - n * 0.693359375f + n * 2.12194440e-4f;          // ln 2 in two parts, the first exact times n
+    const float terms[] = {1.f / 720, 1.f / 120, 1.f / 24, 1.f / 6, 1.f / 2, 1, 1};
+    float power = 1.f / 5040;
+    for (const float term : terms) power = power * r + term;
+    const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;  // 2^n
+    float scale;
+    std::memcpy(&scale, &bits, sizeof scale);
+    return power * scale;
+}
+
+// Of the normal distribution at x: its function, and its density over 1 / sqrt(2 pi). Abramowitz and Stegun, 7.1.26:
+// erf within 1.5e-7.
+inline void normal(float x, float& below, float& density) {
+    const float z = std::fabs(x) * 0.70710678f, t = 1 / (1 + 0.3275911f * z);
+    density = exponential(std::max(-z * z, -87.f));
+    const float sum = 0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f)));
+    const float beyond = 0.5f * density * t * sum;
+    below = x < 0 ? beyond : 1 - beyond;
+}
+
+inline void normal(double x, double& below, double& density) {
+    below = 0.5 * std::erfc(-x * 0.70710678118654752);
+    density = std::exp(-0.5 * x * x);
+}
+
+// `out` becomes GELU(x), and the gradient of it that of x.
+template <typename T>
+void gelu_with_gradient(const T* __restrict x, T* __restrict grad, T* __restrict out, int64_t count, int threads) {
+#pragma omp parallel for simd schedule(static) num_threads(threads)
+    for (int64_t i = 0; i < count; ++i) {
+        T below, density;
+        normal(x[i], below, density);
+        out[i] = x[i] * below;
+        grad[i] *= below + x[i] * T(0.39894228040143268) * density;
+    }
 }
 
 // Counts of all offsets [batch, height, width, 2, offsets], which lie one after the other in memory.
@@ -190,6 +292,18 @@ void summarise(const float* offset, double* sum, int64_t* outside, int64_t* coun
                                  const Grid* grid, const Strides* xs, const Strides* os, const Strides* gs,        \
                                  int threads) {                                                                    \
         backward_any(x, offset, grad, grad_x, grad_offset, *grid, *xs, *os, *gs, threads);                         \
+    }                                                                                                              \
+    extern "C" void weighted_sum_##T(const T* const* branches, const T* weights, T* out, const Branches* of,       \
+                                     int threads) {                                                                \
+        weighted_sum(branches, weights, out, *of, threads);                                                        \
+    }                                                                                                              \
+    extern "C" void weighted_sum_backward_##T(const T* const* branches, const T* weights, const T* grad,           \
+                                              T* const* grad_branches, T* grad_weights, const Branches* of,        \
+                                              int threads) {                                                       \
+        weighted_sum_backward(branches, weights, grad, grad_branches, grad_weights, *of, threads);                 \
+    }                                                                                                              \
+    extern "C" void gelu_with_gradient_##T(const T* x, T* grad, T* out, int64_t count, int threads) {              \
+        gelu_with_gradient(x, grad, out, count, threads);                                                          \
     }
 
 EXPORT(float)

@@ -44,13 +44,13 @@ def sample_along(x: Tensor, offset: Tensor, branch: Branch) -> Tensor:
         raise ValueError(f"got {offset.shape[3]} offsets for {x.shape[3]} channels, expected a divisor")
 
     axis = _AXIS[branch]
-    if _has_kernels(x.device.type) and not torch.compiler.is_exporting():
+    if has_kernels(x.device.type) and not torch.compiler.is_exporting():
         return _sample(x, offset, axis)
     return sample_reference(x, offset, axis)
 
 
 @torch.compiler.assume_constant_result
-def _has_kernels(device_type: str) -> bool:
+def has_kernels(device_type: str) -> bool:
     """Whether the device has kernels of its own here; all others, and exported networks, use the reference."""
     if device_type == "cpu":
         return cpu.library() is not None

@@ -41,7 +41,7 @@ from atmviz.dense import create_dense
 from atmviz.dense.layouts import backbone_prefix
 from atmviz.errors import RecipeError, TrainingError, first_line, some_of
 from atmviz.files import atomic_path, write_csv
-from atmviz.models import ATMNet, create_model
+from atmviz.models import COMPILE_OPTIONS, ATMNet, create_model
 from atmviz.models.atmnet import init_fan_in
 from atmviz.training.evaluate import HEADLINES, evaluate
 from atmviz.training.health import OffsetHealth, measure_offsets
@@ -298,7 +298,7 @@ class _Run:
         optimizer = build_optimizer(self.inner, recipe)
         self.scheduler, self.epochs = build_scheduler(optimizer, recipe, self.sampler.updates)
         if recipe.compile:
-            self.inner.compile()
+            self.inner.compile(options=COMPILE_OPTIONS)
         self.task, self.optimizer = accelerator.prepare(self.inner, optimizer)
         self.ema = ModelEmaV3(self.network, decay=recipe.ema_decay) if recipe.ema_decay else None
 

@@ -1,0 +1,71 @@
+"""The weighted sum of an ATM layer's branches, the last part of Eq. (3).
+
+Legend: B batch, H/W grid in tokens, C channels.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from atmviz.ops import cpu
+from atmviz.ops.sampling import has_kernels
+
+
+def weighted_sum(branches: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """Tokens of all branches, added with a weight for each branch and channel.
+
+    Args:
+        branches: Token maps, each [B, H, W, C].
+        weights: [B, 1, 1, C, branches], or [B, H, W, C, branches] where each token has its own.
+
+    Returns:
+        [B, H, W, C], in the wider of both dtypes.
+
+    Source: Eq. (3).
+    """
+    one_for_all_tokens = weights.shape[1:3] == (1, 1)
+    on_cpu = branches[0].device.type == "cpu" and has_kernels("cpu")
+    if one_for_all_tokens and on_cpu and not torch.compiler.is_exporting():
+        # One pass; and a compiler would work the softmax of `weights` out again for each token.
+        return _weighted_sum(list(branches), weights.flatten(1, 3))
+    out = weights[..., 0] * branches[0]
+    for k in range(1, len(branches)):
+        out = torch.addcmul(out, weights[..., k], branches[k])
+    return out
+
+
+@torch.library.custom_op("atmviz::weighted_sum", mutates_args=(), device_types="cpu")
+def _weighted_sum(branches: list[Tensor], weights: Tensor) -> Tensor:
+    return cpu.weighted_sum(branches, weights)
+
+
+@torch.library.custom_op("atmviz::weighted_sum_backward", mutates_args=(), device_types="cpu")
+def _weighted_sum_backward(grad: Tensor, branches: list[Tensor], weights: Tensor) -> list[Tensor]:
+    grad_branches, grad_weights = cpu.weighted_sum_backward(grad, branches, weights)
+    return [*grad_branches, grad_weights]
+
+
+@_weighted_sum.register_fake
+def _(branches: list[Tensor], weights: Tensor) -> Tensor:
+    return branches[0].new_empty(branches[0].shape, dtype=torch.promote_types(branches[0].dtype, weights.dtype))
+
+
+@_weighted_sum_backward.register_fake
+def _(grad: Tensor, branches: list[Tensor], weights: Tensor) -> list[Tensor]:
+    return [tensor.new_empty(tensor.shape) for tensor in (*branches, weights)]
+
+
+def _save(ctx: Any, inputs: tuple[list[Tensor], Tensor], output: Tensor) -> None:
+    branches, weights = inputs
+    ctx.save_for_backward(*branches, weights)
+
+
+def _differentiate(ctx: Any, grad: Tensor) -> tuple[list[Tensor], Tensor]:
+    *branches, weights = ctx.saved_tensors
+    *grad_branches, grad_weights = _weighted_sum_backward(grad, branches, weights)
+    return grad_branches, grad_weights
+
+
+_weighted_sum.register_autograd(_differentiate, setup_context=_save)

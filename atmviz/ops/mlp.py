@@ -1,0 +1,132 @@
+"""The channel MLP computed by parts, so that its widest tensors stay in the nearest cache or are never kept.
+
+Legend: N tokens, C channels in and out, D hidden channels (mostly 4 C).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from atmviz.ops import cpu
+from atmviz.ops.sampling import has_kernels
+
+# Whose hidden values stay in a CPU's caches, and whose products are still large. A GPU needs all tokens at once.
+_TOKENS_TOGETHER = 2048
+
+
+def channel_mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
+    """Two fully connected layers with a GELU between, whose output is computed again in the backward pass.
+
+    Args:
+        x: Tokens, [..., C], on a CPU or CUDA.
+        weight1, bias1: Of the first layer, [D, C] and [D].
+        weight2, bias2: Of the second layer, [C, D] and [C].
+
+    Returns:
+        [..., C], in the dtype that autocast asks for, else that of x.
+
+    Source: Eq. (6).
+    """
+    tensors = [x, weight1, bias1, weight2, bias2]
+    if torch.is_autocast_enabled(x.device.type):
+        tensors = [tensor.to(torch.get_autocast_dtype(x.device.type)) for tensor in tensors]
+    learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    out, _ = _mlp(tensors[0].flatten(0, -2), *tensors[1:], learns)
+    return out.unflatten(0, x.shape[:-1])
+
+
+@torch.library.custom_op("atmviz::channel_mlp", mutates_args=())
+def _mlp(
+    x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, keep: bool
+) -> tuple[Tensor, Tensor]:
+    """Tokens [N, C] to [N, C], and the hidden values before the GELU, [N, D], where they are to be kept (else none)."""
+    rows = _rows_together(x)
+    hidden = x.new_empty(len(x) if keep else 0, len(weight1))
+    activated, out = x.new_empty(min(rows, len(x)), len(weight1)), torch.empty_like(x)
+    for start in range(0, len(x), rows):
+        part = slice(start, start + rows)
+        tokens = x[part]
+        buffer = activated[: len(tokens)]
+        before = torch.addmm(bias1, tokens, weight1.T, out=hidden[part] if keep else buffer)
+        torch.addmm(bias2, torch.ops.aten.gelu.out(before, out=buffer), weight2.T, out=out[part])
+    return out, hidden
+
+
+@torch.library.custom_op("atmviz::channel_mlp_backward", mutates_args=())
+def _mlp_backward(
+    grad: Tensor, x: Tensor, hidden: Tensor, weight1: Tensor, weight2: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of x and of both layers' weights and biases, from that of the output, [N, C]."""
+    rows = _rows_together(x)
+    grad_x, grad_weight1, grad_weight2 = (torch.empty_like(tensor) for tensor in (x, weight1, weight2))
+    grad_bias1, grad_bias2 = (weight.new_zeros(len(weight)) for weight in (weight1, weight2))
+    buffers = [x.new_empty(min(rows, len(x)), len(weight1)) for _ in range(2)]
+    for start in range(0, max(1, len(x)), rows):  # once even without tokens: the gradients are zeros then
+        part = slice(start, start + rows)
+        tokens, before, slope = x[part], hidden[part], grad[part]
+        activated, grad_before = (buffer[: len(tokens)] for buffer in buffers)
+        torch.mm(slope, weight2, out=grad_before)
+        _gelu_with_gradient(before, grad_before, activated)
+        so_far = 1 if start else 0
+        grad_weight2.addmm_(slope.T, activated, beta=so_far)
+        grad_weight1.addmm_(grad_before.T, tokens, beta=so_far)
+        grad_bias2 += slope.sum(0)
+        grad_bias1 += grad_before.sum(0)
+        torch.mm(grad_before, weight1, out=grad_x[part])
+    return grad_x, grad_weight1, grad_bias1, grad_weight2, grad_bias2
+
+
+def _gelu_with_gradient(x: Tensor, grad: Tensor, out: Tensor) -> None:
+    """Fills `out` with GELU(x), and turns its gradient into that of x."""
+    if x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and has_kernels("cpu"):
+        cpu.gelu_with_gradient(x, grad, out)
+    else:
+        torch.ops.aten.gelu.out(x, out=out)
+        torch.ops.aten.gelu_backward.grad_input(grad, x, grad_input=grad)
+
+
+def _rows_together(x: Tensor) -> int:
+    return _TOKENS_TOGETHER if x.device.type == "cpu" else max(1, len(x))
+
+
+@_mlp.register_fake
+def _(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), x.new_empty(x.shape[0] if keep else 0, weight1.shape[0])
+
+
+@_mlp_backward.register_fake
+def _(
+    grad: Tensor, x: Tensor, hidden: Tensor, weight1: Tensor, weight2: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    biases = (weight.new_empty(weight.shape[0]) for weight in (weight1, weight2))
+    return torch.empty_like(x), torch.empty_like(weight1), next(biases), torch.empty_like(weight2), next(biases)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, weight1, _, weight2, _, _ = inputs
+    ctx.save_for_backward(x, output[1], weight1, weight2)
+    ctx.set_materialize_grads(False)  # of the hidden values: there is none
+
+
+def _differentiate(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 6
+    return *_mlp_backward(grad.contiguous(), *ctx.saved_tensors), None
+
+
+_mlp.register_autograd(_differentiate, setup_context=_save)
+
+
+@register_flop_formula(torch.ops.atmviz.channel_mlp)
+def _count_flops(x: torch.Size, weight1: torch.Size, *_: Any, out_shape: Any = None, **kwargs: Any) -> int:
+    """Two for each multiply-accumulate, as PyTorch counts them, from shapes."""
+    return 4 * x.numel() * weight1[0]
+
+
+@register_flop_formula(torch.ops.atmviz.channel_mlp_backward)
+def _count_flops_backward(
+    grad: torch.Size, x: torch.Size, hidden: torch.Size, *_: Any, out_shape: Any = None, **kwargs: Any
+) -> int:
+    return 8 * x.numel() * hidden[1]

@@ -1,0 +1,100 @@
+"""The weighted sum of the branches: one pass with the values and gradients of the formula."""
+
+import pytest
+import torch
+
+from atmviz.ops import cpu, fusion, weighted_sum
+
+needs_kernels = pytest.mark.skipif(cpu.library() is None, reason="no C++ compiler")
+
+
+def formula(*inputs):
+    *branches, weights = inputs
+    return sum(weights[..., k] * branches[k] for k in range(len(branches)))
+
+
+def ours(*inputs):
+    return weighted_sum(inputs[:-1], inputs[-1])
+
+
+def tensors(batch, height, width, channels, branches, dtype=torch.float32, per_token=False):
+    grid = (height, width) if per_token else (1, 1)
+    maps = [torch.randn(batch, height, width, channels).to(dtype) for _ in range(branches)]
+    return [t.requires_grad_() for t in (*maps, torch.randn(batch, *grid, channels, branches).to(dtype))]
+
+
+def results(function, inputs, grad):
+    out = function(*inputs)
+    return (out, *torch.autograd.grad(out, inputs, grad.to(out.dtype)))
+
+
+@pytest.fixture(params=[pytest.param(True, marks=needs_kernels), False], ids=["kernels", "no compiler"])
+def with_kernels(request, monkeypatch):
+    monkeypatch.setattr(fusion, "has_kernels", lambda device: request.param)
+
+
+@pytest.mark.usefixtures("with_kernels")
+@pytest.mark.parametrize("per_token", [False, True])
+@pytest.mark.parametrize("shape", [(2, 7, 9, 6, 3), (1, 16, 16, 24, 2), (3, 1, 1, 5, 3), (2, 8, 8, 33, 3)])
+def test_values_and_gradients_are_those_of_the_formula(shape, per_token):
+    inputs = tensors(*shape, per_token=per_token)
+    exact = [tensor.detach().double().requires_grad_() for tensor in inputs]
+    grad = torch.randn(shape[:4])
+    for one, other in zip(results(ours, inputs, grad), results(formula, exact, grad), strict=True):
+        torch.testing.assert_close(one, other.float(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.usefixtures("with_kernels")
+def test_gradients_pass_gradcheck():
+    assert torch.autograd.gradcheck(ours, tensors(2, 3, 2, 4, 3, dtype=torch.float64))
+
+
+@pytest.mark.usefixtures("with_kernels")
+@pytest.mark.parametrize("weights_dtype", [torch.bfloat16, torch.float32])
+def test_the_wider_dtype_is_returned(weights_dtype):
+    *maps, weights = tensors(2, 5, 5, 8, 3, dtype=torch.bfloat16)
+    inputs, grad = [*maps, weights.detach().to(weights_dtype).requires_grad_()], torch.randn(2, 5, 5, 8)
+    for one, other in zip(results(ours, inputs, grad), results(formula, inputs, grad), strict=True):
+        torch.testing.assert_close(one, other, rtol=0.02, atol=0.1)  # dtypes are compared too
+
+
+@needs_kernels
+def test_results_do_not_depend_on_the_number_of_threads():
+    inputs, grad = tensors(1, 19, 21, 8, 3), torch.randn(1, 19, 21, 8)
+    threads, found = torch.get_num_threads(), []
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        found.append(results(ours, inputs, grad))
+    torch.set_num_threads(threads)
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+@needs_kernels
+def test_maps_may_lie_in_any_order():
+    *maps, weights = (tensor.detach() for tensor in tensors(2, 5, 7, 8, 3))
+    across = [tensor.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1) for tensor in maps]
+    assert torch.equal(weighted_sum(across, weights), weighted_sum(maps, weights))
+
+
+@needs_kernels
+def test_an_empty_batch_has_empty_results():
+    inputs = tensors(0, 4, 4, 6, 3)
+    for result, like in zip(results(ours, inputs, torch.empty(0, 4, 4, 6))[1:], inputs, strict=True):
+        assert result.shape == like.shape
+
+
+@needs_kernels
+@pytest.mark.filterwarnings("ignore")  # the checks use parts of PyTorch that are on their way out
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_the_registration_keeps_pytorchs_rules(requires_grad):
+    *maps, weights = (tensor.detach().requires_grad_(requires_grad) for tensor in tensors(2, 4, 5, 6, 3))
+    torch.library.opcheck(fusion._weighted_sum, (maps, weights.flatten(1, 3)))
+
+
+def test_compiled_as_one_graph():
+    torch.compiler.reset()
+    inputs, grad = tensors(2, 4, 5, 6, 3), torch.randn(2, 4, 5, 6)
+    compiled = torch.compile(ours, fullgraph=True, backend="aot_eager")
+    for one, other in zip(results(compiled, inputs, grad), results(formula, inputs, grad), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)

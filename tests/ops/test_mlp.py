@@ -1,0 +1,116 @@
+"""The channel MLP by parts: the values and gradients of plain layers, whatever the number of tokens."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from atmviz.ops import channel_mlp, cpu, mlp
+
+needs_kernels = pytest.mark.skipif(cpu.library() is None, reason="no C++ compiler")
+
+
+def plain(x, weight1, bias1, weight2, bias2):
+    return F.linear(F.gelu(F.linear(x, weight1, bias1)), weight2, bias2)
+
+
+def tensors(*shape, dtype=torch.float32, channels=6, hidden=24):
+    shapes = (shape, (hidden, channels), (hidden,), (channels, hidden), (channels,))
+    return [torch.randn(s).to(dtype).requires_grad_() for s in shapes]
+
+
+def results(function, inputs, grad):
+    out = function(*inputs)
+    return (out, *torch.autograd.grad(out, inputs, grad.to(out.dtype)))
+
+
+@pytest.fixture(params=[pytest.param(True, marks=needs_kernels), False], ids=["kernels", "no compiler"])
+def with_kernels(request, monkeypatch):
+    monkeypatch.setattr(mlp, "has_kernels", lambda device: request.param)
+
+
+@pytest.mark.usefixtures("with_kernels")
+@pytest.mark.parametrize("tokens", [0, 1, 7, 8, 9, 40])
+def test_values_and_gradients_are_those_of_plain_layers(tokens, monkeypatch):
+    monkeypatch.setattr(mlp, "_TOKENS_TOGETHER", 8)
+    inputs = tensors(tokens, 6)
+    exact = [tensor.detach().double().requires_grad_() for tensor in inputs]
+    grad = torch.randn(tokens, 6)
+    for ours, theirs in zip(results(channel_mlp, inputs, grad), results(plain, exact, grad), strict=True):
+        torch.testing.assert_close(ours, theirs.float(), rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.usefixtures("with_kernels")
+def test_gradients_pass_gradcheck():
+    assert torch.autograd.gradcheck(channel_mlp, tensors(2, 3, 6, dtype=torch.float64))
+
+
+@pytest.mark.usefixtures("with_kernels")
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision_keeps_pytorchs_dtypes_and_values(autocast):
+    inputs, grad = tensors(5, 6, dtype=torch.float32 if autocast else torch.bfloat16), torch.randn(5, 6)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        pairs = list(zip(results(channel_mlp, inputs, grad), results(plain, inputs, grad), strict=True))
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.1)  # dtypes are compared too
+
+
+def test_strides_do_not_matter():
+    x, *weights = tensors(4, 5, 6)
+    across = x.detach().transpose(0, 1)
+    torch.testing.assert_close(channel_mlp(across, *weights), plain(across, *weights))
+
+
+def test_hidden_values_are_kept_for_learning_alone():
+    inputs = tensors(8, 6)
+    assert mlp._mlp(*inputs, True)[1].shape == (8, 24)
+    assert mlp._mlp(*inputs, False)[1].numel() == 0
+    with torch.no_grad():
+        assert torch.equal(channel_mlp(*inputs), mlp._mlp(*inputs, False)[0])
+
+
+@needs_kernels
+def test_gelu_is_as_exact_as_pytorchs():
+    x = torch.cat([torch.linspace(-14, 14, 10001), torch.tensor([-1e30, -90.0, 0.0, 90.0])])
+    grad, out = torch.ones_like(x), torch.empty_like(x)
+    cpu.gelu_with_gradient(x, grad, out)
+    exact = x.double().requires_grad_()
+    value = F.gelu(exact)
+    (slope,) = torch.autograd.grad(value.sum(), exact)
+    torch.testing.assert_close(out.double(), value.detach(), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(grad.double(), slope, rtol=1e-6, atol=1e-6)
+
+
+@needs_kernels
+def test_a_nan_stays_visible():
+    x, grad, out = torch.tensor([0.5, float("nan")]), torch.ones(2), torch.empty(2)
+    cpu.gelu_with_gradient(x, grad, out)
+    assert out.isnan().tolist() == grad.isnan().tolist() == [False, True]
+
+
+@pytest.mark.filterwarnings("ignore")  # the checks use parts of PyTorch that are on their way out
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_registration_keeps_pytorchs_rules(keep):
+    inputs = [tensor.requires_grad_(keep) for tensor in tensors(5, 6)]
+    torch.library.opcheck(mlp._mlp, (*inputs, keep), test_utils=("test_schema", "test_faketensor"))
+    hidden = torch.randn(5, 24)
+    detached = [tensor.detach() for tensor in inputs]
+    torch.library.opcheck(mlp._mlp_backward, (torch.randn(5, 6), detached[0], hidden, detached[1], detached[3]))
+
+
+def test_pytorchs_counter_sees_the_products():
+    def count(function):
+        inputs = tensors(10, 6)
+        with FlopCounterMode(display=False) as counter:
+            function(*inputs).sum().backward()
+        return counter.get_total_flops()
+
+    assert count(channel_mlp) == count(plain) == 3 * 2 * (2 * 10 * 6 * 24)
+
+
+def test_compiled_as_one_graph():
+    torch.compiler.reset()
+    inputs, grad = tensors(2, 5, 6), torch.randn(2, 5, 6)
+    compiled = torch.compile(channel_mlp, fullgraph=True, backend="aot_eager")
+    for ours, theirs in zip(results(compiled, inputs, grad), results(plain, inputs, grad), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-5)

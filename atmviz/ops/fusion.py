@@ -18,16 +18,18 @@ def weighted_sum(branches: Sequence[Tensor], weights: Tensor) -> Tensor:
 
     Args:
         branches: Token maps, each [B, H, W, C].
-        weights: [B, 1, 1, C, branches], or [B, H, W, C, branches] where each token has its own.
+        weights: [B, 1, 1, C, branches], or [B, H, W, C, branches] where each token has its own; or what broadcasts.
 
     Returns:
         [B, H, W, C], in the wider of both dtypes.
 
     Source: Eq. (3).
     """
-    one_for_all_tokens = weights.shape[1:3] == (1, 1)
+    batch, _, _, channels = shape = branches[0].shape
+    one_for_all_tokens = weights.shape == (batch, 1, 1, channels, len(branches))
     on_cpu = branches[0].device.type == "cpu" and has_kernels("cpu")
-    if one_for_all_tokens and on_cpu and not torch.compiler.is_exporting():
+    fit = one_for_all_tokens and all(own.shape == shape for own in branches)
+    if fit and on_cpu and not torch.compiler.is_exporting():
         # One pass; and a compiler would work the softmax of `weights` out again for each token.
         return _weighted_sum(list(branches), weights.flatten(1, 3))
     out = weights[..., 0] * branches[0]

@@ -58,6 +58,19 @@ def test_the_wider_dtype_is_returned(weights_dtype):
         torch.testing.assert_close(one, other, rtol=0.02, atol=0.1)  # dtypes are compared too
 
 
+@pytest.mark.parametrize("shape", [(3,), (6, 3), (1, 1, 1, 6, 3), (2, 1, 1, 1, 3), (2, 1, 5, 6, 3)])
+def test_weights_broadcast(shape):
+    *maps, _ = tensors(2, 4, 5, 6, 3)
+    weights = torch.randn(shape)
+    torch.testing.assert_close(weighted_sum(maps, weights), formula(*maps, weights))
+
+
+@pytest.mark.parametrize(("one", "other"), [((2, 3, 3, 4), (2, 3, 3, 5)), ((2, 3, 3, 4), (2, 3, 2, 4))])
+def test_maps_that_do_not_fit_never_reach_a_kernel(one, other):
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        weighted_sum([torch.zeros(one), torch.zeros(other)], torch.zeros(2, 1, 1, 4, 2))
+
+
 @needs_kernels
 def test_results_do_not_depend_on_the_number_of_threads():
     inputs, grad = tensors(1, 19, 21, 8, 3), torch.randn(1, 19, 21, 8)

@@ -96,7 +96,7 @@ def bytes_kept_per_image(network):
 def test_training_keeps_at_most_six_tenths_of_what_the_released_arrangement_keeps():
     network = timm.create_model("atmnet_tiny").train()
     ours, theirs = bytes_kept_per_image(network), bytes_kept_per_image(as_released(network))
-    assert ours / theirs <= 0.6  # 42.0 MB of 84.1 MB
+    assert ours / theirs <= 0.6  # 44.1 of 88.2 MB
 
 
 def test_operator_rows_cover_both_ways_of_each_stage(uncompiled):

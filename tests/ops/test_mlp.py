@@ -114,3 +114,16 @@ def test_compiled_as_one_graph():
     compiled = torch.compile(channel_mlp, fullgraph=True, backend="aot_eager")
     for ours, theirs in zip(results(compiled, inputs, grad), results(plain, inputs, grad), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("autocast", "tolerance"), [(False, 1e-9), (True, 0.05)])
+def test_cuda_equals_the_cpu(autocast, tolerance):
+    inputs, grad = tensors(50, 6, dtype=torch.float64), torch.randn(50, 6)
+    expected = results(plain, inputs, grad)
+    width = torch.float32 if autocast else torch.float64
+    on_cuda = [tensor.detach().to("cuda", width).requires_grad_() for tensor in inputs]
+    with torch.autocast("cuda", torch.float16, enabled=autocast):
+        found = results(channel_mlp, on_cuda, grad.cuda())
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours.cpu().double(), theirs, rtol=tolerance, atol=tolerance)

@@ -41,7 +41,7 @@ bench: .venv/ready  ## the README's numbers of speed on a CPU, into $(OUT)
 	mkdir -p $(OUT)
 	$(BIN)/atmviz benchmark op --device cpu --json > $(OUT)/op.json
 	$(BIN)/atmviz benchmark model --device cpu --json > $(OUT)/model.json
-	$(BIN)/atmviz benchmark record --device cpu -m atmnet_nano --rounds 7 --json > $(OUT)/record.json
+	$(BIN)/atmviz benchmark record --device cpu -m atmnet_nano --rounds 7 --images 512 --json > $(OUT)/record.json
 
 bench-gpu: .venv/ready  ## every row of the README's tables that needs a GPU, into $(OUT)
 	mkdir -p $(OUT)

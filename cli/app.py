@@ -39,6 +39,8 @@ def load_command(name: str) -> Any:
         single.command()(getattr(module, _MODULES.get(name, name)))
     command = typer.main.get_command(single)
     command.name = name
+    # Typer keeps a docstring's line ends, which break lines of a terminal in their middle.
+    command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in (command.help or "").split("\n\n"))
     return command
 
 

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import asdict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -42,19 +41,24 @@ def benchmark(
         Precision.FLOAT32
     ),
     rounds: Annotated[int, typer.Option("--rounds", min=2, help="Timings of each version; the median counts.")] = 15,
-    images: Annotated[int, typer.Option("--images", min=1, help="JPEG files to record; of `record`.")] = 256,
+    images: Annotated[
+        int | None, typer.Option("--images", min=1, help="JPEG files to record; of `record`: 256, fewer measure less.")
+    ] = None,
     device: options.Device = "auto",
     as_json: options.JsonOption = False,
 ) -> None:
     """Time atmviz beside the released arrangement, in turns, on the same tensors; the results must agree.
 
-    The released code samples with torchvision's deform_conv2d. Compare ratios: they hold where the machine's speed
-    drifts. Compiling a network takes a minute or two before the first numbers.
+    The released code samples with torchvision's deform_conv2d. Compare ratios, which hold where the machine's speed
+    drifts: "times as fast" is the median over the rounds of the first version's time by this one's, of the same round;
+    of `record`, the first is plain inference. Compiling a network takes minutes, for inference and for training.
     """
     if model not in VARIANTS:
         raise typer.BadParameter(f"got --model {model}, expected one of {', '.join(VARIANTS)}")
     if what == What.RECORD and precision != Precision.FLOAT32:
         raise typer.BadParameter(f"got --dtype {precision}, expected float32: a recording has no other")
+    if images and what != What.RECORD:
+        raise typer.BadParameter(f"got --images for {what}, expected it for record alone: leave it out")
     # It misses a CUDA runtime wherever a compiler for one is installed.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     with waiting("loading"):
@@ -67,16 +71,25 @@ def benchmark(
     wanted = options.parse_size(size) if size else (224, 224)
     machine = describe_machine(place)
     if what == What.RECORD:
-        rows = benchmark_record(model, wanted, batch_size, place, rounds, images)
+        rows = benchmark_record(model, wanted, batch_size, place, rounds, images or 256)
     else:
         timed = benchmark_operator if what == What.OP else benchmark_model
         rows = timed(model, wanted, batch_size, getattr(torch, precision), place, rounds)
-    with waiting("timing") if as_json else nullcontext():
-        if as_json:
-            print_json({"machine": machine, "rows": [asdict(row) for row in rows]})
-        else:
-            _show(rows)
-            stdout.print(", ".join(f"{name} {value}" for name, value in machine.items()), markup=False)
+    if as_json:
+        print_json({"machine": machine, "rows": [asdict(row) for row in _awaited(rows)]})
+    else:
+        _show(_awaited(rows))
+        stdout.print(", ".join(f"{name} {value}" for name, value in machine.items()), markup=False)
+
+
+def _awaited(rows: Iterator["Row"]) -> Iterator["Row"]:
+    """The rows, with a spinner until each is there."""
+    while True:
+        with waiting("compiling and timing"):
+            row = next(rows, None)
+        if row is None:
+            return
+        yield row
 
 
 def _show(rows: Iterator["Row"]) -> None:

@@ -18,7 +18,7 @@ def convert(
 ) -> None:
     """Write a checkpoint as safetensors under timm's names, or as an ONNX file that equals PyTorch.
 
-    An ONNX file takes any number of normalised images of one size. It needs `pip install 'atmviz[onnx]'`.
+    An ONNX file takes any number of normalised images of one size. It needs the extra `onnx`.
     """
     if target.suffix not in (".safetensors", ".onnx"):
         raise typer.BadParameter(f"got {target}, expected a name ending in .safetensors or .onnx")

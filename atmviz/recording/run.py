@@ -86,8 +86,9 @@ def record_offsets(
 ) -> RecordResult:
     """Record the offsets, fusion weights and statistics of every image into a zarr folder.
 
-    A run that was interrupted continues where it stopped and ends with the same arrays, to the bit, on one machine.
-    Processes of `torchrun` share the chunks of images and fill one recording, with the arrays of one process.
+    A run that was interrupted continues where it stopped and ends with the same arrays, to the bit, on one machine with
+    as many threads. Processes of `torchrun` share the chunks of images and fill one recording, with the arrays of one
+    process.
 
     Args:
         images: An `ImageSet`, or files, folders and globs.

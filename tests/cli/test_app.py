@@ -322,3 +322,8 @@ def test_a_damaged_recording_in_the_cache_says_where_it_is(succeed, refuse, tmp_
     (cached,) = tmp_path.glob("cache/recordings/*")
     _cut(cached)
     refuse(1, str(cached), "histogram", images, *SMALL, "--layer", "3_18")
+
+
+@pytest.mark.parametrize("name", app.COMMANDS)
+def test_help_is_wrapped_by_the_terminal_alone(name):
+    assert "\n" not in app.load_command(name).help.replace("\n\n", "")

@@ -50,3 +50,8 @@ def test_recording_is_timed_in_float32_alone(succeed, refuse, timed):
     succeed("benchmark", "record", "-m", "atmnet_nano", "--images", "32", "--device", "cpu", "--rounds", "3")
     assert [str(one) for one in timed[0]] == ["atmnet_nano", "(224, 224)", "8", "cpu", "3", "32"]
     refuse(2, "expected float32", "benchmark", "record", "--dtype", "bfloat16")
+
+
+def test_images_are_for_recording_alone(refuse, timed):
+    refuse(2, "got --images for op", "benchmark", "op", "--images", "4")
+    assert not timed

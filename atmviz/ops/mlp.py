@@ -1,6 +1,6 @@
 """The channel MLP computed by parts, so that its widest tensors stay in the nearest cache or are never kept.
 
-Legend: N tokens, C channels in and out, D hidden channels (mostly 4 C).
+Legend: N tokens, C channels in, P channels out, D hidden channels (mostly 4 C).
 """
 
 from typing import Any
@@ -22,10 +22,10 @@ def channel_mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias
     Args:
         x: Tokens, [..., C], on a CPU or CUDA.
         weight1, bias1: Of the first layer, [D, C] and [D].
-        weight2, bias2: Of the second layer, [C, D] and [C].
+        weight2, bias2: Of the second layer, [P, D] and [P].
 
     Returns:
-        [..., C], in the dtype that autocast asks for, else that of x.
+        [..., P], in the dtype that autocast asks for, else that of x.
 
     Source: Eq. (6).
     """
@@ -41,10 +41,10 @@ def channel_mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias
 def _mlp(
     x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, keep: bool
 ) -> tuple[Tensor, Tensor]:
-    """Tokens [N, C] to [N, C], and the hidden values before the GELU, [N, D], where they are to be kept (else none)."""
+    """Tokens [N, C] to [N, P], and the hidden values before the GELU, [N, D], where they are to be kept (else none)."""
     rows = _rows_together(x)
     hidden = x.new_empty(len(x) if keep else 0, len(weight1))
-    activated, out = x.new_empty(min(rows, len(x)), len(weight1)), torch.empty_like(x)
+    activated, out = x.new_empty(min(rows, len(x)), len(weight1)), x.new_empty(len(x), len(weight2))
     for start in range(0, len(x), rows):
         part = slice(start, start + rows)
         tokens = x[part]
@@ -58,7 +58,7 @@ def _mlp(
 def _mlp_backward(
     grad: Tensor, x: Tensor, hidden: Tensor, weight1: Tensor, weight2: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of x and of both layers' weights and biases, from that of the output, [N, C]."""
+    """Gradients of x and of both layers' weights and biases, from that of the output, [N, P]."""
     rows = _rows_together(x)
     grad_x, grad_weight1, grad_weight2 = (torch.empty_like(tensor) for tensor in (x, weight1, weight2))
     grad_bias1, grad_bias2 = (weight.new_zeros(len(weight)) for weight in (weight1, weight2))
@@ -93,7 +93,7 @@ def _rows_together(x: Tensor) -> int:
 
 @_mlp.register_fake
 def _(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x), x.new_empty(x.shape[0] if keep else 0, weight1.shape[0])
+    return x.new_empty(x.shape[0], weight2.shape[0]), x.new_empty(x.shape[0] if keep else 0, weight1.shape[0])
 
 
 @_mlp_backward.register_fake
@@ -120,13 +120,15 @@ _mlp.register_autograd(_differentiate, setup_context=_save)
 
 
 @register_flop_formula(torch.ops.atmviz.channel_mlp)
-def _count_flops(x: torch.Size, weight1: torch.Size, *_: Any, out_shape: Any = None, **kwargs: Any) -> int:
+def _count_flops(
+    x: torch.Size, weight1: torch.Size, bias1: torch.Size, weight2: torch.Size, *_: Any, **kwargs: Any
+) -> int:
     """Two for each multiply-accumulate, as PyTorch counts them, from shapes."""
-    return 4 * x.numel() * weight1[0]
+    return 2 * x[0] * (weight1.numel() + weight2.numel())
 
 
 @register_flop_formula(torch.ops.atmviz.channel_mlp_backward)
 def _count_flops_backward(
-    grad: torch.Size, x: torch.Size, hidden: torch.Size, *_: Any, out_shape: Any = None, **kwargs: Any
+    grad: torch.Size, x: torch.Size, hidden: torch.Size, weight1: torch.Size, weight2: torch.Size, **kwargs: Any
 ) -> int:
-    return 8 * x.numel() * hidden[1]
+    return 4 * x[0] * (weight1.numel() + weight2.numel())

@@ -40,11 +40,12 @@ def sample_along(x: Tensor, offset: Tensor, branch: Branch) -> Tensor:
         raise ValueError(
             f"got features {list(x.shape)} and offsets {list(offset.shape)}, expected [B, H, W, C] and [B, H, W, O]"
         )
-    if x.shape[3] % offset.shape[3]:
+    if not offset.shape[3] or x.shape[3] % offset.shape[3]:
         raise ValueError(f"got {offset.shape[3]} offsets for {x.shape[3]} channels, expected a divisor")
 
     axis = _AXIS[branch]
-    if has_kernels(x.device.type) and not torch.compiler.is_exporting():
+    real = x.is_floating_point() and offset.is_floating_point()  # the kernels know nothing else
+    if real and has_kernels(x.device.type) and not torch.compiler.is_exporting():
         return _sample(x, offset, axis)
     return sample_reference(x, offset, axis)
 

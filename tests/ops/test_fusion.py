@@ -65,6 +65,12 @@ def test_weights_broadcast(shape):
     torch.testing.assert_close(weighted_sum(maps, weights), formula(*maps, weights))
 
 
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int64])
+def test_what_is_not_real_is_added_by_the_formula(dtype):
+    *maps, weights = ((4 * tensor.detach()).to(dtype) for tensor in tensors(2, 4, 5, 6, 3))
+    assert torch.equal(weighted_sum(maps, weights), formula(*maps, weights))
+
+
 @pytest.mark.parametrize(("one", "other"), [((2, 3, 3, 4), (2, 3, 3, 5)), ((2, 3, 3, 4), (2, 3, 2, 4))])
 def test_maps_that_do_not_fit_never_reach_a_kernel(one, other):
     with pytest.raises(RuntimeError, match="size of tensor"):

@@ -55,6 +55,14 @@ def test_half_precision_keeps_pytorchs_dtypes_and_values(autocast):
         torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.1)  # dtypes are compared too
 
 
+def test_the_second_layer_may_give_another_number_of_channels():
+    x, weight1, bias1, _, _ = tensors(5, 6)
+    inputs = [x, weight1, bias1, torch.randn(4, 24, requires_grad=True), torch.randn(4, requires_grad=True)]
+    grad = torch.randn(5, 4)
+    for ours, theirs in zip(results(channel_mlp, inputs, grad), results(plain, inputs, grad), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-5)
+
+
 def test_strides_do_not_matter():
     x, *weights = tensors(4, 5, 6)
     across = x.detach().transpose(0, 1)

@@ -204,6 +204,7 @@ def test_compiled_without_graph_breaks_equals_eager():
         ((2, 4, 5, 6), (1, 4, 5, 6), r"got features \[2, 4, 5, 6\] and offsets \[1, 4, 5, 6\], expected"),
         ((2, 4, 5, 6), (2, 5, 4, 6), r"got features \[2, 4, 5, 6\] and offsets \[2, 5, 4, 6\], expected"),
         ((2, 4, 5, 6), (2, 4, 5, 4), "got 4 offsets for 6 channels, expected a divisor"),
+        ((2, 4, 5, 6), (2, 4, 5, 0), "got 0 offsets for 6 channels, expected a divisor"),
         ((2, 4, 5, 6), (2, 4, 5, 12), "got 12 offsets for 6 channels, expected a divisor"),
     ],
 )

@@ -43,7 +43,8 @@ class ChannelMLP(Mlp):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type in ("cpu", "cuda") and not torch.compiler.is_exporting():
+        plain = type(self.fc1) is type(self.fc2) is nn.Linear  # not what adapters or quantisers put in their place
+        if plain and x.device.type in ("cpu", "cuda") and not torch.compiler.is_exporting():
             return channel_mlp(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)  # type: ignore[arg-type]
         return super().forward(x)
 

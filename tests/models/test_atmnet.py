@@ -478,6 +478,18 @@ def test_channel_mlp_computes_and_learns_as_timms():
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("layer", ["fc1", "fc2"])
+def test_channel_mlp_calls_what_stands_in_a_layers_place(layer):
+    class Twice(torch.nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    mlp = ChannelMLP(6, 24)
+    getattr(mlp, layer).__class__ = Twice
+    x = torch.randn(2, 3, 6)
+    torch.testing.assert_close(mlp(x), Mlp.forward(mlp, x))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_channel_mlp_keeps_half_of_its_widest_tensors(dtype):
     def kept(mlp, x):

@@ -21,7 +21,14 @@ def summarise_offsets(offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         The sum of |offset|, [B, 2]; how many samples' nearest token is outside the map, [B, 2], int64; how many have
         which nearest integer offset -n ... n in all images, [2, 2n + 1], int64, with n the larger of H and W, the
         ends holding all beyond. A NaN is in the sum, and counts as any offset. Nothing waits for a GPU.
+
+    Raises:
+        ValueError: another shape or dtype.
     """
+    if offset.dim() != 5 or offset.shape[3] != 2 or offset.dtype != torch.float32:
+        raise ValueError(
+            f"got offsets {list(offset.shape)} in {offset.dtype}, expected [B, H, W, 2, O] in torch.float32"
+        )
     if offset.device.type == "cpu" and cpu.library() is not None:
         return cpu.summarise(offset)
     batch, height, width = offset.shape[:3]

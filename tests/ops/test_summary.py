@@ -61,3 +61,17 @@ def test_on_a_gpu_the_summary_is_the_same():
     offset = 5 * torch.randn(2, 5, 7, 2, 6)
     for ours, theirs in zip(summarise_offsets(offset.cuda()), summarise_offsets(offset), strict=True):
         torch.testing.assert_close(ours.cpu().double(), theirs.double(), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [
+        ((1, 3, 3, 1, 4), torch.float32),
+        ((1, 3, 3, 4), torch.float32),
+        ((1, 3, 3, 2, 4), torch.int8),
+        ((1, 3, 3, 2, 4), torch.float64),
+    ],
+)
+def test_other_shapes_and_dtypes_never_reach_the_kernel(shape, dtype):
+    with pytest.raises(ValueError, match=r"got offsets .* expected \[B, H, W, 2, O\]"):
+        summarise_offsets(torch.zeros(shape, dtype=dtype))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from atmviz.ops import cpu
-from atmviz.ops.sampling import has_kernels
+from atmviz.ops.sampling import kernels_take
 
 
 def weighted_sum(branches: Sequence[Tensor], weights: Tensor) -> Tensor:
@@ -27,10 +27,8 @@ def weighted_sum(branches: Sequence[Tensor], weights: Tensor) -> Tensor:
     """
     batch, _, _, channels = shape = branches[0].shape
     one_for_all_tokens = weights.shape == (batch, 1, 1, channels, len(branches))
-    on_cpu = branches[0].device.type == "cpu" and has_kernels("cpu")
-    real = weights.is_floating_point() and branches[0].is_floating_point()  # the kernels know nothing else
     fit = one_for_all_tokens and all((own.shape, own.dtype) == (shape, branches[0].dtype) for own in branches)
-    if fit and real and on_cpu and not torch.compiler.is_exporting():
+    if fit and branches[0].device.type == "cpu" and kernels_take(branches[0], weights):
         # One pass; and a compiler would work the softmax of `weights` out again for each token.
         return _weighted_sum(list(branches), weights.flatten(1, 3))
     out = weights[..., 0] * branches[0]

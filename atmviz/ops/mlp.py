@@ -44,7 +44,7 @@ def _mlp(
     """Tokens [N, C] to [N, P], and the hidden values before the GELU, [N, D], where they are to be kept (else none)."""
     rows = _rows_together(x)
     hidden = x.new_empty(len(x) if keep else 0, len(weight1))
-    activated, out = x.new_empty(min(rows, len(x)), len(weight1)), x.new_empty(len(x), len(weight2))
+    activated, out = x.new_empty(rows, len(weight1)), x.new_empty(len(x), len(weight2))
     for start in range(0, len(x), rows):
         part = slice(start, start + rows)
         tokens = x[part]
@@ -62,7 +62,7 @@ def _mlp_backward(
     rows = _rows_together(x)
     grad_x, grad_weight1, grad_weight2 = (torch.empty_like(tensor) for tensor in (x, weight1, weight2))
     grad_bias1, grad_bias2 = (weight.new_zeros(len(weight)) for weight in (weight1, weight2))
-    buffers = [x.new_empty(min(rows, len(x)), len(weight1)) for _ in range(2)]
+    buffers = [x.new_empty(rows, len(weight1)) for _ in range(2)]
     for start in range(0, max(1, len(x)), rows):  # once even without tokens: the gradients are zeros then
         part = slice(start, start + rows)
         tokens, before, slope = x[part], hidden[part], grad[part]
@@ -88,7 +88,7 @@ def _gelu_with_gradient(x: Tensor, grad: Tensor, out: Tensor) -> None:
 
 
 def _rows_together(x: Tensor) -> int:
-    return _TOKENS_TOGETHER if x.device.type == "cpu" else max(1, len(x))
+    return max(1, min(len(x), _TOKENS_TOGETHER) if x.device.type == "cpu" else len(x))
 
 
 @_mlp.register_fake

@@ -44,10 +44,15 @@ def sample_along(x: Tensor, offset: Tensor, branch: Branch) -> Tensor:
         raise ValueError(f"got {offset.shape[3]} offsets for {x.shape[3]} channels, expected a divisor")
 
     axis = _AXIS[branch]
-    real = x.is_floating_point() and offset.is_floating_point()  # the kernels know nothing else
-    if real and has_kernels(x.device.type) and not torch.compiler.is_exporting():
+    if kernels_take(x, offset):
         return _sample(x, offset, axis)
     return sample_reference(x, offset, axis)
+
+
+def kernels_take(*tensors: Tensor) -> bool:
+    """Whether the kernels of the first one's device do the work: on real numbers, and not while exporting."""
+    real = all(tensor.is_floating_point() for tensor in tensors)
+    return real and has_kernels(tensors[0].device.type) and not torch.compiler.is_exporting()
 
 
 @torch.compiler.assume_constant_result

@@ -5,6 +5,7 @@ import os
 import pytest
 import torch
 
+from atmviz.ops import cpu, mlp, sampling
 from atmviz.ops.reference import sample_reference
 
 TOLERANCE = {
@@ -31,3 +32,24 @@ def assert_equals_float64():
             torch.testing.assert_close(result.cpu().double(), exact, **TOLERANCE[dtype])
 
     return check
+
+
+@pytest.fixture
+def results():
+    """Output and gradients of a function of tensors, given the output's gradient."""
+
+    def run(function, inputs, grad):
+        out = function(*inputs)
+        return (out, *torch.autograd.grad(out, inputs, grad.to(out.dtype)))
+
+    return run
+
+
+@pytest.fixture(params=["kernels", "no compiler"])
+def with_kernels(request, monkeypatch):
+    """Runs a test with the CPU kernels and without them."""
+    wanted = request.param == "kernels"
+    if wanted and cpu.library() is None:
+        pytest.skip("no C++ compiler")
+    for module in (sampling, mlp):
+        monkeypatch.setattr(module, "has_kernels", lambda device: wanted)

@@ -23,20 +23,10 @@ def tensors(batch, height, width, channels, branches, dtype=torch.float32, per_t
     return [t.requires_grad_() for t in (*maps, torch.randn(batch, *grid, channels, branches).to(dtype))]
 
 
-def results(function, inputs, grad):
-    out = function(*inputs)
-    return (out, *torch.autograd.grad(out, inputs, grad.to(out.dtype)))
-
-
-@pytest.fixture(params=[pytest.param(True, marks=needs_kernels), False], ids=["kernels", "no compiler"])
-def with_kernels(request, monkeypatch):
-    monkeypatch.setattr(fusion, "has_kernels", lambda device: request.param)
-
-
 @pytest.mark.usefixtures("with_kernels")
 @pytest.mark.parametrize("per_token", [False, True])
 @pytest.mark.parametrize("shape", [(2, 7, 9, 6, 3), (1, 16, 16, 24, 2), (3, 1, 1, 5, 3), (2, 8, 8, 33, 3)])
-def test_values_and_gradients_are_those_of_the_formula(shape, per_token):
+def test_values_and_gradients_are_those_of_the_formula(results, shape, per_token):
     inputs = tensors(*shape, per_token=per_token)
     exact = [tensor.detach().double().requires_grad_() for tensor in inputs]
     grad = torch.randn(shape[:4])
@@ -51,7 +41,7 @@ def test_gradients_pass_gradcheck():
 
 @pytest.mark.usefixtures("with_kernels")
 @pytest.mark.parametrize("weights_dtype", [torch.bfloat16, torch.float32])
-def test_the_wider_dtype_is_returned(weights_dtype):
+def test_the_wider_dtype_is_returned(results, weights_dtype):
     *maps, weights = tensors(2, 5, 5, 8, 3, dtype=torch.bfloat16)
     inputs, grad = [*maps, weights.detach().to(weights_dtype).requires_grad_()], torch.randn(2, 5, 5, 8)
     for one, other in zip(results(ours, inputs, grad), results(formula, inputs, grad), strict=True):
@@ -78,7 +68,7 @@ def test_maps_that_do_not_fit_never_reach_a_kernel(one, other):
 
 
 @needs_kernels
-def test_results_do_not_depend_on_the_number_of_threads():
+def test_results_do_not_depend_on_the_number_of_threads(results):
     inputs, grad = tensors(1, 19, 21, 8, 3), torch.randn(1, 19, 21, 8)
     threads, found = torch.get_num_threads(), []
     for count in (1, 2, 3):
@@ -97,7 +87,7 @@ def test_maps_may_lie_in_any_order():
 
 
 @needs_kernels
-def test_an_empty_batch_has_empty_results():
+def test_an_empty_batch_has_empty_results(results):
     inputs = tensors(0, 4, 4, 6, 3)
     for result, like in zip(results(ours, inputs, torch.empty(0, 4, 4, 6))[1:], inputs, strict=True):
         assert result.shape == like.shape
@@ -111,7 +101,7 @@ def test_the_registration_keeps_pytorchs_rules(requires_grad):
     torch.library.opcheck(fusion._weighted_sum, (maps, weights.flatten(1, 3)))
 
 
-def test_compiled_as_one_graph():
+def test_compiled_as_one_graph(results):
     torch.compiler.reset()
     inputs, grad = tensors(2, 4, 5, 6, 3), torch.randn(2, 4, 5, 6)
     compiled = torch.compile(ours, fullgraph=True, backend="aot_eager")

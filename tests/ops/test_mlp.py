@@ -19,19 +19,9 @@ def tensors(*shape, dtype=torch.float32, channels=6, hidden=24):
     return [torch.randn(s).to(dtype).requires_grad_() for s in shapes]
 
 
-def results(function, inputs, grad):
-    out = function(*inputs)
-    return (out, *torch.autograd.grad(out, inputs, grad.to(out.dtype)))
-
-
-@pytest.fixture(params=[pytest.param(True, marks=needs_kernels), False], ids=["kernels", "no compiler"])
-def with_kernels(request, monkeypatch):
-    monkeypatch.setattr(mlp, "has_kernels", lambda device: request.param)
-
-
 @pytest.mark.usefixtures("with_kernels")
 @pytest.mark.parametrize("tokens", [0, 1, 7, 8, 9, 40])
-def test_values_and_gradients_are_those_of_plain_layers(tokens, monkeypatch):
+def test_values_and_gradients_are_those_of_plain_layers(results, tokens, monkeypatch):
     monkeypatch.setattr(mlp, "_TOKENS_TOGETHER", 8)
     inputs = tensors(tokens, 6)
     exact = [tensor.detach().double().requires_grad_() for tensor in inputs]
@@ -47,7 +37,7 @@ def test_gradients_pass_gradcheck():
 
 @pytest.mark.usefixtures("with_kernels")
 @pytest.mark.parametrize("autocast", [False, True])
-def test_half_precision_keeps_pytorchs_dtypes_and_values(autocast):
+def test_half_precision_keeps_pytorchs_dtypes_and_values(results, autocast):
     inputs, grad = tensors(5, 6, dtype=torch.float32 if autocast else torch.bfloat16), torch.randn(5, 6)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         pairs = list(zip(results(channel_mlp, inputs, grad), results(plain, inputs, grad), strict=True))
@@ -55,7 +45,7 @@ def test_half_precision_keeps_pytorchs_dtypes_and_values(autocast):
         torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.1)  # dtypes are compared too
 
 
-def test_the_second_layer_may_give_another_number_of_channels():
+def test_the_second_layer_may_give_another_number_of_channels(results):
     x, weight1, bias1, _, _ = tensors(5, 6)
     inputs = [x, weight1, bias1, torch.randn(4, 24, requires_grad=True), torch.randn(4, requires_grad=True)]
     grad = torch.randn(5, 4)
@@ -116,7 +106,7 @@ def test_pytorchs_counter_sees_the_products():
     assert count(channel_mlp) == count(plain) == 3 * 2 * (2 * 10 * 6 * 24)
 
 
-def test_compiled_as_one_graph():
+def test_compiled_as_one_graph(results):
     torch.compiler.reset()
     inputs, grad = tensors(2, 5, 6), torch.randn(2, 5, 6)
     compiled = torch.compile(channel_mlp, fullgraph=True, backend="aot_eager")
@@ -126,7 +116,7 @@ def test_compiled_as_one_graph():
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(("autocast", "tolerance"), [(False, 1e-9), (True, 0.05)])
-def test_cuda_equals_the_cpu(autocast, tolerance):
+def test_cuda_equals_the_cpu(results, autocast, tolerance):
     inputs, grad = tensors(50, 6, dtype=torch.float64), torch.randn(50, 6)
     expected = results(plain, inputs, grad)
     width = torch.float32 if autocast else torch.float64

@@ -364,7 +364,7 @@ def _read_pickle(path: Path) -> Any:
     except PermissionError:
         raise
     except Exception as error:  # whatever a damaged file makes torch raise
-        reason = f"{type(error).__name__}: {error}".splitlines()[0].split(". ")[0]
+        reason = ": ".join(dict.fromkeys((type(error).__name__, first_line(error)))).split(". ")[0]
         raise CheckpointError(f"{path} is damaged or no checkpoint ({reason}): copy or download it again") from None
 
 

@@ -60,6 +60,8 @@ def find_checkpoint(path_or_name: str | Path) -> Path:
     path = Path(path_or_name)
     if path.is_dir() and (path / "best.safetensors").is_file():
         raise CheckpointError(f"{path} is a folder, expected a file of it: {path / 'best.safetensors'}")
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder, expected a checkpoint file")
     if not path.is_file():
         raise CheckpointError(
             f"no checkpoint file {path}: expected a path, {', '.join(BUNDLED_CHECKPOINTS)}, "

@@ -12,6 +12,7 @@ Anchor = Literal["cell", "rf"]
 Fit = Literal["crop", "squash", "whole"]
 
 MIN_SIZE_PX = 32  # one token of the last stage
+MAX_SIZE_PX = 65_535  # of a JPEG's side
 
 
 def stage_stride(stage: int) -> int:

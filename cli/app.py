@@ -1,6 +1,7 @@
 """The Typer app: its commands, each imported when it is run, and the one place where errors become a line on stderr."""
 
 import io
+import signal
 import sys
 from importlib import import_module
 from typing import Annotated, Any, NoReturn
@@ -82,9 +83,11 @@ class _Commands(TyperGroup):
         except Exception as error:
             # torch's own errors by what they say: torch itself may not be loaded
             lacking = ("out of memory", "DefaultCPUAllocator")
-            if not isinstance(error, MemoryError) and not any(text in str(error) for text in lacking):
-                raise
-            _exit(1, "out of memory: lower the image size or --batch-size, or use --device cpu")
+            if isinstance(error, MemoryError) or any(text in str(error) for text in lacking):
+                _exit(1, "out of memory: lower the image size or --batch-size, or use --device cpu")
+            if "gloo/transport" in str(error):
+                _exit(1, "another process of this run has stopped: its own message says why")
+            raise
 
 
 def _exit(code: int, message: str) -> NoReturn:
@@ -124,4 +127,6 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # where the terminal's encoding lacks a sign, a ? and no traceback
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    # As an error does, a scheduler's signal leaves no temporary file behind.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     app(prog_name="atmviz")

@@ -42,7 +42,8 @@ def benchmark(
     ),
     rounds: Annotated[int, typer.Option("--rounds", min=2, help="Timings of each version; the median counts.")] = 15,
     images: Annotated[
-        int | None, typer.Option("--images", min=1, help="JPEG files to record; of `record`: 256, fewer measure less.")
+        int | None,
+        typer.Option("--images", min=1, max=50_000, help="JPEG files to record; of `record`: 256, fewer measure less."),
     ] = None,
     device: options.Device = "auto",
     as_json: options.JsonOption = False,

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from atmviz.files import require_place
+
 from . import options
 from .console import say, waiting
 
@@ -24,8 +26,11 @@ def convert(
         raise typer.BadParameter(f"got {target}, expected a name ending in .safetensors or .onnx")
     if size and target.suffix != ".onnx":
         raise typer.BadParameter("got --size for a file of weights, which fit any size: leave it out")
+    if target.is_dir():
+        raise typer.BadParameter(f"{target} is a folder, expected the name of a file")
     if target.exists() and not overwrite:
         raise typer.BadParameter(f"{target} exists: choose another name, or pass --overwrite")
+    require_place(target)
     choice: Any = weights.value if weights else None
     wanted = options.parse_size(size) if size else (224, 224)
     with waiting("converting"):

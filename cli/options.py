@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from atmviz.geometry import MIN_SIZE_PX, Preprocessing
+from atmviz.geometry import MAX_SIZE_PX, MIN_SIZE_PX, Preprocessing
 
 DEFAULT_MODEL = "atmnet_nano.shapes"  # the demonstration model
 
@@ -117,8 +117,10 @@ def parse_size(text: str) -> tuple[int, int]:
         height, width = (int(parts[0]), int(parts[-1])) if len(parts) <= 2 else (0, 0)
     except ValueError:
         height = width = 0
-    if min(height, width) < MIN_SIZE_PX:
-        raise typer.BadParameter(f"got size {text!r}, expected {MIN_SIZE_PX} or more, or HEIGHTxWIDTH as in 600x800")
+    if not MIN_SIZE_PX <= min(height, width) <= max(height, width) <= MAX_SIZE_PX:
+        raise typer.BadParameter(
+            f"got size {text!r}, expected {MIN_SIZE_PX} to {MAX_SIZE_PX}, or HEIGHTxWIDTH as in 600x800"
+        )
     return height, width
 
 

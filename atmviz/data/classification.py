@@ -16,7 +16,7 @@ from timm.data import create_dataset, create_transform
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from atmviz.data.images import DATASET_LAYOUTS, data_folder
+from atmviz.data.images import DATASET_LAYOUTS, data_folder, decoding_fault
 from atmviz.data.shapes import SHAPE_CLASSES, Shapes
 from atmviz.errors import DatasetError, RecipeError, first_line, some_of
 from atmviz.geometry import Preprocessing
@@ -216,7 +216,7 @@ class FileReader(Dataset):
         except Exception as error:  # whatever a damaged file makes Pillow raise
             name = self.reader.filename(index, absolute=True)
             raise DatasetError(
-                f"cannot read image {name} ({first_line(error)}): replace it or take it out of its folder"
+                f"cannot read image {name} ({decoding_fault(error)}): replace it or take it out of its folder"
             ) from None
 
 

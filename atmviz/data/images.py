@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from atmviz.errors import DatasetError, first_line
 from atmviz.geometry import MIN_SIZE_PX, Placement, Preprocessing
@@ -124,7 +124,7 @@ def find_images(sources: Sequence[str | Path]) -> ImageSet:
     Raises:
         DatasetError: a source does not exist or holds no image.
     """
-    if not sources:
+    if not sources or "" in sources:  # which pathlib takes for the working folder
         raise DatasetError("no images named: expected files, folders or globs")
     if len(sources) == 1 and Path(sources[0]).is_dir():
         return ImageSet(Path(sources[0]).resolve().name, *_images_below(Path(sources[0])))
@@ -190,6 +190,8 @@ def load_image(path: Path, upright: bool = True) -> np.ndarray:
         DatasetError: the file is missing, truncated, not an image, over Pillow's size limit, or under 32 px.
     """
     try:
+        if not path.is_file():  # a pipe would be waited for without end
+            raise FileNotFoundError("there is no such file")
         data = path.read_bytes()
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
             pixels = _decode_quickly(image, data, upright)
@@ -198,12 +200,19 @@ def load_image(path: Path, upright: bool = True) -> np.ndarray:
                 pixels = np.array(_to_rgb(ImageOps.exif_transpose(image) if upright else image))
     except Exception as error:  # whatever a damaged file makes Pillow raise
         raise DatasetError(
-            f"cannot read image {path} ({first_line(error)}): replace it; the same command then tries it again"
+            f"cannot read image {path} ({decoding_fault(error)}): replace it; the same command then tries it again"
         ) from None
     height, width, _ = pixels.shape
     if min(height, width) < MIN_SIZE_PX:
-        raise DatasetError(f"image {path} is {width}x{height} px, expected {MIN_SIZE_PX} px a side or more")
+        raise DatasetError(
+            f"image {path} is {width}x{height} px, expected {MIN_SIZE_PX} px a side or more: leave it out"
+        )
     return pixels
+
+
+def decoding_fault(error: Exception) -> str:
+    """What Pillow says of a file, without the address of the object that it was read from."""
+    return "no image of a known format" if isinstance(error, UnidentifiedImageError) else first_line(error)
 
 
 def _decode_quickly(image: Image.Image, data: bytes, upright: bool) -> np.ndarray | None:

@@ -19,6 +19,7 @@ from torch import Tensor
 _SOURCE = Path(__file__).with_name("kernels.cpp")
 _FLAGS = ("-std=c++17", "-O3", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
 _INSTRUCTIONS = {"AVX512": ("-march=x86-64-v4",), "AVX2": ("-march=x86-64-v3",)}
+_CHECKSUM_BYTES = hashlib.sha256().digest_size
 _COLUMNS_TOGETHER = 8
 _TOKENS_TOGETHER = 64
 _LOG = logging.getLogger(__name__)
@@ -38,13 +39,19 @@ def library() -> ctypes.CDLL | None:
     cache = Path(os.environ.get("ATMVIZ_CACHE") or platformdirs.user_cache_path("atmviz"))
     built = cache / "kernels" / f"{key}.so"
     try:
-        if not built.exists():
+        if not _is_whole(built):
             _build(compiler, flags, built)
         return ctypes.CDLL(str(built))
     except (OSError, subprocess.CalledProcessError) as error:
-        reason = getattr(error, "stderr", None) or str(error)
-        _LOG.warning("the CPU kernels cannot be built (%s): sampling runs slower", reason.strip().splitlines()[-1])
+        said = str(error) if isinstance(error, OSError) else error.stderr.strip() or f"{compiler} failed"
+        _LOG.warning("the CPU kernels cannot be built (%s): sampling runs slower", said.splitlines()[-1])
         return None
+
+
+def _is_whole(built: Path) -> bool:
+    """Whether a library ends in its checksum: loading one that a full disk cut off would end the process."""
+    content = built.read_bytes() if built.exists() else b""
+    return content[-_CHECKSUM_BYTES:] == hashlib.sha256(content[:-_CHECKSUM_BYTES]).digest()
 
 
 def _build(compiler: str, flags: Iterable[str], built: Path) -> None:
@@ -54,6 +61,9 @@ def _build(compiler: str, flags: Iterable[str], built: Path) -> None:
         subprocess.run([compiler, *flags, "-c", _SOURCE, "-o", compiled], check=True, capture_output=True, text=True)
         # Linked without OpenMP: it is found in PyTorch's at load time, so both share one pool of threads.
         subprocess.run([compiler, "-shared", compiled, "-o", linked], check=True, capture_output=True, text=True)
+        with open(linked, "r+b") as file:  # a loader does not read beyond what the file's header names
+            checksum = hashlib.sha256(file.read()).digest()
+            file.write(checksum)
         os.replace(linked, built)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from atmviz.ops import cpu
-from atmviz.ops.sampling import kernels_take
+from atmviz.ops.sampling import kernels_take, require_one_device
 
 
 def weighted_sum(branches: Sequence[Tensor], weights: Tensor) -> Tensor:
@@ -23,11 +23,20 @@ def weighted_sum(branches: Sequence[Tensor], weights: Tensor) -> Tensor:
     Returns:
         [B, H, W, C], in the wider of both dtypes.
 
+    Raises:
+        ValueError: no branches, maps of other shapes, not one weight for each branch, or two devices.
+
     Source: Eq. (3).
     """
-    batch, _, _, channels = shape = branches[0].shape
+    shapes = [list(tokens.shape) for tokens in branches]
+    if not branches or any(shape != shapes[0] or len(shape) != 4 for shape in shapes):
+        raise ValueError(f"got branches {shapes}, expected one or more of one shape [B, H, W, C]")
+    if weights.shape[-1] != len(branches):
+        raise ValueError(f"got weights {list(weights.shape)} for {len(branches)} branches, expected as many at the end")
+    require_one_device(weights, *branches)
+    batch, _, _, channels = branches[0].shape
     one_for_all_tokens = weights.shape == (batch, 1, 1, channels, len(branches))
-    fit = one_for_all_tokens and all((own.shape, own.dtype) == (shape, branches[0].dtype) for own in branches)
+    fit = one_for_all_tokens and all(tokens.dtype == branches[0].dtype for tokens in branches)
     if fit and branches[0].device.type == "cpu" and kernels_take(branches[0], weights):
         # One pass; and a compiler would work the softmax of `weights` out again for each token.
         return _weighted_sum(list(branches), weights.flatten(1, 3))

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from atmviz.ops import cpu
-from atmviz.ops.sampling import has_kernels
+from atmviz.ops.sampling import has_kernels, require_one_device
 
 # Whose hidden values stay in a CPU's caches, and whose products are still large. A GPU needs all tokens at once.
 _TOKENS_TOGETHER = 2048
@@ -27,14 +27,18 @@ def channel_mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias
     Returns:
         [..., P], in the dtype that autocast asks for, else that of x.
 
+    Raises:
+        ValueError: the tensors are on two devices.
+
     Source: Eq. (6).
     """
     tensors = [x, weight1, bias1, weight2, bias2]
+    require_one_device(*tensors)
     if torch.is_autocast_enabled(x.device.type):
         tensors = [tensor.to(torch.get_autocast_dtype(x.device.type)) for tensor in tensors]
     learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    out, _ = _mlp(tensors[0].flatten(0, -2), *tensors[1:], learns)
-    return out.unflatten(0, x.shape[:-1])
+    out, _ = _mlp(tensors[0].reshape(-1, x.shape[-1]), *tensors[1:], learns)
+    return out.reshape(*x.shape[:-1], len(weight2))
 
 
 @torch.library.custom_op("atmviz::channel_mlp", mutates_args=())

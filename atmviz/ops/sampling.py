@@ -32,7 +32,8 @@ def sample_along(x: Tensor, offset: Tensor, branch: Branch) -> Tensor:
         so half-precision features keep exact positions.
 
     Raises:
-        ValueError: the shapes do not fit, or O does not divide C.
+        ValueError: the shapes do not fit, O does not divide C, a dtype that is not floating, two devices, or another
+            branch.
 
     Source: Eq. (2), Sec. 3.2. The released code does this with `torchvision.ops.deform_conv2d`.
     """
@@ -42,11 +43,27 @@ def sample_along(x: Tensor, offset: Tensor, branch: Branch) -> Tensor:
         )
     if not offset.shape[3] or x.shape[3] % offset.shape[3]:
         raise ValueError(f"got {offset.shape[3]} offsets for {x.shape[3]} channels, expected a divisor")
+    if not x.is_floating_point() or not offset.is_floating_point():
+        raise ValueError(f"got features in {x.dtype} and offsets in {offset.dtype}, expected floating dtypes")
+    require_one_device(x, offset)
+    if branch not in _AXIS:
+        raise ValueError(f"got branch {branch!r}, expected one of {', '.join(_AXIS)}")
 
     axis = _AXIS[branch]
     if kernels_take(x, offset):
         return _sample(x, offset, axis)
     return sample_reference(x, offset, axis)
+
+
+def require_one_device(first: Tensor, *others: Tensor) -> None:
+    """Kernels get addresses, which say nothing of where they are.
+
+    Raises:
+        ValueError: there are two.
+    """
+    for other in others:
+        if other.device != first.device:
+            raise ValueError(f"got tensors on {first.device} and {other.device}, expected one device: move one of them")
 
 
 def kernels_take(*tensors: Tensor) -> bool:

@@ -1,7 +1,9 @@
 """The app: help, version, imports without torch, and one line for every bad input."""
 
 import json
+import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -122,10 +124,11 @@ USAGE = {
     "source and dataset to record": (["record", "{images}", "--dataset", "coco"], "expected one of the two"),
     "recording and dataset": (["histogram", "{recording}", "--dataset", "coco"], "and --dataset, which it has fixed"),
     "dataset's name": (["histogram", "--dataset", "cifar"], "'cifar' is not one of"),
-    "size of text": (["histogram", "{images}", "--size", "big"], "got size 'big', expected 32 or more"),
-    "size too small": (["overlay", "{images}", "--size", "31"], "got size '31', expected 32 or more"),
+    "size of text": (["histogram", "{images}", "--size", "big"], "got size 'big', expected 32 to 65535"),
+    "size too small": (["overlay", "{images}", "--size", "31"], "got size '31', expected 32 to 65535"),
     "negative size": (["overlay", "{images}", "--size", "-64"], "got size '-64'"),
     "three sizes": (["record", "{images}", "--size", "64x64x64"], "got size '64x64x64'"),
+    "size too large": (["benchmark", "op", "--size", "64x9999999999"], "got size '64x9999999999', expected 32"),
     "half a size": (["layers", "--size", "64x"], "got size '64x'"),
     "format": (["histogram", "{recording}", "--format", "png,gif"], "got format 'gif', expected png, pdf or svg"),
     "no format": (["overlay", "{images}", "--format", ""], "got format ''"),
@@ -160,6 +163,7 @@ USAGE = {
     "option": (["overlay", "{images}", "--colour", "red"], "No such option: --colour"),
     "nothing to convert": (["convert"], "Missing argument 'IN'"),
     "suffix": (["convert", "{checkpoint}", "out.pth"], "expected a name ending in .safetensors"),
+    "folder": (["convert", "{checkpoint}", "{empty}/folder.onnx"], "folder.onnx is a folder, expected the name of"),
     "existing file": (["convert", "{checkpoint}", "{checkpoint}"], "expected a name ending in .safetensors"),
     "nothing to merge": (["merge", "--out", "both"], "Missing argument"),
 }  # fmt: skip
@@ -168,10 +172,12 @@ USAGE = {
 DATA = {
     "source": (["overlay", "{tmp}/none.png"], "no image, folder or match for"),
     "source of a histogram": (["histogram", "{tmp}/none/*.png"], "no image, folder or match for"),
+    "empty name": (["record", ""], "no images named: expected files, folders or globs"),
     "empty folder": (["histogram", "{empty}"], "no images in"),
     "empty folder to record": (["record", "{empty}"], "no images in"),
     "glob of other files": (["overlay", "{tmp}/*.txt"], "no image among the"),
-    "file that is no image": (["overlay", "{checkpoint}"], "cannot read image"),
+    "file that is no image": (["overlay", "{checkpoint}"], "nano.pth (no image of a known format): replace it"),
+    "pipe": (["overlay", "{pipes}/endless.jpg"], "endless.jpg (there is no such file)"),
     "dataset's folder": (["histogram", "--dataset", "ade20k", "--data-dir", "{images}"], "ADEChallengeData2016"),
     "dataset's default folder": (["histogram", "--dataset", "coco"], "expected coco/{val2017,train2017}/*.jpg"),
     "preset's folder": (["histogram", "--figure", "7"], "expected imagenet/{val,train}/"),
@@ -192,6 +198,7 @@ DATA = {
     "recording into other files": (["record", "{images}", *SMALL, "--out", "{images}"], "choose another --out"),
     "recording is not writable": (["record", "{images}", *SMALL, "--out", "/proc/atmviz"], "read or write /proc/"),
     "conversion below a file": (["convert", "{checkpoint}", "{checkpoint}/x.safetensors"], "nano.pth"),
+    "ONNX below a file": (["convert", "{checkpoint}", "{checkpoint}/x.onnx"], "nano.pth is no folder"),
     "conversion of nothing": (["convert", "{tmp}/none.pth", "x.safetensors"], "no checkpoint file"),
     "merging nothing": (["merge", "{images}", "{empty}", "--out", "both"], "no recording in"),
     "merging onto something": (["merge", "{recording}", "{recording}", "--out", "{empty}"], "exists: choose another"),
@@ -201,8 +208,9 @@ DATA = {
 @pytest.fixture
 def places(tmp_path, images, recording, checkpoint, bad_checkpoints):
     """What "{name}" stands for in the tables above."""
-    for folder in ("empty", "data/val2017"):
+    for folder in ("empty/folder.onnx", "data/val2017", "pipes"):
         (tmp_path / folder).mkdir(parents=True)
+    os.mkfifo(tmp_path / "pipes" / "endless.jpg")
     Image.new("RGB", (40, 31)).save(tmp_path / "tiny.png")
     whole = (images / "a.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
@@ -214,6 +222,7 @@ def places(tmp_path, images, recording, checkpoint, bad_checkpoints):
         "checkpoint": checkpoint,
         "empty": tmp_path / "empty",
         "data": tmp_path / "data",
+        "pipes": tmp_path / "pipes",
         "lacking": bad_checkpoints.lacking,
     }
 
@@ -230,9 +239,9 @@ def test_wrong_data_is_one_line_and_exit_code_one(refuse, places, args, says):
 
 BAD_CHECKPOINTS = {
     "missing": "no checkpoint file",
-    "folder": "no checkpoint file",
+    "folder": "is a folder, expected a checkpoint file",
     "text": "copy or download it again",
-    "empty": "copy or download it again",
+    "empty": "no checkpoint (EOFError): copy or download it again",
     "truncated": "copy or download it again",
     "cut in half": "copy or download it again",
     "hostile": "wants to run",
@@ -322,6 +331,18 @@ def test_a_damaged_recording_in_the_cache_says_where_it_is(succeed, refuse, tmp_
     (cached,) = tmp_path.glob("cache/recordings/*")
     _cut(cached)
     refuse(1, str(cached), "histogram", images, *SMALL, "--layer", "3_18")
+
+
+def test_a_scheduler_s_signal_leaves_no_temporary_file(tmp_path):
+    command = [sys.executable, "-m", "atmviz_cli", "benchmark", "record", "-m", "atmnet_nano", "--images", "2000"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list(tmp_path.rglob("*.jpg")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=60)[1] == ""
+    assert process.returncode == 128 + signal.SIGTERM
+    assert not list(tmp_path.rglob("*.jpg"))
 
 
 @pytest.mark.parametrize("name", app.COMMANDS)

@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from atmviz.errors import RecordingFormatError
 from atmviz.recording.store import CHUNK_IMAGES, open_recording
@@ -117,6 +118,13 @@ def test_corrupt_images_among_good_ones_are_left_out_and_named(succeed, damaged_
     assert "skipped 1 unreadable image: broken.png" in result.stderr
     again = succeed("record", damaged_images, *SMALL)
     assert "broken.png" in again.stderr
+
+
+def test_the_reason_is_told_of_images_that_are_too_small(succeed, images):
+    Image.new("RGB", (40, 1)).save(images / "line.png")
+    said = succeed("record", images, *SMALL).stderr
+    assert "skipped 1 unreadable image: line.png" in said
+    assert "line.png is 40x1 px, expected 32 px a side or more: leave it out" in said
 
 
 def test_strict_stops_at_a_corrupt_image(run, damaged_images):

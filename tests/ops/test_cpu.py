@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,6 +34,25 @@ def test_kernels_are_built_once_and_leave_nothing_else(rebuilt, monkeypatch):
     assert cpu.library() is not None
 
 
+@needs_kernels
+@pytest.mark.parametrize("damage", ["cut off", "empty", "another library", "one bit"])
+def test_a_damaged_library_is_never_loaded_but_built_again(damage, rebuilt):
+    assert cpu.library() is not None
+    (built,) = rebuilt.rglob("*.so")
+    whole = built.read_bytes()
+    torn = {
+        "cut off": whole[: len(whole) // 2],
+        "empty": b"",
+        "another library": Path(torch.__file__).parent.joinpath("lib", "libtorch.so").read_bytes(),
+        "one bit": whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:],
+    }
+    built.unlink()  # its pages belong to this process
+    built.write_bytes(torn[damage])
+    cpu.library.cache_clear()
+    assert cpu.library() is not None
+    assert built.read_bytes() == whole
+
+
 def test_without_a_compiler_the_reference_does_the_work(rebuilt, monkeypatch):
     monkeypatch.setattr(cpu.shutil, "which", lambda name: None)
     x, offset = torch.randn(1, 3, 4, 4, requires_grad=True), torch.randn(1, 3, 4, 2)
@@ -52,6 +72,14 @@ def test_a_build_that_fails_is_said_in_one_line_and_not_tried_again(rebuilt, mon
     assert "--no-such-flag" in record.message
     assert "\n" not in record.message
     assert not list(rebuilt.rglob("*.*"))
+
+
+@needs_kernels
+def test_a_compiler_that_says_nothing_is_named(rebuilt, monkeypatch, caplog):
+    monkeypatch.setenv("CXX", "false")
+    assert cpu.library() is None
+    assert "(/" in caplog.text
+    assert "false failed): sampling runs slower" in caplog.text
 
 
 @needs_kernels

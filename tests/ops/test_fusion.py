@@ -61,10 +61,27 @@ def test_what_is_not_real_is_added_by_the_formula(dtype):
     assert torch.equal(weighted_sum(maps, weights), formula(*maps, weights))
 
 
-@pytest.mark.parametrize(("one", "other"), [((2, 3, 3, 4), (2, 3, 3, 5)), ((2, 3, 3, 4), (2, 3, 2, 4))])
-def test_maps_that_do_not_fit_never_reach_a_kernel(one, other):
-    with pytest.raises(RuntimeError, match="size of tensor"):
-        weighted_sum([torch.zeros(one), torch.zeros(other)], torch.zeros(2, 1, 1, 4, 2))
+@pytest.mark.parametrize(
+    ("shapes", "weights", "message"),
+    [
+        ([(2, 3, 3, 4), (2, 3, 3, 5)], (2, 1, 1, 4, 2), r"branches \[\[2, 3, 3, 4\], \[2, 3, 3, 5\]\]"),
+        ([(2, 3, 3, 4), (2, 3, 2, 4)], (2, 1, 1, 4, 2), "of one shape"),
+        ([(3, 3, 4), (3, 3, 4)], (1, 1, 4, 2), r"\[B, H, W, C\]"),
+        ([], (2, 1, 1, 4, 0), "one or more"),
+        ([(2, 3, 3, 4), (2, 3, 3, 4)], (2, 1, 1, 4, 3), "for 2 branches"),
+    ],
+)
+def test_what_does_not_fit_is_refused(shapes, weights, message):
+    with pytest.raises(ValueError, match=message):
+        weighted_sum([torch.zeros(shape) for shape in shapes], torch.zeros(weights))
+
+
+@pytest.mark.parametrize("elsewhere", [0, 2])
+def test_tensors_on_two_devices_are_refused(elsewhere):
+    inputs = [tensor.detach() for tensor in tensors(2, 4, 5, 6, 2)]
+    inputs[elsewhere] = inputs[elsewhere].to("meta")
+    with pytest.raises(ValueError, match="expected one device"):
+        ours(*inputs)
 
 
 @needs_kernels

@@ -53,6 +53,20 @@ def test_the_second_layer_may_give_another_number_of_channels(results):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-5)
 
 
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2)])
+def test_any_number_of_tokens_will_do(shape):
+    inputs = tensors(*shape, 6)
+    torch.testing.assert_close(channel_mlp(*inputs), plain(*inputs))
+
+
+@pytest.mark.parametrize("elsewhere", range(5))
+def test_tensors_on_two_devices_are_refused(elsewhere):
+    inputs = tensors(5, 6)
+    inputs[elsewhere] = inputs[elsewhere].to("meta")
+    with pytest.raises(ValueError, match="expected one device"):
+        channel_mlp(*inputs)
+
+
 def test_strides_do_not_matter():
     x, *weights = tensors(4, 5, 6)
     across = x.detach().transpose(0, 1)

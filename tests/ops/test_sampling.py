@@ -213,6 +213,26 @@ def test_shapes_that_do_not_fit_are_refused(x_shape, offset_shape, message):
         sample_along(torch.zeros(x_shape), torch.zeros(offset_shape), "width")
 
 
+@pytest.mark.parametrize(("x_dtype", "offset_dtype"), [(torch.int64, torch.float32), (torch.complex64, torch.float32)])
+def test_features_and_offsets_are_real(x_dtype, offset_dtype):
+    for dtypes in ((x_dtype, offset_dtype), (offset_dtype, x_dtype)):
+        x, offset = (torch.zeros(SHAPE, dtype=dtype) for dtype in dtypes)
+        with pytest.raises(ValueError, match="expected floating dtypes"):
+            sample_along(x, offset, "width")
+
+
+@pytest.mark.parametrize("devices", [("cpu", "meta"), ("meta", "cpu")])
+def test_tensors_on_two_devices_are_refused(devices):
+    x, offset = (torch.zeros(SHAPE, device=device) for device in devices)
+    with pytest.raises(ValueError, match=f"got tensors on {devices[0]} and {devices[1]}, expected one device"):
+        sample_along(x, offset, "width")
+
+
+def test_an_unknown_branch_is_refused():
+    with pytest.raises(ValueError, match="got branch 'depth', expected one of height, width"):
+        sample_along(torch.zeros(SHAPE), torch.zeros(SHAPE), "depth")
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("branch", BRANCHES)
 @pytest.mark.parametrize(

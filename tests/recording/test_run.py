@@ -403,18 +403,32 @@ def test_shards_may_outnumber_the_chunks(record, images, tmp_path):
     assert len(record(few, tmp_path / "out", shard=(1, 5)).recording) == 2
 
 
-def test_two_processes_of_torchrun_give_the_arrays_of_one(folder, images, recording, arrays, tmp_path):
+def record_by_torchrun(source, out, *options):
+    """Two processes of `atmviz record`, as they ended."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
-    launcher += ["--rdzv-endpoint", "localhost:0", "-m", "atmviz_cli", "record", folder, "--out", tmp_path / "out"]
-    settings = ["--checkpoint", "atmnet_nano", "--size", "64x96", "--device", "cpu", "--workers", "0", "--json"]
+    launcher += ["--rdzv-endpoint", "localhost:0", "-m", "atmviz_cli", "record", "--checkpoint", "atmnet_nano"]
+    settings = ["--size", "64x96", "--device", "cpu", "--workers", "0", "--out", out, source]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([*launcher, *settings], env=environment, capture_output=True, text=True, timeout=250)
+    command = [*launcher, *settings, *options]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250)
+
+
+def test_two_processes_of_torchrun_give_the_arrays_of_one(folder, images, recording, arrays, tmp_path):
+    done = record_by_torchrun(folder, tmp_path / "out", "--json")
     assert done.returncode == 0, done.stderr
     assert arrays(tmp_path / "out") == arrays(recording.path)
     said = json.loads(done.stdout)  # once, by the first process
     assert (said["images"], said["complete"], said["skipped"]) == (129, True, ["070.png"])
     assert done.stderr.count("holds 129 images, ") == 1
     assert str(images.path(70)) in done.stderr  # whichever process met it
+
+
+def test_a_process_that_ends_for_another_s_error_says_so_in_one_line(folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = record_by_torchrun(folder, tmp_path / "file")  # the first process makes the folder, the second waits
+    assert done.returncode == 1
+    assert "error: " in done.stderr
+    assert "[rank1]" not in done.stderr  # what Python's traceback begins with there
 
 
 def test_time_is_told_apart_and_counted_once(record, images, recording, tmp_path, monkeypatch):

@@ -257,9 +257,10 @@ def fit_image(image: np.ndarray, preprocessing: Preprocessing) -> tuple[np.ndarr
 
 def normalise(pixels: "Tensor", preprocessing: Preprocessing) -> "Tensor":
     """Network input [B, 3, H, W], float32, from pixels [B, H, W, 3], uint8, on their device."""
-    scaled = pixels.permute(0, 3, 1, 2).float() / 255  # NHWC -> NCHW, as it lies in memory
-    mean, std = (scaled.new_tensor(values).view(3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
-    return (scaled - mean) / std
+    # NHWC -> NCHW, as it lies in memory, and in one piece of it: fetching fresh pages takes longer than the arithmetic
+    out = pixels.permute(0, 3, 1, 2).float()
+    mean, std = (out.new_tensor(values).view(3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
+    return out.div_(255).sub_(mean).div_(std)
 
 
 def preprocess(image: np.ndarray, preprocessing: Preprocessing) -> tuple["Tensor", Placement]:

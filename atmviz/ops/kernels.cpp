@@ -260,40 +260,59 @@ struct Map {
     int64_t batch, height, width, offsets, reach;
 };
 
+// One token's values: which count each adds to, and what they add to its row.
+void add_token(const float* __restrict value, int64_t values, float from, float to, const int32_t* __restrict zero,
+               const float* __restrict place, const float* __restrict last, int32_t* __restrict bin,
+               int32_t* __restrict beyond, float* __restrict distance) {
+#pragma omp simd
+    for (int64_t k = 0; k < values; ++k) {
+        const float rounded = std::nearbyint(value[k]);
+        const float low = rounded >= from ? rounded : from;  // a NaN too: the distance tells of it
+        bin[k] = zero[k] + static_cast<int32_t>(low <= to ? low : to);
+        beyond[k] += !((place[k] + low >= 0) & (place[k] + low <= last[k]));
+        distance[k] += std::fabs(value[k]);
+    }
+}
+
 // `sum` [batch, 2] of |offset|; `outside` [batch, 2], samples whose nearest token is not on the map; `counts`
 // [2, 2 reach + 1] of nearest offsets, the ends holding all beyond.
 void summarise(const float* offset, double* sum, int64_t* outside, int64_t* counts, Map map, int threads) {
-    constexpr int LANES = 4;  // tables of counts: equal neighbours do not wait for each other
-    const int64_t bins = 2 * map.reach + 1;
+    constexpr int TABLES = 4;  // of counts: equal neighbours do not wait for each other
+    const int64_t bins = 2 * map.reach + 1, values = 2 * map.offsets;
     const float from = -float(map.reach), to = float(map.reach);
 #pragma omp parallel num_threads(threads)
     {
-        std::vector<int64_t> own(LANES * 2 * bins, 0);
-        std::vector<int32_t> nearest(map.offsets);
+        std::vector<int64_t> own(TABLES * 2 * bins, 0);
+        // For each of a token's values: where 0 is counted, its own count, the token's place and the last one of its
+        // axis, and what a row of tokens adds up to.
+        std::vector<int32_t> zero(values), bin(values), beyond(values);
+        std::vector<float> place(values), last(values), distance(values);
+        for (int64_t k = 0; k < values; ++k) {
+            const bool vertical = k >= map.offsets;
+            last[k] = float((vertical ? map.height : map.width) - 1);
+            zero[k] = static_cast<int32_t>((k % TABLES * 2 + vertical) * bins + map.reach);
+        }
 #pragma omp for schedule(static)
         for (int64_t b = 0; b < map.batch; ++b)
-            for (int64_t token = 0; token < map.height * map.width; ++token)
-                for (int axis = 0; axis < 2; ++axis) {
-                    const float* __restrict values = offset + ((b * map.height * map.width + token) * 2 + axis) * map.offsets;
-                    int32_t* __restrict bin = nearest.data();
-                    const float place = axis ? token / map.width : token % map.width;
-                    const float last = (axis ? map.height : map.width) - 1;
-                    float distance = 0;
-                    int32_t beyond = 0;
-#pragma omp simd reduction(+ : distance, beyond)
-                    for (int64_t o = 0; o < map.offsets; ++o) {
-                        const float rounded = std::nearbyint(values[o]);
-                        const float low = rounded >= from ? rounded : from;  // a NaN too: the sum tells of it
-                        bin[o] = static_cast<int32_t>(low <= to ? low : to) + static_cast<int32_t>(map.reach);
-                        distance += std::fabs(values[o]);
-                        beyond += !((place + low >= 0) & (place + low <= last));
-                    }
-                    sum[2 * b + axis] += distance;
-                    outside[2 * b + axis] += beyond;
-                    for (int64_t o = 0; o < map.offsets; ++o) ++own[(o % LANES * 2 + axis) * bins + bin[o]];
+            for (int64_t i = 0; i < map.height; ++i) {
+                std::fill(beyond.begin(), beyond.end(), 0);
+                std::fill(distance.begin(), distance.end(), 0.f);
+                std::fill(place.begin() + map.offsets, place.end(), float(i));
+                for (int64_t j = 0; j < map.width; ++j) {
+                    const float* __restrict value = offset + ((b * map.height + i) * map.width + j) * values;
+                    std::fill_n(place.begin(), map.offsets, float(j));
+                    add_token(value, values, from, to, zero.data(), place.data(), last.data(), bin.data(), beyond.data(),
+                              distance.data());
+                    for (int64_t k = 0; k < values; ++k) ++own[bin[k]];
                 }
+                for (int64_t k = 0; k < values; ++k) {
+                    const int64_t axis = 2 * b + (k >= map.offsets);
+                    sum[axis] += distance[k];
+                    outside[axis] += beyond[k];
+                }
+            }
 #pragma omp critical
-        for (int64_t k = 0; k < LANES * 2 * bins; ++k) counts[k % (2 * bins)] += own[k];
+        for (int64_t k = 0; k < TABLES * 2 * bins; ++k) counts[k % (2 * bins)] += own[k];
     }
 }
 

@@ -364,7 +364,8 @@ def _read_pickle(path: Path) -> Any:
     except PermissionError:
         raise
     except Exception as error:  # whatever a damaged file makes torch raise
-        reason = ": ".join(dict.fromkeys((type(error).__name__, first_line(error)))).split(". ")[0]
+        said = first_line(error)  # its class, where it says nothing
+        reason = said if said == type(error).__name__ else f"{type(error).__name__}: {said}".split(". ")[0]
         raise CheckpointError(f"{path} is damaged or no checkpoint ({reason}): copy or download it again") from None
 
 

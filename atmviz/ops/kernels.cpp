@@ -260,19 +260,28 @@ struct Map {
     int64_t batch, height, width, offsets, reach;
 };
 
-// One token's values: which count each adds to, and what they add to its row.
-void add_token(const float* __restrict value, int64_t values, float from, float to, const int32_t* __restrict zero,
-               const float* __restrict place, const float* __restrict last, int32_t* __restrict bin,
-               int32_t* __restrict beyond, float* __restrict distance) {
-#pragma omp simd
-    for (int64_t k = 0; k < values; ++k) {
-        const float rounded = std::nearbyint(value[k]);
-        const float low = rounded >= from ? rounded : from;  // a NaN too: the distance tells of it
-        bin[k] = zero[k] + static_cast<int32_t>(low <= to ? low : to);
-        beyond[k] += !((place[k] + low >= 0) & (place[k] + low <= last[k]));
-        distance[k] += std::fabs(value[k]);
+// What a row of tokens adds up to, for each value of a token: O horizontal offsets, then O vertical ones.
+struct RowTally {
+    std::vector<float> place, last, distance;  // the token's place and the last one on the axis; the sum of |offset|
+    std::vector<int32_t> beyond;               // samples whose nearest token is not on the map
+    std::vector<int32_t> zero, bin;            // where an offset of 0 is counted, and where the token's own is
+
+    explicit RowTally(int64_t n) : place(n), last(n), distance(n), beyond(n), zero(n), bin(n) {}
+
+    void add(const float* __restrict offset, float from, float to) {
+        const float *__restrict own = place.data(), *__restrict end = last.data();
+        const int32_t* __restrict middle = zero.data();
+        float* __restrict sum = distance.data();
+        int32_t *__restrict outside = beyond.data(), *__restrict index = bin.data();
+        for (size_t k = 0; k < bin.size(); ++k) {
+            const float rounded = std::nearbyint(offset[k]);
+            const float low = rounded >= from ? rounded : from;  // a NaN too: the distance tells of it
+            index[k] = middle[k] + static_cast<int32_t>(low <= to ? low : to);
+            outside[k] += !((own[k] + low >= 0) & (own[k] + low <= end[k]));
+            sum[k] += std::fabs(offset[k]);
+        }
     }
-}
+};
 
 // `sum` [batch, 2] of |offset|; `outside` [batch, 2], samples whose nearest token is not on the map; `counts`
 // [2, 2 reach + 1] of nearest offsets, the ends holding all beyond.
@@ -283,32 +292,27 @@ void summarise(const float* offset, double* sum, int64_t* outside, int64_t* coun
 #pragma omp parallel num_threads(threads)
     {
         std::vector<int64_t> own(TABLES * 2 * bins, 0);
-        // For each of a token's values: where 0 is counted, its own count, the token's place and the last one of its
-        // axis, and what a row of tokens adds up to.
-        std::vector<int32_t> zero(values), bin(values), beyond(values);
-        std::vector<float> place(values), last(values), distance(values);
+        RowTally row(values);
         for (int64_t k = 0; k < values; ++k) {
             const bool vertical = k >= map.offsets;
-            last[k] = float((vertical ? map.height : map.width) - 1);
-            zero[k] = static_cast<int32_t>((k % TABLES * 2 + vertical) * bins + map.reach);
+            row.last[k] = float((vertical ? map.height : map.width) - 1);
+            row.zero[k] = static_cast<int32_t>((k % TABLES * 2 + vertical) * bins + map.reach);
         }
 #pragma omp for schedule(static)
         for (int64_t b = 0; b < map.batch; ++b)
             for (int64_t i = 0; i < map.height; ++i) {
-                std::fill(beyond.begin(), beyond.end(), 0);
-                std::fill(distance.begin(), distance.end(), 0.f);
-                std::fill(place.begin() + map.offsets, place.end(), float(i));
+                std::fill(row.beyond.begin(), row.beyond.end(), 0);
+                std::fill(row.distance.begin(), row.distance.end(), 0.f);
+                std::fill(row.place.begin() + map.offsets, row.place.end(), float(i));
                 for (int64_t j = 0; j < map.width; ++j) {
-                    const float* __restrict value = offset + ((b * map.height + i) * map.width + j) * values;
-                    std::fill_n(place.begin(), map.offsets, float(j));
-                    add_token(value, values, from, to, zero.data(), place.data(), last.data(), bin.data(), beyond.data(),
-                              distance.data());
-                    for (int64_t k = 0; k < values; ++k) ++own[bin[k]];
+                    std::fill_n(row.place.begin(), map.offsets, float(j));
+                    row.add(offset + ((b * map.height + i) * map.width + j) * values, from, to);
+                    for (const int32_t bin : row.bin) ++own[bin];
                 }
                 for (int64_t k = 0; k < values; ++k) {
                     const int64_t axis = 2 * b + (k >= map.offsets);
-                    sum[axis] += distance[k];
-                    outside[axis] += beyond[k];
+                    sum[axis] += row.distance[k];
+                    outside[axis] += row.beyond[k];
                 }
             }
 #pragma omp critical

@@ -56,10 +56,10 @@ def sample_along(x: Tensor, offset: Tensor, branch: Branch) -> Tensor:
 
 
 def require_one_device(first: Tensor, *others: Tensor) -> None:
-    """Kernels get addresses, which say nothing of where they are.
+    """A kernel gets addresses, which do not tell where they are.
 
     Raises:
-        ValueError: there are two.
+        ValueError: the tensors are on two devices.
     """
     for other in others:
         if other.device != first.device:

@@ -83,7 +83,15 @@ def test_shards_fill_one_recording_that_can_be_drawn_before_it_is_full(succeed, 
 
 def test_an_interrupt_keeps_finished_images_and_the_same_command_continues(succeed, folder, many):
     command = ("record", many(2 * CHUNK_IMAGES + 3), *SMALL, "--layer", "2_1", "-b", "4", "-j", "0", "--out", "out")
-    script = "from atmviz.recording import run; run.WRITE_INTERVAL_S = 0; from atmviz_cli.app import main; main()"
+    script = """
+import time
+from atmviz_cli.app import main
+from atmviz.recording import run
+infer = run.infer
+run.infer = lambda *inputs: time.sleep(0.1) or infer(*inputs)  # or it would be finished before it is interrupted
+run.WRITE_INTERVAL_S = 0
+main()
+"""
     process = subprocess.Popen([sys.executable, "-c", script, *command], stderr=subprocess.PIPE, text=True)
 
     def finished():

@@ -84,12 +84,13 @@ def test_shards_fill_one_recording_that_can_be_drawn_before_it_is_full(succeed, 
 def test_an_interrupt_keeps_finished_images_and_the_same_command_continues(succeed, folder, many):
     command = ("record", many(2 * CHUNK_IMAGES + 3), *SMALL, "--layer", "2_1", "-b", "4", "-j", "0", "--out", "out")
     script = """
-import time
+import signal, time
 from atmviz_cli.app import main
 from atmviz.recording import run
 infer = run.infer
 run.infer = lambda *inputs: time.sleep(0.1) or infer(*inputs)  # or it would be finished before it is interrupted
 run.WRITE_INTERVAL_S = 0
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts without
 main()
 """
     process = subprocess.Popen([sys.executable, "-c", script, *command], stderr=subprocess.PIPE, text=True)

@@ -82,7 +82,7 @@ class _Commands(TyperGroup):
             _exit(1, f"cannot read or write{place}: {reason}; make room there or choose another place")
         except Exception as error:
             # torch's own errors by what they say: torch itself may not be loaded
-            lacking = ("out of memory", "DefaultCPUAllocator")
+            lacking = ("out of memory", "DefaultCPUAllocator", "MemoryError")
             if isinstance(error, MemoryError) or any(text in str(error) for text in lacking):
                 _exit(1, "out of memory: lower the image size or --batch-size, or use --device cpu")
             if "gloo/transport" in str(error):

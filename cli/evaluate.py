@@ -45,7 +45,9 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first images.")] = None,
     size: Annotated[
         int | None,
-        typer.Option(min=32, help="Of the input, px: side of a crop, shorter side of a whole image; else training's."),
+        typer.Option(
+            min=32, max=4096, help="Of the input, px: side of a crop, shorter side of a whole image; else training's."
+        ),
     ] = None,
     crop_pct: Annotated[float | None, typer.Option(min=0.01, max=1, help="Part of the resized image to crop.")] = None,
     weights: Annotated[

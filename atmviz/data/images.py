@@ -191,7 +191,7 @@ def load_image(path: Path, upright: bool = True) -> np.ndarray:
     """
     try:
         if not path.is_file():  # a pipe would be waited for without end
-            raise FileNotFoundError("there is no such file")
+            raise FileNotFoundError("no file, or no regular one")
         data = path.read_bytes()
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
             pixels = _decode_quickly(image, data, upright)

@@ -1,7 +1,6 @@
 """Builds the CPU kernels of `kernels.cpp` once for a machine, and calls them."""
 
 import ctypes
-import functools
 import hashlib
 import logging
 import os
@@ -10,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
+from functools import cache, partial
 from pathlib import Path
 
 import platformdirs
@@ -25,7 +25,7 @@ _TOKENS_TOGETHER = 64
 _LOG = logging.getLogger(__name__)
 
 
-@functools.cache
+@cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernels, built in two seconds on first use and kept in the user's cache.
 
@@ -36,21 +36,21 @@ def library() -> ctypes.CDLL | None:
         return None
     flags = (*_FLAGS, *_INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability(), ()))
     key = hashlib.sha256(repr((_SOURCE.read_bytes(), compiler, flags)).encode()).hexdigest()[:16]
-    cache = Path(os.environ.get("ATMVIZ_CACHE") or platformdirs.user_cache_path("atmviz"))
-    built = cache / "kernels" / f"{key}.so"
+    folder = Path(os.environ.get("ATMVIZ_CACHE") or platformdirs.user_cache_path("atmviz"))
+    built = folder / "kernels" / f"{key}.so"
     try:
         if not _is_whole(built):
             _build(compiler, flags, built)
         return ctypes.CDLL(str(built))
     except (OSError, subprocess.CalledProcessError) as error:
         said = str(error) if isinstance(error, OSError) else error.stderr.strip() or f"{compiler} failed"
-        _LOG.warning("the CPU kernels cannot be built (%s): sampling runs slower", said.splitlines()[-1])
+        _LOG.warning("the CPU kernels cannot be built or loaded (%s): sampling runs slower", said.splitlines()[-1])
         return None
 
 
 def _is_whole(built: Path) -> bool:
     """Whether a library ends in its checksum: loading one that a full disk cut off would end the process."""
-    content = built.read_bytes() if built.exists() else b""
+    content = built.read_bytes() if built.is_file() else b""
     return content[-_CHECKSUM_BYTES:] == hashlib.sha256(content[:-_CHECKSUM_BYTES]).digest()
 
 
@@ -58,9 +58,10 @@ def _build(compiler: str, flags: Iterable[str], built: Path) -> None:
     built.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=built.parent) as folder:
         compiled, linked = f"{folder}/kernels.o", f"{folder}/kernels.so"
-        subprocess.run([compiler, *flags, "-c", _SOURCE, "-o", compiled], check=True, capture_output=True, text=True)
+        run = partial(subprocess.run, check=True, capture_output=True, encoding="utf-8", errors="replace")
+        run([compiler, *flags, "-c", _SOURCE, "-o", compiled])
         # Linked without OpenMP: it is found in PyTorch's at load time, so both share one pool of threads.
-        subprocess.run([compiler, "-shared", compiled, "-o", linked], check=True, capture_output=True, text=True)
+        run([compiler, "-shared", compiled, "-o", linked])
         with open(linked, "r+b") as file:  # a loader does not read beyond what the file's header names
             checksum = hashlib.sha256(file.read()).digest()
             file.write(checksum)

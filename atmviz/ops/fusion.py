@@ -31,7 +31,7 @@ def weighted_sum(branches: Sequence[Tensor], weights: Tensor) -> Tensor:
     shapes = [list(tokens.shape) for tokens in branches]
     if not branches or any(shape != shapes[0] or len(shape) != 4 for shape in shapes):
         raise ValueError(f"got branches {shapes}, expected one or more of one shape [B, H, W, C]")
-    if weights.shape[-1] != len(branches):
+    if weights.dim() > 5 or weights.shape[-1:] != (len(branches),):
         raise ValueError(f"got weights {list(weights.shape)} for {len(branches)} branches, expected as many at the end")
     require_one_device(weights, *branches)
     batch, _, _, channels = branches[0].shape

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from atmviz.ops import cpu
+from atmviz.ops.sampling import has_kernels
 
 
 def summarise_offsets(offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -29,7 +30,7 @@ def summarise_offsets(offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         raise ValueError(
             f"got offsets {list(offset.shape)} in {offset.dtype}, expected [B, H, W, 2, O] in torch.float32"
         )
-    if offset.device.type == "cpu" and cpu.library() is not None:
+    if offset.device.type == "cpu" and has_kernels("cpu"):
         return cpu.summarise(offset)
     batch, height, width = offset.shape[:3]
     n = max(height, width)

@@ -85,6 +85,7 @@ def test_a_checkpoint_is_really_evaluated(succeed, checkpoint, refuse):
         (1, "no dataset 'cifar'", ["--dataset", "cifar"]),
         (1, "no val folder in data", ["--dataset", "imagenet"]),
         (2, "Invalid value for '--size'", ["--size", "8"]),
+        (2, "Invalid value for '--size'", ["--size", "4097"]),
         (2, "expected a name ending in .csv", ["--out", "results.txt"]),
         (1, "file is no folder", ["--out", "file/results.csv"]),
         (1, "file is no folder", ["--confusion", "file/matrix.png"]),

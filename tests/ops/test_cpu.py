@@ -35,7 +35,7 @@ def test_kernels_are_built_once_and_leave_nothing_else(rebuilt, monkeypatch):
 
 
 @needs_kernels
-@pytest.mark.parametrize("damage", ["cut off", "empty", "another library", "one bit"])
+@pytest.mark.parametrize("damage", ["cut off", "empty", "another library", "one bit", "pipe"])
 def test_a_damaged_library_is_never_loaded_but_built_again(damage, rebuilt):
     assert cpu.library() is not None
     (built,) = rebuilt.rglob("*.so")
@@ -47,7 +47,10 @@ def test_a_damaged_library_is_never_loaded_but_built_again(damage, rebuilt):
         "one bit": whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:],
     }
     built.unlink()  # its pages belong to this process
-    built.write_bytes(torn[damage])
+    if damage == "pipe":
+        os.mkfifo(built)
+    else:
+        built.write_bytes(torn[damage])
     cpu.library.cache_clear()
     assert cpu.library() is not None
     assert built.read_bytes() == whole
@@ -75,11 +78,14 @@ def test_a_build_that_fails_is_said_in_one_line_and_not_tried_again(rebuilt, mon
 
 
 @needs_kernels
-def test_a_compiler_that_says_nothing_is_named(rebuilt, monkeypatch, caplog):
-    monkeypatch.setenv("CXX", "false")
+@pytest.mark.parametrize(("says", "said"), [("", "/mute failed"), (r"\377 is wrong", "� is wrong")])
+def test_what_a_compiler_says_is_passed_on(says, said, rebuilt, monkeypatch, caplog):
+    compiler = rebuilt / "mute"
+    compiler.write_text(f"#!/bin/sh\nprintf '{says}' >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
     assert cpu.library() is None
-    assert "(/" in caplog.text
-    assert "false failed): sampling runs slower" in caplog.text
+    assert f"{said}): sampling runs slower" in caplog.text
 
 
 @needs_kernels

@@ -69,6 +69,8 @@ def test_what_is_not_real_is_added_by_the_formula(dtype):
         ([(3, 3, 4), (3, 3, 4)], (1, 1, 4, 2), r"\[B, H, W, C\]"),
         ([], (2, 1, 1, 4, 0), "one or more"),
         ([(2, 3, 3, 4), (2, 3, 3, 4)], (2, 1, 1, 4, 3), "for 2 branches"),
+        ([(2, 3, 3, 4), (2, 3, 3, 4)], (), "for 2 branches"),
+        ([(2, 3, 3, 4), (2, 3, 3, 4)], (9, 2, 1, 1, 4, 2), "for 2 branches"),
     ],
 )
 def test_what_does_not_fit_is_refused(shapes, weights, message):

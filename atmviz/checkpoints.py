@@ -364,8 +364,7 @@ def _read_pickle(path: Path) -> Any:
     except PermissionError:
         raise
     except Exception as error:  # whatever a damaged file makes torch raise
-        said = first_line(error)  # its class, where it says nothing
-        reason = said if said == type(error).__name__ else f"{type(error).__name__}: {said}".split(". ")[0]
+        reason = f"{type(error).__name__}: {error}".splitlines()[0].split(". ")[0].removesuffix(": ")
         raise CheckpointError(f"{path} is damaged or no checkpoint ({reason}): copy or download it again") from None
 
 

@@ -58,10 +58,10 @@ def find_checkpoint(path_or_name: str | Path) -> Path:
     if str(path_or_name) in BUNDLED_CHECKPOINTS:
         return Path(str(resources.files("atmviz_assets") / "models" / f"{path_or_name}.safetensors"))
     path = Path(path_or_name)
-    if path.is_dir() and (path / "best.safetensors").is_file():
-        raise CheckpointError(f"{path} is a folder, expected a file of it: {path / 'best.safetensors'}")
     if path.is_dir():
-        raise CheckpointError(f"{path} is a folder, expected a checkpoint file")
+        best = path / "best.safetensors"
+        wanted = f"a file of it: {best}" if best.is_file() else "a checkpoint file"
+        raise CheckpointError(f"{path} is a folder, expected {wanted}")
     if not path.is_file():
         raise CheckpointError(
             f"no checkpoint file {path}: expected a path, {', '.join(BUNDLED_CHECKPOINTS)}, "

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import os
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
@@ -13,6 +14,21 @@ from atmviz.errors import AtmvizError, CheckpointError
 from atmviz.variants import VARIANTS
 
 BUNDLED_CHECKPOINTS = ("atmnet_nano.shapes",)  # in assets/models, each with its model card
+
+
+def file_name(text: str, limit: int = 180) -> str:
+    """A name of at most `limit` bytes, without suffix, for a file about `text`.
+
+    Letters, marks and digits of any script stay, and spaces and -_.,+=@ within; anything else becomes "-". A name that
+    does not say all of the text ends in a fingerprint of it, so that two texts never share a file.
+    """
+    kept = (c if unicodedata.category(c)[0] in "LMN" or c in " -_.,+=@" else "-" for c in text)
+    name = unicodedata.normalize("NFC", "".join(kept)).strip(" .-")
+    if name and name == text and len(name.encode()) <= limit:
+        return name
+    end = "-" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:10]
+    start = name.encode()[: limit - len(end)].decode("utf-8", "ignore").rstrip(" .-")
+    return (start + end).lstrip("-")
 
 
 @contextmanager

@@ -2,19 +2,17 @@
 
 import importlib.util
 import os
-import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import torch
-from PIL import Image
-from timm.data import create_dataset, create_transform
+from PIL import Image, ImageOps
+from timm.data import auto_augment, create_dataset, create_transform
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from atmviz.data.images import DATASET_LAYOUTS, data_folder, decoding_fault
 from atmviz.data.shapes import SHAPE_CLASSES, Shapes
@@ -108,28 +106,6 @@ def open_labelled(
     return _open_reader(name, data_dir, split, transform)
 
 
-def open_loader(dataset: Dataset, workers: int, **options: Any) -> DataLoader:
-    """A DataLoader whose processes leave stop signals to the main one; it draws no number from torch's generator."""
-    # OpenCV's threads are lost in a forked process, which would wait for them forever: none from here on.
-    cv2.setNumThreads(0)
-    generator = torch.Generator()
-    return DataLoader(dataset, num_workers=workers, worker_init_fn=_ignore_signals, generator=generator, **options)
-
-
-def _ignore_signals(worker: int) -> None:
-    """Ctrl-C and schedulers signal all processes of a run; the main one saves, and ends these."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def read_batches(loader: Iterable[Any]) -> Iterator[Any]:
-    """The loader's batches; an error in one of its processes comes out as one line, without its traceback."""
-    try:
-        yield from loader
-    except DatasetError as error:
-        raise DatasetError(str(error).split("\natmviz.errors.DatasetError: ", 1)[-1].strip()) from None
-
-
 def require_same_classes(train: LabelledImages, val: LabelledImages) -> None:
     """Raises DatasetError if the two splits do not have the same classes, two or more."""
     if train.classes == val.classes:
@@ -160,7 +136,7 @@ def train_transform(size: int, augmentation: Augmentation) -> Callable[[Image.Im
     if a == Augmentation():
         return eval_transform(size, 1.0)
     try:
-        return create_transform(
+        transform = create_transform(
             size,
             is_training=True,
             scale=(a.crop_scale_min, 1.0),
@@ -179,6 +155,27 @@ def train_transform(size: int, augmentation: Augmentation) -> Callable[[Image.Im
             f"got auto_augment {a.auto_augment!r} ({first_line(error)}), expected timm's name for a policy, "
             "as rand-m9-mstd0.5-inc1, or none"
         ) from None
+    for operation in _augment_operations(transform):
+        if operation.aug_fn is auto_augment.posterize:
+            operation.aug_fn = posterize
+    return transform
+
+
+def posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
+    """The image with the highest `bits` bits of each value; black for 0 bits, which Pillow refuses from 13 on.
+
+    timm's policies ask for 0 bits at their largest magnitude, and the released networks were trained on black images
+    there.
+    """
+    return image.point([0] * 256 * len(image.getbands())) if bits < 1 else ImageOps.posterize(image, min(bits, 8))
+
+
+def _augment_operations(transform: Any) -> Iterator[auto_augment.AugmentOp]:
+    """The single operations of timm's RandAugment, AutoAugment or AugMix within a training transform."""
+    for part in transform.transforms:
+        yield from getattr(part, "ops", ())
+        for policy in getattr(part, "policy", ()):
+            yield from policy
 
 
 class Digits(Dataset):

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from atmviz.checkpoints import load_model, origin_of
-from atmviz.data.classification import open_loader
 from atmviz.data.images import ImageSet, find_images, fit_image, load_image, normalise
+from atmviz.data.loader import open_loader
 from atmviz.errors import AtmvizError, DatasetError
 from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId

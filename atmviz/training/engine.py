@@ -33,9 +33,10 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from atmviz.checkpoints import read_checkpoint, write_checkpoint
-from atmviz.data.classification import Augmentation, open_labelled, open_loader, read_batches, require_same_classes
+from atmviz.data.classification import Augmentation, open_labelled, require_same_classes
 from atmviz.data.detection import open_detection
 from atmviz.data.keyed import KeyedBatchSampler, KeyedDataset, seed_of, seeded
+from atmviz.data.loader import open_loader, read_batches
 from atmviz.data.segmentation import ViewAugmentation, open_segmentation
 from atmviz.dense import create_dense
 from atmviz.dense.layouts import backbone_prefix

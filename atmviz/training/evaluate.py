@@ -19,9 +19,10 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from atmviz.checkpoints import Checkpoint, WeightChoice, load_model, origin_of
-from atmviz.data.classification import MEAN, STD, LabelledImages, Split, open_labelled, open_loader, read_batches
+from atmviz.data.classification import MEAN, STD, LabelledImages, Split, open_labelled
 from atmviz.data.detection import DetectionImages, open_detection
 from atmviz.data.keyed import seed_of
+from atmviz.data.loader import open_loader, read_batches
 from atmviz.data.segmentation import SegmentationImages, open_segmentation
 from atmviz.errors import AtmvizError, CheckpointError, DatasetError, some_of
 from atmviz.recording.recorder import find_layers, infer

@@ -1,5 +1,6 @@
 """Labelled images: folders, tar files, digits and shapes; what is refused, and with which words."""
 
+import random
 import tarfile
 
 import numpy as np
@@ -18,11 +19,13 @@ from atmviz.data.classification import (
     eval_transform,
     find_split,
     open_labelled,
-    read_batches,
+    posterize,
     require_same_classes,
     train_transform,
 )
+from atmviz.data.loader import read_batches
 from atmviz.errors import DatasetError, RecipeError
+from atmviz.training.recipe import read_recipe, recipe_names
 
 
 def write_image(path, color=(200, 10, 10), size=(40, 50)):
@@ -206,3 +209,43 @@ def test_without_augmentation_training_sees_the_whole_image():
         :, None, None
     ]
     assert np.abs(plain(image).numpy() - expected).max() < 1e-5
+
+
+RECIPES_OF_CLASSIFIERS = [
+    name for name in recipe_names() if read_recipe(name, {"finetune": "some.pth"}).task == "classify"
+]
+
+
+@pytest.mark.parametrize("recipe", RECIPES_OF_CLASSIFIERS)
+def test_every_augmentation_of_every_recipe_can_be_drawn_thousands_of_times(recipe):
+    """Some operations fail at their largest magnitude only: one image in 800 with imagenet1k on Pillow 13."""
+    recipe = read_recipe(recipe, {"finetune": "some.pth"})
+    names = ("crop_scale_min", "hflip", "color_jitter", "auto_augment", "random_erasing", "erase_mode")
+    transform = train_transform(32, Augmentation(**{name: getattr(recipe, name) for name in names}))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 40, 3), np.uint8))
+    random.seed(0)
+    np.random.seed(0)
+    for _ in range(5000):
+        assert transform(image).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "policy", ["original", "originalr", "v0", "v0r", "3a", "rand-m9-mstd0.5-inc1", "rand-m10", "augmix-m10"]
+)
+def test_every_policy_of_timm_can_be_drawn(policy):
+    transform = train_transform(32, Augmentation(auto_augment=policy))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 40, 3), np.uint8))
+    random.seed(0)
+    np.random.seed(0)
+    for _ in range(500):
+        transform(image)
+
+
+def test_posterising_keeps_the_highest_bits_and_is_black_without_any():
+    """As older Pillow's ImageOps.posterize gave it, which the released networks were trained with."""
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    for mode in ("L", "RGB"):
+        image = Image.fromarray(values).convert(mode)
+        for bits in range(9):
+            expected = np.asarray(image) & (256 - 2 ** (8 - bits))
+            assert (np.asarray(posterize(image, bits)) == expected).all(), bits

@@ -7,13 +7,21 @@ contradicts Table 1; the depths and ratios of the released checkpoints, which gi
 
 import re
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from atmviz.errors import AtmvizError, CheckpointError
 
 Task = Literal["classify", "segment", "detect"]
 TASKS: tuple[Task, ...] = get_args(Task)
 IGNORED = 255  # label of pixels that count nowhere
+NETWORK_OPTIONS: dict[str, Any] = {
+    "offset_mode": "decoupled",
+    "num_samples": 1,
+    "share": None,
+    "fusion": "image",
+    "peg": True,
+}
+"""Arguments of `ATMNet` that make another network of the same size, with the values of the released one."""
 Framework = Literal["semantic_fpn", "upernet", "retinanet", "mask_rcnn", "cascade_mask_rcnn"]
 Neck = Literal["fpn", "atmfpn"]
 FRAMEWORK_TASKS: dict[Framework, Task] = {

@@ -67,6 +67,31 @@ def test_flops_are_those_of_table_8(arguments, flops):
     assert round(gflops(build("atmnet_tiny", **arguments), 224), 4) == flops
 
 
+@pytest.mark.parametrize(
+    ("arguments", "flops", "more"),
+    [
+        # Sec. 4.5: "very close FLOPs", "+50% additional computation cost". Their sharing of offsets is not printed.
+        pytest.param({"offset_mode": "joint", "share": 1}, 2.1368, "-2.0", id="A"),
+        pytest.param({"num_samples": 3, "share": 1}, 3.2385, "+48.6", id="B"),
+        pytest.param({"offset_mode": "joint"}, 2.0220, "-7.2", id="A, sharing as ATMNet-xT"),
+        pytest.param({"num_samples": 3}, 2.8941, "+32.8", id="B, sharing as ATMNet-xT"),
+    ],
+)
+def test_flops_of_figure_2_are_met_with_one_offset_per_channel(arguments, flops, more):
+    counted = gflops(build("atmnet_xtiny", **arguments), 224)
+    assert round(counted, 4) == flops
+    assert f"{100 * counted / gflops(build('atmnet_xtiny'), 224) - 100:+.1f}" == more
+
+
+def test_fusion_of_the_paper_costs_three_matrices_per_token():
+    variant, maps = VARIANTS["atmnet_tiny"], (56, 28, 14, 7)
+    added = 0
+    for dim, depth, side in zip(variant.dims, variant.depths, maps, strict=True):
+        added += depth * (3 * side**2 * dim**2 - side**2 * dim**2 - dim**2)  # for the output layer and an MLP per image
+    counted = gflops(build("atmnet_tiny", fusion="paper"), 224) - gflops(build("atmnet_tiny"), 224)
+    assert counted == pytest.approx(added / 1e9, rel=1e-9)
+
+
 def test_nano_is_small_and_has_the_layer_of_figure_5():
     model = build("atmnet_nano")
     assert count_parameters(model) <= 1.5e6

@@ -33,10 +33,10 @@ from atmviz.models import create_model, released_to_timm
 from atmviz.models.token_mixer import OffsetLayer
 from atmviz.variants import (
     FRAMEWORK_TASKS,
+    PAPER_CLASSES,
     VARIANTS,
     Architecture,
     Framework,
-    Task,
     Variant,
     is_architecture,
     require_model,
@@ -64,7 +64,6 @@ _WRAPPERS: tuple[dict[WeightChoice, str], ...] = (
     {"model": "state_dict", "ema": "state_dict_ema"},
 )
 _UNTRAINED_SPREAD = 2.5  # standard deviation of the seeded offsets, tokens
-_PAPER_CLASSES: dict[Task, int] = {"classify": 1000, "segment": 150, "detect": 80}
 
 
 @dataclass(frozen=True)
@@ -180,7 +179,7 @@ def pick_device(name: str | torch.device) -> torch.device:
 def seeded_checkpoint(name: str, seed: int = 0) -> Checkpoint:
     """Reproducible untrained weights, their offset layers scaled so that offsets spread over a few tokens."""
     architecture = Architecture.parse(name)
-    config = {"num_classes": _PAPER_CLASSES[architecture.task]}
+    config = {"num_classes": PAPER_CLASSES[architecture.task]}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = _create(architecture, config)

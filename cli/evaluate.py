@@ -157,7 +157,7 @@ def _table(rows: list[dict[str, Any]], paper: dict[str, dict[str, str]]) -> Tabl
         printed = (source.get(name, "") for source in paper.values())
         table.add_row(METRIC_LABELS[name] + (" (%)" if name != "loss" else ""), *values, *printed)
     if paper:
-        table.caption = f"as printed, for all validation images of {first['dataset']}: " + ", ".join(paper)
+        table.caption = f"as printed by the paper and its authors, for all validation images of {first['dataset']}"
         table.caption_justify = "left"
     return table
 

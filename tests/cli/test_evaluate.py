@@ -60,7 +60,7 @@ def test_what_the_paper_prints_stands_beside(succeed, monkeypatch):
     assert heading.index("Table 1 of the paper") < heading.index("the authors' README")
     assert cells["top-1 (%)"] == ["82.0", "81.990"]
     assert cells["top-5 (%)"] == ["100.000", "95.930"]
-    assert "as printed, for all validation images of imagenet" in table
+    assert "as printed by the paper and its authors, for all validation images of imagenet" in table
     assert json.loads(succeed("eval", "a.pth", "--json").stdout) == [{**row, "paper": printed}]
     assert "paper" not in succeed("eval", "a.pth").stdout
     assert json.loads(succeed("eval", "a.pth", "--json").stdout) == [{**row, "paper": {}}]

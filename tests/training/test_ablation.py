@@ -5,6 +5,7 @@ import csv
 import pytest
 
 from atmviz.models import create_model
+from atmviz.paper import PAPER_ROWS
 from atmviz.training import ablation
 from atmviz.training.ablation import ABLATIONS, AblationResult, ablate
 from atmviz.training.engine import TrainResult
@@ -20,6 +21,8 @@ def test_the_rows_of_the_paper_build_their_networks():
     with_peg = [any(".peg." in name for name, _ in network.named_parameters()) for network in built.values()]
     assert with_peg == [False, False, True, True, True]
     assert [a.paper_top1 for a in ABLATIONS] == [79.3, 82.0, 82.0, None, 79.9]
+    table = [(row.config, float(row.accuracies["top1"])) for row in PAPER_ROWS if row.table == 8]
+    assert [(a.settings, a.paper_top1) for a in ABLATIONS[:3]] == table
 
 
 def test_every_ablation_is_trained_with_every_seed(tmp_path, small, monkeypatch):

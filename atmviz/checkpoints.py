@@ -14,7 +14,7 @@ import pickle
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -33,10 +33,10 @@ from atmviz.models import create_model, released_to_timm
 from atmviz.models.token_mixer import OffsetLayer
 from atmviz.variants import (
     FRAMEWORK_TASKS,
+    PAPER_CLASSES,
     VARIANTS,
     Architecture,
     Framework,
-    Task,
     Variant,
     is_architecture,
     require_model,
@@ -64,7 +64,6 @@ _WRAPPERS: tuple[dict[WeightChoice, str], ...] = (
     {"model": "state_dict", "ema": "state_dict_ema"},
 )
 _UNTRAINED_SPREAD = 2.5  # standard deviation of the seeded offsets, tokens
-_PAPER_CLASSES: dict[Task, int] = {"classify": 1000, "segment": 150, "detect": 80}
 
 
 @dataclass(frozen=True)
@@ -180,7 +179,7 @@ def pick_device(name: str | torch.device) -> torch.device:
 def seeded_checkpoint(name: str, seed: int = 0) -> Checkpoint:
     """Reproducible untrained weights, their offset layers scaled so that offsets spread over a few tokens."""
     architecture = Architecture.parse(name)
-    config = {"num_classes": _PAPER_CLASSES[architecture.task]}
+    config = {"num_classes": PAPER_CLASSES[architecture.task]}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = _create(architecture, config)
@@ -467,7 +466,19 @@ def _recognise_backbone(state: Mapping[str, Tensor], path: Path) -> tuple[str, d
         config["in_chans"] = stem.shape[1]
     if any(name.startswith("out_norms.") for name in state):
         config["out_norms"] = True
+    if "stages.0.blocks.0.token_mixer.fusion.weight" in state:
+        config["fusion"] = "paper"
+    if share := _one_share(state, VARIANTS[best].dims):
+        config["share"] = share
     return best, config
+
+
+def _one_share(state: Mapping[str, Tensor], dims: Sequence[int]) -> int:
+    """How many channels share an offset, from the rows of the offset layers; 0 where stages differ, as released."""
+    biases = [state.get(f"stages.{stage}.blocks.0.offset.linear.bias") for stage in range(len(dims))]
+    rows = [0 if bias is None else bias.numel() for bias in biases]
+    share = 2 * dims[0] // max(rows[0], 1)
+    return share if share and rows == [2 * dim // share for dim in dims] else 0
 
 
 def _read_about(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:

@@ -32,7 +32,7 @@ ALLOWED = {
     "atmviz.training.metrics": ["data.detection", "variants"],
     "atmviz.training.health": ["recording.recorder", "layers"],
     "atmviz.training.evaluate": [
-        *("training.metrics", "data", "recording.recorder", "checkpoints", "dense", "variants", "errors"),
+        *("training.metrics", "data", "recording.recorder", "checkpoints", "dense", "paper", "variants", "errors"),
     ],
     "atmviz.training": ["training", "data", "models", "dense", "checkpoints", "files", "variants", "errors"],
     "atmviz.recording.store": ["layers", "errors"],

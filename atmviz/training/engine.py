@@ -48,7 +48,7 @@ from atmviz.training.evaluate import HEADLINES, evaluate
 from atmviz.training.health import OffsetHealth, measure_offsets
 from atmviz.training.recipe import Recipe
 from atmviz.training.tasks import Batch, ClassificationTask, DetectionTask, SegmentationTask, TrainingTask
-from atmviz.variants import Architecture, is_architecture
+from atmviz.variants import NETWORK_OPTIONS, Architecture, is_architecture
 
 HEALTH_IMAGES = 16
 _STATE_FORMAT = 3
@@ -608,7 +608,7 @@ def _describe(data: dict[str, Any]) -> str:
 
 def _config(recipe: Recipe, num_classes: int) -> dict[str, Any]:
     """Constructor arguments: the number of classes, and what is not as released."""
-    usual: dict[str, Any] = {"offset_mode": "decoupled", "num_samples": 1, "fusion": "image", "peg": True, "dim": 256}
+    usual: dict[str, Any] = {**NETWORK_OPTIONS, "dim": 256}
     if recipe.framework in ("mask_rcnn", "cascade_mask_rcnn"):
         usual["box_samples"] = 512
     changed = {name: getattr(recipe, name) for name, value in usual.items() if getattr(recipe, name) != value}

@@ -6,7 +6,7 @@ Legend: B batch, H/W grid in tokens, O distinct offsets per direction.
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from atmviz.data.keyed import seed_of
 from atmviz.data.loader import open_loader, read_batches
 from atmviz.data.segmentation import SegmentationImages, open_segmentation
 from atmviz.errors import AtmvizError, CheckpointError, DatasetError, some_of
+from atmviz.paper import printed_accuracies
 from atmviz.recording.recorder import find_layers, infer
 from atmviz.training.metrics import DetectionMetric, SegmentationMetric, segmentation_scores
 from atmviz.variants import Architecture, Task
@@ -280,11 +281,19 @@ def _percent(accuracy: Metric, images: int) -> float:
 
 @dataclass(frozen=True)
 class CheckpointEvaluation:
-    """What `evaluate_checkpoint` found: the row it prints, the classes' names, all numbers."""
+    """What `evaluate_checkpoint` found.
+
+    Attributes:
+        row: What it prints.
+        classes: Their names.
+        evaluation: All numbers.
+        paper: What the paper and the release print for the same, see `printed_accuracies`; empty where nothing fits.
+    """
 
     row: dict[str, Any]
     classes: tuple[str, ...]
     evaluation: Evaluation
+    paper: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def evaluate_checkpoint(
@@ -363,7 +372,9 @@ def evaluate_checkpoint(
         "offsets": offsets,
         **found.metrics,
     }
-    return CheckpointEvaluation(row, images.classes, found)
+    fits = split == "val" and offsets == "learned" and (task != "classify" or crop_pct == 0.875)
+    paper = printed_accuracies(origin.model, origin.config, name, size, multi_scale) if fits else {}
+    return CheckpointEvaluation(row, images.classes, found, paper)
 
 
 _RELEASED_SIZES: dict[Task, int] = {"classify": 224, "segment": 512, "detect": 800}

@@ -13,7 +13,7 @@ import yaml
 
 from atmviz.errors import RecipeError
 from atmviz.geometry import MIN_SIZE_PX
-from atmviz.variants import FRAMEWORK_TASKS, VARIANTS, Architecture, Framework, Neck, Task
+from atmviz.variants import FRAMEWORK_TASKS, NETWORK_OPTIONS, VARIANTS, Architecture, Framework, Neck, Task
 
 REQUIRED = "required"
 
@@ -30,7 +30,7 @@ _CLASSIFIER_ONLY = (
     *("repeated_augmentation", "pixel_weight"),
 )
 _DENSE_ONLY = ("neck", "dim")
-_ATM_ONLY = ("offset_mode", "num_samples", "fusion", "peg", "init")
+_ATM_ONLY = (*NETWORK_OPTIONS, "init")
 _SEGMENTER_ONLY = ("scale_min", "scale_max", "photometric")
 _DETECTOR_ONLY = ("short_side_min", "long_side", "box_samples")
 DENSE_SETTINGS = ("framework", *_DENSE_ONLY, *_SEGMENTER_ONLY, *_DETECTOR_ONLY)
@@ -95,7 +95,12 @@ class Recipe:
     model: str = _setting("atmnet_nano", f"One of {', '.join(VARIANTS)}; a timm backbone under a framework.", _MODEL)
     offset_mode: Literal["decoupled", "joint", "zero"] = _setting("decoupled", "Table 8 and Fig. 2, A.", _MODEL)
     num_samples: int = _setting(1, "Tokens fetched per channel and direction; 3 in Fig. 2, B.", _MODEL, 1, 16)
-    fusion: Literal["image", "token"] = _setting("image", "Fusion weights per image (released) or token.", _MODEL)
+    share: int | None = _setting(
+        None, "Channels that share an offset: 1 in Fig. 2; else the variant's.", _MODEL, 1, 1024
+    )
+    fusion: Literal["image", "token", "paper"] = _setting(
+        "image", "Fusion weights per image (released) or per token, or Eq. (4) as printed.", _MODEL
+    )
     peg: bool = _setting(True, "Positional encoding generators.", _MODEL)
     drop_path: float | None = _setting(None, "Stochastic depth; the variant's (Table 9) without it.", _MODEL, 0, 0.99)
     init: Literal["released", "fan_in"] = _setting("released", "fan_in suits widths under 100 channels.", _MODEL)
@@ -155,6 +160,13 @@ class Recipe:
             raise RecipeError(f"got pixel_weight with image_size {self.image_size}: expected a multiple of 32")
         if self.offset_mode == "zero" and self.num_samples > 1:
             raise RecipeError("got offset_mode zero with several samples, which would all be one token: expected 1")
+        if self.offset_mode == "zero" and self.share:
+            raise RecipeError("got offset_mode zero with share, but there are no offsets to share: leave share out")
+        if self.share and self.model in VARIANTS and any(dim % self.share for dim in VARIANTS[self.model].dims):
+            raise RecipeError(
+                f"got share {self.share} for {self.model}, "
+                f"expected a divisor of its {VARIANTS[self.model].dims} channels"
+            )
 
     def _require_task_settings(self) -> None:
         """Nothing is set that this kind of training would not read, and what it reads fits together."""

@@ -221,16 +221,21 @@ def test_shapes_train_with_pixel_labels_in_bf16_and_a_batch_a_time(tmp_path, sma
 
 
 @pytest.mark.parametrize(
-    "changes", [{"offset_mode": "joint"}, {"num_samples": 3}, {"offset_mode": "zero", "peg": False}]
+    "changes",
+    [
+        {"offset_mode": "joint"},
+        {"num_samples": 3, "share": 1, "fusion": "paper"},
+        {"offset_mode": "zero", "peg": False},
+    ],
 )
 def test_ablations_train_and_their_weights_load_again(tmp_path, small, changes):
     train(small(epochs=1, train_images=16, **changes), tmp_path / "run")
     network = load_model(tmp_path / "run/last.safetensors", device="cpu", report=lambda text: None)
-    mixer = network.atm_layers()[0].mixer
-    assert {name: changes.get(name) for name in changes} == {
-        name: {"offset_mode": mixer.offset_mode, "num_samples": mixer.num_samples, "peg": False}[name]
-        for name in changes
-    }
+    layer = network.atm_layers()[0]
+    found = {"offset_mode": layer.mixer.offset_mode, "num_samples": layer.mixer.num_samples, "peg": False}
+    if layer.num_offsets:
+        found |= {"fusion": layer.mixer.fusion_mode, "share": layer.share}
+    assert {name: found[name] for name in changes} == changes
 
 
 # Fine-tuning.

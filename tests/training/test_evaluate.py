@@ -19,7 +19,7 @@ from atmviz.errors import CheckpointError, DatasetError
 from atmviz.models import create_model
 from atmviz.recording.recorder import OffsetRecorder
 from atmviz.training import evaluate as module
-from atmviz.training.evaluate import evaluate, evaluate_checkpoint, offsets_replaced
+from atmviz.training.evaluate import Evaluation, evaluate, evaluate_checkpoint, offsets_replaced
 
 CLASSES = 7
 RNG = np.random.default_rng(0)
@@ -217,6 +217,29 @@ def test_a_released_file_is_evaluated_on_an_imagenet_tree(tmp_path):
     assert row["top1"] == pytest.approx(100 * np.mean([rank == 0 for rank in ranks]))
     assert row["top5"] == pytest.approx(100 * np.mean([rank < 5 for rank in ranks]))
     assert (row["weights"], row["images"], row["crop_pct"]) == ("ema", 12, 0.875)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "paper"),
+    [
+        ("atmnet_xtiny", {}, {"Table 1 of the paper": {"top1": "79.7"}}),
+        ("atmnet_xtiny", {"limit": 4}, {"Table 1 of the paper": {"top1": "79.7"}}),
+        ("atmnet_xtiny", {"split": "train"}, {}),
+        ("atmnet_xtiny", {"offsets": "zero"}, {}),
+        ("atmnet_xtiny", {"crop_pct": 1.0}, {}),
+        ("atmnet_xtiny", {"size": 256}, {}),
+        ("atmnet_xtiny", {"dataset": "folder"}, {}),
+        ("semantic_fpn(atmnet_xtiny)", {"dataset": "ade20k"}, {"Table 2 of the paper": {"miou": "43.0"}}),
+        ("semantic_fpn(atmnet_xtiny)", {"dataset": "ade20k", "multi_scale": True}, {}),
+        ("atmnet_nano", {}, {}),
+    ],
+)
+def test_the_papers_value_is_told_where_everything_fits(monkeypatch, model, options, paper):
+    classes = tuple(map(str, range(1000 if "(" not in model else 150)))
+    monkeypatch.setattr(module, "_open", lambda *args: argparse.Namespace(classes=classes))
+    monkeypatch.setattr(module, "evaluate", lambda *args, **options: Evaluation({"top1": 50.0}, 4))
+    found = evaluate_checkpoint(model, **{"dataset": "imagenet", "device": "cpu", **options})
+    assert found.paper == paper
 
 
 def test_two_processes_count_every_image_once(checkpoint, tmp_path):

@@ -191,7 +191,7 @@ def build_optimizer(task: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 def build_scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, updates_per_epoch: int) -> tuple[Scheduler, int]:
     """timm's schedule with warm-up, and the number of epochs with cooldown."""
     if recipe.schedule == "step":
-        # timm counts epochs and updates from 1 here: one more, and the first after a milestone is the first that falls.
+        # timm falls one before a milestone: one more, and the first epoch or update after it is the first that falls.
         per_epoch = 1 if recipe.lr_steps == "epoch" else updates_per_epoch
         scheduler = MultiStepLRScheduler(
             optimizer,
@@ -199,6 +199,7 @@ def build_scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, updates_pe
             decay_rate=0.1,
             warmup_t=recipe.warmup_epochs * per_epoch,  # type: ignore[arg-type]
             warmup_lr_init=recipe.warmup_lr,
+            warmup_prefix=False,  # milestones count from the start, not from the end of the warm-up
             t_in_epochs=recipe.lr_steps == "epoch",
         )
         return scheduler, recipe.epochs + recipe.cooldown_epochs

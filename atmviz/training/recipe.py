@@ -176,8 +176,11 @@ class Recipe:
         at = list(self.decay_epochs)
         if bool(at) != (self.schedule == "step"):
             raise RecipeError(f"got schedule {self.schedule} with decay_epochs {at}: expected some for step only")
-        if at != sorted({one for one in at if 0 < one < self.epochs}):
-            raise RecipeError(f"got decay_epochs {at} of {self.epochs} epochs: expected rising ones within them")
+        if at != sorted({one for one in at if max(1, self.warmup_epochs) <= one < self.epochs}):
+            raise RecipeError(
+                f"got decay_epochs {at} of {self.epochs} epochs, {self.warmup_epochs:g} of them warm-up: "
+                "expected rising ones between warm-up and end"
+            )
         if self.scale_min > self.scale_max:
             raise RecipeError(f"got scales from {self.scale_min:g} to {self.scale_max:g}: expected scale_max as large")
         sides = [self.short_side_min or self.image_size, self.image_size, self.long_side]

@@ -143,19 +143,34 @@ def rates_of(recipe, updates):
     return found
 
 
+@pytest.mark.parametrize("warmup", [0, 0.068, 0.5, 1, 1.2, 2, 3.7, 8])
 @pytest.mark.parametrize("steps", ["update", "epoch"])
-def test_the_rate_falls_to_a_tenth_after_the_named_epochs(steps):
-    recipe = Recipe(epochs=12, schedule="step", decay_epochs=(8, 11), lr=1e-4, lr_steps=steps)
-    found = rates_of(recipe, 7)
-    assert found == pytest.approx([1e-4] * 56 + [1e-5] * 21 + [1e-6] * 7)
+def test_the_rate_falls_to_a_tenth_after_the_named_epochs_whatever_the_warm_up(steps, warmup):
+    recipe = Recipe(
+        epochs=12, schedule="step", decay_epochs=(8, 11), lr=1e-4, lr_steps=steps, warmup_epochs=warmup, warmup_lr=1e-7
+    )
+    expected = []
+    for update in range(12 * 7):
+        done = update / 7 if steps == "update" else update // 7  # epochs
+        if done < warmup:
+            expected.append(1e-7 + (1e-4 - 1e-7) * done / warmup)
+        else:
+            expected.append(1e-4 if update < 8 * 7 else 1e-5 if update < 11 * 7 else 1e-6)
+    assert rates_of(recipe, 7) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("name", "falls"), [("coco_1x", (58_640, 80_630)), ("coco_3x", (197_910, 241_890))])
+def test_the_detectors_rate_falls_where_mmdetections_does(name, falls):
+    recipe = read_recipe(name, {"finetune": "weights.pth"})
+    found = rates_of(recipe, 7_330)
+    assert tuple(t for t in range(500, len(found)) if found[t] < 0.5 * found[t - 1]) == falls
 
 
 def test_the_warm_up_of_500_updates_may_be_part_of_an_epoch():
     recipe = read_recipe("coco_1x", {"finetune": "weights.pth"})
     found = rates_of(recipe, 117_266 // 16)
-    assert found[0] == pytest.approx(1e-7)
-    assert found[499] == pytest.approx(1e-4, rel=0.01)
-    assert found[250] == pytest.approx(5e-5, rel=0.02)
+    assert found[:498] == pytest.approx([1e-4 * (0.001 + 0.999 * t / 500) for t in range(498)], rel=0.01)  # mmcv's
+    assert found[500] == 1e-4
 
 
 @pytest.mark.parametrize("power", [0.9, 1.0])
@@ -177,8 +192,9 @@ def test_poly_is_the_share_of_updates_left_to_its_power(power):
         ({"framework": "upernet", "scale_min": 2.0}, "got scales from 2 to 1"),
         ({"schedule": "step"}, r"got schedule step with decay_epochs \[\]: expected some for step only"),
         ({"decay_epochs": "8,9"}, r"got schedule cosine with decay_epochs \[8, 9\]"),
-        ({"schedule": "step", "decay_epochs": [9, 8]}, r"got decay_epochs \[9, 8\] of 10 epochs: expected rising"),
-        ({"schedule": "step", "decay_epochs": [8, 12]}, "expected rising ones within them"),
+        ({"schedule": "step", "decay_epochs": [9, 8]}, r"got decay_epochs \[9, 8\] of 10 epochs, 0 of them warm-up"),
+        ({"schedule": "step", "decay_epochs": [8, 12]}, "expected rising ones between warm-up and end"),
+        ({"schedule": "step", "decay_epochs": [2, 8], "warmup_epochs": 2.5}, "epochs, 2.5 of them warm-up: expected"),
         ({"decay_epochs": "8;9"}, "got decay_epochs: '8;9', expected whole numbers, as 8,11"),
         ({"framework": "upanet"}, "got framework: 'upanet', expected .*semantic_fpn or upernet"),
     ],

@@ -24,7 +24,7 @@ from accelerate.utils import send_to_device
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from timm.data import Mixup
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, param_groups_weight_decay
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.multistep_lr import MultiStepLRScheduler
 from timm.scheduler.scheduler import Scheduler
@@ -170,15 +170,19 @@ def build_task(network: nn.Module, recipe: Recipe) -> TrainingTask:
         torch.manual_seed(seed_of(recipe.seed, "task"))
         if isinstance(network, ATMNet):
             return ClassificationTask(network, recipe)
-        return (SegmentationTask if recipe.task == "segment" else DetectionTask)(network)
+        return (SegmentationTask if recipe.task == "segment" else DetectionTask)(network, recipe)
 
 
-def build_optimizer(task: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """timm's, without weight decay on norms, biases and PEG."""
+def build_optimizer(task: TrainingTask, recipe: Recipe) -> torch.optim.Optimizer:
+    """timm's, with weight decay on what the recipe's `decay` names."""
+    groups = param_groups_weight_decay(
+        task,
+        recipe.weight_decay,
+        weight_decay_exclude_1d=recipe.decay == "no_1d",
+        no_weight_decay_list=task.no_weight_decay(),
+    )
     try:
-        optimizer = create_optimizer_v2(
-            task, opt=recipe.optimizer, lr=recipe.scaled_lr, weight_decay=recipe.weight_decay
-        )
+        optimizer = create_optimizer_v2(groups, opt=recipe.optimizer, lr=recipe.scaled_lr)
         if getattr(optimizer, "is_second_order", False):
             raise ValueError("it needs second derivatives")
     except (ValueError, TypeError, RuntimeError, AssertionError) as error:

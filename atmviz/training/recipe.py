@@ -118,7 +118,13 @@ class Recipe:
     warmup_lr: float = _setting(1e-6, "Where warm-up starts.", _OPTIMIZE, 0, 1000)
     min_lr: float = _setting(1e-5, "Where cosine and poly end.", _OPTIMIZE, 0, 1000)
     lr_steps: Literal["update", "epoch"] = _setting("update", "How often the learning rate moves.", _OPTIMIZE)
-    weight_decay: float = _setting(0.05, "Not on norms, biases and PEG.", _OPTIMIZE, 0, 1000)
+    weight_decay: float = _setting(0.05, "Of the parameters that `decay` names.", _OPTIMIZE, 0, 1000)
+    decay: Literal["no_1d", "no_norm", "all"] = _setting(
+        "no_1d",
+        "What has weight decay: all but norms, biases and PEG (classifiers as released); all but the norms that "
+        "the released segmentation code names; all.",
+        _OPTIMIZE,
+    )
     clip_grad: float = _setting(0.0, "Largest gradient norm; 0 does not clip.", _OPTIMIZE, 0, 10**6)
     ema_decay: float = _setting(0.0, "Decay of the averaged weights; 0 keeps none.", _OPTIMIZE, 0, 1)
 

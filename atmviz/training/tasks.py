@@ -46,15 +46,28 @@ class TrainingTask(nn.Module):
 
     Attributes:
         network: What is kept.
+        decay: The recipe's rule of what has weight decay.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, recipe: Recipe) -> None:
         super().__init__()
         self.network = network
+        self.decay = recipe.decay
 
     def no_weight_decay(self) -> set[str]:
-        """The weights of the PEGs; timm leaves norms and biases out by itself (they are 1-D)."""
-        return {name for name, _ in self.named_parameters() if ".peg." in name}
+        """Parameters without weight decay, besides the 1-D ones under `no_1d`, which timm leaves out by itself.
+
+        Under `no_norm`: what the released segmentation code and Swin's configurations name: LayerNorms, but not those
+        of the offset layers, and Swin's tables of relative positions.
+        """
+        names = {name for name, _ in self.named_parameters()}
+        if self.decay == "no_1d":
+            return {name for name in names if ".peg." in name}
+        if self.decay == "all":
+            return set()
+        norms = {name for name, module in self.named_modules() if isinstance(module, nn.LayerNorm)}
+        tables = {name for name in names if name.endswith(".relative_position_bias_table")}
+        return tables | {name for name in names if name.rpartition(".")[0] in norms and ".offset." not in name}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Scalars by name: the loss that is made small, then what else is logged of it."""
@@ -72,7 +85,7 @@ class ClassificationTask(TrainingTask):
     pixel_class_weights: Tensor
 
     def __init__(self, network: ATMNet, recipe: Recipe) -> None:
-        super().__init__(network)
+        super().__init__(network, recipe)
         self.criterion = classification_loss(recipe)
         self.pixel_weight = recipe.pixel_weight
         dims = [info["num_chs"] for info in network.feature_info]

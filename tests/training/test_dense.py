@@ -204,46 +204,52 @@ def test_settings_that_do_not_fit_are_named(settings, message):
         Recipe().override(settings)
 
 
-# Starting from weights.
+# Weight decay.
 
 
-def test_a_classifiers_weights_become_the_backbones(small_dense):
-    said = []
-    network = build_network(small_dense("retinanet"), 10, said.append)
-    demo = load_model(device="cpu", report=lambda text: None)
-    body = network.backbone.body.model
-    own = body.state_dict()
-    for name, tensor in demo.state_dict().items():
-        if not name.startswith(("norm.", "head.")):
-            assert torch.equal(own[name], tensor), name
-    assert said == ["atmnet_nano.shapes: the backbone's weights; all else is new"]
-
-
-def test_a_dense_networks_weights_start_another_one_with_new_classes(tmp_path, small_dense):
-    train(small_dense("mask_rcnn", epochs=1, train_images=8), tmp_path / "first", device="cpu")
-    said = []
-    path = str(tmp_path / "first/last.safetensors")
-    network = build_network(small_dense("mask_rcnn", finetune=path), 4, said.append)
-    before = read_checkpoint(path).state
-    own = network.state_dict()
-    changed = [name for name in own if own[name].shape != before[name].shape]
-    assert {name.split(".")[-2] for name in changed} == {"cls_score", "bbox_pred", "mask_fcn_logits"}
-    assert all(torch.equal(own[name], before[name]) for name in own if name not in changed)
-    assert said == [f"{path} has 10 classes: a new head for 4"]
-    with pytest.raises(RecipeError, match=r"got mask_rcnn\(atmnet_nano\) in .* to fine-tune retinanet\(atmnet_nano\)"):
-        build_network(small_dense("retinanet", finetune=path), 10)
-    with pytest.raises(RecipeError, match=r"to fine-tune mask_rcnn.atmnet_tiny.: pass --model atmnet_nano"):
-        build_network(small_dense("mask_rcnn", finetune=path, model="atmnet_tiny"), 10)
+def spared(recipe, classes):
+    """All names of what is trained, and those without weight decay."""
+    with torch.device("meta"):
+        task = build_task(build_network(recipe, classes), recipe)
+    names = {id(parameter): name for name, parameter in task.named_parameters()}
+    groups = build_optimizer(task, recipe).param_groups
+    assert sum(len(group["params"]) for group in groups) == len(names)
+    assert {group["weight_decay"] for group in groups} <= {0.0, recipe.weight_decay}
+    return set(names.values()), {names[id(p)] for group in groups if not group["weight_decay"] for p in group["params"]}
 
 
 def test_weight_decay_spares_norms_biases_and_every_peg(small_dense):
-    recipe = small_dense("semantic_fpn", neck="atmfpn", weight_decay=0.01)
-    task = build_task(build_network(recipe, 11), recipe)
-    spared = {id(p) for group in build_optimizer(task, recipe).param_groups if not group["weight_decay"]
-              for p in group["params"]}  # fmt: skip
+    recipe = small_dense("semantic_fpn", neck="atmfpn", weight_decay=0.01, finetune=None)
+    names, without = spared(recipe, 11)
+    assert any(".peg." in name and "neck" in name for name in names)
+    with torch.device("meta"):
+        task = build_task(build_network(recipe, 11), recipe)
     for name, parameter in task.named_parameters():
-        assert (id(parameter) in spared) == (parameter.ndim <= 1 or ".peg." in name), name
-    assert any(".peg." in name and "neck" in name for name, _ in task.named_parameters())
+        assert (name in without) == (parameter.ndim <= 1 or ".peg." in name), name
+
+
+def test_upernets_recipe_spares_what_the_released_segmentation_code_calls_norm():
+    """Its names: norm1 and norm2 of every block, norm_0 to norm_3; the offset layers' norm is `offset_layer.0`."""
+    names, without = spared(read_recipe("ade20k_upernet", {"model": "atmnet_xtiny", "finetune": None}), 150)
+    blocks = [
+        f"stages.{i}.blocks.{j}.norm{k}" for i, depth in enumerate((2, 2, 4, 2)) for j in range(depth) for k in (1, 2)
+    ]
+    norms = [*blocks, *(f"out_norms.{i}" for i in range(4))]
+    assert without == {f"network.backbone.model.{norm}.{kind}" for norm in norms for kind in ("weight", "bias")}
+    assert (len(without), len(names)) == (48, 277)
+
+
+def test_swins_tables_of_positions_are_spared_with_its_norms():
+    model = "swin_tiny_patch4_window7_224"
+    names, without = spared(read_recipe("coco_1x", {"model": model, "finetune": None}), 80)
+    expected = {name for name in names if "norm" in name or "relative_position_bias_table" in name}
+    assert without == expected
+    assert sum("table" in name for name in without) == 12
+
+
+def test_semantic_fpns_recipe_spares_nothing_as_pvts():
+    names, without = spared(read_recipe("ade20k_semantic_fpn", {"model": "atmnet_xtiny", "finetune": None}), 150)
+    assert (len(without), len(names)) == (0, 273)
 
 
 def test_a_backbone_without_offsets_trains_too(tmp_path, small_dense):

@@ -69,3 +69,4 @@ def test_no_weight_decay_on_peg_under_the_tasks_names(nano):
     assert names
     assert names <= {name for name, _ in task.named_parameters()}
     assert all(".peg." in name for name in names)
+    assert ClassificationTask(nano, Recipe(decay="all")).no_weight_decay() == set()

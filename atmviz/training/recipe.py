@@ -99,7 +99,17 @@ class Recipe:
     peg: bool = _setting(True, "Positional encoding generators.", _MODEL)
     drop_path: float | None = _setting(None, "Stochastic depth; the variant's (Table 9) without it.", _MODEL, 0, 0.99)
     init: Literal["released", "fan_in"] = _setting("released", "fan_in suits widths under 100 channels.", _MODEL)
-    finetune: str | None = _setting(None, "Checkpoint to start from; its head is replaced where it must.", _MODEL)
+    finetune: str | None = _setting(
+        None,
+        "File to start from, its head replaced where it must be; under a framework also the backbone's alone, "
+        "of other backbones timm's own.",
+        _MODEL,
+    )
+    finetune_weights: Literal["ema", "model"] = _setting(
+        "ema",
+        "Of that file: averaged ones where it has them; or model, as the released code.",
+        _MODEL,
+    )
     pixel_weight: float = _setting(0.0, "Weight of the per-pixel labels' loss (shapes only).", _MODEL, 0, 1000)
 
     epochs: int = _setting(10, "With warm-up, without cooldown.", _OPTIMIZE, 1, 10**6)
@@ -174,6 +184,8 @@ class Recipe:
         changed = [name for name in _ATM_ONLY if getattr(self, name) != usual[name]]
         if changed and self.model not in VARIANTS:
             raise RecipeError(f"got {', '.join(changed)} for {self.model}, which has no ATM layers: leave it out")
+        if self.finetune is None and self.finetune_weights != usual["finetune_weights"]:
+            raise RecipeError(f"got finetune_weights {self.finetune_weights} without a file: pass --finetune FILE too")
         if self.framework == "upernet" and self.batch_size == self.accumulate:
             raise RecipeError(
                 "got passes of one image for upernet, whose pooled map is normalised over them: "

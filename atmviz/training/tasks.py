@@ -1,10 +1,11 @@
 """What is trained: a network with its loss. A task is one module, so that it is wrapped and compiled as a whole."""
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
+from timm.models import ResNet
 from torch import Tensor, nn
 
 from atmviz.data.shapes import SHAPE_CLASSES
@@ -117,7 +118,30 @@ class SegmentationTask(TrainingTask):
 
 
 class DetectionTask(TrainingTask):
-    """A detector and its losses."""
+    """A detector and its losses.
+
+    A ResNet that does not start from noise is trained as in mmdetection (`frozen_stages=1, norm_eval=True`): its stem
+    and first stage stay as they are, and its batch norms keep their running statistics and normalise by them.
+
+    Attributes:
+        fixed: Those batch norms: in evaluation mode whenever the rest trains.
+    """
+
+    def __init__(self, network: nn.Module, recipe: Recipe) -> None:
+        super().__init__(network, recipe)
+        self.fixed: list[nn.Module] = []
+        for resnet in network.modules():
+            if recipe.finetune and isinstance(resnet, ResNet):
+                for part in ("conv1", "bn1", "layer1"):
+                    resnet.get_submodule(part).requires_grad_(False)
+                norms = (nn.BatchNorm2d, nn.SyncBatchNorm)
+                self.fixed += [module for module in resnet.modules() if isinstance(module, norms)]
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for module in self.fixed:
+            module.eval()
+        return self
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Losses of lists: images [3, H, W] and targets, see `atmviz.dense.detector`."""

@@ -15,7 +15,7 @@ from timm.loss import SoftTargetCrossEntropy
 
 from atmviz.checkpoints import load_model, read_checkpoint
 from atmviz.data.keyed import KeyedBatchSampler
-from atmviz.errors import CheckpointError, RecipeError, TrainingError
+from atmviz.errors import RecipeError, TrainingError
 from atmviz.training import engine
 from atmviz.training.recipe import read_recipe
 from atmviz.training.tasks import ClassificationTask
@@ -232,42 +232,9 @@ def test_ablations_train_and_their_weights_load_again(tmp_path, small, changes):
     }
 
 
-# Fine-tuning.
-
-
-def test_fine_tuning_starts_from_the_averaged_weights(finished, small):
-    _, _, out, _ = finished
-    said = []
-    network = engine.build_network(small(finetune=str(out / "best.safetensors")), 10, said.append)
-    assert said == [f"{out / 'best.safetensors'} has 10 classes: the head is kept"]
-    for name, tensor in read_checkpoint(out / "best.safetensors").state.items():
-        assert torch.equal(network.state_dict()[name], tensor)
-
-
 def test_the_weights_are_as_readable_as_other_files(finished):
     _, _, out, _ = finished
     assert (out / "best.safetensors").stat().st_mode == (out / "log.csv").stat().st_mode
-
-
-def test_another_number_of_classes_replaces_the_head_and_says_so(finished, small):
-    _, _, out, _ = finished
-    said = []
-    network = engine.build_network(small(finetune=str(out / "best.safetensors")), 7, said.append)
-    assert said == [f"{out / 'best.safetensors'} has 10 classes: a new head for 7"]
-    assert network.head.fc.out_features == 7
-    stem = read_checkpoint(out / "best.safetensors").state["stem.weight"]
-    assert torch.equal(network.stem.weight, stem)
-
-
-def test_what_cannot_be_fine_tuned_is_refused(finished, small):
-    _, _, out, _ = finished
-    file = str(out / "best.safetensors")
-    with pytest.raises(RecipeError, match=r"got atmnet_nano in .* to fine-tune atmnet_tiny: pass --model atmnet_nano"):
-        engine.build_network(small(finetune=file, model="atmnet_tiny"), 10)
-    with pytest.raises(RecipeError, match="does not fit the recipe's network"):
-        engine.build_network(small(finetune=file, peg=False), 10)
-    with pytest.raises(CheckpointError, match="no checkpoint file"):
-        engine.build_network(small(finetune="nowhere.pth"), 10)
 
 
 # What goes wrong.

@@ -391,7 +391,7 @@ def _choose_weights(
             break
     chosen = weights or ("ema" if "ema" in held else "model")
     if chosen not in held:
-        raise CheckpointError(f"{path} has no {chosen} weights, only {', '.join(held)}: leave --weights out")
+        raise CheckpointError(f"{path} has no {chosen} weights, only {', '.join(held)}: ask for those")
     raw = held[chosen]
     items = raw.items() if isinstance(raw, Mapping) else ()
     if not items or not all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in items):

@@ -24,7 +24,7 @@ from accelerate.utils import send_to_device
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from timm.data import Mixup
-from timm.optim import create_optimizer_v2, param_groups_weight_decay
+from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.multistep_lr import MultiStepLRScheduler
 from timm.scheduler.scheduler import Scheduler
@@ -177,12 +177,12 @@ def build_task(network: nn.Module, recipe: Recipe, message: Callable[[str], None
 
 def build_optimizer(task: TrainingTask, recipe: Recipe) -> torch.optim.Optimizer:
     """timm's, with weight decay on what the recipe's `decay` names."""
-    groups = param_groups_weight_decay(
-        task,
-        recipe.weight_decay,
-        weight_decay_exclude_1d=recipe.decay == "no_1d",
-        no_weight_decay_list=task.no_weight_decay(),
-    )
+    rates: dict[float, list[Tensor]] = {0.0: [], recipe.weight_decay: []}
+    without = task.no_weight_decay()
+    for name, parameter in task.named_parameters():
+        if parameter.requires_grad:
+            rates[0.0 if name in without else recipe.weight_decay].append(parameter)
+    groups = [{"params": held, "weight_decay": rate} for rate, held in rates.items() if held]
     try:
         optimizer = create_optimizer_v2(groups, opt=recipe.optimizer, lr=recipe.scaled_lr)
         if getattr(optimizer, "is_second_order", False):

@@ -89,7 +89,7 @@ def _load_backbone(body: nn.Module, checkpoint: Checkpoint) -> Counter[str]:
 def _as_timm(state: dict[str, Tensor], body: nn.Module) -> dict[str, Tensor]:
     """The names that timm has today for those of older timm and of a network's authors, by timm's own conversion."""
     convert = getattr(sys.modules[type(body).__module__], "checkpoint_filter_fn", None)
-    if convert is None:
+    if convert is None or body.state_dict().keys() <= state.keys():
         return state
     try:
         converted = convert(state, body)

@@ -56,19 +56,20 @@ class TrainingTask(nn.Module):
         self.decay = recipe.decay
 
     def no_weight_decay(self) -> set[str]:
-        """Parameters without weight decay, besides the 1-D ones under `no_1d`, which timm leaves out by itself.
+        """Names of the parameters without weight decay, by the recipe's rule.
 
-        Under `no_norm`: what the released segmentation code and Swin's configurations name: LayerNorms, but not those
-        of the offset layers, and Swin's tables of relative positions.
+        `no_1d`, as the released classifiers: norms, biases, and the weights of the PEGs. `no_norm`, as the released
+        segmentation code and Swin's configurations: LayerNorms, but not those of the offset layers, and Swin's tables
+        of relative positions.
         """
-        names = {name for name, _ in self.named_parameters()}
+        parameters = dict(self.named_parameters())
         if self.decay == "no_1d":
-            return {name for name in names if ".peg." in name}
+            return {name for name, parameter in parameters.items() if parameter.ndim <= 1 or ".peg." in name}
         if self.decay == "all":
             return set()
         norms = {name for name, module in self.named_modules() if isinstance(module, nn.LayerNorm)}
-        tables = {name for name in names if name.endswith(".relative_position_bias_table")}
-        return tables | {name for name in names if name.rpartition(".")[0] in norms and ".offset." not in name}
+        tables = {name for name in parameters if name.endswith(".relative_position_bias_table")}
+        return tables | {name for name in parameters if name.rpartition(".")[0] in norms and ".offset." not in name}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Scalars by name: the loss that is made small, then what else is logged of it."""

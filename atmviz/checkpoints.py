@@ -199,16 +199,21 @@ def origin_of(network: nn.Module) -> Checkpoint:
     return Checkpoint(type(network).__name__, {}, _sha256_of_state(network.state_dict()), "memory")
 
 
-def read_checkpoint(path_or_name: str | Path, weights: WeightChoice | None = None) -> Checkpoint:
-    """Read a file of any layout and recognise its variant from the shapes (or from this project's metadata)."""
+def read_checkpoint(
+    path_or_name: str | Path, weights: WeightChoice | None = None, timm_name: str | None = None
+) -> Checkpoint:
+    """Read a file of any layout and recognise its variant from the shapes (or from this project's metadata).
+
+    With `timm_name`, of a model that is no ATMNet, a file of no network of this project is taken as that model's.
+    """
     path = find_checkpoint(path_or_name)
     raw, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pickle(path), {})
     stored: Any = metadata.get("weights")
     named, chosen = _choose_weights(raw, weights, stored, path)
-    layout, framework, state, left_out = _rename(named)
+    layout, framework, state, left_out = _rename(named, timm_name)
     _require_finite(state, path)
     try:
-        model, config = _recognise(state, framework, metadata, path)
+        model, config = _recognise(state, framework, metadata, path, timm_name)
     except (IndexError, KeyError) as error:  # a tensor that tells a size has none, or is not there
         raise CheckpointError(
             f"{path} is not whole: it has the names of {framework} without their shapes ({first_line(error)})"
@@ -385,7 +390,7 @@ def _choose_weights(
             break
     chosen = weights or ("ema" if "ema" in held else "model")
     if chosen not in held:
-        raise CheckpointError(f"{path} has no {chosen} weights, only {', '.join(held)}: leave --weights out")
+        raise CheckpointError(f"{path} has no {chosen} weights, only {', '.join(held)}: ask for those")
     raw = held[chosen]
     items = raw.items() if isinstance(raw, Mapping) else ()
     if not items or not all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in items):
@@ -393,13 +398,17 @@ def _choose_weights(
     return dict(items), chosen if wrapped else None
 
 
-def _rename(state: dict[str, Tensor]) -> tuple[str, Framework | None, dict[str, Tensor], dict[str, int]]:
+def _rename(
+    state: dict[str, Tensor], timm_name: str | None
+) -> tuple[str, Framework | None, dict[str, Tensor], dict[str, int]]:
     """Layout, framework, the network's tensors under this project's names, and what else was in the file."""
     wrappers = ("module.", "_orig_mod.", "model.")  # data parallel, torch.compile, timm's feature wrapper
     while prefix := next((one for one in wrappers if all(name.startswith(one) for name in state)), None):
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     if framework := framework_of(state, own=True):
         return "timm", framework, state, {}
+    if timm_name:
+        return "timm", None, state, {}
     if framework := framework_of(state, own=False):
         layout = "mmseg" if FRAMEWORK_TASKS[framework] == "segment" else "mmdet"
         return layout, framework, mm_to_own(framework, state), {}
@@ -419,7 +428,11 @@ def _require_finite(state: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _recognise(
-    state: Mapping[str, Tensor], framework: Framework | None, metadata: Mapping[str, str], path: Path
+    state: Mapping[str, Tensor],
+    framework: Framework | None,
+    metadata: Mapping[str, str],
+    path: Path,
+    timm_name: str | None,
 ) -> tuple[str, dict[str, Any]]:
     """Name and constructor arguments, from metadata of our own or else from the tensors' shapes."""
     if "architecture" in metadata and "config" in metadata:
@@ -432,7 +445,7 @@ def _recognise(
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"{path} has damaged metadata ({error}): convert it again") from None
     if framework is None:
-        return _recognise_backbone(state, path)
+        return (timm_name, {}) if timm_name else _recognise_backbone(state, path)
     prefix = backbone_prefix(framework) + "model."
     body = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     backbone, config = _recognise_backbone(body, path)
@@ -495,6 +508,15 @@ def _read_about(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
 
 
 def _require_match(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
+    if problems := mismatch(state, expected):
+        raise CheckpointError(
+            f"{checkpoint.path} does not fit {checkpoint.model}, whose {len(expected)} tensors it must hold exactly: "
+            + problems
+        )
+
+
+def mismatch(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    """What is missing, unknown or misshapen in a state dict, as part of a sentence; empty where it fits exactly."""
     missing = [name for name in expected if name not in state]
     unknown = [name for name in state if name not in expected]
     misshapen = [
@@ -502,16 +524,11 @@ def _require_match(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], 
         for name in expected
         if name in state and state[name].shape != expected[name].shape
     ]
-    problems = [
+    return "; ".join(
         f"{len(names)} {label}: {some_of(names, 12)}"
         for label, names in (("missing", missing), ("unknown", unknown), ("of a wrong shape", misshapen))
         if names
-    ]
-    if problems:
-        raise CheckpointError(
-            f"{checkpoint.path} does not fit {checkpoint.model}, whose {len(expected)} tensors it must hold exactly: "
-            + "; ".join(problems)
-        )
+    )
 
 
 def _sha256_of_state(state: Mapping[str, Tensor]) -> str:

@@ -73,6 +73,11 @@ class NormedBody(nn.Module):
         self.feature_info = body.feature_info
         self.norms = nn.ModuleList(LayerNorm2d(dim) for dim in map_dims(body))
 
+    @property
+    def model(self) -> nn.Module:
+        """The network itself, where timm's own wrappers of feature maps have it."""
+        return self.body.model  # type: ignore[return-value]
+
     def forward(self, images: Tensor) -> list[Tensor]:
         height, width = images.shape[-2:]
         padded = F.pad(images, (0, -width % _SWIN_PATCH, 0, -height % _SWIN_PATCH))

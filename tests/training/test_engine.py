@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import resource
 import signal
@@ -11,11 +12,10 @@ import pytest
 import torch
 from safetensors import safe_open
 from timm.loss import SoftTargetCrossEntropy
-from timm.scheduler import CosineLRScheduler
 
 from atmviz.checkpoints import load_model, read_checkpoint
 from atmviz.data.keyed import KeyedBatchSampler
-from atmviz.errors import CheckpointError, RecipeError, TrainingError
+from atmviz.errors import RecipeError, TrainingError
 from atmviz.training import engine
 from atmviz.training.recipe import read_recipe
 from atmviz.training.tasks import ClassificationTask
@@ -73,21 +73,20 @@ def test_the_optimizer_is_adamw_at_1e_3_without_decay_on_norms_biases_and_peg(ta
     assert optimizer.param_groups[0]["betas"] == (0.9, 0.999)
 
 
-def test_the_learning_rate_warms_up_for_5_epochs_falls_as_a_cosine_and_cools_down(table_9):
+def test_the_learning_rate_is_the_releases_one_epoch_earlier(table_9):
     recipe, task = table_9
     optimizer = engine.build_optimizer(task, recipe)
     scheduler, epochs = engine.build_scheduler(optimizer, recipe, 1251)
-    assert type(scheduler) is CosineLRScheduler
-    assert epochs == 310
     rates = []
     for epoch in range(epochs):
         scheduler.step(epoch)
         rates.append(optimizer.param_groups[0]["lr"])
-    assert rates[0] == pytest.approx(1e-6)
-    assert rates[1] == pytest.approx(1e-6 + (1e-3 - 1e-6) / 5)
-    assert max(rates) == rates[5] == pytest.approx(1e-3, rel=1e-2)
-    assert rates[150] == pytest.approx((1e-3 + 1e-5) / 2, rel=1e-2)
-    assert rates[300:] == pytest.approx([1e-5] * 10)
+    # timm 0.3.2's cosine; the release starts at 1e-6 and calls step(epoch) after each of its 300 epochs.
+    curve = [1e-6 + t * (1e-3 - 1e-6) / 5 for t in range(5)]
+    curve += [1e-5 + (1e-3 - 1e-5) * (1 + math.cos(math.pi * t / 300)) / 2 for t in range(5, 300)]
+    released = [1e-6, *curve[:-1]]
+    assert rates == pytest.approx(curve)
+    assert rates[:-1] == pytest.approx(released[1:])
 
 
 def test_mixup_and_cutmix_carry_their_values(table_9):
@@ -238,42 +237,9 @@ def test_ablations_train_and_their_weights_load_again(tmp_path, small, changes):
     assert {name: found[name] for name in changes} == changes
 
 
-# Fine-tuning.
-
-
-def test_fine_tuning_starts_from_the_averaged_weights(finished, small):
-    _, _, out, _ = finished
-    said = []
-    network = engine.build_network(small(finetune=str(out / "best.safetensors")), 10, said.append)
-    assert said == [f"{out / 'best.safetensors'} has 10 classes: the head is kept"]
-    for name, tensor in read_checkpoint(out / "best.safetensors").state.items():
-        assert torch.equal(network.state_dict()[name], tensor)
-
-
 def test_the_weights_are_as_readable_as_other_files(finished):
     _, _, out, _ = finished
     assert (out / "best.safetensors").stat().st_mode == (out / "log.csv").stat().st_mode
-
-
-def test_another_number_of_classes_replaces_the_head_and_says_so(finished, small):
-    _, _, out, _ = finished
-    said = []
-    network = engine.build_network(small(finetune=str(out / "best.safetensors")), 7, said.append)
-    assert said == [f"{out / 'best.safetensors'} has 10 classes: a new head for 7"]
-    assert network.head.fc.out_features == 7
-    stem = read_checkpoint(out / "best.safetensors").state["stem.weight"]
-    assert torch.equal(network.stem.weight, stem)
-
-
-def test_what_cannot_be_fine_tuned_is_refused(finished, small):
-    _, _, out, _ = finished
-    file = str(out / "best.safetensors")
-    with pytest.raises(RecipeError, match=r"got atmnet_nano in .* to fine-tune atmnet_tiny: pass --model atmnet_nano"):
-        engine.build_network(small(finetune=file, model="atmnet_tiny"), 10)
-    with pytest.raises(RecipeError, match="does not fit the recipe's network"):
-        engine.build_network(small(finetune=file, peg=False), 10)
-    with pytest.raises(CheckpointError, match="no checkpoint file"):
-        engine.build_network(small(finetune="nowhere.pth"), 10)
 
 
 # What goes wrong.

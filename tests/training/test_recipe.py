@@ -24,7 +24,7 @@ RELEASED_CODE = {
     "ema_decay": 0.99996,
     "warmup_lr": 1e-6,
     "min_lr": 1e-5,
-    "cooldown_epochs": 10,
+    "cooldown_epochs": 0,
     "color_jitter": 0.4,
     "erase_mode": "pixel",
     "clip_grad": 0.0,

@@ -9,8 +9,9 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 
 from atmviz.dense.detector import P6P7, FixedStrideAnchors, RoIPool, octave_scales
-from atmviz.dense.mask_rcnn import BoxPredictor, MaskPredictor, open_rpn
+from atmviz.dense.mask_rcnn import RPN
 from atmviz.dense.retinanet import retinanet
+from atmviz.dense.roi_heads import BoxPredictor, MaskPredictor
 
 
 def anchors_of(generator, size, strides):
@@ -34,7 +35,7 @@ def written_out(size, strides, sides, ratios=(0.5, 1.0, 2.0)):
 @pytest.mark.parametrize(
     ("generator", "strides", "sides"),
     [
-        (open_rpn(256).anchor_generator, (4, 8, 16, 32, 64), [[8 * s] for s in (4, 8, 16, 32, 64)]),
+        (RPN(256).anchor_generator, (4, 8, 16, 32, 64), [[8 * s] for s in (4, 8, 16, 32, 64)]),
         (
             FixedStrideAnchors([octave_scales(4 * s) for s in (8, 16, 32, 64, 128)], (8, 16, 32, 64, 128)),
             (8, 16, 32, 64, 128),
@@ -60,7 +61,7 @@ def test_retinanets_branches_are_drawn_for_their_width(dim, std):
 def test_stock_anchors_would_drift_at_the_papers_size():
     """Why there is a class of our own: torchvision's P6 stride at 800 px is 61."""
     assert 800 // math.ceil(800 / 64) == 61
-    found, maps = anchors_of(open_rpn(256).anchor_generator, (800, 1280), (4, 8, 16, 32, 64))
+    found, maps = anchors_of(RPN(256).anchor_generator, (800, 1280), (4, 8, 16, 32, 64))
     assert found[-1, [1, 3]].mean() == 64 * (maps[-1].shape[-2] - 1)
 
 

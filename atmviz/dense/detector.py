@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models.detection import _utils as detection_utils
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
@@ -114,10 +115,17 @@ class FixedStrideAnchors(AnchorGenerator):
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
         """One [anchors, 4] per image, px."""
-        self.set_cell_anchors(feature_maps[0].dtype, feature_maps[0].device)
+        self.set_cell_anchors(torch.promote_types(feature_maps[0].dtype, torch.float32), feature_maps[0].device)
         strides = [[stride, stride] for stride in self.strides]
         anchors = self.grid_anchors([list(x.shape[-2:]) for x in feature_maps], strides)
         return [torch.cat(anchors) for _ in image_list.image_sizes]
+
+
+class BoxCoder(detection_utils.BoxCoder):
+    """torchvision's, but boxes keep their precision where the network has less: bfloat16's px are 2 apart at 300."""
+
+    def decode_single(self, rel_codes: Tensor, boxes: Tensor) -> Tensor:
+        return super().decode_single(rel_codes.to(boxes), boxes)
 
 
 class AnchorMatcher:
@@ -175,8 +183,8 @@ class RoIPool(nn.Module):
         pooled = maps["p2"].new_zeros(len(rois), maps["p2"].shape[1], self.size, self.size)
         for level in range(2, 6):
             chosen = torch.where(levels == level)[0]
-            x = roi_align(maps[f"p{level}"], rois[chosen].to(maps["p2"].dtype), self.size, 2.0**-level, 0, True)
-            pooled = pooled.index_put((chosen,), x)
+            x = roi_align(maps[f"p{level}"].to(rois), rois[chosen], self.size, 2.0**-level, 0, True)
+            pooled = pooled.index_put((chosen,), x.to(pooled))
         return pooled
 
 

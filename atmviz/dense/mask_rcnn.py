@@ -11,7 +11,7 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from atmviz.dense.detector import RATIOS, UNUSED, AnchorMatcher, DetectorTransform, FixedStrideAnchors, Target
+from atmviz.dense.detector import RATIOS, UNUSED, AnchorMatcher, BoxCoder, DetectorTransform, FixedStrideAnchors, Target
 from atmviz.dense.pyramid import PYRAMID_DIM, Pyramid, create_body
 from atmviz.dense.roi_heads import BOX_FACTOR, BOX_SAMPLES, BOX_SIZE, MASK_SIZE, RoIHeads
 from atmviz.variants import Neck
@@ -70,6 +70,7 @@ class RPN(RegionProposalNetwork):
             nms_thresh=0.7,
         )
         self.min_size = 0.0
+        self.box_coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
         self.matcher, self.beta = AnchorMatcher(0.7, 0.3, 0.3, border), beta
 
     def assign_targets_to_anchors(

@@ -16,6 +16,7 @@ from atmviz.dense.detector import (
     P6P7,
     UNUSED,
     AnchorMatcher,
+    BoxCoder,
     DetectorTransform,
     FixedStrideAnchors,
     Target,
@@ -44,7 +45,7 @@ class RetinaNet(detection.RetinaNet):
         classes = torch.cat([target["labels"][one] for target, one in matched])
         boxes = torch.cat([target["boxes"][one] for target, one in matched])
 
-        logits, deltas = head_outputs["cls_logits"], head_outputs["bbox_regression"]
+        logits, deltas = (head_outputs[name].to(boxes) for name in ("cls_logits", "bbox_regression"))
         true = torch.zeros_like(logits)
         true[objects] = F.one_hot(classes, logits.shape[-1]).to(logits)
         true_deltas = self.box_coder.encode_single(boxes, torch.stack(anchors)[objects])
@@ -87,7 +88,7 @@ def retinanet(
         detections_per_img=MAX_DETECTIONS,
         proposal_matcher=AnchorMatcher(0.5, 0.4, 0.0),
     )
-    model.transform = DetectorTransform(min_size, max_size)
+    model.transform, model.box_coder = DetectorTransform(min_size, max_size), BoxCoder((1.0, 1.0, 1.0, 1.0))
     for branch in (model.head.classification_head, model.head.regression_head):
         for module in branch.conv.modules():
             if isinstance(module, nn.Conv2d):  # 0.01 for 256 channels; fewer would pass hardly any signal on

@@ -9,7 +9,7 @@ from torchvision.models.detection import roi_heads
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.ops import generalized_box_iou_loss, roi_align
 
-from atmviz.dense.detector import MAX_DETECTIONS, MIN_SCORE, NMS_IOU, RoIPool, Target
+from atmviz.dense.detector import MAX_DETECTIONS, MIN_SCORE, NMS_IOU, BoxCoder, RoIPool, Target
 from atmviz.dense.pyramid import init_xavier
 
 BOX_SIZE, MASK_SIZE = 7, 14  # side of a pooled box, tokens
@@ -84,7 +84,7 @@ class RoIHeads(roi_heads.RoIHeads):
             bg_iou_thresh=iou,
             batch_size_per_image=box_samples,
             positive_fraction=0.25,
-            bbox_reg_weights=tuple(1 / std for std in stds),
+            bbox_reg_weights=None,
             score_thresh=MIN_SCORE,
             nms_thresh=NMS_IOU,
             detections_per_img=MAX_DETECTIONS,
@@ -92,6 +92,7 @@ class RoIHeads(roi_heads.RoIHeads):
             mask_head=MaskRCNNHeads(dim, [dim] * 4, 1),
             mask_predictor=MaskPredictor(dim, num_classes),
         )
+        self.box_coder = BoxCoder(tuple(1 / std for std in stds))
         self.giou = giou
         for layer in box_head.modules():
             if isinstance(layer, nn.Linear):

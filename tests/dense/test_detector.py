@@ -15,6 +15,7 @@ from atmviz.dense.detector import (
     P6P7,
     UNUSED,
     AnchorMatcher,
+    BoxCoder,
     DetectorTransform,
     FixedStrideAnchors,
     RoIPool,
@@ -97,6 +98,25 @@ def test_pooling_is_aligned_with_as_many_samples_as_tokens():
     torch.testing.assert_close(pooled, expected)
     stock = MultiScaleRoIAlign(["p2", "p3", "p4", "p5"], 7, 2)(maps, boxes, [(256, 256)] * 2)
     assert (stock - pooled).abs().max() > 0.1  # half a token off
+
+
+def test_boxes_are_as_exact_where_the_network_is_not():
+    """Anchors, decoded boxes and pooling places stay float32 in bfloat16, whose numbers are 2 px apart at 300."""
+    strides = (8, 16)
+    maps = [torch.zeros(1, 1, 64 // s, 64 // s, dtype=torch.bfloat16) for s in strides]
+    (found,) = FixedStrideAnchors([[20], [40]], strides)(ImageList(torch.zeros(1, 3, 64, 64), [(64, 64)]), maps)
+    torch.testing.assert_close(found, written_out((64, 64), strides, [[20], [40]]), atol=1e-4, rtol=0)
+
+    boxes = torch.tensor([[301.3, 200.7, 411.1, 305.9]])
+    assert (
+        BoxCoder((1.0, 1.0, 1.0, 1.0)).decode(torch.zeros(1, 4, dtype=torch.bfloat16), [boxes]).allclose(boxes[:, None])
+    )
+
+    maps = {f"p{k}": torch.randn(1, 2, 2 ** (9 - k), 2 ** (9 - k)).bfloat16() for k in range(2, 6)}
+    pooled = RoIPool(7)(maps, [boxes], [(512, 512)])
+    exact = RoIPool(7)({name: x.float() for name, x in maps.items()}, [boxes], [(512, 512)])
+    assert pooled.dtype == torch.bfloat16
+    torch.testing.assert_close(pooled.float(), exact, atol=0.01, rtol=0.01)
 
 
 def test_p6_and_p7_are_two_convolutions_of_c5():

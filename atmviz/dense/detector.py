@@ -159,9 +159,12 @@ class AnchorMatcher:
         return found.where(owner < 0, owner).masked_fill(~used, UNUSED)
 
     def _used(self, anchors: Tensor, size: Tensor) -> Tensor:
-        if self.border is None:  # those on the image's own padding
+        """Which anchors learn: all that stand on the image or its own padding, or those within the border."""
+        if self.border is None:
             padded = (size / DIVISOR).ceil().flip(0) * DIVISOR
-            return ((anchors[:, :2] + anchors[:, 2:]) / 2 < padded - 0.5).all(1)  # stands on whole px
+            return ((anchors[:, :2] + anchors[:, 2:]) / 2 < padded - 0.5).all(
+                1
+            )  # centres are whole px, but for rounding
         return ((anchors[:, :2] >= -self.border) & (anchors[:, 2:] < size.flip(0) + self.border)).all(1)
 
 

@@ -69,7 +69,7 @@ class RPN(RegionProposalNetwork):
             post_nms_top_n={"training": proposals, "testing": 1000},
             nms_thresh=0.7,
         )
-        self.min_size = 0.0
+        self.min_size = 0.0  # empty proposals stay, as in mmdetection
         self.box_coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
         self.matcher, self.beta = AnchorMatcher(0.7, 0.3, 0.3, border), beta
 

@@ -25,7 +25,7 @@ ALLOWED = {
     "atmviz.checkpoints": ["dense", "models", "variants", "files", "errors"],
     "atmviz.paper": ["variants"],
     "atmviz.complexity": ["dense", "paper", "variants", "errors"],
-    "atmviz.dense": ["dense", "models", "layers", "variants", "errors"],
+    "atmviz.dense": ["dense", "models", "layers", "geometry", "variants", "errors"],
     "atmviz.data": ["data", "geometry", "variants", "errors"],
     "atmviz.training.recipe": ["variants", "geometry", "errors"],
     "atmviz.training.tasks": ["training.recipe", "data.shapes", "models"],

@@ -50,7 +50,7 @@ class DetectionImages(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         image, annotations = self.source[index]
-        x = normalize(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))))  # HWC -> CHW
+        x = normalize(image)
         if not self.with_target:
             return {"image": x, "annotations": annotations, "image_id": index}
         target = self.target(annotations, image.shape[:2])

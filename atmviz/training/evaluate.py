@@ -250,7 +250,7 @@ class _DetectionJudge(_Judge):
         target = self.dataset.target(truth, tuple(image.shape[-2:]))  # type: ignore[arg-type]
         detected = {key: value.cpu() for key, value in found.items()}
         if "masks" in detected:
-            detected["masks"] = detected["masks"][:, 0] > 0.5
+            detected["masks"] = detected["masks"][:, 0] >= 0.5
         else:
             target.pop("masks")
         true, found = ({key: value.numpy() for key, value in one.items()} for one in (target, detected))

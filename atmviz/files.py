@@ -13,6 +13,7 @@ from typing import Any
 from atmviz.errors import AtmvizError, CheckpointError
 from atmviz.variants import VARIANTS
 
+FIGURE_SOFTWARE = "atmviz"  # how what figures say of their origin (PNG's Software) starts: they are no photographs
 BUNDLED_CHECKPOINTS = ("atmnet_nano.shapes",)  # in assets/models, each with its model card
 
 
@@ -84,6 +85,16 @@ def find_checkpoint(path_or_name: str | Path) -> Path:
             f"or one of {', '.join(VARIANTS)} for untrained weights, also as mask_rcnn(atmnet_tiny)"
         )
     return path
+
+
+def other_content(start: bytes) -> str | None:
+    """What a file really is whose first bytes (256 or more) are these, if it often stands in for another; else None."""
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()[:64].lower()
+    if text.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer in place of the file: git lfs pull"
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "a web page in place of the file: log in and download it again"
+    return None
 
 
 def sha256_of_file(path: Path) -> str:

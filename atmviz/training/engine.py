@@ -272,6 +272,8 @@ class _Run:
         self.device = accelerator.device
         state = self._read_state()
         train_set, self.val_set = open_data(recipe)
+        for note in dict.fromkeys([*train_set.notes, *self.val_set.notes]):
+            self.reporter.message(note)
         self.sampler = KeyedBatchSampler(
             len(train_set),
             recipe.batch_size,

@@ -283,11 +283,10 @@ def load_mask(path: Path) -> np.ndarray:
         with warnings.catch_warnings(action="ignore"), _open(data, _MASK_FORMATS) as image:
             decoding = image.tile[0][3]  # type: ignore[attr-defined]
             stored = image.mode if image.format == "GIF" else decoding[0] if isinstance(decoding, tuple) else decoding
-            compression = image.info.get("compression") if image.format == "TIFF" else "raw"
+            compression = image.info["compression"] if image.format == "TIFF" else "raw"
             if stored not in _MASK_PIXELS or compression not in _LOSSLESS_TIFF:
-                raise ValueError(
-                    f"{image.format} of {stored} pixels, {compression}; expected 8 or 16 bits of grey or palette, lossless"
-                )
+                kind = f"{image.format} of {stored} pixels" + (f", {compression}" if compression != "raw" else "")
+                raise ValueError(f"{kind}; expected one lossless channel of 8 or 16 bits, or a palette")
             return np.array(image)
     except Exception as error:  # whatever a damaged file makes Pillow raise
         raise _unreadable("mask", path, decoding_fault(error, data, _MASK_FORMATS)) from None

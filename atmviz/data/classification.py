@@ -62,9 +62,10 @@ class LabelledImages(Dataset):
         return [*filter(None, [getattr(self.source, "note", "")]), *([order] if is_unusual else [])]
 
     def number_as(self, classes: Sequence[str]) -> None:
-        """Number the same classes in another order, that of a checkpoint which names them."""
-        self._labels = [classes.index(name) for name in self.classes]  # type: ignore[assignment]
-        self.classes, self._order = tuple(classes), "as the checkpoint names them"
+        """Number the classes in the order in which a checkpoint names them, if those are the same ones."""
+        if self.classes != tuple(classes) and sorted(self.classes) == sorted(classes):
+            self._labels = [classes.index(self.classes[label]) for label in self._labels]  # type: ignore[assignment]
+            self.classes, self._order = tuple(classes), "as the checkpoint names them"
 
     def __len__(self) -> int:
         return len(self.source)

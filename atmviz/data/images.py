@@ -180,7 +180,7 @@ def _search(source: str | Path) -> tuple[Path, Listing]:
     path = called(source)
     if os.path.isdir(path):
         return path, _require_images(list_images(path), source)
-    if os.path.isfile(path):
+    if os.path.exists(path):
         names = (path.name,)
         return path.parent, Listing((), {OWN_FIGURE: names}) if is_own_figure(path) else Listing(names, {})
     parts = Path(source).parts

@@ -104,7 +104,7 @@ def list_images(folder: Path, pattern: Sequence[str] = ()) -> Listing:
                         reason = OWN_FIGURE
                     (left_out[reason] if reason else names).append("/".join(below))
     left_out.pop("", None)
-    return Listing(tuple(sorted(names)), {reason: sorted(found) for reason, found in left_out.items()})
+    return Listing(tuple(sorted(names)), {reason: sorted(found) for reason, found in sorted(left_out.items())})
 
 
 def why_left_out(name: str, named: bool = False) -> str | None:

@@ -21,7 +21,7 @@ from atmviz.data.images import DATASET_LAYOUTS, ImageSet, find_dataset, load_ima
 from atmviz.data.segmentation import normalize
 from atmviz.data.shapes import SHAPE_CLASSES, Shapes
 from atmviz.errors import AtmvizError, DatasetError, first_line, some_of
-from atmviz.files import other_content
+from atmviz.files import foreign_content
 
 Annotation = dict[str, Any]
 _MAX_MASK_BYTES = 2**31  # of one image's objects, as they are learned from
@@ -294,8 +294,8 @@ def _flipped(target: dict[str, Tensor], width: int) -> dict[str, Tensor]:
 def _read_instances(file: Path) -> dict[str, Any]:
     """The JSON, with every field that is read later checked."""
     data = read_file(file, "annotations", max_gib=4)
-    if other := other_content(data[:256]):
-        raise DatasetError(f"cannot read annotations {file} ({other})")
+    if what := foreign_content(data[:512]):
+        raise DatasetError(f"cannot read annotations {file} ({what})")
     try:
         content = json.loads(data)  # of any encoding of Unicode, with or without a byte order mark
     except (ValueError, RecursionError) as error:

@@ -29,7 +29,7 @@ from atmviz.data.listing import (
     readable_formats,
 )
 from atmviz.errors import DatasetError, first_line
-from atmviz.files import other_content
+from atmviz.files import foreign_content
 from atmviz.geometry import MIN_SIZE_PX, Placement, Preprocessing
 
 if TYPE_CHECKING:
@@ -317,8 +317,9 @@ def _unreadable(kind: str, name: str | Path, fault: str) -> DatasetError:
 def decoding_fault(error: Exception, data: bytes = b"", formats: Sequence[str] = ()) -> str:
     """What is wrong with a file, in a few words, without the address of the object that it was read from."""
     if isinstance(error, UnidentifiedImageError):
+        what = foreign_content(data[:512])
         known = ", ".join(formats or readable_formats())
-        return other_content(data[:256]) or ("an empty file" if not data else f"no image of a known format: {known}")
+        return what if what and what != "an image" else f"no image of a known format: {known}"
     return getattr(error, "strerror", None) or first_line(error)
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from atmviz.errors import DatasetError, some_of
-from atmviz.files import FIGURE_SOFTWARE
+from atmviz.files import SOFTWARE
 
 # Raster formats alone: Pillow knows others, some of which it hands to interpreters
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000")
@@ -29,6 +29,7 @@ _TOOL_FOLDERS = {
     *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "$recycle.bin", "lost+found"),
     *("__macosx", "system volume information", "thumbnails", "__pycache__"),
 }
+_OWN_MARK = f"Software\0{SOFTWARE.split()[0]} ".encode()  # of any version
 _ADE20K_MASK = re.compile(r"(ADE_\w+_\d{8}_(seg|parts_\d+)|instance_\d+_ADE_\w+_\d{8})\.png", re.IGNORECASE)
 
 LeftOut = Mapping[str, Sequence[str]]  # reason -> names
@@ -127,7 +128,7 @@ def is_own_figure(path: str | Path) -> bool:
         return False
     try:
         with open(path, "rb") as file:
-            return f"Software\0{FIGURE_SOFTWARE}".encode() in file.read(4096)
+            return _OWN_MARK in file.read(4096)
     except OSError:
         return False
 

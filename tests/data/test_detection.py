@@ -239,7 +239,7 @@ def test_files_with_a_byte_order_mark_are_read(coco, encoding):
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "Git LFS pointer"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
         (b"<!DOCTYPE html>", "a web page"),
         (b"[" * 10**6, "no whole JSON file"),
         (b"1" * 5000, "no whole JSON file"),

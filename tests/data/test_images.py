@@ -473,10 +473,10 @@ def test_of_several_frames_the_first_is_read(kind, tmp_path):
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "Git LFS pointer .*: git lfs pull"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "Git LFS.* run git lfs pull"),
         (b"\xef\xbb\xbf\n<!DOCTYPE html><html>", "a web page"),
         (b"<html><head>", "a web page"),
-        (b"", "an empty file"),
+        (b"", "empty"),
     ],
 )
 def test_what_stands_in_for_an_image_is_named(content, what, tmp_path):

@@ -81,7 +81,7 @@ def list_images(folder: Path, pattern: Sequence[str] = ()) -> Listing:
             except OSError as error:
                 if not parts:
                     raise DatasetError(
-                        f"cannot read folder {folder} ({error.strerror}): allow it, or take another"
+                        f"cannot read folder {folder} ({error.strerror}): allow it, or choose another"
                     ) from None
                 left_out[UNREADABLE].append("/".join(parts))
                 continue

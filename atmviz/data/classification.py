@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from atmviz.data.images import DATASET_LAYOUTS, ImageSet, data_folder, decode_image, read_file, require_readable
-from atmviz.data.listing import HIDDEN, UNREADABLE, is_in_tool_folder, list_images, why_left_out
+from atmviz.data.listing import HIDDEN, UNREADABLE, is_hidden_folder, list_images, why_left_out
 from atmviz.data.shapes import SHAPE_CLASSES, Shapes
 from atmviz.errors import DatasetError, RecipeError, first_line, some_of
 from atmviz.geometry import Preprocessing
@@ -265,7 +265,7 @@ class ClassImages(Dataset):
         """Class folders, whatever they hold."""
         if not self.place.is_dir():
             return set()
-        return {one.name for one in self.place.iterdir() if one.is_dir() and not is_in_tool_folder([one.name])}
+        return {one.name for one in self.place.iterdir() if one.is_dir() and not is_hidden_folder(one.name)}
 
     @property
     def note(self) -> str:
@@ -308,7 +308,7 @@ class TarImages(ImageSet):
                 if last.endswith(".tar") and not prefix:
                     with tarfile.open(fileobj=tar.extractfile(one), mode="r:") as inner:
                         search(inner, f"{name.removesuffix('.tar')}/", one.offset_data)
-                elif reason := HIDDEN if is_in_tool_folder(folders) else why_left_out(last):
+                elif reason := HIDDEN if any(map(is_hidden_folder, folders)) else why_left_out(last):
                     left_out[reason].append(name)
                 else:
                     places[name] = (start + one.offset_data, one.size)
@@ -316,7 +316,7 @@ class TarImages(ImageSet):
         try:
             with tarfile.open(file, "r:") as tar:
                 search(tar, "", 0)
-        except (OSError, ValueError, tarfile.TarError) as error:
+        except (OSError, ValueError, OverflowError, tarfile.TarError) as error:
             raise DatasetError(f"cannot read {file} ({first_line(error)}): pack it again as plain tar") from None
         names = sorted(places)
         above = os.path.commonpath([os.path.dirname(os.path.dirname(name)) for name in names]) if names else ""
@@ -327,7 +327,7 @@ class TarImages(ImageSet):
         first, length = self.places[index]
         with open(self.root, "rb") as file:
             file.seek(first)
-            return file.read(length)
+            return file.read(min(length, 2**30))
 
 
 class ReaderImages(Dataset):
@@ -344,7 +344,7 @@ class ReaderImages(Dataset):
             file, label = self.reader[index][:2]
             with file:
                 data = file.read()
-        except OSError as error:
+        except Exception as error:  # each reader has its own
             raise DatasetError(f"cannot read image {index} ({first_line(error)}): load the dataset again") from None
         name = self.reader.filename(index, absolute=True) or str(index)
         return Image.fromarray(decode_image(data, name, upright=False)), label

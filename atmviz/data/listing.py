@@ -3,7 +3,7 @@
 import os
 import re
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -95,7 +95,7 @@ def list_images(folder: Path, pattern: Sequence[str] = ()) -> Listing:
                     continue
                 is_link = entry.is_symlink()
                 if entry.is_dir(follow_symlinks=False) or (is_link and os.path.isdir(entry.path)):
-                    if _is_hidden(entry.name) and entry.name not in pattern:
+                    if is_hidden_folder(entry.name) and entry.name not in pattern:
                         left_out[HIDDEN].append("/".join(below) + "/")
                     else:
                         (links if is_link else inside).append(below)
@@ -104,7 +104,6 @@ def list_images(folder: Path, pattern: Sequence[str] = ()) -> Listing:
                     if not reason and is_own_figure(entry.path):
                         reason = OWN_FIGURE
                     (left_out[reason] if reason else names).append("/".join(below))
-    left_out.pop("", None)
     return Listing(tuple(sorted(names)), {reason: sorted(found) for reason, found in sorted(left_out.items())})
 
 
@@ -117,9 +116,9 @@ def why_left_out(name: str, named: bool = False) -> str | None:
     return MASK if _ADE20K_MASK.fullmatch(name) else None
 
 
-def is_in_tool_folder(folders: Iterable[str]) -> bool:
-    """Whether one of these folders is hidden or a tool's."""
-    return any(map(_is_hidden, folders))
+def is_hidden_folder(name: str) -> bool:
+    """Whether a folder of this name is hidden or a tool's, and what is in it no image to count."""
+    return name.startswith(".") or name.lower() in _TOOL_FOLDERS
 
 
 def is_own_figure(path: str | Path) -> bool:
@@ -136,10 +135,6 @@ def is_own_figure(path: str | Path) -> bool:
 def describe_left_out(left_out: LeftOut) -> str:
     """`figures of atmviz: 2 (a.png, b.png); hidden or of a tool: 1 (@eaDir/)`; empty where nothing is."""
     return "; ".join(f"{reason}: {len(names)} ({some_of(names, 3)})" for reason, names in left_out.items())
-
-
-def _is_hidden(folder: str) -> bool:
-    return folder.startswith(".") or folder.lower() in _TOOL_FOLDERS
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:

@@ -1,5 +1,6 @@
 """Images with the class of every pixel: ADE20K and shapes."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -9,15 +10,14 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
 from atmviz.data.classification import Split
-from atmviz.data.images import ImageSet, find_dataset, load_image
+from atmviz.data.images import ImageSet, find_dataset, load_image, load_mask
 from atmviz.data.shapes import SHAPE_CLASSES, Shapes
-from atmviz.errors import DatasetError, first_line, some_of
+from atmviz.errors import DatasetError, some_of
 from atmviz.geometry import MIN_SIZE_PX, Preprocessing, resized_size
 from atmviz.variants import IGNORED
 
@@ -47,12 +47,14 @@ class SegmentationImages(Dataset):
 
     Attributes:
         classes: Their names, by label.
+        notes: Lines for people on what was left out, and where masks were found.
     """
 
     def __init__(
         self, source: Any, classes: Sequence[str], transform: Callable[[np.ndarray, np.ndarray], dict[str, Any]]
     ) -> None:
         self.source, self.classes, self.transform = source, tuple(classes), transform
+        self.notes: list[str] = getattr(source, "notes", [])
 
     def __len__(self) -> int:
         return len(self.source)
@@ -113,6 +115,14 @@ def ade20k_classes() -> tuple[str, ...]:
     return tuple(resources.files("atmviz.data").joinpath("ade20k_classes.txt").read_text("utf-8").split("\n")[:-1])
 
 
+def find_masks(folder: Path) -> tuple[Path, str]:
+    """Where the masks of a folder of images lie, and a line for people where that is beside the target of a link."""
+    places = [root.parents[1] / "annotations" / root.name for root in (folder, folder.resolve())]
+    if os.path.isdir(places[1]) and not os.path.isdir(places[0]):
+        return places[1], f"{folder} is a link: taking the annotations {places[1]} beside its target"
+    return places[0], ""
+
+
 class ADE20K(Dataset):
     """Images as [H, W, 3] and masks as [H, W], uint8: classes 0 to 149; 255 for what the files call 0, "other".
 
@@ -123,7 +133,8 @@ class ADE20K(Dataset):
 
     def __init__(self, images: ImageSet) -> None:
         self.images = images
-        self.masks = images.root.parents[1] / "annotations" / images.root.name
+        self.masks, beside = find_masks(images.root)
+        self.notes = [*filter(None, [images.note, beside])]
         if lacking := [name for name in images.names if not self.mask(name).is_file()]:
             raise DatasetError(
                 f"{len(lacking)} of {len(images)} images have no mask in {self.masks} ({some_of(lacking, 3)}): "
@@ -140,19 +151,15 @@ class ADE20K(Dataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         image = load_image(self.images.path(index), upright=False)
         file = self.mask(self.images.names[index])
-        try:
-            with Image.open(file) as opened:
-                mask = np.array(opened)
-        except Exception as error:  # whatever a damaged file makes Pillow raise
-            raise DatasetError(f"cannot read mask {file} ({first_line(error)}): copy or unpack it again") from None
+        mask = load_mask(file)
         if mask.shape != image.shape[:2]:
             raise DatasetError(
                 f"mask {file} is {' x '.join(map(str, mask.shape))}, its image {image.shape[0]} x {image.shape[1]}: "
                 "expected one label per pixel; unpack both again"
             )
-        if mask.max(initial=0) > 150 or mask.dtype != np.uint8:
+        if mask.max(initial=0) > 150:
             raise DatasetError(
-                f"mask {file} has {mask.dtype} labels up to {int(mask.max())}, expected uint8 ones from 0 to 150: "
+                f"mask {file} has labels up to {int(mask.max())}, expected 0 to 150: "
                 "take ADEChallengeData2016, not the full ADE20K"
             )
         return image, np.where(mask == 0, IGNORED, mask - 1).astype(np.uint8)

@@ -280,6 +280,11 @@ class _Run:
         self.device = accelerator.device
         state = self._read_state()
         train_set, self.val_set = open_data(recipe)
+        if state and recipe.task == "classify":  # classes were numbered by value once, where they are numbers
+            for one in (train_set, self.val_set):
+                one.number_as(state["data"]["classes"])
+        for note in dict.fromkeys([*train_set.notes, *self.val_set.notes]):
+            self.reporter.message(note)
         self.sampler = KeyedBatchSampler(
             len(train_set),
             recipe.batch_size,

@@ -344,7 +344,11 @@ def evaluate_checkpoint(
     size = size or origin.about.get("image_size", _RELEASED_SIZES[task])
     crop_pct = (crop_pct or origin.about.get("crop_pct", 0.875)) if task == "classify" else 1.0
     images = _open(task, network, name, split, size, data_dir, crop_pct, multi_scale)
+    if isinstance(images, LabelledImages):
+        images.number_as(origin.about.get("classes", ()))
     _require_learned_classes(origin, images.classes)
+    for note in images.notes if state.is_main_process else ():
+        report(note)
     with offsets_replaced(network, offsets, seed):
         found = evaluate(
             network,

@@ -85,14 +85,11 @@ def test_training_and_validation_have_their_own_folders(ade20k):
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (
-            np.full((40, 60), 151, np.uint8),
-            "labels up to 151, expected uint8 ones from 0 to 150: take ADEChallengeData2016",
-        ),
-        (np.full((40, 60), 300, np.uint16), "has uint16 labels up to 300"),
-        (np.ones((40, 60), bool), "has bool labels up to 1, expected uint8"),
+        (np.full((40, 60), 151, np.uint8), "labels up to 151, expected 0 to 150: take ADEChallengeData2016"),
+        (np.full((40, 60), 300, np.uint16), "has labels up to 300"),
+        (np.ones((40, 60), bool), "PNG of 1 pixels; expected one lossless channel of 8 or 16 bits"),
         (np.zeros((40, 61), np.uint8), "mask .*ADE_val_00000001.png is 40 x 61, its image 40 x 60"),
-        (np.zeros((40, 60, 3), np.uint8), "is 40 x 60 x 3, its image"),
+        (np.zeros((40, 60, 3), np.uint8), "PNG of RGB pixels; expected one lossless channel"),
         (None, r"1 of 1 images have no mask in .*annotations/validation \(ADE_val_00000001.jpg\)"),
     ],
 )
@@ -107,8 +104,25 @@ def test_a_damaged_mask_is_named(ade20k):
     folder = ade20k(labels_1_to(3))
     file = next(folder.rglob("*.png"))
     file.write_bytes(file.read_bytes()[:40])
-    with pytest.raises(DatasetError, match=r"cannot read mask .*png .*unpack it again"):
+    with pytest.raises(DatasetError, match=r"cannot read mask .*png .*replace it"):
         ADE20K(find_dataset("ade20k", folder))[0]
+
+
+def test_masks_of_16_bits_are_read_and_of_links_the_place_beside_them_goes_first(ade20k, tmp_path):
+    folder = ade20k(labels_1_to(3).astype(np.uint16), image=np.zeros((40, 60, 3), np.uint8))
+    expected = open_segmentation("ade20k", "val", 64, data_dir=folder)[0]["mask"]
+    assert expected[expected != IGNORED].max() == 2
+    mine = tmp_path / "mine"
+    (mine / "images").mkdir(parents=True)
+    (mine / "images/validation").symlink_to(folder / "ADEChallengeData2016/images/validation")
+    found = open_segmentation("ade20k", "val", 64, data_dir=mine)
+    assert torch.equal(found[0]["mask"], expected)
+    assert "is a link: taking the annotations" in found.notes[0]
+    (mine / "annotations/validation").mkdir(parents=True)
+    Image.fromarray(np.full((40, 60), 9, np.uint8)).save(mine / "annotations/validation/ADE_val_00000001.png")
+    found = open_segmentation("ade20k", "val", 64, data_dir=mine)
+    assert (found[0]["mask"] == 8).all()
+    assert found.notes == []
 
 
 def test_unknown_datasets_name_the_known_ones():

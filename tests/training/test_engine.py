@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from timm.loss import SoftTargetCrossEntropy
 
@@ -393,12 +394,32 @@ def test_changed_data_are_noticed(tmp_path, small, monkeypatch):
     def renamed(recipe):
         both = original(recipe)
         for one in both:
-            one.classes = tuple(reversed(one.classes))
+            one.classes = ("zero", *one.classes[1:])
         return both
 
     monkeypatch.setattr(engine, "open_data", renamed)
     with pytest.raises(TrainingError, match=r"the data are not those .* was trained on"):
         train(recipe, tmp_path)
+
+
+def test_a_run_goes_on_with_its_own_order_of_classes(tmp_path, small):
+    """Class folders 0 to 11 were numbered by value before they were numbered as text."""
+    classes = [str(label) for label in range(12)]
+    for split in ("train", "val"):
+        for label in classes:
+            (tmp_path / split / label).mkdir(parents=True)
+            Image.new("L", (32, 32), 20 * int(label)).save(tmp_path / split / label / "a.png")
+    recipe = small(dataset="folder", data_dir=str(tmp_path), train_images=4, val_images=None, batch_size=4, epochs=1)
+    notes = Notes()
+    train(recipe, tmp_path / "run", notes)
+    assert any("numbered as text" in text for text in notes.messages)
+    state = torch.load(tmp_path / "run/state.pt", weights_only=True)
+    assert state["data"]["classes"] == sorted(classes)
+    state["data"]["classes"] = classes
+    torch.save(state, tmp_path / "run/state.pt")
+    notes = Notes()
+    train(recipe, tmp_path / "run", notes)
+    assert notes.messages == [f"{tmp_path / 'run'} is finished: nothing left to train"]
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path, small):

@@ -261,6 +261,48 @@ def test_shapes_and_digits_are_evaluated_from_their_own_readers():
         assert item["image"].shape == (3, 32, 32)
 
 
+@pytest.mark.parametrize("named", [None, "as text", "by value"])
+def test_labels_follow_the_checkpoint_or_torchvisions_order(tmp_path, named):
+    """Of folders 0 to 11, whose order as text is 0 1 10 11 2: a head that answers by grey, in the order it learned."""
+    by_value = [str(label) for label in range(12)]
+    learned = by_value if named == "by value" else sorted(by_value)
+    for label in by_value:
+        (tmp_path / "val" / label).mkdir(parents=True)
+        Image.new("L", (32, 32), 20 * int(label)).save(tmp_path / "val" / label / "a.png")
+    network = create_model("atmnet_nano", num_classes=12).eval()
+    features = []
+    network.head.fc.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0]))
+    images = open_labelled("folder", "val", 32, data_dir=tmp_path)
+    with torch.inference_mode():
+        network(torch.stack([images[k]["image"] for k in range(12)]))
+    known = torch.cat([features[0], torch.ones(12, 1)], 1).double()
+    wanted = torch.eye(12, dtype=torch.double)[
+        [learned.index(name.split("/")[0]) for name in images.source.images.names]
+    ]
+    weights = torch.linalg.lstsq(known, wanted, driver="gelsd").solution.float()
+    with torch.no_grad():
+        network.head.fc.weight.copy_(weights[:-1].T)
+        network.head.fc.bias.copy_(weights[-1])
+    about = {"classes": learned} if named else {}
+    write_checkpoint(
+        tmp_path / "a.safetensors", "atmnet_nano", {"num_classes": 12}, {"model": network.state_dict()}, about
+    )
+    said = []
+    found = evaluate_checkpoint(
+        tmp_path / "a.safetensors",
+        dataset="folder",
+        data_dir=tmp_path,
+        size=32,
+        device="cpu",
+        workers=0,
+        report=said.append,
+    )
+    assert found.row["top1"] == 100
+    assert found.classes == tuple(learned)
+    order = "classes are numbered as text, as torchvision does: 0, 1, 10, 11, 2 and 7 more"
+    assert said.count(order) == (named != "by value")
+
+
 def test_a_dataset_of_other_classes_is_refused():
     with pytest.raises(CheckpointError, match=r"got a network of the classes disc, .* for a dataset of 0, 1, 2, 3, 4"):
         evaluate_checkpoint("atmnet_nano.shapes", dataset="digits", device="cpu", limit=4, workers=0)

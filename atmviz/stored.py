@@ -10,6 +10,7 @@ import mmap
 import pickletools
 import struct
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -114,7 +115,7 @@ def read_file(path: Path) -> tuple[Any, dict[str, str]]:
         CheckpointError: it may not be read, is something else, is damaged, or wants to run code.
     """
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):  # pickletools' own, of odd text
             head = file.read(512)
             length = int.from_bytes(head[:8], "little")
             if head[8:9] == b"{" and length <= path.stat().st_size - 8:

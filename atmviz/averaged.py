@@ -50,11 +50,14 @@ def weight_sets(raw: Any) -> tuple[dict[WeightChoice, State], bool, str]:
     return {kind: state for kind, state in sets.items() if state}, told, note
 
 
-def _tensors(value: Any, words: frozenset[str], seen: set[int], depth: int = _DEPTH) -> Iterator[tuple[Any, Any]]:
+def _tensors(
+    value: Any, words: frozenset[str], seen: set[tuple[int, bool]], depth: int = _DEPTH
+) -> Iterator[tuple[Any, Any]]:
     """State dicts and lists of tensors in a file, with the words of the names that lead to them."""
-    if id(value) in seen or words & _NO_NETWORK or not value:
+    place = id(value), bool(words & _AVERAGED)  # each is seen at most as both, however often a file refers to it
+    if place in seen or words & _NO_NETWORK or not value:
         return
-    seen.add(id(value))
+    seen.add(place)
     if isinstance(value, list | tuple) and isinstance(value[0], StoredTensor):
         yield words, list(value)
     elif isinstance(value, Mapping):

@@ -276,7 +276,7 @@ def convert_checkpoint(source: Path, target: Path, weights: WeightChoice | None 
         raise ValueError(f"got {target}, expected a name ending in .safetensors")
     checkpoint = read_checkpoint(source, weights)
     origin = origin_of(build(checkpoint))
-    metadata = {"source": source.name, "source_sha256": checkpoint.sha256}
+    metadata = {"source": os.fsencode(source.name).decode("utf-8", "replace"), "source_sha256": checkpoint.sha256}
     if checkpoint.weights:
         metadata["weights"] = checkpoint.weights
     try:
@@ -317,6 +317,10 @@ def _write(
     about: Mapping[str, Any],
     metadata: Mapping[str, str],
 ) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise CheckpointError(f"cannot write {path}, a name that is not UTF-8: choose another place") from None
     metadata = {"format": "pt", "architecture": model, "config": json.dumps(config), **metadata}
     if about:
         metadata["about"] = json.dumps(about)

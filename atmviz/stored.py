@@ -119,7 +119,7 @@ def read_file(path: Path) -> tuple[Any, dict[str, str]]:
             head = file.read(512)
             length = int.from_bytes(head[:8], "little")
             if head[8:9] == b"{" and length <= path.stat().st_size - 8:
-                return _read_safetensors(path, length)
+                return _read_safetensors(file, length)
             if problem := foreign_content(head):
                 raise CheckpointError(f"{path} is {problem}")
             if head.removeprefix(codecs.BOM_UTF8)[:1] == b"{":
@@ -182,10 +182,15 @@ def _may_be_weight(name: str, tensor: StoredTensor) -> bool:
     return tensor.kind in _FLOATS or counts
 
 
-def _read_safetensors(path: Path, header: int) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+def _read_safetensors(opened: BinaryIO, header: int) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     if header > _MAX_HEADER:
         raise ValueError(f"a header of {header} bytes")
-    file: Any = safe_open(path, framework="pt")
+    try:
+        str(opened.name).encode()
+        place = opened.name
+    except UnicodeEncodeError:  # a name the library cannot take
+        place = f"/dev/fd/{opened.fileno()}"
+    file: Any = safe_open(place, framework="pt")
 
     def describe(name: str) -> StoredTensor:
         part = file.get_slice(name)

@@ -136,6 +136,11 @@ def test_one_safetensors_file_may_hold_both(names, tmp_path):
     assert network.stem.bias[0] == AVERAGE
 
 
+def test_both_may_be_one(names, tmp_path):
+    state = filled(names, AVERAGE)
+    assert "EMA weights" in taken(tmp_path / "a.pth", {"model": state, "model_ema": state})[1]
+
+
 def test_buffers_that_averages_of_parameters_lack_are_the_last_ones(tmp_path):
     plain = {"a.weight": torch.ones(3), "a.running_mean": torch.ones(3), "b.weight": torch.ones(3)}
     torch.save({"model": plain, "ema": {"a.weight": torch.ones(3), "b.weight": torch.ones(3)}}, tmp_path / "a.pth")

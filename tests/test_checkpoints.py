@@ -804,6 +804,21 @@ def test_network_around_an_atmnet_may_count_batches(nano):
     assert origin_of(nn.Sequential(nano, nn.BatchNorm1d(5))).layout == "memory"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 elsewhere")
+def test_names_that_are_not_utf_8_are_read_and_not_written(nano, tmp_path):
+    named = [tmp_path / os.fsdecode(b"n\xff\xe4." + suffix) for suffix in (b"pth", b"safetensors")]
+    torch.save(nano.state_dict(), tmp_path / "a")
+    (tmp_path / "a").rename(named[0])
+    save_file(nano.state_dict(), tmp_path / "b")
+    (tmp_path / "b").rename(named[1])
+    for path in named:
+        assert torch.equal(load(path).stem.weight, nano.stem.weight)
+        convert_checkpoint(path, tmp_path / "c.safetensors")
+    with pytest.raises(CheckpointError, match="a name that is not UTF-8: choose another place"):
+        convert_checkpoint(named[0], tmp_path / "new" / named[1].name)
+    assert not (tmp_path / "new").exists()
+
+
 def test_prefixes_are_stripped_in_any_order(nano, tmp_path):
     state = {f"_orig_mod.module.{name}": tensor for name, tensor in nano.state_dict().items()}
     torch.save(state, tmp_path / "wrapped.pth")

@@ -17,6 +17,7 @@ State = dict[str, StoredTensor]
 _AVERAGED = {"ema", "swa", "avg", "average", "averaged", "averaging", "shadow", "polyak", "teacher", "current"}
 _NO_NETWORK = {"optimizer", "optimizers", "optim", "scheduler", "schedulers", "scaler", "rng", "sampler", "loops"}
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.")  # data parallel, torch.compile, timm, Lightning
+_COUNTERS = {"n_averaged", "num_updates", "updates", "steps", "step", "decay", "initted"}  # beside averages
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # which averages of parameters leave out
 _DEPTH = 4  # to which state dicts are looked for
 
@@ -96,8 +97,7 @@ def _split(state: State) -> tuple[State, State, bool]:
 
 def _unwrapped(state: State) -> State:
     """Without counters of updates, and without prefixes that all names have."""
-    counters = {name for name, tensor in state.items() if "." not in name and tensor.shape in ((), (1,))}
-    state = {name: tensor for name, tensor in state.items() if name not in counters}
+    state = {name: tensor for name, tensor in state.items() if name not in _COUNTERS}
     while state and (prefix := next((one for one in _WRAPPERS if all(name.startswith(one) for name in state)), None)):
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return state

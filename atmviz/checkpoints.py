@@ -8,6 +8,7 @@ safetensors.
 import hashlib
 import json
 import os
+import reprlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -423,11 +424,11 @@ def _require_settings(config: dict[str, Any], architecture: Architecture, path: 
         **(_ATM_SETTINGS | _STAGE_SETTINGS if own else {}),
     }
     for name, value in config.items():
-        allowed = known.get(name, ())
-        values = value if name in _STAGE_SETTINGS and isinstance(value, list) and len(value) == 4 else [value]
-        if (name in _STAGE_SETTINGS) != (len(values) == 4) or not all(_is_one_of(one, allowed) for one in values):
+        values = value if name in _STAGE_SETTINGS and isinstance(value, list) else [value]
+        right_length = len(values) == (4 if name in _STAGE_SETTINGS else 1)
+        if not right_length or not all(_is_one_of(one, known.get(name, ())) for one in values):
             raise CheckpointError(
-                f"{path} has damaged metadata or is of a newer atmviz (got {shortened(name)} {shortened(repr(value))} "
+                f"{path} has damaged metadata or is of a newer atmviz (got {shortened(name)} {reprlib.repr(value)} "
                 f"for {architecture}): train or convert it again"
             )
     return config
@@ -471,7 +472,7 @@ def _read_about(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
     try:
         about = json.loads(metadata.get("about", "{}"))
         if wrong := next((name for name, value in about.items() if not _may_be_noted(name, value)), None):
-            raise ValueError(f"{wrong} is {about[wrong]!r}")
+            raise ValueError(f"{shortened(wrong)} is {reprlib.repr(about[wrong])}")
     except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path} has damaged metadata ({shortened(first_line(error))}): train or convert it again"

@@ -5,8 +5,11 @@ interpreted here and not by `pickle`: no name in it is imported, nothing is call
 """
 
 import codecs
+import io
 import json
+import math
 import mmap
+import os
 import pickletools
 import struct
 import sys
@@ -91,19 +94,18 @@ class StoredTensor:
         kind: Its dtype ("float32"), or what else it is ("sparse").
         shape: Sizes.
         load: Reads it.
+        span: Values in the file from its first to its last one; fewer than it has where it repeats them.
     """
 
     kind: str
     shape: tuple[int, ...]
     load: Callable[[], Tensor]
+    span: int = 0
 
     @property
     def nbytes(self) -> int:
-        """Of all values, were each stored."""
-        size = getattr(torch, self.kind).itemsize if self.kind in (*_FLOATS, *_INTEGERS) else 1
-        for length in self.shape:
-            size *= length
-        return size
+        """Of what is read, or of all values where they repeat."""
+        return max(math.prod(self.shape), self.span) * _dtype(self.kind).itemsize
 
 
 def read_file(path: Path) -> tuple[Any, dict[str, str]]:
@@ -126,10 +128,9 @@ def read_file(path: Path) -> tuple[Any, dict[str, str]]:
                 raise CheckpointError(f"{path} is {_describe_json(file)}")
             if head[:1] not in b"P\x80" and head.isascii() and b"\0" not in head:
                 raise CheckpointError(f"{path} is a text file, expected a checkpoint: copy or download it again")
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
             if head[:2] == b"PK":
-                return _read_archive(file, data, path), {}
-            return _read_old_pickles(data), {}
+                return _read_archive(file, path), {}
+            return _read_old_pickles(file), {}
     except PermissionError:
         raise CheckpointError(f"no permission to read {path}: ask its owner, or change its mode") from None
     except _ForeignName as error:
@@ -232,20 +233,46 @@ class _Name:
     text: str
 
 
+class _Content:
+    """The bytes of a file, also when its name is gone; one that shrinks meanwhile is an error, and no signal."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.raw = io.FileIO(os.dup(file.fileno()), closefd=False)
+
+    def __del__(self) -> None:
+        os.close(self.raw.fileno())
+
+    def fill(self, buffer: Any, start: int) -> None:
+        self.raw.seek(start)
+        view = memoryview(buffer).cast("B")
+        while len(view):
+            count = self.raw.readinto(view)
+            if not count:
+                raise ValueError("it ends early")
+            view = view[count:]
+
+    def read(self, start: int, length: int) -> bytearray:
+        if start + length > os.fstat(self.raw.fileno()).st_size:
+            raise ValueError("it ends early")
+        found = bytearray(length)
+        self.fill(found, start)
+        return found
+
+
 @dataclass
 class _Storage:
-    """Values in the file."""
+    """Values in the file; `swapped` where this machine orders their bytes otherwise."""
 
     kind: str
-    data: Any
+    content: _Content
     start: int = 0
     nbytes: int = 0
     swapped: bool = False
 
 
-def _read_archive(file: BinaryIO, data: mmap.mmap, path: Path) -> Any:
+def _read_archive(file: BinaryIO, path: Path) -> Any:
     """torch.save's zip archive: one pickle and one record for each storage, none compressed."""
-    archive = zipfile.ZipFile(file)
+    archive, content = zipfile.ZipFile(file), _Content(file)
     records = {info.filename: info for info in archive.infolist()}
     pickles = [name for name in records if name.count("/") == 1 and name.endswith("/data.pkl")]
     if not pickles:
@@ -258,47 +285,45 @@ def _read_archive(file: BinaryIO, data: mmap.mmap, path: Path) -> Any:
     def place_of(name: str) -> tuple[int, int]:
         """First byte and length of a record; not by zipfile, which refuses archives saved without checksums."""
         info = records[root + name]
-        at = info.header_offset
-        start = at + 30 + sum(struct.unpack_from("<HH", data, at + 26))
-        if info.compress_type != zipfile.ZIP_STORED or start + info.file_size > len(data):
-            raise ValueError(f"{name} is compressed or not whole")
-        return start, info.file_size
+        if info.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"{name} is compressed")
+        lengths = struct.unpack("<HH", content.read(info.header_offset + 26, 4))
+        return info.header_offset + 30 + sum(lengths), info.file_size
 
-    def bytes_of(name: str) -> bytes:
-        start, length = place_of(name)
-        return data[start : start + length]
-
-    order = bytes_of("byteorder") if f"{root}byteorder" in records else b"little"
+    order = bytes(content.read(*place_of("byteorder"))) if f"{root}byteorder" in records else b"little"
     storages: dict[str, _Storage] = {}
 
     def open_storage(saved: Any) -> _Storage:
         _, name, key, *_ = saved
         if _text(key) not in storages:
-            storages[key] = _Storage(_kind_of(name), data, *place_of(f"data/{key}"), order.decode() != sys.byteorder)
+            place = place_of(f"data/{key}")
+            storages[key] = _Storage(_STORAGES[name.text], content, *place, order.decode() != sys.byteorder)
         return storages[key]
 
-    return _interpret(bytes_of("data.pkl"), open_storage)
+    return _interpret(content.read(*place_of("data.pkl")), open_storage)
 
 
-def _read_old_pickles(data: mmap.mmap) -> Any:
+def _read_old_pickles(file: BinaryIO) -> Any:
     """What torch.save wrote before 1.6: five pickles, then the storages' lengths and values."""
     storages: dict[str, _Storage] = {}
+    content = _Content(file)
 
     def open_storage(saved: Any) -> _Storage:
         _, name, key, _, _, view = saved
         if view is not None:
             raise ValueError("a view of a storage")
-        return storages.setdefault(_text(key), _Storage(_kind_of(name), data))
+        return storages.setdefault(_text(key), _Storage(_STORAGES[name.text], content))
 
-    magic, protocol, _system = (_interpret(data, open_storage) for _ in range(3))
-    if (magic, protocol) != (0x1950A86A20F9469CFC6C, 1001):
-        raise ValueError("no file of torch.save")
-    found, keys = _interpret(data, open_storage), _interpret(data, open_storage)
-    for key in keys:
-        storage = storages[_text(key)]
-        (length,) = struct.unpack("<q", data.read(8))
-        storage.start, storage.nbytes = data.tell(), length * getattr(torch, storage.kind).itemsize
-        data.seek(storage.start + storage.nbytes)
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        magic, protocol, _system = (_interpret(data, open_storage) for _ in range(3))
+        if (magic, protocol) != (0x1950A86A20F9469CFC6C, 1001):
+            raise ValueError("no file of torch.save")
+        found, keys = _interpret(data, open_storage), _interpret(data, open_storage)
+        for key in keys:
+            storage = storages[_text(key)]
+            (length,) = struct.unpack("<q", data.read(8))
+            storage.start, storage.nbytes = data.tell(), length * _dtype(storage.kind).itemsize
+            data.seek(storage.start + storage.nbytes)
     return found
 
 
@@ -308,8 +333,9 @@ def _text(value: Any) -> str:
     return value
 
 
-def _kind_of(name: Any) -> str:
-    return _STORAGES[name.text]
+def _dtype(kind: str) -> torch.dtype:
+    found = getattr(torch, kind, None)
+    return found if isinstance(found, torch.dtype) else torch.uint8
 
 
 def _interpret(source: Any, open_storage: Callable[[Any], _Storage]) -> Any:
@@ -421,20 +447,20 @@ def _tensor(storage: _Storage, offset: int, shape: Any, stride: Any, *rest: Any)
     sizes = [offset, *shape, *stride]
     if not all(type(one) is int and 0 <= one < 2**62 for one in sizes) or not len(shape) == len(stride) <= _MAX_DIMS:
         raise ValueError("a tensor without a shape")
+    span = 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True)) if 0 not in shape else 0
 
     def load() -> Tensor:
-        dtype = getattr(torch, kind)
-        count = storage.nbytes // dtype.itemsize
-        if not count or 0 in shape:
-            return torch.zeros(shape, dtype=dtype) if 0 in shape else torch.zeros(0).as_strided(shape, stride)
-        stored = torch.frombuffer(storage.data, dtype=dtype, count=count, offset=storage.start)
+        values = torch.empty(span, dtype=_dtype(kind))
+        if (offset + span) * values.itemsize > storage.nbytes:
+            raise ValueError("a tensor outside its storage")
+        if span:
+            storage.content.fill(values.view(torch.uint8).numpy(), storage.start + offset * values.itemsize)
         if storage.swapped:
-            stored = stored.clone()
-            stored.untyped_storage().byteswap(dtype)
-        view = stored.as_strided(shape, stride, offset)
-        return view.clone() if view.numel() <= count else stored.clone().as_strided(shape, stride, offset)
+            values.untyped_storage().byteswap(values.dtype)
+        view = values.as_strided(shape, stride)
+        return view.clone() if view.numel() < span else view
 
-    return StoredTensor(kind, tuple(shape), load)
+    return StoredTensor(kind, tuple(shape), load, span)
 
 
 def _refuse() -> Tensor:

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import reprlib
 import types
 from collections import Counter
 from collections.abc import Mapping
@@ -325,7 +326,7 @@ def _typed(values: Mapping[str, Any]) -> dict[str, Any]:
         typed[key] = next((v for kind in kinds if (v := _as_kind(value, kind)) is not _NOT), _NOT)
         if typed[key] is _NOT:
             names = [" or ".join(get_args(k)) if get_origin(k) is Literal else _KINDS[k] for k in kinds]
-            raise RecipeError(f"got {key}: {shortened(repr(value))}, expected {' or '.join(names)}")
+            raise RecipeError(f"got {key}: {reprlib.repr(value)}, expected {' or '.join(names)}")
     return typed
 
 

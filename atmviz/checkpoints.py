@@ -5,32 +5,30 @@ the backbone's names under "backbone."), bare state dicts, this project's own na
 safetensors.
 """
 
-import argparse
 import hashlib
 import json
 import os
-import pathlib
-import pickle
-import re
-import warnings
+import reprlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
-import numpy as np
+import timm
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from atmviz.averaged import WeightChoice, weight_sets
 from atmviz.dense import create_dense
 from atmviz.dense.layouts import backbone_prefix, describe_heads, framework_of, mm_to_own
-from atmviz.errors import AtmvizError, CheckpointError, first_line, some_of
+from atmviz.errors import AtmvizError, CheckpointError, first_line, shortened, some_of
 from atmviz.files import atomic_path, find_checkpoint, sha256_of_file
 from atmviz.models import create_model, released_to_timm
-from atmviz.models.token_mixer import OffsetLayer
+from atmviz.models.token_mixer import FusionMode, OffsetLayer, OffsetMode
+from atmviz.stored import StoredTensor, read_file, read_weights
 from atmviz.variants import (
     FRAMEWORK_TASKS,
     PAPER_CLASSES,
@@ -42,28 +40,22 @@ from atmviz.variants import (
     require_model,
 )
 
-WeightChoice = Literal["ema", "model"]
-
-_multiarray: Any = np._core.multiarray  # type: ignore[attr-defined]
-
-# What harmless training checkpoints hold besides tensors; anything else in a pickle is refused, not run.
-_SAFE_GLOBALS: list[Any] = [
-    argparse.Namespace,
-    *((pathlib.PosixPath, name) for name in ("pathlib.PosixPath", "pathlib._local.PosixPath")),
-    np.dtype,
-    np.ndarray,
-    _multiarray.scalar,
-    _multiarray._reconstruct,
-    (_multiarray.scalar, "numpy.core.multiarray.scalar"),  # their names in numpy 1
-    (_multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
-    *(type(np.dtype(kind)) for kind in (np.bool_, np.int32, np.int64, np.float32, np.float64)),
-]
-# How released files, then mmseg files and timm's training script, name weights and averaged weights.
-_WRAPPERS: tuple[dict[WeightChoice, str], ...] = (
-    {"model": "model", "ema": "model_ema"},
-    {"model": "state_dict", "ema": "state_dict_ema"},
-)
 _UNTRAINED_SPREAD = 2.5  # standard deviation of the seeded offsets, tokens
+# What the metadata of a file may set: of any network, of dense ones, of ATMNets, and per stage
+_SETTINGS: dict[str, Sequence[Any]] = {"num_classes": range(100_001)}
+_DENSE_SETTINGS: dict[str, Sequence[Any]] = {
+    **{"dim": range(8, 1025), "box_samples": range(1, 4097)},
+    **{"min_size": range(32, 4097), "max_size": range(32, 8193)},
+}
+_ATM_SETTINGS: dict[str, Sequence[Any]] = {
+    **{"offset_mode": get_args(OffsetMode), "fusion": get_args(FusionMode), "peg": (False, True)},
+    **{"num_samples": range(1, 17), "share": range(1, 1025), "offset_interval": range(1, 65)},
+    **{"in_chans": range(1, 257), "out_norms": (False, True)},
+}
+_STAGE_SETTINGS: dict[str, Sequence[Any]] = {
+    **{"depths": range(2, 65), "dims": range(4, 2049), "mlp_ratios": range(1, 17), "num_offsets": range(1, 2049)},
+}
+_MAX_NAME = 200  # characters, of classes and data sets
 
 
 @dataclass(frozen=True)
@@ -82,6 +74,7 @@ class Checkpoint:
         weights: "ema" or "model"; None where the file does not say.
         seed: Of seeded weights.
         left_out: Parts of the file that were not loaded, with their number of tensors.
+        note: What else is to be known of the choice of weights, "" for nothing.
         about: What a training run of this project noted: dataset, image_size, classes, recipe, accuracies; else empty.
     """
 
@@ -93,6 +86,7 @@ class Checkpoint:
     weights: WeightChoice | None = None
     seed: int | None = None
     left_out: dict[str, int] = field(default_factory=dict)
+    note: str = ""
     about: dict[str, Any] = field(default_factory=dict, repr=False)
     state: dict[str, Tensor] = field(default_factory=dict, repr=False)
     matched: int = 0
@@ -114,7 +108,7 @@ class Checkpoint:
         text = f"{self.model} from {self.path}: {self.layout} layout{weights}, {self.matched} tensors matched{head}"
         if self.left_out:
             text += "; left out: " + ", ".join(f"{part} ({count})" for part, count in self.left_out.items())
-        return text
+        return f"{text}; {self.note}" if self.note else text
 
 
 def load_model(
@@ -207,11 +201,9 @@ def read_checkpoint(
     With `timm_name`, of a model that is no ATMNet, a file of no network of this project is taken as that model's.
     """
     path = find_checkpoint(path_or_name)
-    raw, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pickle(path), {})
-    stored: Any = metadata.get("weights")
-    named, chosen = _choose_weights(raw, weights, stored, path)
-    layout, framework, state, left_out = _rename(named, timm_name)
-    _require_finite(state, path)
+    raw, metadata = read_file(path)
+    described, chosen, note = _choose_weights(raw, weights, metadata.get("weights"), path)
+    layout, framework, state, left_out = _rename(read_weights(described, path), timm_name)
     try:
         model, config = _recognise(state, framework, metadata, path, timm_name)
     except (IndexError, KeyError) as error:  # a tensor that tells a size has none, or is not there
@@ -226,6 +218,7 @@ def read_checkpoint(
         path=str(path),
         weights=chosen,
         left_out=left_out,
+        note=note,
         about=_read_about(metadata, path),
         state=state,
     )
@@ -239,14 +232,17 @@ def build(checkpoint: Checkpoint, features_only: bool = False) -> nn.Module:
     """
     architecture, state = Architecture.parse(checkpoint.model), checkpoint.state
     of_classifier = architecture.framework is None
+
+    def create() -> nn.Module:
+        return _create(architecture, checkpoint.config, features_only and of_classifier)
+
     try:
-        # timm's other backbones do not all know what they are to hold before it is computed
-        with torch.device("meta" if architecture.backbone in VARIANTS else "cpu"):
-            network = _create(architecture, checkpoint.config, features_only and of_classifier)
+        with torch.device("meta"):
+            network = create()
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        reason = first_line(error)
         raise CheckpointError(
-            f"{checkpoint.path} has a configuration that builds no network ({reason}): train or convert it again"
+            f"{checkpoint.path} has a configuration that builds no network ({shortened(first_line(error), 200)}): "
+            "train or convert it again"
         ) from None
     filled: Any = network.model if features_only and of_classifier else network
     if of_classifier and features_only:
@@ -254,6 +250,8 @@ def build(checkpoint: Checkpoint, features_only: bool = False) -> nn.Module:
     elif of_classifier and not any(name.startswith(("norm.", "head.")) for name in state):
         filled.prune_intermediate_layers(4, prune_norm=True)  # a segmentation backbone has neither
     _require_match(state, filled.state_dict(), checkpoint)
+    if architecture.backbone not in VARIANTS:
+        network = filled = create()  # timm's other backbones compute some of what they hold
     state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     filled.load_state_dict(state, assign=True)
     origin = replace(checkpoint, state={}, matched=len(state))
@@ -283,7 +281,7 @@ def convert_checkpoint(source: Path, target: Path, weights: WeightChoice | None 
         raise ValueError(f"got {target}, expected a name ending in .safetensors")
     checkpoint = read_checkpoint(source, weights)
     origin = origin_of(build(checkpoint))
-    metadata = {"source": source.name, "source_sha256": checkpoint.sha256}
+    metadata = {"source": os.fsencode(source.name).decode("utf-8", "replace"), "source_sha256": checkpoint.sha256}
     if checkpoint.weights:
         metadata["weights"] = checkpoint.weights
     try:
@@ -324,6 +322,10 @@ def _write(
     about: Mapping[str, Any],
     metadata: Mapping[str, str],
 ) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise CheckpointError(f"cannot write {path}, a name that is not UTF-8: choose another place") from None
     metadata = {"format": "pt", "architecture": model, "config": json.dumps(config), **metadata}
     if about:
         metadata["about"] = json.dumps(about)
@@ -336,75 +338,31 @@ def _write(
         temporary.chmod(mode)
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Tensors by name, or {"model": {...}, "model_ema": {...}} of a training run's file; and the metadata."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            # Copied: they lie in the file at any address, and kernels for aligned memory round differently.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        if "about" not in metadata or "weights" in metadata:
-            return tensors, metadata
-        states: dict[str, Any] = {}
-        for name, tensor in tensors.items():
-            kind, _, name = name.partition(".")
-            states.setdefault(kind, {})[name] = tensor
-        return states, metadata
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file ({error}): copy or download it again") from None
-
-
-def _read_pickle(path: Path) -> Any:
-    try:
-        with torch.serialization.safe_globals(_SAFE_GLOBALS), warnings.catch_warnings(action="ignore"):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if found := re.search(r"GLOBAL (\S+)", str(error)):
-            raise CheckpointError(
-                f"{path} wants to run {found[1]!r} when loaded: refused, nothing was run. Expected tensors and plain "
-                "values; re-save its state dict, or get the file from its authors"
-            ) from None
-        raise CheckpointError(f"{path} is not a checkpoint torch can read: copy or download it again") from None
-    except PermissionError:
-        raise
-    except Exception as error:  # whatever a damaged file makes torch raise
-        reason = f"{type(error).__name__}: {error}".splitlines()[0].split(". ")[0].removesuffix(": ")
-        raise CheckpointError(f"{path} is damaged or no checkpoint ({reason}): copy or download it again") from None
-
-
 def _choose_weights(
-    raw: Any, weights: WeightChoice | None, stored: WeightChoice | None, path: Path
-) -> tuple[dict[str, Tensor], WeightChoice | None]:
-    """The state dict inside whatever a training script saved around it, and which of its two it is.
+    raw: Any, weights: WeightChoice | None, stored: str | None, path: Path
+) -> tuple[dict[str, StoredTensor], WeightChoice | None, str]:
+    """The state dict that is wanted of a file, which of its two it is where the file says so, and what was not taken.
 
     Args:
         weights: Asked for.
         stored: What the metadata of a converted file says it holds.
     """
-    held: dict[WeightChoice, Any] = {stored or "model": raw}
-    wrapped = stored is not None
-    for names in _WRAPPERS if isinstance(raw, Mapping) else ():
-        found = {kind: raw[name] for kind, name in names.items() if isinstance(raw.get(name), Mapping)}
-        if found:
-            held, wrapped = found, True
-            break
-    chosen = weights or ("ema" if "ema" in held else "model")
+    held, told, note = weight_sets(raw)
+    if stored == "ema" and held.keys() == {"model"}:
+        held = {"ema": held["model"]}
+    told = told or stored in get_args(WeightChoice)
+    if not held:
+        raise CheckpointError(f"{path} holds no state dict: expected tensors by name, or {{'model': ...}}")
+    chosen: WeightChoice = weights or ("ema" if "ema" in held else "model")
     if chosen not in held:
         raise CheckpointError(f"{path} has no {chosen} weights, only {', '.join(held)}: ask for those")
-    raw = held[chosen]
-    items = raw.items() if isinstance(raw, Mapping) else ()
-    if not items or not all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in items):
-        raise CheckpointError(f"{path} holds no state dict: expected tensors by name, or {{'model': ...}}")
-    return dict(items), chosen if wrapped else None
+    return held[chosen], chosen if told else None, note
 
 
 def _rename(
     state: dict[str, Tensor], timm_name: str | None
 ) -> tuple[str, Framework | None, dict[str, Tensor], dict[str, int]]:
     """Layout, framework, the network's tensors under this project's names, and what else was in the file."""
-    wrappers = ("module.", "_orig_mod.", "model.")  # data parallel, torch.compile, timm's feature wrapper
-    while prefix := next((one for one in wrappers if all(name.startswith(one) for name in state)), None):
-        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     if framework := framework_of(state, own=True):
         return "timm", framework, state, {}
     if timm_name:
@@ -421,12 +379,6 @@ def _rename(
     return "released", None, released_to_timm(state), {}
 
 
-def _require_finite(state: Mapping[str, Tensor], path: Path) -> None:
-    bad = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
-    if bad:
-        raise CheckpointError(f"{path} has NaN or infinite values in {some_of(bad, 12)}: use an earlier checkpoint")
-
-
 def _recognise(
     state: Mapping[str, Tensor],
     framework: Framework | None,
@@ -436,22 +388,69 @@ def _recognise(
 ) -> tuple[str, dict[str, Any]]:
     """Name and constructor arguments, from metadata of our own or else from the tensors' shapes."""
     if "architecture" in metadata and "config" in metadata:
-        if not is_architecture(metadata["architecture"]):
-            raise CheckpointError(
-                f"{path} is of {metadata['architecture']!r}, expected one of {', '.join(VARIANTS)}: update atmviz"
-            )
-        try:
-            return metadata["architecture"], dict(json.loads(metadata["config"]))
-        except (TypeError, ValueError) as error:
-            raise CheckpointError(f"{path} has damaged metadata ({error}): convert it again") from None
+        architecture = _read_architecture(metadata["architecture"], path)
+        return str(architecture), _read_config(metadata["config"], architecture, path)
     if framework is None:
-        return (timm_name, {}) if timm_name else _recognise_backbone(state, path)
+        if timm_name:
+            return timm_name, {}
+        model, config = _recognise_backbone(state, path)
+        return model, _require_settings(config, Architecture(model), path)
     prefix = backbone_prefix(framework) + "model."
     body = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     backbone, config = _recognise_backbone(body, path)
     architecture, config["num_classes"] = describe_heads(framework, backbone, state)
     config.pop("out_norms", None)  # every dense network has them
-    return str(architecture), config
+    return str(architecture), _require_settings(config, architecture, path)
+
+
+def _read_architecture(text: str, path: Path) -> Architecture:
+    """A network that a file names: of a variant, or of a framework around one or another model that timm builds."""
+    try:
+        architecture = Architecture.parse(text[:_MAX_NAME]) if is_architecture(text) else None
+    except AtmvizError:
+        architecture = None
+    if architecture is None or (architecture.backbone not in VARIANTS and not timm.is_model(architecture.backbone)):
+        raise CheckpointError(
+            f"{path} is of {shortened(text)!r}, expected one of {', '.join(VARIANTS)}, also within a framework: "
+            "update atmviz"
+        )
+    return architecture
+
+
+def _read_config(text: str, architecture: Architecture, path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(text)
+        if not isinstance(config, dict):
+            raise TypeError(f"a {type(config).__name__} where settings belong")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} has damaged metadata ({shortened(first_line(error))}): convert it again"
+        ) from None
+    return _require_settings(config, architecture, path)
+
+
+def _require_settings(config: dict[str, Any], architecture: Architecture, path: Path) -> dict[str, Any]:
+    """The settings of a network, each known and within its range; nothing else reaches a constructor."""
+    own = architecture.backbone in VARIANTS
+    known = {
+        **_SETTINGS,
+        **(_DENSE_SETTINGS if architecture.framework else {}),
+        **(_ATM_SETTINGS | _STAGE_SETTINGS if own else {}),
+    }
+    for name, value in config.items():
+        values = value if name in _STAGE_SETTINGS and isinstance(value, list) else [value]
+        right_length = len(values) == (4 if name in _STAGE_SETTINGS else 1)
+        if not right_length or not all(_is_one_of(one, known.get(name, ())) for one in values):
+            raise CheckpointError(
+                f"{path} has damaged metadata or is of a newer atmviz (got {shortened(name)} {reprlib.repr(value)} "
+                f"for {architecture}): train or convert it again"
+            )
+    return config
+
+
+def _is_one_of(value: Any, allowed: Sequence[Any]) -> bool:
+    """By kind too: true is no number."""
+    return bool(allowed) and type(value) is type(allowed[0]) and value in allowed
 
 
 def _recognise_backbone(state: Mapping[str, Tensor], path: Path) -> tuple[str, dict[str, Any]]:
@@ -495,16 +494,36 @@ def _one_share(state: Mapping[str, Tensor], dims: Sequence[int]) -> int:
 
 
 def _read_about(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """What a training run noted: known kinds within their ranges, and numbers."""
     try:
-        about = dict(json.loads(metadata.get("about", "{}")))
-        for name, kind in (("dataset", str), ("image_size", int), ("crop_pct", float), ("classes", list)):
-            if name in about and (type(about[name]) is not kind or not about[name]):
-                raise ValueError(f"{name} is {about[name]!r}")
-        if not all(isinstance(name, str) for name in about.get("classes", ())):
-            raise ValueError("classes are not names")
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} has damaged metadata ({error}): train or convert it again") from None
+        about = json.loads(metadata.get("about", "{}"))
+        if wrong := next((name for name, value in about.items() if not _may_be_noted(name, value)), None):
+            raise ValueError(f"{shortened(wrong)} is {reprlib.repr(about[wrong])}")
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} has damaged metadata ({shortened(first_line(error))}): train or convert it again"
+        ) from None
     return about
+
+
+def _may_be_noted(name: str, value: Any) -> bool:
+    match name:
+        case "dataset":
+            return _is_name(value)
+        case "image_size":
+            return type(value) is int and 32 <= value <= 4096
+        case "crop_pct":
+            return type(value) in (int, float) and 0.01 <= value <= 1
+        case "classes":
+            named = isinstance(value, list) and 1 <= len(value) <= 100_000 and all(_is_name(one) for one in value)
+            return named and len({*value}) == len(value)
+        case "recipe":
+            return isinstance(value, dict)
+    return _is_name(name) and (value is None or type(value) in (int, float))
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _MAX_NAME
 
 
 def _require_match(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
@@ -524,9 +543,17 @@ def mismatch(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str
         for name in expected
         if name in state and state[name].shape != expected[name].shape
     ]
+    counted = [
+        f"{name} {str(state[name].dtype).removeprefix('torch.')}"
+        for name in expected
+        if name in state and expected[name].is_floating_point() and not state[name].is_floating_point()
+    ]
     return "; ".join(
-        f"{len(names)} {label}: {some_of(names, 12)}"
-        for label, names in (("missing", missing), ("unknown", unknown), ("of a wrong shape", misshapen))
+        f"{len(names)} {label}: {some_of((shortened(name) for name in names), 12)}"
+        for label, names in (
+            *(("missing", missing), ("unknown", unknown), ("of a wrong shape", misshapen)),
+            ("of a wrong kind", counted),
+        )
         if names
     )
 

@@ -44,3 +44,8 @@ def some_of(names: Iterable[str], limit: int) -> str:
     """Enough of a list for one line."""
     names = list(names)
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def shortened(text: str, limit: int = 80) -> str:
+    """Enough of a text for one line."""
+    return text if len(text) <= limit else f"{text[:limit]}..."

@@ -2,7 +2,9 @@
 
 import difflib
 import math
+import reprlib
 import types
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import resources
@@ -11,11 +13,14 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from atmviz.errors import RecipeError
+from atmviz.errors import RecipeError, shortened
 from atmviz.geometry import MIN_SIZE_PX
 from atmviz.variants import FRAMEWORK_TASKS, NETWORK_OPTIONS, VARIANTS, Architecture, Framework, Neck, Task
 
 REQUIRED = "required"
+_MAX_BYTES = 2**16  # of a recipe's file
+_MAX_BITS = 10_000  # of a number, which is printed where it is too large
+_MAX_TEXT = 4096  # characters of a setting, the longest path
 
 
 def _setting(default: Any, help: str, panel: str, low: float | None = None, high: float | None = None) -> Any:
@@ -285,8 +290,12 @@ def read_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
     if str(name_or_path) in names:
         text = resources.files("atmviz.training").joinpath("recipes", f"{name_or_path}.yaml").read_text("utf-8")
     elif Path(name_or_path).is_file():
+        with Path(name_or_path).open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise RecipeError(f"{name_or_path} has more than {_MAX_BYTES // 1024} kB, expected a recipe's YAML")
         try:
-            text = Path(name_or_path).read_text("utf-8")
+            text = content.decode("utf-8-sig")
         except UnicodeDecodeError:
             raise RecipeError(f"recipe {name_or_path} is no text: expected YAML, `key: value` lines") from None
     else:
@@ -297,25 +306,43 @@ def read_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
     try:
         values = yaml.load(text, _StrictLoader)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:  # the last three: of odd values
-        raise RecipeError(f"recipe {name_or_path} is no YAML ({' '.join(str(error).split())}): correct it") from None
+        reason = shortened(" ".join(str(error).split()), 200)
+        raise RecipeError(f"recipe {name_or_path} is no YAML ({reason}): correct it") from None
     values = {} if values is None else values
     if not isinstance(values, Mapping):
         raise RecipeError(f"recipe {name_or_path} holds a {type(values).__name__}, expected `key: value` lines")
     values = {**values, **(overrides or {})}
     if missing := [key for key, value in values.items() if value == REQUIRED]:
-        flag = missing[0].replace("_", "-")
-        raise RecipeError(f"recipe {name_or_path} leaves {missing[0]} to you: pass --{flag}")
+        name = shortened(str(missing[0]))
+        raise RecipeError(f"recipe {name_or_path} leaves {name} to you: pass --{name.replace('_', '-')}")
     return Recipe().override(values)
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """PyYAML's, which would take the last of two equal keys without a word."""
+    """PyYAML's, without what a recipe has no use for: the last of two equal keys, aliases, endless numbers."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(problem="an alias, which a recipe has no use for", problem_mark=mark)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        if twice := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.constructor.ConstructorError(problem=f"{twice[0]} is there twice", problem_mark=node.start_mark)
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        if twice := [key for key, count in keys.items() if count > 1]:
+            problem = f"{shortened(twice[0])} is there twice"
+            raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
         return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        value: int = super().construct_yaml_int(node)
+        if value.bit_length() > _MAX_BITS:
+            problem = "a number of too many digits"
+            raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
+        return value
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)
 
 
 def _typed(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -325,13 +352,14 @@ def _typed(values: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in values.items():
         if key not in hints:
             raise RecipeError(
-                f"no recipe setting {str(key)!r}: see `atmviz train --print-recipe`{_nearest(str(key), hints)}"
+                f"no recipe setting {shortened(str(key))!r}: see `atmviz train --print-recipe`"
+                + _nearest(shortened(str(key)), hints)
             )
         kinds = get_args(hints[key]) if get_origin(hints[key]) in (types.UnionType, Union) else (hints[key],)
         typed[key] = next((v for kind in kinds if (v := _as_kind(value, kind)) is not _NOT), _NOT)
         if typed[key] is _NOT:
             names = [" or ".join(get_args(k)) if get_origin(k) is Literal else _KINDS[k] for k in kinds]
-            raise RecipeError(f"got {key}: {value!r}, expected {' or '.join(names)}")
+            raise RecipeError(f"got {key}: {reprlib.repr(value)}, expected {' or '.join(names)}")
     return typed
 
 
@@ -360,7 +388,9 @@ def _as_kind(value: Any, kind: Any) -> Any:
             return number if math.isfinite(number := float(value)) else _NOT
         except (ValueError, OverflowError):
             return _NOT
-    return value if type(value) is kind and value != "" else _NOT
+    if kind is str:
+        return value if isinstance(value, str) and 0 < len(value) <= _MAX_TEXT else _NOT
+    return value if type(value) is kind else _NOT
 
 
 def _require_valid(name: str, value: Any, limits: Mapping[str, Any]) -> None:
@@ -369,7 +399,8 @@ def _require_valid(name: str, value: Any, limits: Mapping[str, Any]) -> None:
         return
     if not low <= value <= (float("inf") if high is None else high):
         raise RecipeError(
-            f"got {name}: {value}, expected {low} or more" + (f", at most {high}" if high is not None else "")
+            f"got {name}: {shortened(str(value))}, expected {low} or more"
+            + (f", at most {high}" if high is not None else "")
         )
 
 

@@ -241,7 +241,7 @@ BAD_CHECKPOINTS = {
     "missing": "no checkpoint file",
     "folder": "is a folder, expected a checkpoint file",
     "text": "copy or download it again",
-    "empty": "no checkpoint (EOFError): copy or download it again",
+    "empty": "is empty: copy or download it again",
     "truncated": "copy or download it again",
     "cut in half": "copy or download it again",
     "hostile": "wants to run",

@@ -154,6 +154,19 @@ def test_a_checkpoint_knows_its_dataset_and_size(checkpoint):
     assert own.row["weights"] == "model"
 
 
+@pytest.mark.parametrize(
+    "name", ["hfds/someone/photographs", "torch/cifar10", "wds/http://localhost/a.tar", "elsewhere"]
+)
+def test_a_checkpoint_cannot_ask_for_a_dataset_that_may_be_fetched(checkpoint, name, monkeypatch):
+    write_checkpoint(
+        *(checkpoint, "atmnet_nano", {"num_classes": 10}),
+        *({"model": create_model("atmnet_nano", num_classes=10).state_dict()}, {"dataset": name}),
+    )
+    monkeypatch.setattr(module, "open_labelled", lambda *args, **options: pytest.fail(f"opened {args}"))
+    with pytest.raises(DatasetError, match="yours to ask for: name it as --dataset"):
+        evaluate_checkpoint(checkpoint, device="cpu")
+
+
 def test_options_win_over_what_the_checkpoint_says(checkpoint):
     row = evaluate_checkpoint(
         checkpoint, dataset="shapes", size=64, crop_pct=0.9, split="train", device="cpu", workers=0, limit=4

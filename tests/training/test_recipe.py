@@ -164,11 +164,33 @@ def test_every_setting_explains_itself():
         ("lr: .inf", "expected a finite number"),
         ("lr: 1001", "expected 0 or more, at most 1000"),
         ("finetune: ''", "got finetune: ''"),
+        ("\ufeffepochs: 0", "got epochs: 0"),
+        ("".join(f"k{n}: 1\n" for n in range(60000)), "more than 64 kB"),
+        ("".join(f"k{n}: 1\n" for n in range(6000)), "no recipe setting 'k0'"),
+        ("a: &a [1]\nb: *a", "an alias"),
+        ("a: &a {lr: 1}\n<<: *a", "an alias"),
+        ("lr: *b", "an alias"),
+        ("a: &a [*a]", "an alias"),
+        ("epochs: 0x" + "f" * 60000, "a number of too many digits"),
+        ("epochs: 1" + ":59" * 9000, "a number of too many digits"),
+        ("epochs: " + "9" * 3000, "got epochs: 9999"),
+        ("epochs: " + "9" * 60000, "is no YAML"),
+        ("1: required", "leaves 1 to you"),
+        ("? [a]\n: 1", "is no YAML"),
+        ("k" * 60000 + ": 1", "is no YAML"),
+        ("? " + "k" * 900 + "\n: 1", "no recipe setting 'kkkk"),
+        ("model: " + "a" * 60000, "got model: 'aaaa"),
+        ("epochs: [" + "1," * 20000 + "]", "got epochs: .1, 1"),
+        ("epochs: " + "{a: " * 200 + "1" + "}" * 200, "got epochs: "),
+        ("!!python/object/apply:os.system [id]", "is no YAML"),
+        ("epochs: !" + "a" * 60000 + " 1", "is no YAML"),
         ("false", "holds a bool"),
         ("[]", "holds a list"),
     ],
 )
-def test_odd_yaml_is_one_clear_line(tmp_path, text, message):
+def test_odd_yaml_is_one_short_line(tmp_path, text, message):
     tmp_path.joinpath("odd.yaml").write_text(text)
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(RecipeError, match=message) as caught:
         read_recipe(tmp_path / "odd.yaml")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500 + len(str(tmp_path))

@@ -7,12 +7,14 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from atmviz.errors import AtmvizError, CheckpointError
 from atmviz.variants import VARIANTS
 
+SOFTWARE = f"atmviz {version('atmviz')}"  # what a figure's own metadata says made it
 BUNDLED_CHECKPOINTS = ("atmnet_nano.shapes",)  # in assets/models, each with its model card
 
 

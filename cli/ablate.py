@@ -10,7 +10,7 @@ from rich.table import Table
 from atmviz.training.recipe import DENSE_SETTINGS
 
 from . import options
-from .console import is_main_process, print_json, say, stdout, waiting
+from .console import import_matplotlib, is_main_process, print_json, print_table, say, waiting
 from .train import TrainingConsole, exit_if_stopped, recipe_with, with_settings
 
 
@@ -31,6 +31,7 @@ def ablate(
     """
     chosen = recipe_with(recipe, settings)
     with waiting("starting"):
+        import_matplotlib()
         from atmviz.training import ablation, engine
     with TrainingConsole() as console:
         results, stopped = ablation.ablate(
@@ -54,4 +55,4 @@ def ablate(
         paper = f"{one.ablation.paper_top1:.1f}" if one.ablation.paper_top1 else "–"
         table.add_row(one.ablation.name, one.ablation.where, f"{one.mean:.2f} ± {one.spread:.2f}", paper)
     table.caption = f"mean ± standard deviation over {seeds} seeds; the paper's are of ImageNet-1K"
-    stdout.print(table)
+    print_table(table)

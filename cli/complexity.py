@@ -12,7 +12,7 @@ from atmviz.paper import CAPTIONS, INPUT_SIZES, PAPER_ROWS
 from atmviz.variants import Architecture, Framework, Neck
 
 from . import options
-from .console import print_json, stdout, waiting
+from .console import print_json, print_table, waiting
 
 _MARKS = {True: "✓", False: "✗", None: ""}
 
@@ -153,4 +153,4 @@ def _show(rows: list[dict[str, Any]]) -> None:
             shown.add_row(*_cells(row))
         notes = _notes(chosen) if number else ["FLOPs in the convention of the paper's tables (see atmviz.complexity)"]
         shown.caption, shown.caption_justify = "\n".join(notes), "left"
-        stdout.print(shown)
+        print_table(shown)

@@ -5,7 +5,7 @@ from typing import Any
 from rich.table import Table
 
 from . import options
-from .console import print_json, stdout, waiting
+from .console import print_json, print_table, waiting
 
 
 def models(as_json: options.JsonOption = False) -> None:
@@ -53,4 +53,4 @@ def models(as_json: options.JsonOption = False) -> None:
         )
     table.caption = "FLOPs in the paper's convention (see atmviz.complexity); top-1 is the paper's, not measured here."
     table.caption_justify = "left"
-    stdout.print(table)
+    print_table(table)

@@ -9,10 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from atmviz.files import require_place, write_csv
+from atmviz.files import file_name, require_place, write_csv
 
 from . import options
-from .console import METRIC_LABELS, image_progress, is_main_process, print_json, say, stdout, waiting
+from .console import (
+    METRIC_LABELS,
+    image_progress,
+    import_matplotlib,
+    is_main_process,
+    print_json,
+    print_table,
+    say,
+    waiting,
+)
 
 if TYPE_CHECKING:
     from atmviz.training.evaluate import Prediction
@@ -90,6 +99,7 @@ def evaluate(
     if out and out.suffix != ".csv":
         raise typer.BadParameter(f"got --out {out}, expected a name ending in .csv")
     with waiting("loading the model"):
+        import_matplotlib()
         from atmviz.training.evaluate import evaluate_checkpoint
 
     kinds: list[Any] = ["ema", "model"] if weights == EvalWeights.BOTH else [weights.value if weights else None]
@@ -136,7 +146,7 @@ def evaluate(
     if as_json:
         print_json(rows)
         return
-    stdout.print(_table(rows))
+    print_table(_table(rows))
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
@@ -163,7 +173,9 @@ def _drawer(folder: Path) -> Callable[["Prediction"], None]:
     def draw(one: "Prediction") -> None:
         if len(drawn) < _SHOWN:
             function = draw_detection if isinstance(one.found, dict) else draw_segmentation
-            path = folder / f"{one.name}.png"
+            path = folder.joinpath(*map(file_name, Path(one.name).parts))
+            path = path.with_name(f"{path.name}.png")
+            path = path.with_stem(f"{path.stem}-{len(drawn)}") if path in drawn else path  # a.jpg beside a.png
             drawn.append(function(one.image, one.truth, one.found, one.classes, path, title=one.name))
             if len(drawn) == _SHOWN:
                 say(f"drew the first {_SHOWN} images into {folder}")

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= demo
 
-.PHONY: demo test lint types wheel bench bench-gpu clean
+.PHONY: demo test test-oldest fuzz lint types wheel bench bench-gpu clean
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -18,6 +18,16 @@ demo: .venv/ready  ## record and draw the README's figures into $(OUT)
 
 test: .venv/ready
 	$(BIN)/python -m pytest -n auto
+
+test-oldest:  ## the suite with the oldest version of every dependency that pyproject.toml allows
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet uv
+	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest --resolution lowest-direct --editable '.[coco,notebook,onnx,upernet]'
+	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest --group dev
+	.venv-oldest/bin/python -m pytest -n auto -o filterwarnings=default  # of old versions beside newer ones
+
+fuzz: .venv/ready  ## 2,000 changed checkpoints, recordings, recipes, annotations, masks and images (SECURITY.md)
+	$(BIN)/python tests/fuzz.py
 
 lint: .venv/ready
 	$(BIN)/ruff check .

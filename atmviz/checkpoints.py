@@ -14,7 +14,7 @@ import pickle
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -33,10 +33,10 @@ from atmviz.models import create_model, released_to_timm
 from atmviz.models.token_mixer import OffsetLayer
 from atmviz.variants import (
     FRAMEWORK_TASKS,
+    PAPER_CLASSES,
     VARIANTS,
     Architecture,
     Framework,
-    Task,
     Variant,
     is_architecture,
     require_model,
@@ -64,7 +64,6 @@ _WRAPPERS: tuple[dict[WeightChoice, str], ...] = (
     {"model": "state_dict", "ema": "state_dict_ema"},
 )
 _UNTRAINED_SPREAD = 2.5  # standard deviation of the seeded offsets, tokens
-_PAPER_CLASSES: dict[Task, int] = {"classify": 1000, "segment": 150, "detect": 80}
 
 
 @dataclass(frozen=True)
@@ -180,7 +179,7 @@ def pick_device(name: str | torch.device) -> torch.device:
 def seeded_checkpoint(name: str, seed: int = 0) -> Checkpoint:
     """Reproducible untrained weights, their offset layers scaled so that offsets spread over a few tokens."""
     architecture = Architecture.parse(name)
-    config = {"num_classes": _PAPER_CLASSES[architecture.task]}
+    config = {"num_classes": PAPER_CLASSES[architecture.task]}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = _create(architecture, config)
@@ -200,16 +199,21 @@ def origin_of(network: nn.Module) -> Checkpoint:
     return Checkpoint(type(network).__name__, {}, _sha256_of_state(network.state_dict()), "memory")
 
 
-def read_checkpoint(path_or_name: str | Path, weights: WeightChoice | None = None) -> Checkpoint:
-    """Read a file of any layout and recognise its variant from the shapes (or from this project's metadata)."""
+def read_checkpoint(
+    path_or_name: str | Path, weights: WeightChoice | None = None, timm_name: str | None = None
+) -> Checkpoint:
+    """Read a file of any layout and recognise its variant from the shapes (or from this project's metadata).
+
+    With `timm_name`, of a model that is no ATMNet, a file of no network of this project is taken as that model's.
+    """
     path = find_checkpoint(path_or_name)
     raw, metadata = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_pickle(path), {})
     stored: Any = metadata.get("weights")
     named, chosen = _choose_weights(raw, weights, stored, path)
-    layout, framework, state, left_out = _rename(named)
+    layout, framework, state, left_out = _rename(named, timm_name)
     _require_finite(state, path)
     try:
-        model, config = _recognise(state, framework, metadata, path)
+        model, config = _recognise(state, framework, metadata, path, timm_name)
     except (IndexError, KeyError) as error:  # a tensor that tells a size has none, or is not there
         raise CheckpointError(
             f"{path} is not whole: it has the names of {framework} without their shapes ({first_line(error)})"
@@ -386,7 +390,7 @@ def _choose_weights(
             break
     chosen = weights or ("ema" if "ema" in held else "model")
     if chosen not in held:
-        raise CheckpointError(f"{path} has no {chosen} weights, only {', '.join(held)}: leave --weights out")
+        raise CheckpointError(f"{path} has no {chosen} weights, only {', '.join(held)}: ask for those")
     raw = held[chosen]
     items = raw.items() if isinstance(raw, Mapping) else ()
     if not items or not all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in items):
@@ -394,13 +398,17 @@ def _choose_weights(
     return dict(items), chosen if wrapped else None
 
 
-def _rename(state: dict[str, Tensor]) -> tuple[str, Framework | None, dict[str, Tensor], dict[str, int]]:
+def _rename(
+    state: dict[str, Tensor], timm_name: str | None
+) -> tuple[str, Framework | None, dict[str, Tensor], dict[str, int]]:
     """Layout, framework, the network's tensors under this project's names, and what else was in the file."""
     wrappers = ("module.", "_orig_mod.", "model.")  # data parallel, torch.compile, timm's feature wrapper
     while prefix := next((one for one in wrappers if all(name.startswith(one) for name in state)), None):
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     if framework := framework_of(state, own=True):
         return "timm", framework, state, {}
+    if timm_name:
+        return "timm", None, state, {}
     if framework := framework_of(state, own=False):
         layout = "mmseg" if FRAMEWORK_TASKS[framework] == "segment" else "mmdet"
         return layout, framework, mm_to_own(framework, state), {}
@@ -420,7 +428,11 @@ def _require_finite(state: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _recognise(
-    state: Mapping[str, Tensor], framework: Framework | None, metadata: Mapping[str, str], path: Path
+    state: Mapping[str, Tensor],
+    framework: Framework | None,
+    metadata: Mapping[str, str],
+    path: Path,
+    timm_name: str | None,
 ) -> tuple[str, dict[str, Any]]:
     """Name and constructor arguments, from metadata of our own or else from the tensors' shapes."""
     if "architecture" in metadata and "config" in metadata:
@@ -433,7 +445,7 @@ def _recognise(
         except (TypeError, ValueError) as error:
             raise CheckpointError(f"{path} has damaged metadata ({error}): convert it again") from None
     if framework is None:
-        return _recognise_backbone(state, path)
+        return (timm_name, {}) if timm_name else _recognise_backbone(state, path)
     prefix = backbone_prefix(framework) + "model."
     body = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     backbone, config = _recognise_backbone(body, path)
@@ -467,7 +479,19 @@ def _recognise_backbone(state: Mapping[str, Tensor], path: Path) -> tuple[str, d
         config["in_chans"] = stem.shape[1]
     if any(name.startswith("out_norms.") for name in state):
         config["out_norms"] = True
+    if "stages.0.blocks.0.token_mixer.fusion.weight" in state:
+        config["fusion"] = "paper"
+    if share := _one_share(state, VARIANTS[best].dims):
+        config["share"] = share
     return best, config
+
+
+def _one_share(state: Mapping[str, Tensor], dims: Sequence[int]) -> int:
+    """How many channels share an offset, from the rows of the offset layers; 0 where stages differ, as released."""
+    biases = [state.get(f"stages.{stage}.blocks.0.offset.linear.bias") for stage in range(len(dims))]
+    rows = [0 if bias is None else bias.numel() for bias in biases]
+    share = 2 * dims[0] // max(rows[0], 1)
+    return share if share and rows == [2 * dim // share for dim in dims] else 0
 
 
 def _read_about(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
@@ -484,6 +508,15 @@ def _read_about(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
 
 
 def _require_match(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
+    if problems := mismatch(state, expected):
+        raise CheckpointError(
+            f"{checkpoint.path} does not fit {checkpoint.model}, whose {len(expected)} tensors it must hold exactly: "
+            + problems
+        )
+
+
+def mismatch(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    """What is missing, unknown or misshapen in a state dict, as part of a sentence; empty where it fits exactly."""
     missing = [name for name in expected if name not in state]
     unknown = [name for name in state if name not in expected]
     misshapen = [
@@ -491,16 +524,11 @@ def _require_match(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], 
         for name in expected
         if name in state and state[name].shape != expected[name].shape
     ]
-    problems = [
+    return "; ".join(
         f"{len(names)} {label}: {some_of(names, 12)}"
         for label, names in (("missing", missing), ("unknown", unknown), ("of a wrong shape", misshapen))
         if names
-    ]
-    if problems:
-        raise CheckpointError(
-            f"{checkpoint.path} does not fit {checkpoint.model}, whose {len(expected)} tensors it must hold exactly: "
-            + "; ".join(problems)
-        )
+    )
 
 
 def _sha256_of_state(state: Mapping[str, Tensor]) -> str:

@@ -91,30 +91,32 @@ def create_meta(architecture: Architecture | str, **config: Any) -> nn.Module:
 
 @dataclass(frozen=True)
 class CountedRow:
-    """A row of the paper and what was counted for it, in single parameters and operations."""
+    """A row of the paper and what was counted for it, in single parameters and operations; None for a rival."""
 
     row: PaperRow
-    params: int
-    flops: int
+    params: int | None
+    flops: int | None
 
     @property
     def params_match(self) -> bool | None:
-        """Whether the count, rounded, is what is printed; None where nothing is."""
-        return _rounds_to(self.params / 1e6, self.row.params_m)
+        """Whether the count, rounded, is what is printed; None without one of the two."""
+        return _rounds_to(self.params, 1e6, self.row.params_m)
 
     @property
     def flops_match(self) -> bool | None:
         """As `params_match`."""
-        return _rounds_to(self.flops / 1e9, self.row.flops_g)
+        return _rounds_to(self.flops, 1e9, self.row.flops_g)
 
 
 def count_row(row: PaperRow) -> CountedRow:
-    """Count what a row of the paper's tables counts."""
+    """Count what a row of the paper's tables counts; a rival's network is not built."""
+    if row.architecture is None:
+        return CountedRow(row, None, None)
     network = create_meta(row.architecture, **row.config)
     return CountedRow(row, count_parameters(network), count_flops(network, row.size))
 
 
-def _rounds_to(value: float, printed: str | None) -> bool | None:
-    if printed is None:
+def _rounds_to(count: int | None, unit: float, printed: str | None) -> bool | None:
+    if count is None or printed is None:
         return None
-    return f"{value:.{len(printed.partition('.')[2])}f}" == printed
+    return f"{count / unit:.{len(printed.partition('.')[2])}f}" == printed

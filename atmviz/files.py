@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and their fingerprints."""
 
+import codecs
 import csv
 import hashlib
 import os
@@ -86,6 +87,45 @@ def find_checkpoint(path_or_name: str | Path) -> Path:
             f"or one of {', '.join(VARIANTS)} for untrained weights, also as mask_rcnn(atmnet_tiny)"
         )
     return path
+
+
+_SIGNS = (  # first bytes of what is found in the place of data
+    (b"version https://git-lfs", "a pointer of Git LFS, not the file itself: run git lfs pull where it came from"),
+    (b"PAR1", "a Parquet table"),
+    (b"\x1f\x8b", "compressed by gzip: unpack it first"),
+    (b"\xfd7zXZ", "compressed by xz: unpack it first"),
+    (b"BZh", "compressed by bzip2: unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd: unpack it first"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive: unpack it first"),
+    (b"Rar!", "a RAR archive: unpack it first"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes them: get the weights for PyTorch"),
+    (b"GGUF", "a GGUF file: get the weights for PyTorch"),
+    (b"\x93NUMPY", "one numpy array, not named tensors"),
+    (b"\x89PNG", "an image"),
+    (b"\xff\xd8\xff", "an image"),
+    (b"%PDF", "a PDF document"),
+)
+_PAGES = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<!--")
+
+
+def foreign_content(head: bytes) -> str | None:
+    """What a file is that is no data of its kind, by its first 512 bytes, and what to do; None where they do not tell.
+
+    >>> foreign_content(b"<!DOCTYPE html>")
+    'a web page, not the file itself: log in where it came from, or download it again by its own link'
+    """
+    if not head:
+        return "empty: copy or download it again"
+    for sign, what in _SIGNS:
+        if head.startswith(sign):
+            return what
+    if head.removeprefix(codecs.BOM_UTF8).lstrip().lower().startswith(_PAGES):
+        return "a web page, not the file itself: log in where it came from, or download it again by its own link"
+    if head[257:262] == b"ustar":
+        return "a tar archive: unpack it first"
+    if head[:1] == b"\x08" and head[2:3] == b"\x12" and (b"pytorch" in head or b"onnx" in head):
+        return "an ONNX file, which holds a program: get the weights it was made from"
+    return None
 
 
 def sha256_of_file(path: Path) -> str:

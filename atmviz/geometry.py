@@ -5,7 +5,7 @@ Tokens are (i, j) = (row, column).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -19,6 +19,19 @@ MAX_SIZE_PX = 65_535  # of a JPEG's side
 def stage_stride(stage: int) -> int:
     """Input pixels per token in the 1-based stage: 4, 8, 16, 32."""
     return 2 ** (stage + 1)
+
+
+def resized_size(shape: Sequence[int], short: int, long: int) -> tuple[int, int]:
+    """(height, width) with the shorter side at `short` px, or smaller where the longer one would be over `long` px.
+
+    Source: mmcv's `rescale_size`, whose rounding it has.
+
+    >>> resized_size((480, 640), 800, 1333)
+    (800, 1067)
+    """
+    factor = min(short / min(shape), long / max(shape))
+    height, width = (int(side * factor + 0.5) for side in shape)
+    return height, width
 
 
 def map_size(input_size: tuple[int, int], stage: int) -> tuple[int, int]:

@@ -7,13 +7,22 @@ contradicts Table 1; the depths and ratios of the released checkpoints, which gi
 
 import re
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from atmviz.errors import AtmvizError, CheckpointError
 
 Task = Literal["classify", "segment", "detect"]
 TASKS: tuple[Task, ...] = get_args(Task)
+PAPER_CLASSES: dict[Task, int] = {"classify": 1000, "segment": 150, "detect": 80}  # ImageNet-1K, ADE20K, COCO
 IGNORED = 255  # label of pixels that count nowhere
+NETWORK_OPTIONS: dict[str, Any] = {
+    "offset_mode": "decoupled",
+    "num_samples": 1,
+    "share": None,
+    "fusion": "image",
+    "peg": True,
+}
+"""Arguments of `ATMNet` that make another network of the same size, with the values of the released one."""
 Framework = Literal["semantic_fpn", "upernet", "retinanet", "mask_rcnn", "cascade_mask_rcnn"]
 Neck = Literal["fpn", "atmfpn"]
 FRAMEWORK_TASKS: dict[Framework, Task] = {
@@ -23,16 +32,6 @@ FRAMEWORK_TASKS: dict[Framework, Task] = {
     "mask_rcnn": "detect",
     "cascade_mask_rcnn": "detect",
 }
-
-
-@dataclass(frozen=True)
-class PaperFigures:
-    """What the paper prints for one variant: #P in millions, FLOPs in G at 224x224 (Table 1), top-1 in %."""
-
-    label: str
-    params_m: float
-    flops_g: float
-    top1: float
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,6 @@ class Variant:
         num_offsets: Distinct offsets per direction, |O|; each is shared by S = C / |O| neighbouring channels.
         offset_interval: Blocks between new offsets, K in Sec. A1.
         drop_path_rates: Stochastic depth in training, by task: Table 9, Sec. 4.2, Sec. 4.3.
-        paper: The row of Table 1, None where the paper has no such model.
     """
 
     depths: tuple[int, int, int, int]
@@ -55,7 +53,6 @@ class Variant:
     num_offsets: tuple[int, int, int, int]
     offset_interval: int
     drop_path_rates: dict[Task, float]
-    paper: PaperFigures | None = None
 
 
 _SMALL_DIMS = ((64, 128, 320, 512), (32, 32, 80, 64))
@@ -63,14 +60,14 @@ _LARGE_DIMS = ((96, 192, 384, 768), (48, 48, 96, 96))
 
 # fmt: off
 VARIANTS: dict[str, Variant] = {
-    name: Variant(depths, dims, mlp_ratios, num_offsets, interval, dict(zip(TASKS, drop_paths, strict=True)), paper)
-    for name, depths, mlp_ratios, (dims, num_offsets), interval, drop_paths, paper in (
-        ("atmnet_nano",   (2, 2, 18, 2), (4, 4, 4, 3), ((24, 48, 64, 96), (12, 12, 16, 12)), 6, (.0, .0, .0), None),
-        ("atmnet_xtiny",  (2, 2, 4, 2),  (4, 4, 4, 4), _SMALL_DIMS, 2, (.1, .1, .1), PaperFigures("xT", 15, 2.2, 79.7)),
-        ("atmnet_tiny",   (2, 3, 10, 3), (4, 4, 4, 4), _SMALL_DIMS, 2, (.1, .1, .1), PaperFigures("T", 27, 4.0, 82.0)),
-        ("atmnet_small",  (3, 4, 18, 3), (8, 8, 4, 4), _SMALL_DIMS, 6, (.2, .2, .3), PaperFigures("S", 39, 6.9, 83.1)),
-        ("atmnet_base",   (3, 8, 27, 3), (8, 8, 4, 4), _SMALL_DIMS, 6, (.3, .2, .5), PaperFigures("B", 52, 10.1, 83.5)),
-        ("atmnet_large",  (3, 4, 24, 3), (4, 4, 4, 4), _LARGE_DIMS, 6, (.3, .2, .6), PaperFigures("L", 76, 12.3, 83.8)),
+    name: Variant(depths, dims, mlp_ratios, num_offsets, interval, dict(zip(TASKS, drop_paths, strict=True)))
+    for name, depths, mlp_ratios, (dims, num_offsets), interval, drop_paths in (
+        ("atmnet_nano",   (2, 2, 18, 2), (4, 4, 4, 3), ((24, 48, 64, 96), (12, 12, 16, 12)), 6, (.0, .0, .0)),
+        ("atmnet_xtiny",  (2, 2, 4, 2),  (4, 4, 4, 4), _SMALL_DIMS, 2, (.1, .1, .1)),
+        ("atmnet_tiny",   (2, 3, 10, 3), (4, 4, 4, 4), _SMALL_DIMS, 2, (.1, .1, .1)),
+        ("atmnet_small",  (3, 4, 18, 3), (8, 8, 4, 4), _SMALL_DIMS, 6, (.2, .2, .3)),
+        ("atmnet_base",   (3, 8, 27, 3), (8, 8, 4, 4), _SMALL_DIMS, 6, (.3, .2, .5)),
+        ("atmnet_large",  (3, 4, 24, 3), (4, 4, 4, 4), _LARGE_DIMS, 6, (.3, .2, .6)),
     )
 }
 # fmt: on

@@ -8,13 +8,14 @@ import typer
 from rich.table import Table
 
 from atmviz.training.recipe import DENSE_SETTINGS
+from atmviz.variants import NETWORK_OPTIONS
 
 from . import options
 from .console import import_matplotlib, is_main_process, print_json, print_table, say, waiting
 from .train import TrainingConsole, exit_if_stopped, recipe_with, with_settings
 
 
-@partial(with_settings, without=("offset_mode", "num_samples", "peg", "fusion", "seed", *DENSE_SETTINGS))
+@partial(with_settings, without=(*NETWORK_OPTIONS, "seed", *DENSE_SETTINGS))
 def ablate(
     recipe: Annotated[str, typer.Option("--recipe", "-r", help="What the runs have in common.")] = "ablation",
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs; finished ones are kept.")] = Path(
@@ -54,5 +55,8 @@ def ablate(
     for one in results:
         paper = f"{one.ablation.paper_top1:.1f}" if one.ablation.paper_top1 else "–"
         table.add_row(one.ablation.name, one.ablation.where, f"{one.mean:.2f} ± {one.spread:.2f}", paper)
-    table.caption = f"mean ± standard deviation over {seeds} seeds; the paper's are of ImageNet-1K"
+    table.caption = (
+        f"mean ± standard deviation over {seeds} seeds; the paper's are of ImageNet-1K\n"
+        "Fig. 2's A and B have one offset per channel, by their FLOPs"
+    )
     print_table(table)

@@ -1,20 +1,30 @@
-"""`atmviz complexity`: parameters and FLOPs, beside the paper's."""
+"""`atmviz complexity`: parameters and FLOPs beside the paper's, and the accuracies its tables print."""
 
 import csv
 import io
+from collections.abc import Container
+from dataclasses import fields
 from enum import StrEnum
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from atmviz.paper import CAPTIONS, INPUT_SIZES, PAPER_ROWS
-from atmviz.variants import Architecture, Framework, Neck
+from atmviz.paper import CAPTIONS, INPUT_SIZES, PAPER_ROWS, split_metric
+from atmviz.training.recipe import Recipe
+from atmviz.variants import NETWORK_OPTIONS, Architecture, Framework, Neck
 
 from . import options
-from .console import print_json, print_table, waiting
+from .console import METRIC_LABELS, print_json, print_table, waiting
+from .train import with_settings
 
-_MARKS = {True: "✓", False: "✗", None: ""}
+_MARKS = {True: " ✓", False: " ✗", None: ""}
+_COUNTED = (("#P (M)", "params", 1e6, "paper_params_m"), ("FLOPs (G)", "flops", 1e9, "paper_flops_g"))
+# The accuracies that fit beside each other on 80 columns; Markdown, CSV and JSON have all
+_SHOWN = [f"paper_{name}" for name in ("top1", "miou", "miou_ms")] + [
+    f"paper_{what}_ap_{schedule}" for schedule in ("1x", "3x") for what in ("box", "mask")
+]
 
 
 class TableFormat(StrEnum):
@@ -22,6 +32,7 @@ class TableFormat(StrEnum):
     CSV = "csv"
 
 
+@partial(with_settings, without=[one.name for one in fields(Recipe) if one.name not in NETWORK_OPTIONS])
 def complexity(
     table: Annotated[
         list[int] | None, typer.Option("--table", "-t", min=1, max=8, help="A table of the paper; may be repeated.")
@@ -35,16 +46,18 @@ def complexity(
     size: options.Size = None,
     form: Annotated[TableFormat | None, typer.Option("--format", help="Markdown or CSV instead of a table.")] = None,
     as_json: options.JsonOption = False,
+    **settings: Any,
 ) -> None:
     """Count parameters and FLOPs in the paper's convention, beside what its tables print; nothing is run.
 
-    Without options: Table 1.
+    Without options: Table 1. The settings below are of the ATM layers of --model.
     """
+    config = {name: value for name, value in settings.items() if value is not None}
     if table and model:
         raise typer.BadParameter("got --table and --model, expected one of them")
-    if not model and (framework or neck or size):
-        raise typer.BadParameter("got --framework, --neck or --size without --model: name the backbone with --model")
-    rows = _count_model(_architecture(model, framework, neck), size) if model else _count_tables(table or [1])
+    if not model and (framework or neck or size or config):
+        raise typer.BadParameter("got an option that describes --model without it: name the backbone with --model")
+    rows = _count_model(_architecture(model, framework, neck), size, config) if model else _count_tables(table or [1])
     if as_json:
         print_json(rows)
     elif form:
@@ -63,14 +76,14 @@ def _architecture(model: str, framework: Framework | None, neck: Neck | None) ->
     return Architecture(architecture.backbone, framework, neck or architecture.neck)
 
 
-def _count_model(architecture: Architecture, size: str | None) -> list[dict[str, Any]]:
+def _count_model(architecture: Architecture, size: str | None, config: dict[str, Any]) -> list[dict[str, Any]]:
     wanted = options.parse_size(size) if size else INPUT_SIZES[architecture.framework]
     with waiting(f"counting {architecture}"):
         from atmviz.complexity import count_flops, count_parameters, create_meta
 
-        network = create_meta(architecture)
+        network = create_meta(architecture, **config)
         counted = {"params": count_parameters(network), "flops": count_flops(network, wanted)}
-    return [{"model": str(architecture), "size": list(wanted), **counted}]
+    return [{"model": str(architecture), **config, "size": list(wanted), **counted}]
 
 
 def _count_tables(tables: list[int]) -> list[dict[str, Any]]:
@@ -90,35 +103,47 @@ def _count_tables(tables: list[int]) -> list[dict[str, Any]]:
             "flops": one.flops,
             "paper_flops_g": one.row.flops_g,
             "flops_match": one.flops_match,
+            **{f"paper_{name}": value for name, value in one.row.accuracies.items()},
             "remark": one.row.remark,
         }
         for one in counted
     ]
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
-    """What people read of a row, under `_headings`."""
-    counted = [f"{row['params'] / 1e6:.3f}", f"{row['flops'] / 1e9:.3f}"]
-    if "table" not in row:
-        return [row["model"], "×".join(map(str, row["size"])), *counted]
-    printed = [
-        f"{row[name]} {_MARKS[row[match]]}" if row[name] else "–"
-        for name, match in (("paper_params_m", "params_match"), ("paper_flops_g", "flops_match"))
-    ]
-    return [row["row"], counted[0], printed[0], counted[1], printed[1]]
+def _columns(rows: list[dict[str, Any]], shown: Container[str] | None = None) -> list[tuple[str, list[str]]]:
+    """What people read of a table's rows, or of one model: headings and cells.
 
-
-def _headings(row: dict[str, Any]) -> list[str]:
-    first = ["model", "size"] if "table" not in row else [""]
-    paper = ["paper"] if "table" in row else []
-    return [*first, "#P (M)", *paper, "FLOPs (G)", *paper]
+    Args:
+        rows: All of one table.
+        shown: Which accuracies; all without it.
+    """
+    first = rows[0]
+    if "table" in first:
+        columns = [("", [row["row"] for row in rows])]
+    else:
+        names = ("model", *(name for name in NETWORK_OPTIONS if name in first))
+        columns = [(name, [str(row[name]) for row in rows]) for name in names]
+        columns.append(("size", ["×".join(map(str, row["size"])) for row in rows]))
+    for heading, name, unit, printed in _COUNTED:
+        columns.append((heading, ["–" if row[name] is None else f"{row[name] / unit:.3f}" for row in rows]))
+        if any(row.get(printed) for row in rows):
+            marked = [f"{row[printed]}{_MARKS[row[f'{name}_match']]}" if row[printed] else "–" for row in rows]
+            columns.append(("paper", marked))
+    for name in first:
+        metric, setting = split_metric(name.removeprefix("paper_"))
+        if metric in METRIC_LABELS and (shown is None or name in shown):
+            columns.append((f"{METRIC_LABELS[metric]} {setting}".strip(), [row[name] or "–" for row in rows]))
+    return columns
 
 
 def _notes(rows: list[dict[str, Any]]) -> list[str]:
-    """How many cells of a table are met, and why the others are not."""
+    """How many cells of a table are met, why the others are not, and what is only printed."""
     matches = [row[name] for row in rows for name in ("params_match", "flops_match") if row[name] is not None]
+    notes = [f"{sum(matches)} of {len(matches)} cells as printed"]
+    if rivals := sum(row["model"] is None for row in rows):
+        notes.append(f"{rivals} other networks, as the paper prints them, not counted here")
     remarks = [f"{row['row']}: {row['remark']}" for row in rows if row["remark"]]
-    return [f"{sum(matches)} of {len(matches)} cells as printed", *remarks]
+    return [*notes, "accuracies are the paper's, in %", *remarks]
 
 
 def _by_table(rows: list[dict[str, Any]]) -> dict[int | None, list[dict[str, Any]]]:
@@ -130,14 +155,16 @@ def _by_table(rows: list[dict[str, Any]]) -> dict[int | None, list[dict[str, Any
 def _as_text(rows: list[dict[str, Any]], form: TableFormat) -> str:
     if form == TableFormat.CSV:
         target = io.StringIO()
-        writer = csv.DictWriter(target, rows[0], lineterminator="\n")
+        names = dict.fromkeys(name for row in rows for name in row)  # several tables have several accuracies
+        writer = csv.DictWriter(target, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows({**row, "size": "x".join(map(str, row["size"]))} for row in rows)
         return target.getvalue()
     blocks = []
     for number, chosen in _by_table(rows).items():
-        head = _headings(chosen[0])
-        lines = [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *map(_cells, chosen))]
+        headings, columns = zip(*_columns(chosen), strict=True)
+        table = (headings, ["---"] * len(headings), *zip(*columns, strict=True))
+        lines = [f"| {' | '.join(cells)} |" for cells in table]
         if number:
             lines = [f"Table {number}: {CAPTIONS[number]}", "", *lines, "", "; ".join(_notes(chosen))]
         blocks.append("\n".join(lines) + "\n")
@@ -146,11 +173,13 @@ def _as_text(rows: list[dict[str, Any]], form: TableFormat) -> str:
 
 def _show(rows: list[dict[str, Any]]) -> None:
     for number, chosen in _by_table(rows).items():
-        shown = Table(title=f"Table {number}: {CAPTIONS[number]}" if number else None, title_justify="left")
-        for position, name in enumerate(_headings(chosen[0])):
-            shown.add_column(name, justify="right" if position and name != "size" else "left")
-        for row in chosen:
-            shown.add_row(*_cells(row))
+        shown = Table(title=f"Table {number}: {CAPTIONS[number]}" if number else None)
+        headings, columns = zip(*_columns(chosen, _SHOWN), strict=True)
+        for position, name in enumerate(headings):
+            narrow = name.replace(" ", "\n")  # nine columns on 80
+            shown.add_column(narrow, justify="right" if position and name != "size" else "left", no_wrap=True)
+        for cells in zip(*columns, strict=True):
+            shown.add_row(*cells)
         notes = _notes(chosen) if number else ["FLOPs in the convention of the paper's tables (see atmviz.complexity)"]
-        shown.caption, shown.caption_justify = "\n".join(notes), "left"
+        shown.caption = "\n".join(notes)
         print_table(shown)

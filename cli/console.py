@@ -70,7 +70,7 @@ def print_table(table: Table) -> None:
     if table.width <= stdout.width or not (sys.stdout.isatty() or "COLUMNS" in os.environ):
         stdout.print(table)
     else:
-        headings = [column.header for column in table.columns]
+        headings = [" ".join(str(column.header).split()) for column in table.columns]
         for cells in zip(*(column.cells for column in table.columns), strict=True):
             stdout.print(f"{headings[0]} {cells[0]}".strip())
             for heading, cell in zip(headings[1:], cells[1:], strict=True):

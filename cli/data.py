@@ -61,8 +61,8 @@ def check(
             table.add_row("✓" if one.ok else "✗", one.what, one.found, one.expected)
         print_table(table)
         for one in found:
-            if one.problem:
-                say(f"{one.what}: {one.problem}")
+            for line in filter(None, (one.problem, one.note)):
+                say(f"{one.what}: {line}")
         say(f"{name.value} is whole" if whole else f"{name.value} is not whole: see `atmviz data info {name.value}`")
     if not whole:
         raise typer.Exit(1)

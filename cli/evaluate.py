@@ -104,6 +104,7 @@ def evaluate(
 
     kinds: list[Any] = ["ema", "model"] if weights == EvalWeights.BOTH else [weights.value if weights else None]
     rows: list[dict[str, Any]] = []
+    paper: dict[str, dict[str, str]] = {}
     for kind in kinds:
         with image_progress("evaluating") as on_images:
             found = evaluate_checkpoint(
@@ -127,6 +128,7 @@ def evaluate(
                 on_prediction=_drawer(show) if show else None,
             )
         rows.append(found.row)
+        paper = found.paper  # the same for both weights
         if confusion and found.evaluation.confusion is not None and is_main_process():
             from atmviz.figures.confusion import draw_confusion
 
@@ -144,23 +146,28 @@ def evaluate(
         write_csv(out, rows)
         say(f"wrote {out}")
     if as_json:
-        print_json(rows)
+        print_json([{**row, "paper": paper} for row in rows])
         return
-    print_table(_table(rows))
+    print_table(_table(rows, paper))
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
+def _table(rows: list[dict[str, Any]], paper: dict[str, dict[str, str]]) -> Table:
     first = rows[0]
     scales = ", multi-scale" if first.get("multi_scale") else ""
     table = Table(title=f"{first['model']} on {first['dataset']} {first['split']}, {first['images']} images{scales}")
     table.add_column("weights")  # a detector's twelve metrics would not fit beside each other
     for row in rows:
         table.add_column(row["weights"], justify="right")
+    for source in paper:
+        table.add_column(source, justify="right")
     for setting, heading in (("offsets", "offsets"), ("size", "size (px)")):
         table.add_row(heading, *(str(row[setting]) for row in rows))
     for name in (one for one in METRIC_LABELS if one in first):
         values = ("–" if isnan(row[name]) else f"{row[name]:.{4 if name == 'loss' else 3}f}" for row in rows)
-        table.add_row(METRIC_LABELS[name] + (" (%)" if name != "loss" else ""), *values)
+        printed = (source.get(name, "") for source in paper.values())
+        table.add_row(METRIC_LABELS[name] + (" (%)" if name != "loss" else ""), *values, *printed)
+    if paper:
+        table.caption = f"as printed by the paper and its authors, for all validation images of {first['dataset']}"
     return table
 
 

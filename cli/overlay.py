@@ -67,6 +67,8 @@ def overlay(
 
         queries = [one for text in query or ["center"] for one in parse_queries(text, seed)]
         images = find_images(list(sources)) if sources else bundled_photos().only("astronaut.jpg")
+        if images.note:
+            say(images.note)
         network = load_model(
             checkpoint,
             model=model,

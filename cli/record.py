@@ -93,6 +93,8 @@ def find_source(
         images = find_dataset(dataset.value, data_dir, split.value)
     else:
         images = find_images(list(sources)) if sources else bundled_photos()
+    if images.note:
+        say(images.note)
     if limit and len(images) < limit:
         say(f"only {len(images)} images there: taking all, not {limit}")
     return images.sample(limit, seed) if limit else images

@@ -27,6 +27,7 @@ from torchvision.ops import deform_conv2d
 from atmviz.checkpoints import convert_checkpoint, load_model, origin_of, pick_device, seeded_checkpoint
 from atmviz.data.shapes import SHAPE_CLASSES
 from atmviz.errors import AtmvizError, CheckpointError
+from atmviz.models import create_model
 from atmviz.recording.recorder import OffsetRecorder
 
 LAYOUTS = json.loads((Path(__file__).parent / "data" / "released_layouts.json").read_text())
@@ -278,6 +279,18 @@ def test_classes_and_input_channels_are_read_from_the_shapes(tmp_path):
     network = load(tmp_path / "grey.pth")
     assert network.origin.config == {"num_classes": 7, "in_chans": 1}
     assert (network.head.fc.out_features, network.stem.in_channels) == (7, 1)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"share": 1}, {"share": 4}, {"fusion": "paper"}, {"share": 1, "fusion": "paper"}]
+)
+def test_shared_offsets_and_the_papers_fusion_are_read_from_the_shapes(arguments, tmp_path):
+    own = create_model("atmnet_nano", num_classes=5, **arguments).eval()
+    torch.save(own.state_dict(), tmp_path / "own.pth")
+    network = load(tmp_path / "own.pth")
+    images = torch.randn(2, 3, 64, 64)
+    assert network.origin.config == {"num_classes": 5, "in_chans": 3, **arguments}
+    assert torch.equal(network(images), own(images))
 
 
 def test_sha256_is_of_the_file(nano, tmp_path):

@@ -197,7 +197,7 @@ def test_uncropped_input_is_the_resized_image(fit, size):
 
 def test_examples_in_the_docstrings_hold():
     results = doctest.testmod(atmviz.geometry)
-    assert results.attempted == 2
+    assert results.attempted == 3
     assert results.failed == 0
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from atmviz.data.images import DATASET_LAYOUTS, ImageSet, data_folder, find_dataset, load_image
+from atmviz.data.images import ImageSet, find_dataset, load_image
+from atmviz.data.listing import list_images
 from atmviz.errors import DatasetError, some_of
 
 
@@ -93,6 +94,7 @@ class Finding:
         found, expected: Counts, or words.
         ok: Whether it is as it must be.
         problem: What is wrong and what to do; empty where nothing is.
+        note: What was left out of the count; empty where nothing was.
     """
 
     what: str
@@ -100,6 +102,7 @@ class Finding:
     expected: str
     ok: bool
     problem: str = ""
+    note: str = ""
 
 
 def dataset_info(name: str) -> DatasetInfo:
@@ -141,14 +144,10 @@ def _check_split(
     expected = _IMAGES[name][split]
     try:
         images = find_dataset(name, data_dir, split)
-    except DatasetError:
-        folder = DATASET_LAYOUTS[name].splits[split]
-        return [
-            _count(
-                f"{split} images", 0, expected, f"no {folder} in {data_folder(data_dir)}: see `atmviz data info {name}`"
-            )
-        ]
-    found = [_count(f"{split} images", len(images), expected, f"in {images.root}: unpack the archive again")]
+    except DatasetError as error:
+        return [_count(f"{split} images", 0, expected, str(error))]
+    count = _count(f"{split} images", len(images), expected, f"in {images.root}: unpack the archive again")
+    found = [replace(count, note=images.note)]
     try:
         found += _CHECKS[name](images, split)
         if read:
@@ -163,8 +162,11 @@ def _count(what: str, found: int, expected: int, problem: str) -> Finding:
 
 
 def _check_ade20k(images: ImageSet, split: str) -> list[Finding]:
-    masks = images.root.parents[1] / "annotations" / images.root.name
-    there = {file.relative_to(masks).with_suffix("") for file in masks.rglob("*.png")}
+    from atmviz.data.segmentation import find_masks
+
+    masks, _ = find_masks(images.root)
+    found = list_images(masks).names if masks.is_dir() else ()
+    there = {Path(name).with_suffix("") for name in found if name.endswith(".png")}
     own = {Path(name).with_suffix("") for name in images.names}
     problem = f"in {masks}: unpack the archive again"
     if lacking := sorted(own - there):

@@ -2,6 +2,9 @@
 
 import importlib.util
 import os
+import re
+import tarfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +17,8 @@ from timm.data import auto_augment, create_dataset, create_transform
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from atmviz.data.images import DATASET_LAYOUTS, data_folder, decoding_fault
+from atmviz.data.images import DATASET_LAYOUTS, ImageSet, data_folder, decode_image, read_file, require_readable
+from atmviz.data.listing import HIDDEN, UNREADABLE, is_hidden_folder, list_images, why_left_out
 from atmviz.data.shapes import SHAPE_CLASSES, Shapes
 from atmviz.errors import DatasetError, RecipeError, first_line, some_of
 from atmviz.geometry import Preprocessing
@@ -43,10 +47,25 @@ class LabelledImages(Dataset):
 
     Attributes:
         classes: Their names, by label.
+        notes: Lines for people: what was left out, in which order classes are numbered where there are two.
     """
 
     def __init__(self, source: Any, classes: Sequence[str], transform: Callable[[Image.Image], Tensor]) -> None:
         self.source, self.classes, self.transform = source, tuple(classes), transform
+        self._labels = range(len(self.classes))  # new ones, by the source's
+        self._order = "as text, as torchvision does" if isinstance(source, ClassImages) else ""
+
+    @property
+    def notes(self) -> list[str]:
+        order = f"classes are numbered {self._order}: {some_of(self.classes, 5)}"
+        is_unusual = self._order and list(self.classes) != sorted(self.classes, key=_natural)
+        return [*filter(None, [getattr(self.source, "note", "")]), *([order] if is_unusual else [])]
+
+    def number_as(self, classes: Sequence[str]) -> None:
+        """Number the classes in the order in which a checkpoint names them, if those are the same ones."""
+        if self.classes != tuple(classes) and sorted(self.classes) == sorted(classes):
+            self._labels = [classes.index(self.classes[label]) for label in self._labels]  # type: ignore[assignment]
+            self.classes, self._order = tuple(classes), "as the checkpoint names them"
 
     def __len__(self) -> int:
         return len(self.source)
@@ -60,7 +79,7 @@ class LabelledImages(Dataset):
                 "mask": torch.from_numpy(item.semantic_mask),
             }
         image, label = item
-        return {"image": self.transform(image), "label": label}
+        return {"image": self.transform(image), "label": self._labels[label]}
 
 
 def open_labelled(
@@ -91,8 +110,13 @@ def open_labelled(
     if name == "digits":
         return LabelledImages(Digits(split), [str(digit) for digit in range(10)], transform)
     if name in ("imagenet", "folder"):
-        source, classes = _open_folder(name, find_split(name, data_dir, split))
-        return LabelledImages(source, classes, transform)
+        source = ClassImages(find_split(name, data_dir, split))
+        if name == "imagenet" and len(source.classes) != IMAGENET_CLASSES:
+            raise DatasetError(
+                f"got {len(source.classes)} classes in {source.place}, expected ImageNet's {IMAGENET_CLASSES}: "
+                "complete it, or name it as --dataset folder"
+            )
+        return LabelledImages(source, source.classes, transform)
     kind = name.split("/")[0]
     if kind in _STREAMING_READERS:
         raise DatasetError(f"{name} only streams, expected a dataset with an index: folders, tar files, hfds/, torch/")
@@ -196,7 +220,117 @@ class Digits(Dataset):
         return Image.fromarray(self.images[index]).convert("RGB"), self.labels[index]
 
 
-class FileReader(Dataset):
+class ClassImages(Dataset):
+    """The images of class folders, with their labels; classes are numbered in the order of their names as text.
+
+    Pixels lie as in the file, whatever EXIF says, as torchvision's ImageFolder leaves them.
+
+    Args:
+        place: A folder of class folders, or a tar file of them.
+
+    Raises:
+        DatasetError: images outside a class folder, folders within them, a class without images or permission.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        if place.is_dir():
+            found = list_images(place)
+            self.images = ImageSet(str(place), place, found.names, left_out=found.left_out)
+        else:
+            self.images = TarImages.open(place)
+        if UNREADABLE in self.images.left_out:
+            raise DatasetError(f"cannot read all of {place} ({self.images.note}): allow it, or take it out")
+        folders = [os.path.dirname(name) for name in self.images.names]
+        if "" in folders:
+            raise DatasetError(
+                f"images lie in {place} itself, expected one folder per class in it: sort them into folders"
+            )
+        if deeper := sorted({one for one in folders if "/" in one}):
+            raise DatasetError(
+                f"images lie deeper than {place}/<class>/, in {len(deeper)} folders ({some_of(deeper, 5)}): "
+                "expected one folder per class, none within another"
+            )
+        self.classes = sorted(set(folders))
+        if empty := sorted(self._folders() - set(folders)):
+            raise DatasetError(
+                f"no images in {len(empty)} class folders of {place} ({some_of(empty, 5)}): fill or remove them"
+            )
+        if not folders:
+            raise DatasetError(f"no images in {place}: expected {place}/<class>/*.jpg; {self.images.note}".rstrip("; "))
+        numbers = {name: label for label, name in enumerate(self.classes)}
+        self.labels = [numbers[one] for one in folders]
+
+    def _folders(self) -> set[str]:
+        """Class folders, whatever they hold."""
+        if not self.place.is_dir():
+            return set()
+        return {one.name for one in self.place.iterdir() if one.is_dir() and not is_hidden_folder(one.name)}
+
+    @property
+    def note(self) -> str:
+        return self.images.note
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        pixels = decode_image(self.images.read(index), self.images.path(index), upright=False)
+        return Image.fromarray(pixels), self.labels[index]
+
+
+@dataclass(frozen=True)
+class TarImages(ImageSet):
+    """Images of class folders within a tar file, or within tar files in it, one per class, as ImageNet is published.
+
+    Attributes:
+        places: Where each image's content is in the file: first byte, and number of bytes.
+    """
+
+    places: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def open(cls, file: Path) -> "TarImages":
+        """Its images, by the rule for folders, without the folders that all of them lie in.
+
+        Raises:
+            DatasetError: it is no tar file (a compressed one is none), or damaged.
+        """
+        places: dict[str, tuple[int, int]] = {}
+        left_out: dict[str, list[str]] = defaultdict(list)
+
+        def search(tar: tarfile.TarFile, prefix: str, start: int) -> None:
+            for one in tar:
+                name = os.path.normpath(prefix + one.name).lstrip("/")
+                *folders, last = name.split("/")
+                if not one.isreg() or one.issparse():
+                    continue
+                if last.endswith(".tar") and not prefix:
+                    with tarfile.open(fileobj=tar.extractfile(one), mode="r:") as inner:
+                        search(inner, f"{name.removesuffix('.tar')}/", one.offset_data)
+                elif reason := HIDDEN if any(map(is_hidden_folder, folders)) else why_left_out(last):
+                    left_out[reason].append(name)
+                else:
+                    places[name] = (start + one.offset_data, one.size)
+
+        try:
+            with tarfile.open(file, "r:") as tar:
+                search(tar, "", 0)
+        except (OSError, ValueError, OverflowError, tarfile.TarError) as error:
+            raise DatasetError(f"cannot read {file} ({first_line(error)}): pack it again as plain tar") from None
+        names = sorted(places)
+        above = os.path.commonpath([os.path.dirname(os.path.dirname(name)) for name in names]) if names else ""
+        shown = tuple(os.path.relpath(name, above or ".") for name in names)
+        return cls(str(file), file, shown, left_out=left_out, places=tuple(places[name] for name in names))
+
+    def read(self, index: int) -> bytes:
+        first, length = self.places[index]
+        with open(self.root, "rb") as file:
+            file.seek(first)
+            return file.read(min(length, 2**30))
+
+
+class ReaderImages(Dataset):
     """What a timm reader finds; an image that cannot be read is an error, where timm would take the next one."""
 
     def __init__(self, dataset: Any) -> None:
@@ -208,13 +342,12 @@ class FileReader(Dataset):
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         try:
             file, label = self.reader[index][:2]
-            with file, Image.open(file) as image:
-                return image.convert("RGB"), label
-        except Exception as error:  # whatever a damaged file makes Pillow raise
-            name = self.reader.filename(index, absolute=True)
-            raise DatasetError(
-                f"cannot read image {name} ({decoding_fault(error)}): replace it or take it out of its folder"
-            ) from None
+            with file:
+                data = file.read()
+        except Exception as error:  # each reader has its own
+            raise DatasetError(f"cannot read image {index} ({first_line(error)}): load the dataset again") from None
+        name = self.reader.filename(index, absolute=True) or str(index)
+        return Image.fromarray(decode_image(data, name, upright=False)), label
 
 
 def find_split(name: str, data_dir: str | Path | None, split: Split) -> Path:
@@ -223,31 +356,41 @@ def find_split(name: str, data_dir: str | Path | None, split: Split) -> Path:
     names = ("train", "training") if split == "train" else ("val", "validation", "valid", "test")
     roots = DATASET_LAYOUTS[name].roots if name in DATASET_LAYOUTS else ("",)
     for place in (base / root / one for root in roots for one in names):
-        if place.is_dir():
+        if os.path.isdir(place):
             return place
-        if (tar := place.with_suffix(".tar")).is_file():
+        if os.path.isfile(tar := place.with_suffix(".tar")):
             return tar
+    if os.path.isdir(base):
+        require_readable(base)
     raise DatasetError(
         f"no {split} folder in {base}: expected {base}/{{train,val}}/<class>/*.jpg; name the folder with --data-dir"
     )
 
 
-def _timm_dataset(name: str, root: str | None, split: str) -> Any:
+def _open_reader(name: str, data_dir: str | Path | None, split: Split, transform: Any) -> LabelledImages:
+    root = str(data_dir) if data_dir else None
     try:
-        return create_dataset(name, root=root, split=split)
+        dataset = create_dataset(name, root=root, split="train" if split == "train" else "validation")
     except Exception as error:  # each reader has its own
         raise DatasetError(
-            f"cannot open {name or 'images in'} {root or ''} ({first_line(error)}): check the name and the folder"
+            f"cannot open {name} {root or ''} ({first_line(error)}): check the name and the folder"
         ) from None
-
-
-def _open_reader(name: str, data_dir: str | Path | None, split: Split, transform: Any) -> LabelledImages:
-    dataset = _timm_dataset(name, str(data_dir) if data_dir else None, "train" if split == "train" else "validation")
-    source = FileReader(dataset) if hasattr(dataset, "reader") else dataset
+    if hasattr(dataset, "loader"):  # torchvision's, which opens whatever Pillow knows
+        dataset.loader = _open_image
+    source = ReaderImages(dataset) if hasattr(dataset, "reader") else dataset
     names = getattr(dataset, "classes", None) or _reader_classes(getattr(dataset, "reader", None))
     if not names:
         raise DatasetError(f"{name} does not name its classes, expected a dataset whose labels have names")
     return LabelledImages(source, names, transform)
+
+
+def _open_image(path: str) -> Image.Image:
+    return Image.fromarray(decode_image(read_file(Path(path)), path, upright=False))
+
+
+def _natural(name: str) -> list[Any]:
+    """Sorts numbers within names by their value."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split("([0-9]+)", name)]
 
 
 def _reader_classes(reader: Any) -> list[str]:
@@ -256,30 +399,3 @@ def _reader_classes(reader: Any) -> list[str]:
         return [str(name) for name in sorted(names, key=names.get)]
     features = getattr(getattr(reader, "dataset", None), "features", {})
     return list(getattr(features.get(getattr(reader, "label_key", "label")), "names", None) or [])
-
-
-def _open_folder(name: str, place: Path) -> tuple[FileReader, list[str]]:
-    """The images and classes of one split, a folder or a tar file of class folders."""
-    source = FileReader(_timm_dataset("", str(place), ""))
-    classes = _reader_classes(source.reader)
-    if "" in classes:
-        raise DatasetError(f"images lie in {place} itself, expected one folder per class in it: sort them into folders")
-    if place.is_dir():
-        parts = [os.path.relpath(path, place).split(os.sep) for path, _ in source.reader.samples]
-        if deeper := sorted({os.sep.join(one[:-1]) for one in parts if len(one) > 2}):
-            raise DatasetError(
-                f"images lie deeper than {place}/<class>/, in {len(deeper)} folders ({some_of(deeper, 5)}): "
-                "expected one folder per class, none within another"
-            )
-        with_images = {one[0] for one in parts}
-        folders = {one.name for one in place.iterdir() if one.is_dir() and not one.name.startswith(".")}
-        if empty := sorted(folders - with_images):
-            raise DatasetError(
-                f"no images in {len(empty)} class folders of {place} ({some_of(empty, 5)}): fill or remove them"
-            )
-    if name == "imagenet" and len(classes) != IMAGENET_CLASSES:
-        raise DatasetError(
-            f"got {len(classes)} classes in {place}, expected ImageNet's {IMAGENET_CLASSES}: "
-            "complete it, or name it as --dataset folder"
-        )
-    return source, classes

@@ -5,6 +5,7 @@ iscrowd, segmentation (polygons or run lengths) or, drawn and not stored, mask [
 """
 
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,12 +17,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from atmviz.data.classification import Split
-from atmviz.data.images import DATASET_LAYOUTS, ImageSet, find_dataset, load_image
+from atmviz.data.images import DATASET_LAYOUTS, ImageSet, find_dataset, load_image, read_file
 from atmviz.data.segmentation import normalize
 from atmviz.data.shapes import SHAPE_CLASSES, Shapes
-from atmviz.errors import AtmvizError, DatasetError, some_of
+from atmviz.errors import AtmvizError, DatasetError, first_line, some_of
+from atmviz.files import foreign_content
 
 Annotation = dict[str, Any]
+_MAX_MASK_BYTES = 2**31  # of one image's objects, as they are learned from
 
 
 class DetectionImages(Dataset):
@@ -36,6 +39,9 @@ class DetectionImages(Dataset):
         category_ids: What annotations call them.
         hflip: Probability of a horizontal flip.
         with_target: Whether masks are drawn for training.
+
+    Attributes:
+        notes: Lines for people on what was left out, and where annotations were found.
     """
 
     def __init__(
@@ -43,6 +49,7 @@ class DetectionImages(Dataset):
     ) -> None:
         self.source, self.classes, self.category_ids = source, tuple(classes), tuple(category_ids)
         self.hflip, self.with_target = hflip, with_target
+        self.notes: list[str] = getattr(source, "notes", [])
         self._labels = {category: label for label, category in enumerate(category_ids)}
 
     def __len__(self) -> int:
@@ -50,7 +57,7 @@ class DetectionImages(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         image, annotations = self.source[index]
-        x = normalize(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))))  # HWC -> CHW
+        x = normalize(image)
         if not self.with_target:
             return {"image": x, "annotations": annotations, "image_id": index}
         target = self.target(annotations, image.shape[:2])
@@ -61,6 +68,11 @@ class DetectionImages(Dataset):
     def target(self, annotations: Sequence[Annotation], size: tuple[int, int]) -> dict[str, Tensor]:
         """What a detector learns from annotations of an image of `size` (height, width) px."""
         kept = [one for one in annotations if _is_learned(one, size)]
+        if len(kept) * size[0] * size[1] > _MAX_MASK_BYTES:
+            raise DatasetError(
+                f"an image of {size[0]} x {size[1]} px has {len(kept)} objects, whose masks take over "
+                f"{_MAX_MASK_BYTES / 2**30:.0f} GiB: expected fewer, or smaller images"
+            )
         boxes = [_box_within(one, size) for one in kept]
         masks = [one["mask"] if "mask" in one else coco_masks().decode(run_lengths(one, size)) for one in kept]
         return {
@@ -133,11 +145,15 @@ class ShapesInstances(Dataset):
 
 
 def find_instances(folder: Path) -> Path:
-    """The instances file of a folder of images, `annotations/instances_val2017.json` beside `val2017`."""
-    for base in (folder.parent, folder.parent.parent):
-        file = base / "annotations" / f"instances_{folder.name}.json"
-        if file.is_file():
-            return file
+    """The instances file of a folder of images, `annotations/instances_val2017.json` beside `val2017`.
+
+    Of a folder that is a link, the place beside the link goes before the one beside its target.
+    """
+    for root in (folder, folder.resolve()):
+        for base in (root.parent, root.parent.parent):
+            file = base / "annotations" / f"instances_{root.name}.json"
+            if os.path.isfile(file):
+                return file
     raise DatasetError(
         f"no annotations of {folder}: expected {folder.parent}/annotations/instances_{folder.name}.json; "
         f"unpack annotations_trainval2017.zip ({DATASET_LAYOUTS['coco'].tree})"
@@ -160,6 +176,9 @@ class CocoInstances(Dataset):
 
     def __init__(self, images: ImageSet, file: Path, only_with_objects: bool = False) -> None:
         self.images, self.annotation_file = images, file
+        self.notes = [images.note] if images.note else []
+        if file.parent.parent not in images.root.parents:
+            self.notes.append(f"{images.root} is a link: taking the annotations {file} beside its target")
         content = _read_instances(file)
         categories = sorted(content["categories"], key=lambda one: one["id"])
         self.category_ids = tuple(one["id"] for one in categories)
@@ -217,10 +236,22 @@ def run_lengths(annotation: Annotation, size: tuple[int, int]) -> dict[str, Any]
         return masks.encode(np.asfortranarray(annotation["mask"], dtype=np.uint8))
     segmentation = annotation["segmentation"]
     if isinstance(segmentation, list):
-        return masks.merge(masks.frPyObjects([polygon for polygon in segmentation if len(polygon) >= 6], *size))
+        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+        if sum(map(_perimeter, polygons)) > 4 * (size[0] + 1) * (size[1] + 1):  # the backend walks along all of it
+            raise DatasetError(
+                f"annotation {annotation.get('id')} has polygons longer than the edges of all pixels of its image of "
+                f"{size[0]} x {size[1]} px: correct it"
+            )
+        return masks.merge(masks.frPyObjects(polygons, *size))
     if isinstance(segmentation["counts"], list):
         return masks.frPyObjects(segmentation, *size)
     return segmentation
+
+
+def _perimeter(polygon: Sequence[float]) -> float:
+    """Of a closed polygon, as the backend walks it: the longer of the steps across and down, px."""
+    points = np.asarray(polygon).reshape(-1, 2)
+    return np.abs(points - np.roll(points, 1, axis=0)).max(1).sum()
 
 
 def coco_masks() -> Any:
@@ -262,10 +293,13 @@ def _flipped(target: dict[str, Tensor], width: int) -> dict[str, Tensor]:
 
 def _read_instances(file: Path) -> dict[str, Any]:
     """The JSON, with every field that is read later checked."""
+    data = read_file(file, "annotations", max_gib=4)
+    if what := foreign_content(data[:512]):
+        raise DatasetError(f"cannot read annotations {file} ({what})")
     try:
-        content = json.loads(file.read_text("utf-8"))
+        content = json.loads(data)  # of any encoding of Unicode, with or without a byte order mark
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{file} is no whole JSON file ({error}): unpack it again") from None
+        raise DatasetError(f"{file} is no whole JSON file ({first_line(error)}): unpack it again") from None
     parts = ("images", "annotations", "categories")
     if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in parts):
         raise DatasetError(f"{file} has no lists {', '.join(parts)}: expected COCO's instances_{{train,val}}2017.json")
@@ -307,7 +341,7 @@ def _problem_of(annotation: Annotation) -> str:
     area: Any = annotation.get("area")
     if len(box) != 4 or not all(map(_is_length, box)) or min(box[2:]) < 0:
         return f"has bbox {_short(box)}, expected [left, top, width, height] in px"
-    if not _is_length(area) or area < 0:
+    if not _is_length(area, most=1e12) or area < 0:
         return f"has area {_short(area)}, expected px^2"
     if crowd not in (0, 1):
         return f"has iscrowd {_short(crowd)}, expected 0 or 1"
@@ -322,9 +356,9 @@ def _problem_of(annotation: Annotation) -> str:
     return ""
 
 
-def _is_length(value: Any) -> bool:
+def _is_length(value: Any, most: float = 1e6) -> bool:
     """A number of px that images can have; NaN compares as false."""
-    return type(value) in (int, float) and abs(value) < 1e10
+    return type(value) in (int, float) and abs(value) < most
 
 
 def _short(value: Any) -> str:

@@ -3,12 +3,13 @@
 Torch-free, but for the functions that make network inputs.
 """
 
-import glob
 import io
 import os
+import stat
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from glob import has_magic
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,13 +18,27 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from atmviz.data.listing import (
+    OWN_FIGURE,
+    LeftOut,
+    Listing,
+    describe_left_out,
+    image_suffixes,
+    is_own_figure,
+    list_images,
+    readable_formats,
+)
 from atmviz.errors import DatasetError, first_line
+from atmviz.files import foreign_content
 from atmviz.geometry import MIN_SIZE_PX, Placement, Preprocessing
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"}
+_MASK_FORMATS = ("PNG", "BMP", "TIFF", "GIF")  # whose values can be labels: neither lossy nor scaled
+# How Pillow names pixels that it hands over as the file has them; it would stretch greys of 1, 2 and 4 bits
+_MASK_PIXELS = ("L", "P", "P;1", "P;2", "P;4", "I;16", "I;16B", "I;16L", "I;16N")
+_LOSSLESS_TIFF = ("raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "zstd", "lzma")
 
 
 @dataclass(frozen=True)
@@ -35,18 +50,29 @@ class ImageSet:
         root: Folder that `names` are relative to.
         names: Paths below `root`, sorted, with "/" between parts.
         sampling: How these were drawn from more images, e.g. {"limit": 5000, "seed": 0, "of": 50000}; else empty.
+        left_out: Files and folders that were found and do not count, by reason.
     """
 
     name: str
     root: Path
     names: tuple[str, ...]
     sampling: dict[str, int] = field(default_factory=dict)
+    left_out: LeftOut = field(default_factory=dict, compare=False)
+
+    @property
+    def note(self) -> str:
+        """One line for people on what was left out; empty where nothing was."""
+        return f"left out of {self.name}: {describe_left_out(self.left_out)}" if self.left_out else ""
 
     def __len__(self) -> int:
         return len(self.names)
 
     def path(self, index: int) -> Path:
         return self.root / self.names[index]
+
+    def read(self, index: int) -> bytes:
+        """The content of an image's file; raises DatasetError."""
+        return read_file(self.path(index))
 
     def only(self, name: str) -> "ImageSet":
         """The one image of that name."""
@@ -58,7 +84,7 @@ class ImageSet:
             return self
         chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:limit])
         names = tuple(self.names[i] for i in chosen)
-        return ImageSet(self.name, self.root, names, {"limit": limit, "seed": seed, "of": len(self)})
+        return replace(self, names=names, sampling={"limit": limit, "seed": seed, "of": len(self)})
 
 
 @dataclass(frozen=True)
@@ -105,9 +131,11 @@ def find_dataset(name: str, data_dir: Path | None = None, split: str = "val") ->
     layout = DATASET_LAYOUTS[name]
     base = data_folder(data_dir)
     for root in layout.roots:
-        folder = base / root / layout.splits[split]
-        if folder.is_dir() and (names := _image_names(folder)):
-            return ImageSet(name, folder.resolve(), names)
+        folder = called(base / root / layout.splits[split])
+        if os.path.isdir(folder) and (found := list_images(folder)).names:
+            return ImageSet(name, folder, found.names, left_out=found.left_out)
+    if os.path.isdir(base):
+        require_readable(base)
     raise DatasetError(
         f"no {name} {split} images in {base}: expected {layout.tree}; name the folder with --data-dir or $ATMVIZ_DATA"
     )
@@ -121,87 +149,95 @@ def data_folder(data_dir: str | Path | None) -> Path:
 def find_images(sources: Sequence[str | Path]) -> ImageSet:
     """Images from files, folders (searched through) and globs, in the order given, folders and globs sorted.
 
+    Each has the name it was called by: links are not followed to the names of their targets.
+
     Raises:
-        DatasetError: a source does not exist or holds no image.
+        DatasetError: a source does not exist, may not be read or holds no image.
     """
     if not sources or "" in sources:  # which pathlib takes for the working folder
         raise DatasetError("no images named: expected files, folders or globs")
-    if len(sources) == 1 and Path(sources[0]).is_dir():
-        return ImageSet(Path(sources[0]).resolve().name, *_images_below(Path(sources[0])))
+    if len(sources) == 1 and os.path.isdir(sources[0]):
+        root = called(sources[0])
+        found = _require_images(list_images(root), sources[0])
+        return ImageSet(root.name, root, found.names, left_out=found.left_out)
     paths: dict[Path, None] = {}
+    left_out: dict[str, list[str]] = {}
     for source in sources:
-        path = Path(source)
-        if path.is_dir():
-            root, names = _images_below(path)
-            paths.update(dict.fromkeys(root / name for name in names))
-        elif path.is_file():
-            paths[path.resolve()] = None
-        elif matches := sorted(glob.glob(str(source), recursive=True)):
-            files = [Path(match).resolve() for match in matches if Path(match).suffix.lower() in _SUFFIXES]
-            if not files:
-                raise DatasetError(f"no image among the {len(matches)} files of {source}: expected {_known_suffixes()}")
-            paths.update(dict.fromkeys(files))
-        else:
-            raise DatasetError(f"no image, folder or match for {str(source)!r}: check the path")
+        root, found = _search(source)
+        paths.update(dict.fromkeys(root / name for name in found.names))
+        for reason, names in found.left_out.items():
+            left_out.setdefault(reason, []).extend(os.path.relpath(root / name) for name in names)
+    if not paths:
+        raise DatasetError(f"no images left of those named; left out: {describe_left_out(left_out)}")
     root = Path(os.path.commonpath([path.parent for path in paths]))
     names = tuple(path.relative_to(root).as_posix() for path in paths)
-    return ImageSet(Path(names[0]).stem if len(names) == 1 else root.name or "images", root, names)
+    name = Path(names[0]).stem if len(names) == 1 else root.name or "images"
+    return ImageSet(name, root, names, left_out=left_out)
+
+
+def _search(source: str | Path) -> tuple[Path, Listing]:
+    """A folder, and the images in it that a file's name, a folder or a glob means."""
+    path = called(source)
+    if os.path.isdir(path):
+        return path, _require_images(list_images(path), source)
+    if os.path.exists(path):
+        names = (path.name,)
+        return path.parent, Listing((), {OWN_FIGURE: names}) if is_own_figure(path) else Listing(names, {})
+    parts = Path(source).parts
+    magic = next((k for k, part in enumerate(parts) if has_magic(part)), None)
+    if magic is not None:
+        root = called(Path(*parts[:magic]))
+        if os.path.isdir(root):
+            found = list_images(root, parts[magic:])
+            if found.names or found.left_out:
+                return root, _require_images(found, source)
+    for place in reversed((path, *path.parents)):
+        if os.path.isdir(place):
+            require_readable(place)
+    raise DatasetError(f"no image, folder or match for {str(source)!r}: check the path")
+
+
+def called(path: str | Path) -> Path:
+    """The absolute path of a place by the name it was called by: of links, only those before a ".." are followed."""
+    parts = Path(path).absolute().parts
+    after = len(parts) - parts[::-1].index("..") if ".." in parts else 0
+    return Path(*parts[:after]).resolve().joinpath(*parts[after:]) if after else Path(*parts)
+
+
+def require_readable(folder: Path) -> None:
+    """Raises DatasetError if a folder may not be searched."""
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise DatasetError(f"cannot read folder {folder} (permission denied): allow it, or choose another")
+
+
+def _require_images(found: Listing, source: str | Path) -> Listing:
+    if not found.names:
+        left_out = f"; left out: {describe_left_out(found.left_out)}" if found.left_out else ""
+        raise DatasetError(f"no images in {source}: expected files ending in {_known_suffixes()}{left_out}")
+    return found
 
 
 def bundled_photos() -> ImageSet:
     """The photographs that travel with atmviz; see assets/photos/ORIGINS.md for their origin and licence."""
-    root, names = _images_below(Path(str(resources.files("atmviz_assets") / "photos")))
-    return ImageSet("photos", root, names)
-
-
-def _images_below(folder: Path) -> tuple[Path, tuple[str, ...]]:
-    names = _image_names(folder)
-    if not names:
-        raise DatasetError(f"no images in {folder}: expected files ending in {_known_suffixes()}")
-    return folder.resolve(), names
-
-
-def _image_names(folder: Path) -> tuple[str, ...]:
-    """Image files below a folder, sorted; links are followed, each real folder visited once."""
-    seen: set[str] = set()
-    names: list[str] = []
-    for parent, folders, files in os.walk(folder.resolve(), followlinks=True):
-        if (real := os.path.realpath(parent)) in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        found = (file for file in files if Path(file).suffix.lower() in _SUFFIXES and not file.startswith("."))
-        names += [Path(parent, file).relative_to(folder.resolve()).as_posix() for file in found]
-    return tuple(sorted(names))
+    root = Path(str(resources.files("atmviz_assets") / "photos"))
+    return ImageSet("photos", root, list_images(root).names)
 
 
 def _known_suffixes() -> str:
-    return ", ".join(sorted(_SUFFIXES))
+    return ", ".join(sorted(image_suffixes()))
 
 
 def load_image(path: Path, upright: bool = True) -> np.ndarray:
-    """An image as 8-bit RGB, [H, W, 3]: EXIF rotation applied, transparency over white, 16-bit scaled, CMYK converted.
+    """An image as 8-bit RGB, [H, W, 3]: EXIF rotation applied; otherwise see `decode_image`.
 
     Args:
         path: The file.
         upright: False leaves the pixels where they lie in the file, as masks and boxes of it do.
 
     Raises:
-        DatasetError: the file is missing, truncated, not an image, over Pillow's size limit, or under 32 px.
+        DatasetError: the file is missing, may not be read, is no whole image, over Pillow's size limit, or under 32 px.
     """
-    try:
-        if not path.is_file():  # a pipe would be waited for without end
-            raise FileNotFoundError("no file, or no regular one")
-        data = path.read_bytes()
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
-            pixels = _decode_quickly(image, data, upright)
-            if pixels is None:
-                image.load()
-                pixels = np.array(_to_rgb(ImageOps.exif_transpose(image) if upright else image))
-    except Exception as error:  # whatever a damaged file makes Pillow raise
-        raise DatasetError(
-            f"cannot read image {path} ({decoding_fault(error)}): replace it; the same command then tries it again"
-        ) from None
+    pixels = decode_image(read_file(path), path, upright)
     height, width, _ = pixels.shape
     if min(height, width) < MIN_SIZE_PX:
         raise DatasetError(
@@ -210,9 +246,81 @@ def load_image(path: Path, upright: bool = True) -> np.ndarray:
     return pixels
 
 
-def decoding_fault(error: Exception) -> str:
-    """What Pillow says of a file, without the address of the object that it was read from."""
-    return "no image of a known format" if isinstance(error, UnidentifiedImageError) else first_line(error)
+def decode_image(data: bytes, name: str | Path, upright: bool) -> np.ndarray:
+    """The content of an image file as 8-bit RGB, [H, W, 3]: the one reader of training, evaluation and recording.
+
+    Transparency is laid over white, print colours are converted, of several frames the first is taken, and 16-bit grey
+    is scaled. Values of 32-bit TIFFs are taken as what the largest allows: up to 1 (floats alone), 255 or 65535.
+
+    Args:
+        data: The content, of one of `listing.FORMATS`, whatever the name says.
+        name: Of the file, for the message.
+        upright: Whether to apply the rotation that EXIF asks for.
+
+    Raises:
+        DatasetError: no whole image, values of no such range, or more pixels than Pillow's limit.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"), _open(data, readable_formats()) as image:
+            pixels = _decode_quickly(image, data, upright)
+            if pixels is None:
+                image.load()
+                pixels = np.array(_to_rgb(ImageOps.exif_transpose(image) if upright else image, image.format))
+            return pixels
+    except Exception as error:  # whatever a damaged file makes Pillow raise
+        raise _unreadable("image", name, decoding_fault(error, data)) from None
+
+
+def load_mask(path: Path) -> np.ndarray:
+    """The labels of an image file, [H, W], uint8 or uint16, as they are stored; of a palette the indices.
+
+    Raises:
+        DatasetError: the file is missing, damaged, or of a kind whose values Pillow or the format changes: lossy, of
+            several channels, or of fewer than 8 bits of grey.
+    """
+    data = read_file(path, "mask")
+    try:
+        with warnings.catch_warnings(action="ignore"), _open(data, _MASK_FORMATS) as image:
+            decoding = image.tile[0][3]  # type: ignore[attr-defined]
+            stored = image.mode if image.format == "GIF" else decoding[0] if isinstance(decoding, tuple) else decoding
+            compression = image.info["compression"] if image.format == "TIFF" else "raw"
+            if stored not in _MASK_PIXELS or compression not in _LOSSLESS_TIFF:
+                kind = f"{image.format} of {stored} pixels" + (f", {compression}" if compression != "raw" else "")
+                raise ValueError(f"{kind}; expected one lossless channel of 8 or 16 bits, or a palette")
+            return np.array(image)
+    except Exception as error:  # whatever a damaged file makes Pillow raise
+        raise _unreadable("mask", path, decoding_fault(error, data, _MASK_FORMATS)) from None
+
+
+def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
+    return Image.open(io.BytesIO(data), formats=formats)
+
+
+def read_file(path: Path, kind: str = "image", max_gib: int = 1) -> bytes:
+    """The content of a regular file of up to `max_gib`; raises DatasetError that names it as a `kind`."""
+    try:
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for without end
+            raise ValueError("no file, or no regular one")
+        if found.st_size > max_gib * 2**30:
+            raise ValueError(f"{found.st_size / 2**30:.1f} GiB, expected {max_gib} at most")
+        with open(path, "rb") as file:
+            return file.read()
+    except (OSError, ValueError) as error:
+        raise _unreadable(kind, path, decoding_fault(error)) from None
+
+
+def _unreadable(kind: str, name: str | Path, fault: str) -> DatasetError:
+    return DatasetError(f"cannot read {kind} {name} ({fault}): replace it; the same command then tries it again")
+
+
+def decoding_fault(error: Exception, data: bytes = b"", formats: Sequence[str] = ()) -> str:
+    """What is wrong with a file, in a few words, without the address of the object that it was read from."""
+    if isinstance(error, UnidentifiedImageError):
+        what = foreign_content(data[:512])
+        known = ", ".join(formats or readable_formats())
+        return what if what and what != "an image" else f"no image of a known format: {known}"
+    return getattr(error, "strerror", None) or first_line(error)
 
 
 def _decode_quickly(image: Image.Image, data: bytes, upright: bool) -> np.ndarray | None:
@@ -227,15 +335,32 @@ def _decode_quickly(image: Image.Image, data: bytes, upright: bool) -> np.ndarra
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit grey; PIL's own conversion would clip at 255
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
-    elif image.mode == "F":
-        image = Image.fromarray((np.nan_to_num(np.asarray(image)).clip(0, 1) * 255).round().astype(np.uint8))
+def _to_rgb(image: Image.Image, kind: str | None) -> Image.Image:
+    """In RGB, from a file of a `kind` (format)."""
+    if image.mode == "F" or image.mode.startswith("I"):  # PIL's own conversion would clip
+        image = Image.fromarray(_to_8_bits(image, kind == "TIFF"))
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     return image.convert("RGB")
+
+
+def _to_8_bits(image: Image.Image, is_tiff: bool) -> np.ndarray:
+    """Grey values of more bits as [H, W], uint8."""
+    values = np.asarray(image)
+    low, high = float(values.min()), float(values.max())
+    if image.mode.startswith("I;16") or (image.mode == "I" and not is_tiff):
+        tops: tuple[int, ...] = (65535,)  # of 16 bits, which Pillow widens in some formats
+    else:
+        tops = (1, 255, 65535) if image.mode == "F" else (255, 65535)
+    top = next((top for top in tops if high <= top), 0)
+    if not low >= 0 or not top:  # NaN compares as false
+        raise ValueError(f"values from {low:g} to {high:g}, expected 0 to 1, 0 to 255 or 0 to 65535")
+    grey = (values * np.float32(255 / top)).round().astype(np.uint8)
+    hidden = image.info.get("transparency")
+    if isinstance(hidden, int):
+        grey[values == hidden] = 255
+    return grey
 
 
 def fit_image(image: np.ndarray, preprocessing: Preprocessing) -> tuple[np.ndarray, Placement]:

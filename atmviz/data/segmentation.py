@@ -1,28 +1,27 @@
 """Images with the class of every pixel: ADE20K and shapes."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision import tv_tensors
-from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from atmviz.data.classification import Split
-from atmviz.data.images import ImageSet, find_dataset, load_image
+from atmviz.data.images import ImageSet, find_dataset, load_image, load_mask
 from atmviz.data.shapes import SHAPE_CLASSES, Shapes
-from atmviz.errors import DatasetError, first_line, some_of
-from atmviz.geometry import MIN_SIZE_PX, Preprocessing
+from atmviz.errors import DatasetError, some_of
+from atmviz.geometry import MIN_SIZE_PX, Preprocessing, resized_size
 from atmviz.variants import IGNORED
 
-MAX_ASPECT = 4  # longer over shorter side that a resized image keeps; beyond it the longer side is 4 times `size`
+_MAX_ASPECT = 4  # longer over shorter side that a resized image keeps; beyond it the longer side is 4 times `size`
 _MAX_SHARE = 0.75  # of one class in a training crop
 _CROP_TRIES = 10
 
@@ -48,12 +47,14 @@ class SegmentationImages(Dataset):
 
     Attributes:
         classes: Their names, by label.
+        notes: Lines for people on what was left out, and where masks were found.
     """
 
     def __init__(
-        self, source: Any, classes: Sequence[str], transform: Callable[[Tensor, Tensor], dict[str, Any]]
+        self, source: Any, classes: Sequence[str], transform: Callable[[np.ndarray, np.ndarray], dict[str, Any]]
     ) -> None:
         self.source, self.classes, self.transform = source, tuple(classes), transform
+        self.notes: list[str] = getattr(source, "notes", [])
 
     def __len__(self) -> int:
         return len(self.source)
@@ -61,7 +62,7 @@ class SegmentationImages(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         item = self.source[index]
         image, mask = (item.image, item.semantic_mask) if isinstance(self.source, Shapes) else item
-        return self.transform(_to_tensor(image), torch.from_numpy(mask))
+        return self.transform(image, mask)
 
     def path(self, index: int) -> str:
         """A name of the image for people."""
@@ -94,7 +95,7 @@ def open_segmentation(
     Raises:
         DatasetError: no such dataset, images without masks; when read, a mask that does not fit its image.
     """
-    transform: Callable[[Tensor, Tensor], dict[str, Any]] = (
+    transform: Callable[[np.ndarray, np.ndarray], dict[str, Any]] = (
         WholeViews(size, scales) if augmentation is None else RandomView(size, augmentation)
     )
     if name == "shapes":
@@ -114,6 +115,14 @@ def ade20k_classes() -> tuple[str, ...]:
     return tuple(resources.files("atmviz.data").joinpath("ade20k_classes.txt").read_text("utf-8").split("\n")[:-1])
 
 
+def find_masks(folder: Path) -> tuple[Path, str]:
+    """Where the masks of a folder of images lie, and a line for people where that is beside the target of a link."""
+    places = [root.parents[1] / "annotations" / root.name for root in (folder, folder.resolve())]
+    if os.path.isdir(places[1]) and not os.path.isdir(places[0]):
+        return places[1], f"{folder} is a link: taking the annotations {places[1]} beside its target"
+    return places[0], ""
+
+
 class ADE20K(Dataset):
     """Images as [H, W, 3] and masks as [H, W], uint8: classes 0 to 149; 255 for what the files call 0, "other".
 
@@ -124,7 +133,8 @@ class ADE20K(Dataset):
 
     def __init__(self, images: ImageSet) -> None:
         self.images = images
-        self.masks = images.root.parents[1] / "annotations" / images.root.name
+        self.masks, beside = find_masks(images.root)
+        self.notes = [*filter(None, [images.note, beside])]
         if lacking := [name for name in images.names if not self.mask(name).is_file()]:
             raise DatasetError(
                 f"{len(lacking)} of {len(images)} images have no mask in {self.masks} ({some_of(lacking, 3)}): "
@@ -141,19 +151,15 @@ class ADE20K(Dataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         image = load_image(self.images.path(index), upright=False)
         file = self.mask(self.images.names[index])
-        try:
-            with Image.open(file) as opened:
-                mask = np.array(opened)
-        except Exception as error:  # whatever a damaged file makes Pillow raise
-            raise DatasetError(f"cannot read mask {file} ({first_line(error)}): copy or unpack it again") from None
+        mask = load_mask(file)
         if mask.shape != image.shape[:2]:
             raise DatasetError(
                 f"mask {file} is {' x '.join(map(str, mask.shape))}, its image {image.shape[0]} x {image.shape[1]}: "
                 "expected one label per pixel; unpack both again"
             )
-        if mask.max(initial=0) > 150 or mask.dtype != np.uint8:
+        if mask.max(initial=0) > 150:
             raise DatasetError(
-                f"mask {file} has {mask.dtype} labels up to {int(mask.max())}, expected uint8 ones from 0 to 150: "
+                f"mask {file} has labels up to {int(mask.max())}, expected 0 to 150: "
                 "take ADEChallengeData2016, not the full ADE20K"
             )
         return image, np.where(mask == 0, IGNORED, mask - 1).astype(np.uint8)
@@ -166,15 +172,15 @@ class WholeViews:
     """
 
     def __init__(self, size: int, scales: Sequence[float]) -> None:
-        self.sizes = [round(size * scale) for scale in scales]
+        self.size, self.scales = size, scales
 
-    def __call__(self, image: Tensor, mask: Tensor) -> dict[str, Any]:
-        views = [normalize(_resize(image, resized_size(image.shape[-2:], size))) for size in self.sizes]
-        return {"views": views, "image": normalize(image), "mask": mask}
+    def __call__(self, image: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
+        views = [normalize(_resize(image, _view_size(image, self.size, scale))) for scale in self.scales]
+        return {"views": views, "image": normalize(image), "mask": torch.from_numpy(mask)}
 
 
 class RandomView:
-    """A crop of size x size px of the image resized at random, flipped and recoloured. Source: mmsegmentation.
+    """A crop of size x size px of the image resized at random, flipped and recoloured. Source: mmsegmentation 0.11.
 
     Where the view overhangs the image, pixels are the mean colour's and do not count; one class covers at most three
     quarters of it, if ten tries find such a place.
@@ -182,63 +188,90 @@ class RandomView:
 
     def __init__(self, size: int, augmentation: ViewAugmentation) -> None:
         self.size, self.augmentation = size, augmentation
-        self.recolor = v2.RandomPhotometricDistort(p=augmentation.photometric)
 
-    def __call__(self, image: Tensor, mask: Tensor) -> dict[str, Any]:
+    def __call__(self, image: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
         a = self.augmentation
-        if a.scale_min < a.scale_max or a.scale_min != 1 or min(image.shape[-2:]) != self.size:
-            factor = torch.empty(1).uniform_(a.scale_min, a.scale_max).item()
-            target = resized_size(image.shape[-2:], round(self.size * factor))
-            image, mask = (
-                _resize(image, target),
-                F.resize(tv_tensors.Mask(mask), list(target), v2.InterpolationMode.NEAREST),
-            )
-        image, mask = self._crop(image, mask)
-        if a.hflip and torch.rand(1).item() < a.hflip:
-            image, mask = image.flip(-1), mask.flip(-1)
-        if a.photometric:
-            image = self.recolor(tv_tensors.Image(image))
-        image, mask = normalize(image), mask.as_subclass(Tensor)
-        right, bottom = self.size - image.shape[-1], self.size - image.shape[-2]
-        padding = (0, right, 0, bottom)
+        size = _view_size(image, self.size, _uniform(a.scale_min, a.scale_max))
+        image, mask = self._crop(_resize(image, size), _resize(mask, size, cv2.INTER_NEAREST))
+        if _happens(a.hflip):
+            image, mask = image[:, ::-1], mask[:, ::-1]
+        image = recolored(image, a.photometric)
+        padding = (0, self.size - image.shape[1], 0, self.size - image.shape[0])  # right and bottom
         pad = torch.nn.functional.pad
-        return {"image": pad(image, padding), "mask": pad(mask, padding, value=IGNORED)}
+        labels = torch.from_numpy(np.ascontiguousarray(mask))
+        return {"image": pad(normalize(image), padding), "mask": pad(labels, padding, value=IGNORED)}
 
-    def _crop(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        height, width = image.shape[-2:]
+    def _crop(self, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        height, width = mask.shape
         if (height, width) == (self.size, self.size):
             return image, mask
         for _ in range(_CROP_TRIES):
-            top = int(torch.randint(max(0, height - self.size) + 1, (1,)))
-            left = int(torch.randint(max(0, width - self.size) + 1, (1,)))
-            place = (..., slice(top, top + self.size), slice(left, left + self.size))
-            counts = torch.bincount(mask[place].flatten(), minlength=256)[:IGNORED]
+            top = int(torch.randint(max(0, height - self.size) + 1, ()))
+            left = int(torch.randint(max(0, width - self.size) + 1, ()))
+            place = slice(top, top + self.size), slice(left, left + self.size)
+            counts = np.bincount(mask[place].ravel(), minlength=256)[:IGNORED]
             if counts.max() < _MAX_SHARE * counts.sum():
                 break
         return image[place], mask[place]
 
 
-def resized_size(shape: Sequence[int], short: int) -> tuple[int, int]:
-    """Height and width with the shorter side at `short` px, or smaller where the longer one would be over 4 times.
+def recolored(image: np.ndarray, probability: float) -> np.ndarray:
+    """Brightness, contrast, saturation and hue of an image [H, W, 3], uint8, each changed with this probability.
 
-    No side is under the 32 px that networks need.
+    Contrast changes before the two others or after them. Values are cut to uint8 after each step.
+
+    Source: mmsegmentation 0.11's `PhotoMetricDistortion`, which changes no order of channels, whatever its text says.
     """
-    factor = min(short / min(shape), MAX_ASPECT * short / max(shape))
-    height, width = (max(MIN_SIZE_PX, int(side * factor + 0.5)) for side in shape)
-    return height, width
+    rest = (_contrasted, _saturated, _turned) if _happens(0.5) else (_saturated, _turned, _contrasted)
+    for change in (_brightened, *rest):
+        if _happens(probability):
+            image = change(image)
+    return image
 
 
-def normalize(image: Tensor) -> Tensor:
-    """uint8 [3, H, W] to float32 with ImageNet's mean and deviation."""
-    scaled = F.to_dtype(image.as_subclass(Tensor), torch.float32, scale=True)
+def _brightened(image: np.ndarray) -> np.ndarray:
+    return _linear(image, shift=_uniform(-32, 32))
+
+
+def _contrasted(image: np.ndarray) -> np.ndarray:
+    return _linear(image, factor=_uniform(0.5, 1.5))
+
+
+def _saturated(image: np.ndarray) -> np.ndarray:
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    hsv[..., 1] = _linear(hsv[..., 1], factor=_uniform(0.5, 1.5))
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+
+
+def _turned(image: np.ndarray) -> np.ndarray:
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    hsv[..., 0] = (hsv[..., 0].astype(int) + int(torch.randint(-18, 18, ()))) % 180  # of 180 for a whole turn
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+
+
+def _linear(values: np.ndarray, factor: float = 1.0, shift: float = 0.0) -> np.ndarray:
+    return (values.astype(np.float32) * factor + shift).clip(0, 255).astype(np.uint8)
+
+
+def _happens(probability: float) -> bool:
+    return torch.rand(()).item() < probability
+
+
+def _uniform(low: float, high: float) -> float:
+    return torch.empty(()).uniform_(low, high).item()
+
+
+def normalize(image: np.ndarray) -> Tensor:
+    """float32 [3, H, W] with ImageNet's mean and deviation from uint8 [H, W, 3]."""
+    scaled = F.to_dtype(torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), torch.float32, scale=True)
     return F.normalize(scaled, list(Preprocessing.mean), list(Preprocessing.std))
 
 
-def _to_tensor(image: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))  # HWC -> CHW
+def _view_size(image: np.ndarray, size: int, scale: float) -> tuple[int, int]:
+    """(height, width) of an image that is resized to `size` times `scale`; none under what networks need, 32 px."""
+    height, width = resized_size(image.shape[:2], int(size * scale), int(_MAX_ASPECT * size * scale))
+    return max(MIN_SIZE_PX, height), max(MIN_SIZE_PX, width)
 
 
-def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
-    if tuple(image.shape[-2:]) == size:
-        return image
-    return F.resize(image, list(size), v2.InterpolationMode.BILINEAR, antialias=False)  # as mmcv's
+def _resize(image: np.ndarray, size: tuple[int, int], interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
+    return cv2.resize(image, size[::-1], interpolation=interpolation)

@@ -3,60 +3,20 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
-from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from atmviz.dense.detector import (
-    MAX_DETECTIONS,
-    MIN_SCORE,
-    NMS_IOU,
-    RATIOS,
-    FixedStrideAnchors,
-    RoIPool,
-    Target,
-    open_transform,
-)
+from atmviz.dense.detector import RATIOS, UNUSED, AnchorMatcher, BoxCoder, DetectorTransform, FixedStrideAnchors, Target
 from atmviz.dense.pyramid import PYRAMID_DIM, Pyramid, create_body
+from atmviz.dense.roi_heads import BOX_FACTOR, BOX_SAMPLES, BOX_SIZE, MASK_SIZE, RoIHeads
 from atmviz.variants import Neck
 
 _STRIDES = (4, 8, 16, 32, 64)
-_BOX_SIZE, _MASK_SIZE = 7, 14  # side of a pooled box, tokens
-BOX_SAMPLES = 512  # in the paper
-BOX_FACTOR = 4  # of a box's vector over the pyramid's channels
-
-
-class BoxPredictor(nn.Module):
-    """Scores of background and K classes, and four box deltas of each class; background's, never used, are zeros."""
-
-    def __init__(self, dim: int, num_classes: int) -> None:
-        super().__init__()
-        self.cls_score = nn.Linear(dim, 1 + num_classes)
-        self.bbox_pred = nn.Linear(dim, 4 * num_classes)
-        nn.init.normal_(self.cls_score.weight, std=0.01)
-        nn.init.normal_(self.bbox_pred.weight, std=0.001)
-        for layer in (self.cls_score, self.bbox_pred):
-            nn.init.zeros_(layer.bias)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[N, 1 + K] and [N, 4 (1 + K)] from [N, dim]."""
-        return self.cls_score(x), F.pad(self.bbox_pred(x), (4, 0))
-
-
-class MaskPredictor(MaskRCNNPredictor):
-    """One mask of each class; background's, never used, is zero."""
-
-    def __init__(self, dim: int, num_classes: int) -> None:
-        super().__init__(dim, dim, num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, 1 + K, 28, 28] from [N, dim, 14, 14]."""
-        return F.pad(super().forward(x), (0, 0, 0, 0, 1, 0))
 
 
 class TwoStageDetector(GeneralizedRCNN):
@@ -74,7 +34,7 @@ class TwoStageDetector(GeneralizedRCNN):
         self.rpn.head(list(self.backbone(images).values()))
         pooled = [
             images.new_empty(count, self.backbone.out_channels, size, size)
-            for count, size in ((boxes, _BOX_SIZE), (masks, _MASK_SIZE))
+            for count, size in ((boxes, BOX_SIZE), (masks, MASK_SIZE))
         ]
         for heads in self.roi_heads.modules():
             if isinstance(heads, RoIHeads):
@@ -87,55 +47,58 @@ def open_pyramid(backbone: str, neck: Neck, dim: int, **kwargs: Any) -> Pyramid:
     return Pyramid(create_body(backbone, **kwargs), neck, dim, extra=LastLevelMaxPool())
 
 
-def open_rpn(dim: int) -> RegionProposalNetwork:
-    """Three anchors per token, side eight times the stride."""
-    return RegionProposalNetwork(
-        FixedStrideAnchors([[8 * stride] for stride in _STRIDES], _STRIDES),
-        RPNHead(dim, len(RATIOS)),
-        fg_iou_thresh=0.7,
-        bg_iou_thresh=0.3,
-        batch_size_per_image=256,
-        positive_fraction=0.5,
-        pre_nms_top_n={"training": 2000, "testing": 1000},
-        post_nms_top_n={"training": 1000, "testing": 1000},
-        nms_thresh=0.7,
-    )
-
-
-def open_roi_heads(
-    num_classes: int,
-    dim: int,
-    box_head: nn.Module,
-    iou: float = 0.5,
-    weights: Sequence[float] = (10.0, 10.0, 5.0, 5.0),
-    box_samples: int = BOX_SAMPLES,
-) -> RoIHeads:
-    """Box and mask heads of one stage.
+class RPN(RegionProposalNetwork):
+    """Three anchors per token, side eight times the stride; torchvision's, with mmdetection 2.11's targets and losses.
 
     Args:
-        num_classes: Without background.
         dim: Channels of the pyramid.
-        box_head: Pooled boxes [N, dim, 7, 7] to [N, 4 dim].
-        iou: From which on a proposal is an object.
-        weights: Scale of the box deltas.
-        box_samples: Proposals that the heads learn from, per image.
+        proposals: How many are kept per image in training.
+        border: See `AnchorMatcher`.
+        beta: Up to which difference the box loss is a square; 0 for L1.
     """
-    return RoIHeads(
-        RoIPool(_BOX_SIZE),
-        box_head,
-        BoxPredictor(BOX_FACTOR * dim, num_classes),
-        fg_iou_thresh=iou,
-        bg_iou_thresh=iou,
-        batch_size_per_image=box_samples,
-        positive_fraction=0.25,
-        bbox_reg_weights=tuple(weights),
-        score_thresh=MIN_SCORE,
-        nms_thresh=NMS_IOU,
-        detections_per_img=MAX_DETECTIONS,
-        mask_roi_pool=RoIPool(_MASK_SIZE),
-        mask_head=MaskRCNNHeads(dim, [dim] * 4, 1),
-        mask_predictor=MaskPredictor(dim, num_classes),
-    )
+
+    def __init__(self, dim: int, proposals: int = 1000, border: int | None = None, beta: float = 0.0) -> None:
+        super().__init__(
+            FixedStrideAnchors([[8 * stride] for stride in _STRIDES], _STRIDES),
+            RPNHead(dim, len(RATIOS)),
+            fg_iou_thresh=0.7,
+            bg_iou_thresh=0.3,
+            batch_size_per_image=256,
+            positive_fraction=0.5,
+            pre_nms_top_n={"training": 2000, "testing": 1000},
+            post_nms_top_n={"training": proposals, "testing": 1000},
+            nms_thresh=0.7,
+        )
+        self.min_size = 0.0  # empty proposals stay, as in mmdetection
+        self.box_coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
+        self.matcher, self.beta = AnchorMatcher(0.7, 0.3, 0.3, border), beta
+
+    def assign_targets_to_anchors(
+        self, anchors: list[Tensor], targets: list[Target]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """By image, labels [A] (1 object, 0 background, -1 neither) and boxes [A, 4], which only objects use."""
+        found = [self.matcher(one, target) for one, target in zip(anchors, targets, strict=True)]
+        labels = [(one >= 0).float() - (one == UNUSED).float() for one in found]
+        boxes = [
+            F.pad(target["boxes"], (0, 0, 0, 1))[one.clamp(min=-1)] for one, target in zip(found, targets, strict=True)
+        ]
+        return labels, boxes
+
+    def compute_loss(
+        self, objectness: Tensor, pred_bbox_deltas: Tensor, labels: list[Tensor], regression_targets: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Losses of objectness and boxes, summed over the sampled anchors of the batch and divided by their number."""
+        sampled = self.fg_bg_sampler(labels)
+        count = sum(one.sum().clamp(min=1) for kind in sampled for one in kind)
+        objects, background = (torch.cat(kind).bool() for kind in sampled)
+        chosen = objects | background
+        box_loss = F.smooth_l1_loss(
+            pred_bbox_deltas[objects], torch.cat(regression_targets)[objects], beta=self.beta, reduction="sum"
+        )
+        objectness_loss = F.binary_cross_entropy_with_logits(
+            objectness.flatten()[chosen], torch.cat(labels)[chosen], reduction="sum"
+        )
+        return objectness_loss / count, box_loss / count
 
 
 def mask_rcnn(
@@ -149,7 +112,7 @@ def mask_rcnn(
     **kwargs: Any,
 ) -> TwoStageDetector:
     """Mask R-CNN on a backbone; arguments as in `retinanet`, and `box_samples`, proposals to learn from per image."""
-    box_head = TwoMLPHead(dim * _BOX_SIZE**2, BOX_FACTOR * dim)
-    heads = open_roi_heads(num_classes, dim, box_head, box_samples=box_samples)
-    transform = open_transform(min_size, max_size, 32)
-    return TwoStageDetector(open_pyramid(backbone, neck, dim, **kwargs), open_rpn(dim), heads, transform)
+    box_head = TwoMLPHead(dim * BOX_SIZE**2, BOX_FACTOR * dim)
+    heads = RoIHeads(num_classes, dim, box_head, box_samples=box_samples)
+    transform = DetectorTransform(min_size, max_size)
+    return TwoStageDetector(open_pyramid(backbone, neck, dim, **kwargs), RPN(dim), heads, transform)

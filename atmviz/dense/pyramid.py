@@ -15,7 +15,6 @@ from atmviz.errors import AtmvizError, first_line
 from atmviz.models import ATMFPN
 from atmviz.variants import VARIANTS, Neck
 
-NECKS: dict[Neck, type[FeaturePyramidNetwork]] = {"fpn": FeaturePyramidNetwork, "atmfpn": ATMFPN}
 PYRAMID_DIM = 256  # in the paper
 _SWIN_PATCH = 4
 
@@ -73,10 +72,32 @@ class NormedBody(nn.Module):
         self.feature_info = body.feature_info
         self.norms = nn.ModuleList(LayerNorm2d(dim) for dim in map_dims(body))
 
+    @property
+    def model(self) -> nn.Module:
+        """The network itself, where timm's own wrappers of feature maps have it."""
+        return self.body.model  # type: ignore[return-value]
+
     def forward(self, images: Tensor) -> list[Tensor]:
         height, width = images.shape[-2:]
         padded = F.pad(images, (0, -width % _SWIN_PATCH, 0, -height % _SWIN_PATCH))
         return [norm(x) for norm, x in zip(self.norms, self.body(padded), strict=True)]
+
+
+def init_xavier(module: nn.Module) -> None:
+    """Convolutions and linear layers: Xavier uniform, biases 0. Source: mmdetection's FPN and layers of box heads."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+class FPN(FeaturePyramidNetwork):
+    """torchvision's, drawn as mmdetection's."""
+
+    def __init__(self, in_channels_list: list[int], out_channels: int, extra_blocks: ExtraFPNBlock | None) -> None:
+        super().__init__(in_channels_list, out_channels, extra_blocks)
+        init_xavier(self)
 
 
 class Pyramid(nn.Module):
@@ -96,8 +117,8 @@ class Pyramid(nn.Module):
     ) -> None:
         super().__init__()
         self.body, self.out_channels = body, dim
-        arguments = {"first_level": first_level} if neck == "atmfpn" else {}
-        self.neck = NECKS[neck](map_dims(body), dim, extra, **arguments)
+        dims = map_dims(body)
+        self.neck = ATMFPN(dims, dim, extra, first_level) if neck == "atmfpn" else FPN(dims, dim, extra)
         self.names = [f"p{level}" for level in range(first_level, 6)]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:

@@ -3,17 +3,24 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import detection
+from torchvision.ops import sigmoid_focal_loss
 
 from atmviz.dense.detector import (
     MAX_DETECTIONS,
     MIN_SCORE,
     NMS_IOU,
     P6P7,
+    UNUSED,
+    AnchorMatcher,
+    BoxCoder,
+    DetectorTransform,
     FixedStrideAnchors,
+    Target,
     octave_scales,
-    open_transform,
 )
 from atmviz.dense.pyramid import PYRAMID_DIM, Pyramid, create_body, map_dims
 from atmviz.variants import Neck
@@ -22,7 +29,30 @@ _STRIDES = (8, 16, 32, 64, 128)
 
 
 class RetinaNet(detection.RetinaNet):
-    """torchvision's, with labels from 0 on."""
+    """torchvision's, with labels from 0 on and mmdetection 2.11's targets and losses."""
+
+    def compute_loss(
+        self, targets: list[Target], head_outputs: dict[str, Tensor], anchors: list[Tensor]
+    ) -> dict[str, Tensor]:
+        """Focal loss of classes and L1 of box deltas, summed over the batch and divided by its positive anchors.
+
+        An image without any counts as one anchor.
+        """
+        found = torch.stack([self.proposal_matcher(one, target) for one, target in zip(anchors, targets, strict=True)])
+        objects, used = found >= 0, found != UNUSED
+        count = objects.sum(1).clamp(min=1).sum()
+        matched = [(target, one[one >= 0]) for target, one in zip(targets, found, strict=True)]
+        classes = torch.cat([target["labels"][one] for target, one in matched])
+        boxes = torch.cat([target["boxes"][one] for target, one in matched])
+
+        logits, deltas = (head_outputs[name].to(boxes) for name in ("cls_logits", "bbox_regression"))
+        true = torch.zeros_like(logits)
+        true[objects] = F.one_hot(classes, logits.shape[-1]).to(logits)
+        true_deltas = self.box_coder.encode_single(boxes, torch.stack(anchors)[objects])
+        return {
+            "classification": sigmoid_focal_loss(logits[used], true[used], reduction="sum") / count,
+            "bbox_regression": F.l1_loss(deltas[objects], true_deltas, reduction="sum") / count,
+        }
 
     def forward_dummy(self, images: Tensor) -> Any:
         """Every layer once, for counting."""
@@ -56,8 +86,9 @@ def retinanet(
         score_thresh=MIN_SCORE,
         nms_thresh=NMS_IOU,
         detections_per_img=MAX_DETECTIONS,
+        proposal_matcher=AnchorMatcher(0.5, 0.4, 0.0),
     )
-    model.transform = open_transform(min_size, max_size, 32)
+    model.transform, model.box_coder = DetectorTransform(min_size, max_size), BoxCoder((1.0, 1.0, 1.0, 1.0))
     for branch in (model.head.classification_head, model.head.regression_head):
         for module in branch.conv.modules():
             if isinstance(module, nn.Conv2d):  # 0.01 for 256 channels; fewer would pass hardly any signal on

@@ -145,6 +145,7 @@ class ATMNet(nn.Module):
 
     Args:
         depths, dims, mlp_ratios, num_offsets, offset_interval: one row of `atmviz.variants.VARIANTS`.
+        share: Channels that share one offset in every stage, in place of `num_offsets`; 1 in Fig. 2, A and B.
         offset_mode, num_samples, fusion: see `ActiveTokenMixer`; the defaults are the released network.
         peg: False leaves the positional encoding generators out (Table 8, rows 1 and 2).
         out_norms: Apply one LayerNorm to each of the four feature maps, as the released segmentation backbone does.
@@ -169,6 +170,7 @@ class ATMNet(nn.Module):
         offset_interval: int = VARIANTS["atmnet_tiny"].offset_interval,
         offset_mode: OffsetMode = "decoupled",
         num_samples: int = 1,
+        share: int | None = None,
         fusion: FusionMode = "image",
         peg: bool = True,
         out_norms: bool = False,
@@ -176,6 +178,10 @@ class ATMNet(nn.Module):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
+        if share:
+            if any(dim % share for dim in dims):
+                raise ValueError(f"got share {share} for {tuple(dims)} channels, expected a divisor of each")
+            num_offsets = [dim // share for dim in dims]
         if any(dim % count for dim, count in zip(dims, num_offsets, strict=True)):
             raise ValueError(f"got {tuple(num_offsets)} offsets for {tuple(dims)} channels, expected divisors")
         self.num_classes = num_classes
@@ -223,7 +229,7 @@ class ATMNet(nn.Module):
             mixer, offset = blocks[layer.index - 1].token_mixer, blocks[source.index - 1].offset
             num_offsets = offset.linear.out_features // 2 if offset is not None else 0
             path = f"stages.{layer.stage - 1}.blocks.{layer.index - 1}.token_mixer"
-            layers.append(ATMLayer(layer, path, mixer, source, mixer.proj.in_features, num_offsets))
+            layers.append(ATMLayer(layer, path, mixer, source, mixer.fc_identity.in_features, num_offsets))
         return layers
 
     @torch.jit.ignore

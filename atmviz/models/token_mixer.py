@@ -14,7 +14,7 @@ from torchvision.ops import deform_conv2d
 from atmviz.ops import sample_along, weighted_sum
 
 OffsetMode = Literal["decoupled", "joint", "zero"]
-FusionMode = Literal["image", "token"]
+FusionMode = Literal["image", "token", "paper"]
 
 
 class OffsetLayer(nn.Module):
@@ -39,8 +39,11 @@ class ActiveTokenMixer(nn.Module):
 
     Two identity modules name what can be observed (or replaced) with a forward hook:
         hook_offset: the offsets this layer uses, [B, H, W, 2, O] in tokens; never called in mode "zero".
-        hook_fusion: the fusion weights, [B, 1, 1, C, branches] ([B, H, W, C, branches] when fused per token), in the
+        hook_fusion: the fusion weights, [B, 1, 1, C, branches] ([B, H, W, C, branches] but in fusion "image"), in the
             order of `branches`, summing to one over the last axis.
+
+    The released code differs from the paper's text: all tokens of an image have the same fusion weights, predicted from
+    the mean over the map by an MLP with a bottleneck of C / 4, and a linear layer follows Eq. (3).
 
     Args:
         dim: Channels C.
@@ -49,8 +52,9 @@ class ActiveTokenMixer(nn.Module):
             (Fig. 2, A); "zero" reads the query token itself (Table 8, row 1).
         num_samples: Tokens fetched per channel and direction: 1, or 3 for Fig. 2, B. With several, FC^W and FC^H embed
             all of them, and the offsets hold sample 0's O values first, then sample 1's, and so on.
-        fusion: "image" averages over the map before predicting fusion weights (the released code), "token" predicts
-            them for each query token (Eq. 4 as printed).
+        fusion: "image" is the released code's, see above; "token" is the same without the mean, so that each query
+            token has weights of its own; "paper" is Eq. (4) as printed, three C x C matrices per query token, without
+            bias, bottleneck or the layer after Eq. (3).
     """
 
     def __init__(
@@ -75,8 +79,13 @@ class ActiveTokenMixer(nn.Module):
         for branch in self.branches[:-1]:
             setattr(self, f"fc_{branch}", nn.Linear(num_samples * dim, out_dim))
         self.fc_identity = nn.Linear(dim, out_dim, bias=False)
-        self.fusion = Mlp(out_dim, out_dim // 4, len(self.branches) * out_dim)
-        self.proj = nn.Linear(out_dim, out_dim)
+        self.fusion: nn.Module  # to logits, branches of one channel side by side
+        if fusion == "paper":
+            self.fusion = nn.Linear(out_dim, len(self.branches) * out_dim, bias=False)  # W^W, W^H, W^I
+            self.proj: nn.Module = nn.Identity()
+        else:
+            self.fusion = Mlp(out_dim, out_dim // 4, len(self.branches) * out_dim)
+            self.proj = nn.Linear(out_dim, out_dim)
         self.hook_offset = nn.Identity()
         self.hook_fusion = nn.Identity()
 

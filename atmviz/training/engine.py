@@ -32,31 +32,29 @@ from timm.utils import ModelEmaV3, distribute_bn
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from atmviz.checkpoints import read_checkpoint, write_checkpoint
+from atmviz.checkpoints import write_checkpoint
 from atmviz.data.classification import Augmentation, open_labelled, require_same_classes
 from atmviz.data.detection import open_detection
 from atmviz.data.keyed import KeyedBatchSampler, KeyedDataset, seed_of, seeded
 from atmviz.data.loader import open_loader, read_batches
 from atmviz.data.segmentation import ViewAugmentation, open_segmentation
 from atmviz.dense import create_dense
-from atmviz.dense.layouts import backbone_prefix
 from atmviz.errors import RecipeError, TrainingError, first_line, some_of
 from atmviz.files import atomic_path, write_csv
 from atmviz.models import COMPILE_OPTIONS, ATMNet, create_model
 from atmviz.models.atmnet import init_fan_in
 from atmviz.training.evaluate import HEADLINES, evaluate
+from atmviz.training.finetune import load_to_finetune
 from atmviz.training.health import OffsetHealth, measure_offsets
 from atmviz.training.recipe import Recipe
 from atmviz.training.tasks import Batch, ClassificationTask, DetectionTask, SegmentationTask, TrainingTask
-from atmviz.variants import Architecture, is_architecture
+from atmviz.variants import NETWORK_OPTIONS
 
 HEALTH_IMAGES = 16
 _STATE_FORMAT = 3
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WEIGHTS = ("last.safetensors", "best.safetensors")
 _LOGS = ("log.csv", "offsets.csv")
-# What the number of classes gives its shape
-_CLASS_LAYERS = ("head.fc.", ".classifier.", ".cls_logits.", ".cls_score.", ".bbox_pred.", ".mask_fcn_logits.")
 _CHECK_EVERY = 10  # updates between looks at what costs a wait: the loss on a GPU, stop signals of other processes
 
 
@@ -144,7 +142,7 @@ def train(recipe: Recipe, out: str | Path, *, device: str = "auto", reporter: Re
         return _Run(recipe, out, accelerator, reporter or Reporter()).run()
 
 
-def build_network(recipe: Recipe, num_classes: int, message: Any = lambda text: None) -> nn.Module:
+def build_network(recipe: Recipe, num_classes: int, message: Callable[[str], None] = lambda text: None) -> nn.Module:
     """The recipe's network, its weights drawn from the seed or taken from the checkpoint to fine-tune."""
     options: dict[str, Any] = {"drop_path_rate": recipe.drop_path_rate, **_config(recipe, num_classes)}
     with torch.random.fork_rng(devices=[]):
@@ -160,25 +158,34 @@ def build_network(recipe: Recipe, num_classes: int, message: Any = lambda text: 
                 if isinstance(module, ATMNet):
                     init_fan_in(module.stages)
     if recipe.finetune:
-        _load_to_finetune(network, recipe, num_classes, message)
+        load_to_finetune(network, recipe, num_classes, message)
     return network
 
 
-def build_task(network: nn.Module, recipe: Recipe) -> TrainingTask:
+def build_task(network: nn.Module, recipe: Recipe, message: Callable[[str], None] = lambda text: None) -> TrainingTask:
     """The network with its loss, and what only training needs drawn from the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(recipe.seed, "task"))
         if isinstance(network, ATMNet):
             return ClassificationTask(network, recipe)
-        return (SegmentationTask if recipe.task == "segment" else DetectionTask)(network)
+        if recipe.task == "segment":
+            return SegmentationTask(network, recipe)
+        task = DetectionTask(network, recipe)
+    if task.fixed:
+        message(f"{recipe.model} as in mmdetection: stem, first stage and the statistics of its batch norms stay")
+    return task
 
 
-def build_optimizer(task: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """timm's, without weight decay on norms, biases and PEG."""
+def build_optimizer(task: TrainingTask, recipe: Recipe) -> torch.optim.Optimizer:
+    """timm's, with weight decay on what the recipe's `decay` names."""
+    rates: dict[float, list[Tensor]] = {0.0: [], recipe.weight_decay: []}
+    without = task.no_weight_decay()
+    for name, parameter in task.named_parameters():
+        if parameter.requires_grad:
+            rates[0.0 if name in without else recipe.weight_decay].append(parameter)
+    groups = [{"params": held, "weight_decay": rate} for rate, held in rates.items() if held]
     try:
-        optimizer = create_optimizer_v2(
-            task, opt=recipe.optimizer, lr=recipe.scaled_lr, weight_decay=recipe.weight_decay
-        )
+        optimizer = create_optimizer_v2(groups, opt=recipe.optimizer, lr=recipe.scaled_lr)
         if getattr(optimizer, "is_second_order", False):
             raise ValueError("it needs second derivatives")
     except (ValueError, TypeError, RuntimeError, AssertionError) as error:
@@ -191,7 +198,7 @@ def build_optimizer(task: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 def build_scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, updates_per_epoch: int) -> tuple[Scheduler, int]:
     """timm's schedule with warm-up, and the number of epochs with cooldown."""
     if recipe.schedule == "step":
-        # timm counts epochs and updates from 1 here: one more, and the first after a milestone is the first that falls.
+        # timm falls one before a milestone: one more, and the first epoch or update after it is the first that falls.
         per_epoch = 1 if recipe.lr_steps == "epoch" else updates_per_epoch
         scheduler = MultiStepLRScheduler(
             optimizer,
@@ -199,6 +206,7 @@ def build_scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, updates_pe
             decay_rate=0.1,
             warmup_t=recipe.warmup_epochs * per_epoch,  # type: ignore[arg-type]
             warmup_lr_init=recipe.warmup_lr,
+            warmup_prefix=False,  # milestones count from the start, not from the end of the warm-up
             t_in_epochs=recipe.lr_steps == "epoch",
         )
         return scheduler, recipe.epochs + recipe.cooldown_epochs
@@ -272,6 +280,11 @@ class _Run:
         self.device = accelerator.device
         state = self._read_state()
         train_set, self.val_set = open_data(recipe)
+        if state and recipe.task == "classify":  # classes were numbered by value once, where they are numbers
+            for one in (train_set, self.val_set):
+                one.number_as(state["data"]["classes"])
+        for note in dict.fromkeys([*train_set.notes, *self.val_set.notes]):
+            self.reporter.message(note)
         self.sampler = KeyedBatchSampler(
             len(train_set),
             recipe.batch_size,
@@ -295,7 +308,7 @@ class _Run:
         if self.world > 1 and self.device.type == "cuda":  # as mmsegmentation does; there is none for CPUs
             self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
         self.mixup = build_mixup(recipe, len(train_set.classes))
-        self.inner = build_task(self.network, recipe)
+        self.inner = build_task(self.network, recipe, self.reporter.message)
         optimizer = build_optimizer(self.inner, recipe)
         self.scheduler, self.epochs = build_scheduler(optimizer, recipe, self.sampler.updates)
         if recipe.compile:
@@ -608,7 +621,7 @@ def _describe(data: dict[str, Any]) -> str:
 
 def _config(recipe: Recipe, num_classes: int) -> dict[str, Any]:
     """Constructor arguments: the number of classes, and what is not as released."""
-    usual: dict[str, Any] = {"offset_mode": "decoupled", "num_samples": 1, "fusion": "image", "peg": True, "dim": 256}
+    usual: dict[str, Any] = {**NETWORK_OPTIONS, "dim": 256}
     if recipe.framework in ("mask_rcnn", "cascade_mask_rcnn"):
         usual["box_samples"] = 512
     changed = {name: getattr(recipe, name) for name, value in usual.items() if getattr(recipe, name) != value}
@@ -619,56 +632,6 @@ def _config(recipe: Recipe, num_classes: int) -> dict[str, Any]:
 def _by_name(items: list[dict[str, Any]]) -> dict[str, list[Any]]:
     """A batch of images of any sizes: lists by name."""
     return {name: [item[name] for item in items] for name in items[0]}
-
-
-def _load_to_finetune(network: nn.Module, recipe: Recipe, num_classes: int, message: Any) -> None:
-    """Weights of a checkpoint, averaged ones first; what it lacks stays as drawn, and that is said.
-
-    A classifier takes a classifier's weights, a dense network those of its own kind or a classifier's as its backbone.
-    """
-    if is_architecture(recipe.finetune):
-        raise RecipeError(f"got finetune {recipe.finetune}, a name without weights, expected a checkpoint file")
-    checkpoint = read_checkpoint(str(recipe.finetune))
-    state = {
-        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in checkpoint.state.items()
-    }
-    own = network.state_dict()
-    as_backbone = recipe.framework is not None and checkpoint.model == recipe.model
-    if as_backbone:
-        prefix = backbone_prefix(recipe.framework) + "model."  # type: ignore[arg-type]
-        state = {prefix + name: tensor for name, tensor in state.items() if not name.startswith(("norm.", "head."))}
-        message(f"{recipe.finetune}: the backbone's weights; all else is new")
-    elif checkpoint.model != str(recipe.architecture):
-        backbone = Architecture.parse(checkpoint.model).backbone
-        raise RecipeError(
-            f"got {checkpoint.model} in {recipe.finetune} to fine-tune {recipe.architecture}: "
-            + (
-                f"pass --model {backbone}"
-                if backbone != recipe.model
-                else "expected the same framework and neck, or a classifier"
-            )
-        )
-
-    def is_new(name: str) -> bool:
-        """Whether it may stay as it was drawn."""
-        if as_backbone:
-            return not name.startswith(prefix) or ".out_norms." in name
-        return any(part in name for part in _CLASS_LAYERS) and (
-            name not in state or state[name].shape != own[name].shape
-        )
-
-    replaced = [name for name in own if name not in state or state[name].shape != own[name].shape]
-    wrong = [name for name in replaced if not is_new(name)] + [name for name in state if name not in own]
-    if wrong:
-        raise RecipeError(
-            f"{recipe.finetune} does not fit the recipe's network ({some_of(sorted(wrong), 5)}): "
-            "check peg, offset_mode and dim"
-        )
-    if not as_backbone:
-        had = checkpoint.config.get("num_classes") or "no"
-        heads = f"a new head for {num_classes}" if replaced else "the head is kept"
-        message(f"{recipe.finetune} has {had} classes: {heads}")
-    network.load_state_dict({**state, **{name: own[name] for name in replaced}})
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ Legend: B batch, H/W grid in tokens, O distinct offsets per direction.
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from atmviz.data.keyed import seed_of
 from atmviz.data.loader import open_loader, read_batches
 from atmviz.data.segmentation import SegmentationImages, open_segmentation
 from atmviz.errors import AtmvizError, CheckpointError, DatasetError, some_of
+from atmviz.paper import printed_accuracies
 from atmviz.recording.recorder import find_layers, infer
 from atmviz.training.metrics import DetectionMetric, SegmentationMetric, segmentation_scores
 from atmviz.variants import Architecture, Task
@@ -249,7 +250,7 @@ class _DetectionJudge(_Judge):
         target = self.dataset.target(truth, tuple(image.shape[-2:]))  # type: ignore[arg-type]
         detected = {key: value.cpu() for key, value in found.items()}
         if "masks" in detected:
-            detected["masks"] = detected["masks"][:, 0] > 0.5
+            detected["masks"] = detected["masks"][:, 0] >= 0.5
         else:
             target.pop("masks")
         true, found = ({key: value.numpy() for key, value in one.items()} for one in (target, detected))
@@ -280,11 +281,19 @@ def _percent(accuracy: Metric, images: int) -> float:
 
 @dataclass(frozen=True)
 class CheckpointEvaluation:
-    """What `evaluate_checkpoint` found: the row it prints, the classes' names, all numbers."""
+    """What `evaluate_checkpoint` found.
+
+    Attributes:
+        row: What it prints.
+        classes: Their names.
+        evaluation: All numbers.
+        paper: What the paper and the release print for the same, see `printed_accuracies`; empty where nothing fits.
+    """
 
     row: dict[str, Any]
     classes: tuple[str, ...]
     evaluation: Evaluation
+    paper: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def evaluate_checkpoint(
@@ -335,7 +344,11 @@ def evaluate_checkpoint(
     size = size or origin.about.get("image_size", _RELEASED_SIZES[task])
     crop_pct = (crop_pct or origin.about.get("crop_pct", 0.875)) if task == "classify" else 1.0
     images = _open(task, network, name, split, size, data_dir, crop_pct, multi_scale)
+    if isinstance(images, LabelledImages):
+        images.number_as(origin.about.get("classes", ()))
     _require_learned_classes(origin, images.classes)
+    for note in images.notes if state.is_main_process else ():
+        report(note)
     with offsets_replaced(network, offsets, seed):
         found = evaluate(
             network,
@@ -363,7 +376,9 @@ def evaluate_checkpoint(
         "offsets": offsets,
         **found.metrics,
     }
-    return CheckpointEvaluation(row, images.classes, found)
+    fits = split == "val" and offsets == "learned" and (task != "classify" or crop_pct == 0.875)
+    paper = printed_accuracies(origin.model, origin.config, name, size, multi_scale) if fits else {}
+    return CheckpointEvaluation(row, images.classes, found, paper)
 
 
 _RELEASED_SIZES: dict[Task, int] = {"classify": 224, "segment": 512, "detect": 800}

@@ -100,7 +100,7 @@ class DetectionMetric:
             )
         ]
         if "segm" in self._types:
-            drawn = (found["masks"][:, 0] > 0.5).cpu().numpy()
+            drawn = (found["masks"][:, 0] >= 0.5).cpu().numpy()
             for row, mask in zip(rows, drawn, strict=True):
                 row["segmentation"] = coco_masks().encode(np.asfortranarray(mask, dtype=np.uint8))
         self._found += rows

@@ -13,7 +13,7 @@ import yaml
 
 from atmviz.errors import RecipeError
 from atmviz.geometry import MIN_SIZE_PX
-from atmviz.variants import FRAMEWORK_TASKS, VARIANTS, Architecture, Framework, Neck, Task
+from atmviz.variants import FRAMEWORK_TASKS, NETWORK_OPTIONS, VARIANTS, Architecture, Framework, Neck, Task
 
 REQUIRED = "required"
 
@@ -30,7 +30,7 @@ _CLASSIFIER_ONLY = (
     *("repeated_augmentation", "pixel_weight"),
 )
 _DENSE_ONLY = ("neck", "dim")
-_ATM_ONLY = ("offset_mode", "num_samples", "fusion", "peg", "init")
+_ATM_ONLY = (*NETWORK_OPTIONS, "init")
 _SEGMENTER_ONLY = ("scale_min", "scale_max", "photometric")
 _DETECTOR_ONLY = ("short_side_min", "long_side", "box_samples")
 DENSE_SETTINGS = ("framework", *_DENSE_ONLY, *_SEGMENTER_ONLY, *_DETECTOR_ONLY)
@@ -95,11 +95,26 @@ class Recipe:
     model: str = _setting("atmnet_nano", f"One of {', '.join(VARIANTS)}; a timm backbone under a framework.", _MODEL)
     offset_mode: Literal["decoupled", "joint", "zero"] = _setting("decoupled", "Table 8 and Fig. 2, A.", _MODEL)
     num_samples: int = _setting(1, "Tokens fetched per channel and direction; 3 in Fig. 2, B.", _MODEL, 1, 16)
-    fusion: Literal["image", "token"] = _setting("image", "Fusion weights per image (released) or token.", _MODEL)
+    share: int | None = _setting(
+        None, "Channels that share an offset: 1 in Fig. 2; else the variant's.", _MODEL, 1, 1024
+    )
+    fusion: Literal["image", "token", "paper"] = _setting(
+        "image", "Fusion weights per image (released) or per token, or Eq. (4) as printed.", _MODEL
+    )
     peg: bool = _setting(True, "Positional encoding generators.", _MODEL)
     drop_path: float | None = _setting(None, "Stochastic depth; the variant's (Table 9) without it.", _MODEL, 0, 0.99)
     init: Literal["released", "fan_in"] = _setting("released", "fan_in suits widths under 100 channels.", _MODEL)
-    finetune: str | None = _setting(None, "Checkpoint to start from; its head is replaced where it must.", _MODEL)
+    finetune: str | None = _setting(
+        None,
+        "File to start from, its head replaced where it must be; under a framework also the backbone's alone, "
+        "of other backbones timm's own.",
+        _MODEL,
+    )
+    finetune_weights: Literal["ema", "model"] = _setting(
+        "ema",
+        "Of that file: averaged ones where it has them; or model, as the released code.",
+        _MODEL,
+    )
     pixel_weight: float = _setting(0.0, "Weight of the per-pixel labels' loss (shapes only).", _MODEL, 0, 1000)
 
     epochs: int = _setting(10, "With warm-up, without cooldown.", _OPTIMIZE, 1, 10**6)
@@ -118,7 +133,13 @@ class Recipe:
     warmup_lr: float = _setting(1e-6, "Where warm-up starts.", _OPTIMIZE, 0, 1000)
     min_lr: float = _setting(1e-5, "Where cosine and poly end.", _OPTIMIZE, 0, 1000)
     lr_steps: Literal["update", "epoch"] = _setting("update", "How often the learning rate moves.", _OPTIMIZE)
-    weight_decay: float = _setting(0.05, "Not on norms, biases and PEG.", _OPTIMIZE, 0, 1000)
+    weight_decay: float = _setting(0.05, "Of the parameters that `decay` names.", _OPTIMIZE, 0, 1000)
+    decay: Literal["no_1d", "no_norm", "all"] = _setting(
+        "no_1d",
+        "What has weight decay: all but norms, biases and PEG (classifiers as released); all but the norms that "
+        "the released segmentation code names; all.",
+        _OPTIMIZE,
+    )
     clip_grad: float = _setting(0.0, "Largest gradient norm; 0 does not clip.", _OPTIMIZE, 0, 10**6)
     ema_decay: float = _setting(0.0, "Decay of the averaged weights; 0 keeps none.", _OPTIMIZE, 0, 1)
 
@@ -155,6 +176,13 @@ class Recipe:
             raise RecipeError(f"got pixel_weight with image_size {self.image_size}: expected a multiple of 32")
         if self.offset_mode == "zero" and self.num_samples > 1:
             raise RecipeError("got offset_mode zero with several samples, which would all be one token: expected 1")
+        if self.offset_mode == "zero" and self.share:
+            raise RecipeError("got offset_mode zero with share, but there are no offsets to share: leave share out")
+        if self.share and self.model in VARIANTS and any(dim % self.share for dim in VARIANTS[self.model].dims):
+            raise RecipeError(
+                f"got share {self.share} for {self.model}, "
+                f"expected a divisor of its {VARIANTS[self.model].dims} channels"
+            )
 
     def _require_task_settings(self) -> None:
         """Nothing is set that this kind of training would not read, and what it reads fits together."""
@@ -168,6 +196,8 @@ class Recipe:
         changed = [name for name in _ATM_ONLY if getattr(self, name) != usual[name]]
         if changed and self.model not in VARIANTS:
             raise RecipeError(f"got {', '.join(changed)} for {self.model}, which has no ATM layers: leave it out")
+        if self.finetune is None and self.finetune_weights != usual["finetune_weights"]:
+            raise RecipeError(f"got finetune_weights {self.finetune_weights} without a file: pass --finetune FILE too")
         if self.framework == "upernet" and self.batch_size == self.accumulate:
             raise RecipeError(
                 "got passes of one image for upernet, whose pooled map is normalised over them: "
@@ -176,8 +206,11 @@ class Recipe:
         at = list(self.decay_epochs)
         if bool(at) != (self.schedule == "step"):
             raise RecipeError(f"got schedule {self.schedule} with decay_epochs {at}: expected some for step only")
-        if at != sorted({one for one in at if 0 < one < self.epochs}):
-            raise RecipeError(f"got decay_epochs {at} of {self.epochs} epochs: expected rising ones within them")
+        if at != sorted({one for one in at if max(1, self.warmup_epochs) <= one < self.epochs}):
+            raise RecipeError(
+                f"got decay_epochs {at} of {self.epochs} epochs, {self.warmup_epochs:g} of them warm-up: "
+                "expected rising ones between warm-up and end"
+            )
         if self.scale_min > self.scale_max:
             raise RecipeError(f"got scales from {self.scale_min:g} to {self.scale_max:g}: expected scale_max as large")
         sides = [self.short_side_min or self.image_size, self.image_size, self.long_side]

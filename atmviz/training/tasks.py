@@ -1,10 +1,11 @@
 """What is trained: a network with its loss. A task is one module, so that it is wrapped and compiled as a whole."""
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
+from timm.models import ResNet
 from torch import Tensor, nn
 
 from atmviz.data.shapes import SHAPE_CLASSES
@@ -46,15 +47,29 @@ class TrainingTask(nn.Module):
 
     Attributes:
         network: What is kept.
+        decay: The recipe's rule of what has weight decay.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, recipe: Recipe) -> None:
         super().__init__()
         self.network = network
+        self.decay = recipe.decay
 
     def no_weight_decay(self) -> set[str]:
-        """The weights of the PEGs; timm leaves norms and biases out by itself (they are 1-D)."""
-        return {name for name, _ in self.named_parameters() if ".peg." in name}
+        """Names of the parameters without weight decay, by the recipe's rule.
+
+        `no_1d`, as the released classifiers: norms, biases, and the weights of the PEGs. `no_norm`, as the released
+        segmentation code and Swin's configurations: LayerNorms, but not those of the offset layers, and Swin's tables
+        of relative positions.
+        """
+        parameters = dict(self.named_parameters())
+        if self.decay == "no_1d":
+            return {name for name, parameter in parameters.items() if parameter.ndim <= 1 or ".peg." in name}
+        if self.decay == "all":
+            return set()
+        norms = {name for name, module in self.named_modules() if isinstance(module, nn.LayerNorm)}
+        tables = {name for name in parameters if name.endswith(".relative_position_bias_table")}
+        return tables | {name for name in parameters if name.rpartition(".")[0] in norms and ".offset." not in name}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Scalars by name: the loss that is made small, then what else is logged of it."""
@@ -72,7 +87,7 @@ class ClassificationTask(TrainingTask):
     pixel_class_weights: Tensor
 
     def __init__(self, network: ATMNet, recipe: Recipe) -> None:
-        super().__init__(network)
+        super().__init__(network, recipe)
         self.criterion = classification_loss(recipe)
         self.pixel_weight = recipe.pixel_weight
         dims = [info["num_chs"] for info in network.feature_info]
@@ -104,7 +119,30 @@ class SegmentationTask(TrainingTask):
 
 
 class DetectionTask(TrainingTask):
-    """A detector and its losses."""
+    """A detector and its losses.
+
+    A ResNet that does not start from noise is trained as in mmdetection (`frozen_stages=1, norm_eval=True`): its stem
+    and first stage stay as they are, and its batch norms keep their running statistics and normalise by them.
+
+    Attributes:
+        fixed: Those batch norms: in evaluation mode whenever the rest trains.
+    """
+
+    def __init__(self, network: nn.Module, recipe: Recipe) -> None:
+        super().__init__(network, recipe)
+        self.fixed: list[nn.Module] = []
+        for resnet in network.modules():
+            if recipe.finetune and isinstance(resnet, ResNet):
+                for part in ("conv1", "bn1", "layer1"):
+                    resnet.get_submodule(part).requires_grad_(False)
+                norms = (nn.BatchNorm2d, nn.SyncBatchNorm)
+                self.fixed += [module for module in resnet.modules() if isinstance(module, norms)]
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for module in self.fixed:
+            module.eval()
+        return self
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Losses of lists: images [3, H, W] and targets, see `atmviz.dense.detector`."""

@@ -41,4 +41,10 @@ def test_check_prints_what_lacks_and_fails(run, succeed, monkeypatch, tmp_path):
 def test_a_folder_without_the_dataset_lacks_it(run, tmp_path):
     result = run("data", "check", "coco", "--data-dir", tmp_path)
     assert result.exit_code == 1
-    assert f"no val2017 in {tmp_path}: see `atmviz data info coco`" in result.stderr
+    assert f"no coco val images in {tmp_path}: expected coco/" in result.stderr
+
+
+def test_what_does_not_count_is_said(succeed, monkeypatch):
+    found = Finding("val images", "5", "5", True, note="left out of coco: hidden or of a tool: 1 (@eaDir/)")
+    monkeypatch.setattr(module, "check_dataset", lambda *_, **__: [found])
+    assert "val images: left out of coco: hidden or of a tool: 1 (@eaDir/)" in succeed("data", "check", "coco").stderr

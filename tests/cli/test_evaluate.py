@@ -47,6 +47,25 @@ def test_a_table_shows_the_accuracies(succeed, calls):
     assert "75.000" in text
 
 
+def test_what_the_paper_prints_stands_beside(succeed, monkeypatch):
+    printed = {"Table 1 of the paper": {"top1": "82.0"}, "the authors' README": {"top1": "81.990", "top5": "95.930"}}
+    row = {**ROW, "dataset": "imagenet"}
+    answers = [CheckpointEvaluation(row, (), Evaluation({}, 4), paper) for paper in (printed, printed, {}, {})]
+    monkeypatch.setattr(module, "evaluate_checkpoint", lambda *args, **options: answers.pop(0))
+    table = succeed("eval", "a.pth").stdout
+    (heading,) = (line for line in table.splitlines() if "weights" in line)
+    cells = {
+        line.split("│")[1].strip(): line.replace("│", " ").split()[-2:] for line in table.splitlines() if "│" in line
+    }
+    assert heading.index("Table 1 of the paper") < heading.index("the authors' README")
+    assert cells["top-1 (%)"] == ["82.0", "81.990"]
+    assert cells["top-5 (%)"] == ["100.000", "95.930"]
+    assert "as printed by the paper and its authors, for all validation images of imagenet" in table
+    assert json.loads(succeed("eval", "a.pth", "--json").stdout) == [{**row, "paper": printed}]
+    assert "paper" not in succeed("eval", "a.pth").stdout
+    assert json.loads(succeed("eval", "a.pth", "--json").stdout) == [{**row, "paper": {}}]
+
+
 def test_both_weights_are_evaluated_one_after_the_other(succeed, calls, folder):
     rows = json.loads(succeed("eval", "a.pth", "--weights", "both", "--json", "--confusion", "m.png").stdout)
     assert [row["weights"] for row in rows] == [call["weights"] for call in calls] == ["ema", "model"]

@@ -47,6 +47,17 @@ def test_images_become_a_recording_that_says_what_it_is(succeed, folder, images)
     assert "here holds 3 images" in result.stderr
 
 
+def test_what_was_left_out_is_said_once(succeed, images):
+    (images / "@eaDir").mkdir()
+    shutil.copy(images / "a.png", images / "@eaDir/a.png")
+    (images / "notes.txt").touch()
+    result = succeed("record", images, *SMALL)
+    said = "left out of noise: files of other kinds: 1 (notes.txt); hidden or of a tool: 1 (@eaDir/)"
+    assert result.stderr.count(said) == 1
+    assert "holds 3 images" in result.stderr
+    assert said in succeed("overlay", images, *SMALL).stderr
+
+
 def test_without_json_nothing_is_said_on_stdout(succeed, images):
     assert succeed("record", images, *SMALL).stdout == ""
 

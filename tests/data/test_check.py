@@ -77,6 +77,16 @@ def test_masks_of_other_images_are_no_whole_dataset(ade20k):
     assert "1 images have no mask" in problems("ade20k", ade20k)["val masks"]
 
 
+def test_hidden_files_and_folders_are_no_images_or_masks_and_said(ade20k):
+    root = ade20k / "ADEChallengeData2016"
+    for place in ("images/validation/._1.jpg", "images/validation/@eaDir/1.jpg", "annotations/validation/._1.png"):
+        write(root / place)
+    found = check_dataset("ade20k", ade20k)
+    assert all(one.ok for one in found)
+    notes = {one.what: one.note for one in found if one.note}
+    assert notes == {"val images": "left out of ade20k: hidden or of a tool: 2 (._1.jpg, @eaDir/)"}
+
+
 def test_every_file_is_read_on_request(ade20k):
     file = write(ade20k / "ADEChallengeData2016/annotations/validation/2.png", np.full((40, 50), 200, np.uint8))
     assert problems("ade20k", ade20k) == {}
@@ -114,8 +124,9 @@ def test_imagenet_needs_its_thousand_folders(tmp_path):
 
 def test_an_empty_folder_lacks_everything(tmp_path):
     assert problems("coco", tmp_path) == {
-        "train images": f"no train2017 in {tmp_path}: see `atmviz data info coco`",
-        "val images": f"no val2017 in {tmp_path}: see `atmviz data info coco`",
+        f"{split} images": f"no coco {split} images in {tmp_path}: expected coco/{{val2017,train2017}}/*.jpg; "
+        "name the folder with --data-dir or $ATMVIZ_DATA"
+        for split in ("train", "val")
     }
 
 

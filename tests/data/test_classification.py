@@ -1,7 +1,10 @@
 """Labelled images: folders, tar files, digits and shapes; what is refused, and with which words."""
 
+import io
+import os
 import random
 import tarfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ import torch
 from PIL import Image
 from timm.data import create_transform
 from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
 
 from atmviz.data import bundled_photos, load_image
 from atmviz.data.classification import (
@@ -16,6 +20,7 @@ from atmviz.data.classification import (
     STD,
     Augmentation,
     Digits,
+    ReaderImages,
     eval_transform,
     find_split,
     open_labelled,
@@ -58,16 +63,146 @@ def test_the_validation_folder_may_have_other_names(folders, name):
     assert find_split("folder", folders, "val") == folders / name
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # timm's reader leaves the file open
-def test_a_tar_file_serves_as_a_split(folders):
-    with tarfile.open(folders / "train.tar", "w") as file:
-        file.add(folders / "train", arcname=".")
+@pytest.mark.parametrize("form", [".", "train", "cat and dog", "tars"])
+def test_a_tar_file_serves_as_a_split(folders, form):
+    expected = open_labelled("folder", "train", 32, data_dir=folders)
+    (folders / "train/cat/._0.png").touch()
     inside = folders / "inside"
     inside.mkdir()
-    folders.joinpath("train.tar").rename(inside / "train.tar")
+    with tarfile.open(inside / "train.tar", "w") as file:
+        for name in ("cat", "dog"):
+            if form == "tars":  # as ImageNet is published
+                with tarfile.open(folders / f"{name}.tar", "w") as inner:
+                    for one in sorted((folders / "train" / name).iterdir()):
+                        inner.add(one, arcname=one.name)
+                file.add(folders / f"{name}.tar", arcname=f"{name}.tar")
+            else:
+                file.add(folders / "train" / name, arcname=f"{form}/{name}" if form != "cat and dog" else name)
     found = open_labelled("folder", "train", 32, data_dir=inside)
     assert (found.classes, len(found)) == (("cat", "dog"), 6)
-    assert torch.equal(found[0]["image"], open_labelled("folder", "train", 32, data_dir=folders)[0]["image"])
+    assert "hidden or of a tool: 1" in found.notes[0]
+    for index in range(6):
+        assert torch.equal(found[index]["image"], expected[index]["image"])
+        assert found[index]["label"] == expected[index]["label"]
+    assert [one.name for one in inside.iterdir()] == ["train.tar"]
+
+
+def test_what_is_no_plain_tar_file_is_one_line(folders):
+    folders.joinpath("inside").mkdir()
+    for content in (b"", b"no tar", b"\x1f\x8b\x08"):
+        (folders / "inside/train.tar").write_bytes(content)
+        with pytest.raises(DatasetError, match=r"cannot read .*train.tar .*|no images in .*train.tar") as caught:
+            open_labelled("folder", "train", 32, data_dir=folders / "inside")
+        assert "\n" not in str(caught.value)
+
+
+def numbered(tmp_path):
+    """val/0 to val/11, each of a grey of its own."""
+    for label in range(12):
+        write_image(tmp_path / "val" / str(label) / "a.png", (20 * label,) * 3, (32, 32))
+    return open_labelled("folder", "val", 32, data_dir=tmp_path, crop_pct=1.0)
+
+
+def test_classes_are_numbered_as_torchvision_numbers_them(tmp_path):
+    found = numbered(tmp_path)
+    assert list(found.classes) == ImageFolder(tmp_path / "val").classes
+    greys = [int(found.classes[item["label"]]) for item in (found[i] for i in range(12))]
+    assert greys == [round((found[i]["image"][0].mean().item() * STD[0] + MEAN[0]) * 255 / 20) for i in range(12)]
+    assert found.notes == ["classes are numbered as text, as torchvision does: 0, 1, 10, 11, 2 and 7 more"]
+
+
+def test_classes_of_one_order_need_no_word(folders):
+    assert open_labelled("folder", "train", 32, data_dir=folders).notes == []
+
+
+def test_a_checkpoints_names_number_the_classes(tmp_path):
+    found = numbered(tmp_path)
+    found.number_as([str(label) for label in range(12)])
+    assert sorted(item["label"] for item in (found[i] for i in range(12))) == list(range(12))
+    for item in (found[i] for i in range(12)):
+        assert round((item["image"][0].mean().item() * STD[0] + MEAN[0]) * 255 / 20) == item["label"]
+    assert found.notes == []
+
+
+def test_every_suffix_counts_and_nothing_hidden_is_a_class(folders):
+    Image.new("RGB", (40, 40)).save(folders / "train/cat/9.webp")
+    Image.new("RGB", (40, 40)).save(folders / "train/cat/9.jfif", "JPEG")
+    for name in (".hidden/0.png", "@eaDir/0.png", "cat/@eaDir/0.png", "cat/._0.png"):
+        write_image(folders / "train" / name)
+    train = open_labelled("folder", "train", 32, data_dir=folders)
+    assert (train.classes, len(train)) == (("cat", "dog"), 8)
+    assert "hidden or of a tool: 4 (.hidden/, @eaDir/, cat/._0.png and 1 more)" in train.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("image", "name", "options"),
+    [
+        (np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 16, "a.png", {}),
+        (np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64), "a.tif", {}),
+        (np.random.default_rng(0).integers(0, 256, (64, 64, 4), np.uint8), "a.png", {}),
+        (np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8), "a.jpg", {}),
+    ],
+)
+def test_training_and_recording_read_the_same_pixels(folders, image, name, options):
+    path = folders / "train/cat" / name
+    Image.fromarray(image).save(path, **options)
+    train = open_labelled("folder", "train", 64, data_dir=folders)
+    pixels, _ = train.source[train.source.images.names.index(f"cat/{name}")]
+    assert np.array_equal(np.asarray(pixels), load_image(path))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("options", [{"quality": 90}, {"subsampling": 0}, {"progressive": True}])
+def test_photographs_are_evaluated_as_the_released_code_does(folders, mode, options):
+    """Pillow's pixels, not turned by EXIF, through the released transform."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo = Image.fromarray(load_image(bundled_photos().path(0))).convert(mode)
+    photo.save(folders / "val/cat/0.jpg", exif=exif, **options)
+    with Image.open(folders / "val/cat/0.jpg") as opened:
+        expected = eval_transform(224, 0.875)(opened.convert("RGB"))
+    assert torch.equal(open_labelled("folder", "val", 224, data_dir=folders)[0]["image"], expected)
+
+
+def test_small_images_are_learned_from(folders):
+    write_image(folders / "train/cat/0.png", size=(8, 9))
+    assert open_labelled("folder", "train", 32, data_dir=folders)[0]["image"].shape == (3, 32, 32)
+
+
+def test_a_readers_images_are_read_like_others(folders):
+    """`hfds/` gives open files: here one of PostScript."""
+
+    class Reader:
+        def __getitem__(self, index):
+            return io.BytesIO([b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", PNG][index]), 1
+
+        def filename(self, index, absolute):
+            return None
+
+    PNG = folders.joinpath("train/cat/0.png").read_bytes()
+    source = ReaderImages(SimpleNamespace(reader=Reader()))
+    with pytest.raises(DatasetError, match=r"cannot read image 0 .*no image of a known format"):
+        source[0]
+    assert np.asarray(source[1][0])[0, 0].tolist() == [250, 0, 0]
+
+
+def test_torchvisions_folders_are_opened_by_the_one_reader(folders):
+    folders.joinpath("val/cat/0.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    with pytest.raises(DatasetError, match="no image of a known format"):
+        open_labelled("torch/image_folder", "val", 32, data_dir=folders)[0]
+
+
+def test_a_class_that_may_not_be_read_is_named(folders, monkeypatch):
+    scan = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("cat"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DatasetError, match=r"cannot read all of .*without permission: 1 \(cat\)"):
+        open_labelled("folder", "train", 32, data_dir=folders)
 
 
 def test_imagenet_is_found_in_its_published_places_and_needs_all_classes(folders, monkeypatch):
@@ -95,7 +230,7 @@ def test_an_empty_class_is_named(folders):
 
 def test_a_split_without_any_image_or_without_class_folders_is_named(tmp_path):
     tmp_path.joinpath("train/cat").mkdir(parents=True)
-    with pytest.raises(DatasetError, match="cannot open images in"):
+    with pytest.raises(DatasetError, match="no images in 1 class folders"):
         open_labelled("folder", "train", 32, data_dir=tmp_path)
     write_image(tmp_path / "val/0.png")
     with pytest.raises(DatasetError, match="expected one folder per class"):
@@ -136,7 +271,9 @@ def test_a_stream_is_refused(tmp_path):
 
 def test_class_folders_within_class_folders_are_refused(folders):
     folders.joinpath("train/cat/loop").symlink_to("..")
-    with pytest.raises(DatasetError, match=r"deeper than .*train/<class>/, in .*cat/loop.* none within another"):
+    assert "loop" in open_labelled("folder", "train", 32, data_dir=folders).notes[0]
+    write_image(folders / "train/cat/tabby/0.png")
+    with pytest.raises(DatasetError, match=r"deeper than .*train/<class>/, in .*cat/tabby.* none within another"):
         open_labelled("folder", "train", 32, data_dir=folders)
 
 

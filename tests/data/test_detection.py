@@ -229,6 +229,63 @@ def test_a_cut_off_file_is_named(coco):
         opened(file.parents[2])
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_files_with_a_byte_order_mark_are_read(coco, encoding):
+    file = coco([annotation(1)]) / "coco/annotations/instances_val2017.json"
+    file.write_text(file.read_text(), encoding)
+    assert len(opened(file.parents[2])) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
+        (b"<!DOCTYPE html>", "a web page"),
+        (b"[" * 10**6, "no whole JSON file"),
+        (b"1" * 5000, "no whole JSON file"),
+        (b"\xff\xff", "no whole JSON file"),
+    ],
+)
+def test_what_stands_in_for_annotations_is_named(coco, content, what):
+    file = coco([]) / "coco/annotations/instances_val2017.json"
+    file.write_bytes(content)
+    with pytest.raises(DatasetError, match=what) as caught:
+        opened(file.parents[2])
+    assert "\n" not in str(caught.value)
+
+
+def test_polygons_longer_than_an_image_has_edges_are_no_endless_work(coco):
+    zigzag = [[value for k in range(400) for value in (0, (k % 2) * 999_000)]]
+    dataset = opened(coco([annotation(1, segmentation=zigzag)]), with_target=True)
+    with pytest.raises(DatasetError, match="annotation 1 has polygons longer than the edges of all pixels"):
+        dataset[0]
+    with pytest.raises(DatasetError, match="longer than the edges"):
+        run_lengths(opened(coco([annotation(1, segmentation=zigzag)]))[1]["annotations"][0], SIZE)
+
+
+def test_masks_of_an_image_are_bounded(coco, monkeypatch):
+    dataset = opened(coco([annotation(k) for k in range(3)]), with_target=True)
+    assert len(dataset[0]["target"]["masks"]) == 3
+    monkeypatch.setattr("atmviz.data.detection._MAX_MASK_BYTES", 3 * SIZE[0] * SIZE[1] - 1)
+    with pytest.raises(DatasetError, match="an image of 60 x 80 px has 3 objects"):
+        dataset[0]
+
+
+def test_of_a_folder_that_is_a_link_the_annotations_beside_it_go_first(coco, tmp_path):
+    folder = coco([annotation(1)]) / "coco"
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "val2017").symlink_to(folder / "val2017")
+    found = opened(mine)
+    assert found.source.annotation_file == folder / "annotations/instances_val2017.json"
+    assert "is a link: taking the annotations" in found.notes[0]
+    (mine / "annotations").mkdir()
+    (folder / "annotations/instances_val2017.json").rename(mine / "annotations/instances_val2017.json")
+    coco([])
+    found = opened(mine)
+    assert (len(found.source.annotations[7]), found.notes) == (1, [])
+
+
 def test_images_that_are_not_there_are_counted(coco):
     folder = coco([annotation(1)])
     (folder / "coco/val2017/000000000003.jpg").unlink()

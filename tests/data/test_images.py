@@ -1,10 +1,15 @@
 """Finding images in public dataset layouts, folders and globs; sampling them; decoding every kind of file."""
 
+import os
+import re
+import struct
+import zlib
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
-from atmviz.data.images import ImageSet, find_dataset, find_images, load_image
+from atmviz.data.images import ImageSet, find_dataset, find_images, load_image, load_mask
 from atmviz.errors import DatasetError
 
 TREES = {
@@ -143,6 +148,88 @@ def test_sources_without_images_are_errors(source, tmp_path):
     assert str(tmp_path / source) in refusal(find_images, [tmp_path / "fine.jpg", str(tmp_path / source)])
 
 
+# Names: what a file is called by, and what the listing leaves out is said.
+
+
+def test_links_keep_the_names_they_are_called_by(tmp_path):
+    """As in a content-addressed store, where two names may have one content."""
+    touch(tmp_path, "blobs/1f3a9c")
+    (tmp_path / "snap").mkdir()
+    for name in ("cat.jpg", "copy.jpg"):
+        (tmp_path / "snap" / name).symlink_to("../blobs/1f3a9c")
+    for sources in (["snap"], ["snap/*.jpg"], ["snap/cat.jpg", "snap/copy.jpg"], ["**/*.jpg"]):
+        images = find_images([tmp_path / one for one in sources])
+        assert (images.names, images.root) == (("cat.jpg", "copy.jpg"), tmp_path / "snap")
+    (tmp_path / "link").symlink_to("snap")
+    images = find_images([tmp_path / "link"])
+    assert (images.name, images.root) == ("link", tmp_path / "link")
+    assert find_images([tmp_path / "link" / ".." / "snap"]).root == tmp_path / "snap"
+
+
+def test_a_step_up_leads_from_the_target_of_a_link(tmp_path):
+    touch(tmp_path, "far/photos/a.png", "far/b.png", "b.jpg")
+    (tmp_path / "link").symlink_to("far/photos")
+    assert find_images([tmp_path / "link" / ".."]).names == ("b.png", "photos/a.png")
+    assert find_images([tmp_path / "link/../b.png"]).path(0) == tmp_path / "far/b.png"
+
+
+def test_all_ways_to_name_photographs_leave_out_the_same(tmp_path, monkeypatch):
+    touch(tmp_path, "a.jpg", "b/c.jfif", "@eaDir/a.jpg", "b/.thumbs/c.jpg", "b/._c.jpg", "notes.txt")
+    monkeypatch.chdir(tmp_path)
+    for sources in (["."], ["*"], ["a.jpg", "b", "@eaDir/../b"], ["**"], ["**/*.j*"]):
+        images = find_images(sources)
+        assert images.names == ("a.jpg", "b/c.jfif"), sources
+        assert "hidden or of a tool" in images.note
+    assert find_images(["@eaDir"]).names == ("a.jpg",), "named outright"
+    assert find_images(["*/.thumbs/*"]).names == ("c.jpg",)
+    assert find_images(["."]).sample(1, 0).note == find_images(["."]).note
+    assert find_images([".."]).root == tmp_path.parent
+
+
+def test_own_figures_are_left_out_however_named(tmp_path, save):
+    mark = PngImagePlugin.PngInfo()
+    mark.add_text("Software", "atmviz 1.2.3")
+    for name, info in (("photo.png", None), ("figure.png", mark)):
+        Image.new("RGB", (64, 64)).save(tmp_path / name, pnginfo=info)
+    for sources in ([tmp_path], [tmp_path / "*.png"], [tmp_path / "figure.png", tmp_path / "photo.png"]):
+        images = find_images(sources)
+        assert images.names == ("photo.png",)
+        assert "figures of atmviz: 1 (" in images.note
+    assert "figures of atmviz" in refusal(find_images, [tmp_path / "figure.png"])
+
+
+def test_what_may_not_be_read_is_said_so(tmp_path, monkeypatch):
+    touch(tmp_path, "a.jpg", "sub/b.jpg", "coco/val2017/1.jpg")
+    scan, access = os.scandir, os.access
+    barred = {str(tmp_path / "sub"), str(tmp_path / "coco/val2017")}
+
+    def scandir(path):
+        if str(path) in barred:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) not in barred and access(path, mode))
+    assert "without permission: 2 (coco/val2017, sub)" in find_images([tmp_path]).note
+    for refused in (
+        refusal(find_images, [tmp_path / "sub"]),
+        refusal(find_images, [tmp_path / "sub" / "gone.jpg"]),
+        refusal(find_dataset, "coco", tmp_path),
+    ):
+        assert "permission" in refused.lower()
+    monkeypatch.setattr("builtins.open", lambda path, *_: scandir(tmp_path / "sub"))
+    assert refusal(load_image, tmp_path / "a.jpg").count("Permission denied") == 1
+
+
+def test_photographs_alone_are_taken_from_the_full_ade20k(tmp_path):
+    folder = "images/ADE/validation/a/abbey"
+    touch(tmp_path, f"{folder}/ADE_val_00000001.jpg", f"{folder}/ADE_val_00000001/instance_000_ADE_val_00000001.png")
+    touch(tmp_path, f"{folder}/ADE_val_00000001_seg.png", f"{folder}/ADE_val_00000001_parts_1.png")
+    images = find_images([tmp_path])
+    assert images.names == (f"{folder}/ADE_val_00000001.jpg",)
+    assert "masks of the full ADE20K: 3" in images.note
+
+
 # Sampling.
 
 
@@ -260,10 +347,41 @@ def test_16_bit_grey_is_scaled_not_clipped(name, save):
     assert (image == image[..., :1]).all()
 
 
-def test_float_tiffs_are_scaled_from_one(save):
-    values = np.linspace(-0.5, 1.5, 64 * 48, dtype=np.float32).reshape(48, 64)
-    image = load_image(save(Image.fromarray(values), "image.tif"))
-    np.testing.assert_allclose(image[..., 2], np.clip(values, 0, 1) * 255, atol=0.51)
+@pytest.mark.parametrize(
+    ("dtype", "top"), [("f4", 1), ("f4", 255), ("f4", 65535), ("i4", 255), ("i4", 65535), ("f4", 0.5), ("f4", 4095)]
+)
+@pytest.mark.parametrize("upright", [True, False])
+def test_32_bit_tiffs_are_scaled_by_the_range_that_holds_their_values(dtype, top, upright, save):
+    values = np.linspace(0, top, 64 * 48).reshape(48, 64).astype(dtype)
+    image = load_image(save(Image.fromarray(values), "image.tif"), upright)
+    whole = next(one for one in (1, 255, 65535) if top <= one)
+    np.testing.assert_allclose(image[..., 2], values / whole * 255, atol=0.51)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"), [*(("f4", one) for one in (-0.5, np.nan, np.inf, 65536, 1e30)), ("i4", -1), ("i4", 65536)]
+)
+def test_32_bit_tiffs_of_other_values_are_refused(dtype, value, save):
+    values = np.zeros((48, 64), dtype)
+    values[3, 4] = value
+    message = refusal(load_image, save(Image.fromarray(values), "image.tif"))
+    assert "expected 0 to 1, 0 to 255 or 0 to 65535" in message
+
+
+def test_16_bit_files_that_pillow_widens_are_scaled_from_16_bits_however_dark(tmp_path):
+    values = np.arange(64 * 48, dtype=">u2").reshape(48, 64) % 200
+    for top in (65535, 40000):  # which Pillow stretches to 16 bits
+        path = tmp_path / "image.pgm"
+        path.write_bytes(b"P5 64 48 %d\n" % top + values.astype(">u2").tobytes())
+        np.testing.assert_allclose(load_image(path)[..., 0], values.astype(float) / top * 255, atol=0.51)
+
+
+def test_the_transparent_grey_of_a_16_bit_png_becomes_white(save):
+    values = np.full((48, 64), 20000, np.uint16)
+    values[:, :32] = 300
+    image = load_image(save(Image.fromarray(values), transparency=300))
+    assert (image[:, :32] == 255).all()
+    assert (image[:, 32:] == 78).all()
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
@@ -327,6 +445,108 @@ def test_a_link_back_to_its_folder_is_followed_once(tmp_path):
     Image.new("RGB", (40, 40)).save(tmp_path / "one.png")
     (tmp_path / "again").symlink_to(tmp_path, target_is_directory=True)
     assert find_images([tmp_path]).names == ("one.png",)
+
+
+def test_only_raster_formats_are_opened_whatever_the_name_says(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: asked.append(1))
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n%%EOF\n")
+    with Image.open(path) as opened:
+        assert opened.format == "EPS"
+    assert "no image of a known format" in refusal(load_image, path)
+    assert "cannot read mask" in refusal(load_mask, path)
+    Image.new("RGB", (64, 64)).save(path, "TGA")
+    refusal(load_image, path)
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    "kind", ["GIF", "WEBP", "TIFF", "PNG", "MPO", *(["AVIF"] if ".avif" in Image.registered_extensions() else [])]
+)
+def test_of_several_frames_the_first_is_read(kind, tmp_path):
+    frames = [Image.new("RGB", (64, 48), (value, value, value)) for value in (200, 0)]
+    frames[0].save(tmp_path / "image", kind, save_all=True, append_images=frames[1:])
+    np.testing.assert_allclose(np.asarray(load_image(tmp_path / "image"), int), 200, atol=2)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "Git LFS.* run git lfs pull"),
+        (b"\xef\xbb\xbf\n<!DOCTYPE html><html>", "a web page"),
+        (b"<html><head>", "a web page"),
+        (b"", "empty"),
+    ],
+)
+def test_what_stands_in_for_an_image_is_named(content, what, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(content)
+    assert re.search(what, refusal(load_image, tmp_path / "a.jpg"))
+
+
+def test_files_of_absurd_size_are_not_read(tmp_path):
+    with open(tmp_path / "a.jpg", "wb") as file:
+        file.truncate(2**41)
+    assert "2048.0 GiB, expected 1 at most" in refusal(load_image, tmp_path / "a.jpg")
+
+
+# Masks.
+
+
+LABELS = np.arange(48 * 64, dtype=np.uint8).reshape(48, 64) % 151
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.gif"])
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_masks_are_what_is_stored(name, mode, save):
+    stored = Image.fromarray(LABELS)
+    if mode == "P":
+        stored.putpalette(np.random.default_rng(0).permutation(768) % 256)
+    assert np.array_equal(load_mask(save(stored, name)), LABELS)
+
+
+def test_masks_of_16_bits_and_of_small_palettes_are_what_is_stored(save):
+    assert np.array_equal(load_mask(save(Image.fromarray(LABELS.astype(np.uint16)))), LABELS)
+    small = Image.fromarray(LABELS % 16)
+    small.putpalette(list(range(200, 248)))
+    path = save(small, bits=4)
+    assert path.read_bytes()[24] == 4
+    assert np.array_equal(load_mask(path), LABELS % 16)
+
+
+def png_of_4_bits():
+    """Grey of 4 bits, which Pillow stretches to 8."""
+    rows = b"".join(b"\0" + bytes(range(32)) for _ in range(48))
+    parts = ((b"IHDR", struct.pack(">IIBBBBB", 64, 48, 4, 0, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    made = (struct.pack(">I", len(b)) + a + b + struct.pack(">I", zlib.crc32(a + b)) for a, b in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(made)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "mode"),
+    [
+        ("JPEG", {}, "L"),
+        ("WEBP", {"lossless": True}, "L"),
+        ("PPM", {}, "L"),
+        ("TIFF", {"compression": "jpeg"}, "L"),
+        ("TIFF", {"tiffinfo": {262: 0}}, "L"),
+        ("PNG", {}, "RGB"),
+        ("PNG", {}, "LA"),
+        ("PNG", {}, "1"),
+        ("TIFF", {}, "F"),
+    ],
+)
+def test_masks_whose_values_are_not_those_that_were_stored_are_refused(kind, options, mode, save):
+    stored = Image.fromarray(LABELS).convert(mode)
+    message = refusal(load_mask, save(stored, "mask.png", format=kind, **options))
+    assert "mask.png" in message
+    assert "expected" in message or "known format" in message
+
+
+def test_greys_of_4_bits_are_no_labels(tmp_path):
+    (tmp_path / "mask.png").write_bytes(png_of_4_bits())
+    assert np.asarray(Image.open(tmp_path / "mask.png")).max() == 255
+    assert "PNG of L;4 pixels" in refusal(load_mask, tmp_path / "mask.png")
 
 
 def test_no_sources_are_an_error():

@@ -15,7 +15,7 @@ from atmviz.data.segmentation import (
     WholeViews,
     ade20k_classes,
     open_segmentation,
-    resized_size,
+    recolored,
 )
 from atmviz.data.shapes import SHAPE_CLASSES, Shapes
 from atmviz.errors import DatasetError
@@ -85,14 +85,11 @@ def test_training_and_validation_have_their_own_folders(ade20k):
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (
-            np.full((40, 60), 151, np.uint8),
-            "labels up to 151, expected uint8 ones from 0 to 150: take ADEChallengeData2016",
-        ),
-        (np.full((40, 60), 300, np.uint16), "has uint16 labels up to 300"),
-        (np.ones((40, 60), bool), "has bool labels up to 1, expected uint8"),
+        (np.full((40, 60), 151, np.uint8), "labels up to 151, expected 0 to 150: take ADEChallengeData2016"),
+        (np.full((40, 60), 300, np.uint16), "has labels up to 300"),
+        (np.ones((40, 60), bool), "PNG of 1 pixels; expected one lossless channel of 8 or 16 bits"),
         (np.zeros((40, 61), np.uint8), "mask .*ADE_val_00000001.png is 40 x 61, its image 40 x 60"),
-        (np.zeros((40, 60, 3), np.uint8), "is 40 x 60 x 3, its image"),
+        (np.zeros((40, 60, 3), np.uint8), "PNG of RGB pixels; expected one lossless channel"),
         (None, r"1 of 1 images have no mask in .*annotations/validation \(ADE_val_00000001.jpg\)"),
     ],
 )
@@ -107,8 +104,25 @@ def test_a_damaged_mask_is_named(ade20k):
     folder = ade20k(labels_1_to(3))
     file = next(folder.rglob("*.png"))
     file.write_bytes(file.read_bytes()[:40])
-    with pytest.raises(DatasetError, match=r"cannot read mask .*png .*unpack it again"):
+    with pytest.raises(DatasetError, match=r"cannot read mask .*png .*replace it"):
         ADE20K(find_dataset("ade20k", folder))[0]
+
+
+def test_masks_of_16_bits_are_read_and_of_links_the_place_beside_them_goes_first(ade20k, tmp_path):
+    folder = ade20k(labels_1_to(3).astype(np.uint16), image=np.zeros((40, 60, 3), np.uint8))
+    expected = open_segmentation("ade20k", "val", 64, data_dir=folder)[0]["mask"]
+    assert expected[expected != IGNORED].max() == 2
+    mine = tmp_path / "mine"
+    (mine / "images").mkdir(parents=True)
+    (mine / "images/validation").symlink_to(folder / "ADEChallengeData2016/images/validation")
+    found = open_segmentation("ade20k", "val", 64, data_dir=mine)
+    assert torch.equal(found[0]["mask"], expected)
+    assert "is a link: taking the annotations" in found.notes[0]
+    (mine / "annotations/validation").mkdir(parents=True)
+    Image.fromarray(np.full((40, 60), 9, np.uint8)).save(mine / "annotations/validation/ADE_val_00000001.png")
+    found = open_segmentation("ade20k", "val", 64, data_dir=mine)
+    assert (found[0]["mask"] == 8).all()
+    assert found.notes == []
 
 
 def test_unknown_datasets_name_the_known_ones():
@@ -120,7 +134,7 @@ def test_unknown_datasets_name_the_known_ones():
 
 
 @pytest.mark.parametrize(
-    ("shape", "short", "expected"),
+    ("shape", "size", "expected"),
     [
         ((512, 683), 512, (512, 683)),
         ((600, 400), 512, (768, 512)),
@@ -130,27 +144,54 @@ def test_unknown_datasets_name_the_known_ones():
         ((90, 120), 20, (32, 32)),
     ],
 )
-def test_the_shorter_side_is_as_asked_and_the_longer_at_most_four_times_it(shape, short, expected):
-    assert resized_size(shape, short) == expected
+def test_the_shorter_side_is_as_asked_and_the_longer_at_most_four_times_it(shape, size, expected):
+    (view,) = WholeViews(size, [1.0])(np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.uint8))["views"]
+    assert view.shape == (3, *expected)
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 1.75])
 def test_whole_views_are_opencvs_bilinear_ones_and_the_mask_keeps_its_size(scale):
-    image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8), (5, 5), 0)
-    mask = torch.from_numpy(labels_1_to(3, (90, 120)))
-    found = WholeViews(64, [1.0, scale])(torch.from_numpy(image).permute(2, 0, 1), mask)
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    mask = labels_1_to(3, (90, 120))
+    found = WholeViews(64, [1.0, scale])(image, mask)
     size = round(64 * scale)
     expected = cv2.resize(image, (round(size * 4 / 3), size), interpolation=cv2.INTER_LINEAR)
-    assert np.abs(pixels(found["views"][1]).astype(int) - expected).max() <= 1
-    assert torch.equal(found["mask"], mask)
+    assert np.array_equal(pixels(found["views"][1]), expected)
+    assert np.array_equal(found["mask"].numpy(), mask)
     assert np.array_equal(pixels(found["image"]), image)
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.3, 2.0])
+def test_training_views_are_resized_as_mmcv_does_images_and_nearest_masks(factor):
+    """mmsegmentation's ratio f asks for int(2048 f) x int(512 f), mmcv's rescaling gives int(side + .5)."""
+    rng = np.random.default_rng(0)
+    image, mask = rng.integers(0, 256, (45, 77, 3), np.uint8), rng.integers(0, 150, (45, 77), np.uint8)
+    found = RandomView(128, ViewAugmentation(factor, factor))(image, mask)
+    ratio = min(int(128 * factor) / 45, int(512 * factor) / 77)
+    width, height = int(77 * ratio + 0.5), int(45 * ratio + 0.5)
+    views = [
+        cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR),
+        cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST),
+    ]
+    counts = (found["mask"] != IGNORED).sum(0).max(), (found["mask"] != IGNORED).sum(1).max()
+    assert counts == (min(height, 128), min(width, 128))
+    shown, labels = pixels(found["image"])[: counts[0], : counts[1]], found["mask"][: counts[0], : counts[1]].numpy()
+    places = [
+        (top, left)
+        for top in range(height - counts[0] + 1)
+        for left in range(width - counts[1] + 1)
+        if np.array_equal(labels, views[1][top : top + counts[0], left : left + counts[1]])
+    ]
+    assert len(places) == 1
+    ((top, left),) = places
+    assert np.array_equal(shown, views[0][top : top + counts[0], left : left + counts[1]])
 
 
 def marked(height, width):
     """An image whose red value is its mask's label times 10."""
     mask = np.random.default_rng(1).integers(0, 20, (height // 20, width // 20)).repeat(20, 0).repeat(20, 1)
-    image = np.stack([10 * mask, np.full_like(mask, 128), np.full_like(mask, 60)]).astype(np.uint8)
-    return torch.from_numpy(image), torch.from_numpy(mask.astype(np.uint8))
+    image = np.stack([10 * mask, np.full_like(mask, 128), np.full_like(mask, 60)], -1).astype(np.uint8)
+    return image, mask.astype(np.uint8)
 
 
 def test_random_views_move_image_and_mask_alike_and_pad_what_is_missing():
@@ -182,13 +223,13 @@ def test_views_repeat_with_their_key():
 
 
 def test_a_crop_avoids_places_that_one_class_fills():
-    mask = torch.zeros(64, 256, dtype=torch.uint8)
-    mask[:, 192:] = torch.arange(64).view(1, 64) // 8 + 1
+    mask = np.zeros((64, 256), np.uint8)
+    mask[:, 192:] = np.arange(64) // 8 + 1
     view = RandomView(64, ViewAugmentation())
     shares = []
     for key in range(40):
         with seeded(key):
-            found = view(torch.zeros(3, 64, 256, dtype=torch.uint8), mask)["mask"]
+            found = view(np.zeros((64, 256, 3), np.uint8), mask)["mask"]
         shares.append((found == 0).float().mean().item() < 0.75)
     assert sum(shares) > 36  # a random place would be such a one in a quarter of the cases
 
@@ -204,3 +245,72 @@ def test_without_augmentation_scenes_pass_unchanged():
 
 def test_names_are_those_of_the_150_classes():
     assert [ade20k_classes()[k] for k in (2, 12, 20, 149)] == ["sky", "person", "car", "flag"]
+
+
+# Colour: mmsegmentation 0.11's distribution, in closed form.
+
+
+def drawn(color, probability=0.5, draws=4000):
+    """What one colour becomes, [draws, 3]."""
+    image = np.full((1, 1, 3), color, np.uint8)
+    found = []
+    for key in range(draws):
+        with seeded("color", key):
+            found.append(recolored(image, probability)[0, 0])
+    assert (image == color).all()  # not changed
+    return np.array(found).astype(float)
+
+
+def test_brightness_is_added_and_contrast_multiplied_from_black():
+    """(g + b) c, b of U(-32, 32) and c of U(.5, 1.5), each half of the time; values are cut, not rounded."""
+    found = drawn((125, 125, 125))[:, 0]
+    shift, factor = 0.5 * 32**2 / 3, 1 + 0.5 / 12  # E[b^2], E[c^2]
+    deviation = np.sqrt((125**2 + shift) * factor - 125**2)  # 28.8: b always comes first
+    assert found.std() == pytest.approx(deviation, rel=0.03)
+    assert found.mean() == pytest.approx(125 - 0.4, abs=1.5)
+    assert (found == 125).mean() == pytest.approx(0.25, abs=0.03)
+    assert (125 - 32) * 0.5 - 1 <= found.min() < 55
+    assert 205 < found.max() <= (125 + 32) * 1.5
+
+
+def unscaled(color, draws=8000):
+    """The draws in which neither brightness nor contrast changed, which leave the strongest channel alone."""
+    found = drawn(color, draws=draws)
+    found = found[np.abs(found.max(1) - max(color)) <= 1]
+    assert len(found) / draws == pytest.approx(0.25, abs=0.03)
+    return found
+
+
+def test_hues_turn_by_a_tenth_and_channels_keep_their_order():
+    found = unscaled((200, 100, 100))
+    assert (found.argmax(1) == 0).all()  # red stays the strongest: a tenth of a turn is not a third
+    hue = cv2.cvtColor(found.astype(np.uint8)[None], cv2.COLOR_RGB2HSV)[0, :, 0].astype(int)
+    hue = (hue + 90) % 180 - 90  # of 180
+    assert -20 <= hue.min() <= -17
+    assert 16 <= hue.max() <= 19
+    assert (np.abs(hue) > 1).mean() == pytest.approx(0.5 * (1 - 3 / 36), abs=0.04)
+    assert hue.std() == pytest.approx(np.sqrt(0.5 * 36**2 / 12), rel=0.05)
+
+
+def test_saturation_is_hsvs_and_keeps_the_value():
+    found = unscaled((200, 100, 100))
+    saturation = 1 - found.min(1) / found.max(1)
+    assert np.quantile(saturation, [0.01, 0.99]) == pytest.approx([0.26, 0.74], abs=0.02)
+    assert saturation.std() == pytest.approx(0.5 * np.sqrt(0.5 / 12), rel=0.08)
+
+
+def test_colours_stay_where_nothing_is_to_change_and_change_where_all_is():
+    assert (drawn((200, 100, 60), probability=0.0, draws=20) == (200, 100, 60)).all()
+    assert (drawn((200, 100, 60), probability=1.0, draws=200) == (200, 100, 60)).all(1).mean() < 0.02
+
+
+def test_flipped_views_are_recoloured_like_others():
+    image, mask = marked(80, 80)
+    with seeded(0):
+        plain = RandomView(80, ViewAugmentation(photometric=1.0))(image, mask)
+    with seeded(0):
+        flipped = RandomView(80, ViewAugmentation(photometric=1.0, hflip=1.0))(
+            image[:, ::-1].copy(), mask[:, ::-1].copy()
+        )
+    assert torch.equal(plain["image"], flipped["image"])
+    assert torch.equal(plain["mask"], flipped["mask"])

@@ -64,6 +64,34 @@ def test_mixer_computes_equations_2_to_4(fusion, num_samples):
     torch.testing.assert_close(mixer(x, offset), reference(mixer, x, offset, fusion))
 
 
+@pytest.mark.parametrize("offset_mode", ["decoupled", "joint"])
+def test_fusion_of_the_paper_is_equation_4_as_printed(offset_mode):
+    """Each query token alone: a C x C matrix per branch on the summed x-hat, a softmax per channel, Eq. (3)."""
+    mixer, x, offset = make(fusion="paper", offset_mode=offset_mode)
+    branches = ("joint", "identity") if offset_mode == "joint" else ("width", "height", "identity")
+    x_hat = [embed(mixer, x, offset, branch) for branch in branches]
+    matrices = mixer.fusion.weight.reshape(C, len(branches), C).unbind(1)  # W^W, W^H, W^I
+    expected = torch.empty_like(x)
+    for b in range(B):
+        for i in range(H):
+            for j in range(W):
+                query = sum(one[b, i, j] for one in x_hat)
+                logits = [matrix @ query for matrix in matrices]
+                for c in range(C):
+                    weights = [torch.exp(one[c]) for one in logits]
+                    terms = [weight * one[b, i, j, c] for weight, one in zip(weights, x_hat, strict=True)]
+                    expected[b, i, j, c] = sum(terms) / sum(weights)
+    torch.testing.assert_close(mixer(x, offset), expected)
+
+
+def test_fusion_of_the_paper_has_three_square_matrices_and_no_output_layer():
+    fc = 3 * C * C + 2 * C  # FC^W and FC^H with bias, FC^I without
+    assert sum(p.numel() for p in ActiveTokenMixer(C, fusion="paper").parameters()) == fc + 3 * C * C
+    bottleneck = C * (C // 4) + C // 4 + 3 * C * (C // 4) + 3 * C
+    for fusion in ("image", "token"):
+        assert sum(p.numel() for p in ActiveTokenMixer(C, fusion=fusion).parameters()) == fc + bottleneck + C * C + C
+
+
 @pytest.mark.parametrize("num_samples", [1, 3])
 def test_joint_mode_takes_two_dimensional_samples(num_samples):
     mixer, x, offset = make(offset_mode="joint", num_samples=num_samples)
@@ -88,7 +116,7 @@ def test_branches_are_in_the_order_width_height_identity(k, branch):
 
 
 @pytest.mark.parametrize("offset_mode", ["decoupled", "joint"])
-@pytest.mark.parametrize(("fusion", "grid"), [("image", (1, 1)), ("token", (H, W))])
+@pytest.mark.parametrize(("fusion", "grid"), [("image", (1, 1)), ("token", (H, W)), ("paper", (H, W))])
 def test_fusion_weights_sum_to_one_for_each_image_or_token(fusion, grid, offset_mode):
     mixer, x, offset = make(fusion=fusion, offset_mode=offset_mode)
     seen = []
@@ -109,7 +137,7 @@ def test_zero_mode_equals_offsets_of_zero(num_samples):
     torch.testing.assert_close(mixer(x, None), decoupled(x, torch.zeros_like(offset)))
 
 
-@pytest.mark.parametrize("fusion", ["image", "token"])
+@pytest.mark.parametrize("fusion", ["image", "token", "paper"])
 def test_in_zero_mode_tokens_meet_only_in_the_fusion_mean(fusion):
     mixer, x, _ = make(offset_mode="zero", fusion=fusion)
     changed = x.clone()
@@ -118,7 +146,7 @@ def test_in_zero_mode_tokens_meet_only_in_the_fusion_mean(fusion):
     others[2, 3] = False
     before, after = mixer(x, None), mixer(changed, None)
     assert not torch.allclose(before[:, 2, 3], after[:, 2, 3])
-    assert torch.allclose(before[:, others], after[:, others], rtol=0, atol=1e-12) == (fusion == "token")
+    assert torch.allclose(before[:, others], after[:, others], rtol=0, atol=1e-12) == (fusion != "image")
 
     alpha = torch.rand(C, 3, dtype=x.dtype)  # without the mean nothing is left between tokens
     mixer.hook_fusion.register_forward_hook(lambda *_: alpha)

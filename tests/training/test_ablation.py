@@ -5,6 +5,7 @@ import csv
 import pytest
 
 from atmviz.models import create_model
+from atmviz.paper import PAPER_ROWS
 from atmviz.training import ablation
 from atmviz.training.ablation import ABLATIONS, AblationResult, ablate
 from atmviz.training.engine import TrainResult
@@ -15,9 +16,13 @@ def test_the_rows_of_the_paper_build_their_networks():
     mixers = {name: network.atm_layers()[0].mixer for name, network in built.items()}
     assert [m.offset_mode for m in mixers.values()] == ["zero", "decoupled", "decoupled", "joint", "decoupled"]
     assert [m.num_samples for m in mixers.values()] == [1, 1, 1, 1, 3]
+    for name, shares in {"full": {2, 4, 8}, "not decoupled": {1}, "3 samples": {1}}.items():
+        assert {layer.share for layer in built[name].atm_layers()} == shares
     with_peg = [any(".peg." in name for name, _ in network.named_parameters()) for network in built.values()]
     assert with_peg == [False, False, True, True, True]
     assert [a.paper_top1 for a in ABLATIONS] == [79.3, 82.0, 82.0, None, 79.9]
+    table = [(row.config, float(row.accuracies["top1"])) for row in PAPER_ROWS if row.table == 8]
+    assert [(a.settings, a.paper_top1) for a in ABLATIONS[:3]] == table
 
 
 def test_every_ablation_is_trained_with_every_seed(tmp_path, small, monkeypatch):

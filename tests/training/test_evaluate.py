@@ -19,7 +19,7 @@ from atmviz.errors import CheckpointError, DatasetError
 from atmviz.models import create_model
 from atmviz.recording.recorder import OffsetRecorder
 from atmviz.training import evaluate as module
-from atmviz.training.evaluate import evaluate, evaluate_checkpoint, offsets_replaced
+from atmviz.training.evaluate import Evaluation, evaluate, evaluate_checkpoint, offsets_replaced
 
 CLASSES = 7
 RNG = np.random.default_rng(0)
@@ -219,6 +219,29 @@ def test_a_released_file_is_evaluated_on_an_imagenet_tree(tmp_path):
     assert (row["weights"], row["images"], row["crop_pct"]) == ("ema", 12, 0.875)
 
 
+@pytest.mark.parametrize(
+    ("model", "options", "paper"),
+    [
+        ("atmnet_xtiny", {}, {"Table 1 of the paper": {"top1": "79.7"}}),
+        ("atmnet_xtiny", {"limit": 4}, {"Table 1 of the paper": {"top1": "79.7"}}),
+        ("atmnet_xtiny", {"split": "train"}, {}),
+        ("atmnet_xtiny", {"offsets": "zero"}, {}),
+        ("atmnet_xtiny", {"crop_pct": 1.0}, {}),
+        ("atmnet_xtiny", {"size": 256}, {}),
+        ("atmnet_xtiny", {"dataset": "folder"}, {}),
+        ("semantic_fpn(atmnet_xtiny)", {"dataset": "ade20k"}, {"Table 2 of the paper": {"miou": "43.0"}}),
+        ("semantic_fpn(atmnet_xtiny)", {"dataset": "ade20k", "multi_scale": True}, {}),
+        ("atmnet_nano", {}, {}),
+    ],
+)
+def test_the_papers_value_is_told_where_everything_fits(monkeypatch, model, options, paper):
+    classes = tuple(map(str, range(1000 if "(" not in model else 150)))
+    monkeypatch.setattr(module, "_open", lambda *args: argparse.Namespace(classes=classes))
+    monkeypatch.setattr(module, "evaluate", lambda *args, **options: Evaluation({"top1": 50.0}, 4))
+    found = evaluate_checkpoint(model, **{"dataset": "imagenet", "device": "cpu", **options})
+    assert found.paper == paper
+
+
 def test_two_processes_count_every_image_once(checkpoint, tmp_path):
     command = ["eval", str(checkpoint), "--json", "--limit", "51", "--batch-size", "10", "--device", "cpu", "-j", "0"]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
@@ -236,6 +259,48 @@ def test_shapes_and_digits_are_evaluated_from_their_own_readers():
     for name in ("shapes", "digits"):
         item = open_labelled(name, "val", 32)[0]
         assert item["image"].shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize("named", [None, "as text", "by value"])
+def test_labels_follow_the_checkpoint_or_torchvisions_order(tmp_path, named):
+    """Of folders 0 to 11, whose order as text is 0 1 10 11 2: a head that answers by grey, in the order it learned."""
+    by_value = [str(label) for label in range(12)]
+    learned = by_value if named == "by value" else sorted(by_value)
+    for label in by_value:
+        (tmp_path / "val" / label).mkdir(parents=True)
+        Image.new("L", (32, 32), 20 * int(label)).save(tmp_path / "val" / label / "a.png")
+    network = create_model("atmnet_nano", num_classes=12).eval()
+    features = []
+    network.head.fc.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0]))
+    images = open_labelled("folder", "val", 32, data_dir=tmp_path)
+    with torch.inference_mode():
+        network(torch.stack([images[k]["image"] for k in range(12)]))
+    known = torch.cat([features[0], torch.ones(12, 1)], 1).double()
+    wanted = torch.eye(12, dtype=torch.double)[
+        [learned.index(name.split("/")[0]) for name in images.source.images.names]
+    ]
+    weights = torch.linalg.lstsq(known, wanted, driver="gelsd").solution.float()
+    with torch.no_grad():
+        network.head.fc.weight.copy_(weights[:-1].T)
+        network.head.fc.bias.copy_(weights[-1])
+    about = {"classes": learned} if named else {}
+    write_checkpoint(
+        tmp_path / "a.safetensors", "atmnet_nano", {"num_classes": 12}, {"model": network.state_dict()}, about
+    )
+    said = []
+    found = evaluate_checkpoint(
+        tmp_path / "a.safetensors",
+        dataset="folder",
+        data_dir=tmp_path,
+        size=32,
+        device="cpu",
+        workers=0,
+        report=said.append,
+    )
+    assert found.row["top1"] == 100
+    assert found.classes == tuple(learned)
+    order = "classes are numbered as text, as torchvision does: 0, 1, 10, 11, 2 and 7 more"
+    assert said.count(order) == (named != "by value")
 
 
 def test_a_dataset_of_other_classes_is_refused():

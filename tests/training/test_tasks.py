@@ -63,9 +63,10 @@ def test_the_pixel_head_sums_the_maps_where_they_lie():
     torch.testing.assert_close(head(maps), expected)
 
 
-def test_no_weight_decay_on_peg_under_the_tasks_names(nano):
+def test_no_weight_decay_on_norms_biases_and_peg_under_the_tasks_names(nano):
     task = ClassificationTask(nano, Recipe())
-    names = task.no_weight_decay()
-    assert names
-    assert names <= {name for name, _ in task.named_parameters()}
-    assert all(".peg." in name for name in names)
+    expected = {
+        name for name, _ in task.named_parameters() if ".norm" in name or name.endswith(".bias") or ".peg." in name
+    }
+    assert task.no_weight_decay() == expected
+    assert ClassificationTask(nano, Recipe(decay="all")).no_weight_decay() == set()

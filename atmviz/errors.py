@@ -40,6 +40,11 @@ def first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
+def printable(text: str) -> str:
+    r"""The text with every sign that acts or cannot be shown (controls, bidi overrides, surrogates) as `\x1b`."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def some_of(names: Iterable[str], limit: int) -> str:
     """Enough of a list for one line."""
     names = list(names)

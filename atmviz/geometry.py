@@ -5,9 +5,9 @@ Tokens are (i, j) = (row, column).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 Anchor = Literal["cell", "rf"]
 Fit = Literal["crop", "squash", "whole"]
@@ -84,6 +84,11 @@ class Placement:
     origin: tuple[int, int]
     size: tuple[int, int]
 
+    @property
+    def seen_share(self) -> float:
+        """Share of the original image's area that the input shows, 0 to 1."""
+        return self.size[0] * self.size[1] / (self.resized[0] * self.resized[1])
+
     def to_image(self, y: float, x: float) -> tuple[float, float]:
         """From input pixels to original pixels."""
         return (
@@ -106,7 +111,8 @@ class Preprocessing:
     Attributes:
         size: (height, width) of the input; with "whole", the shorter side becomes min(size) and nothing is cut.
         fit: "crop" covers the size and cuts the centre, "squash" stretches, "whole" keeps all of the image.
-        crop_pct: Share of the resized image that a crop keeps; 0.875 at 224 is the released evaluation transform.
+        crop_pct: Share of the sides that a crop keeps of what it is cut from; 0.875 at 224 is the released evaluation
+            transform, 1 covers the input exactly.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -116,11 +122,37 @@ class Preprocessing:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
-        if self.fit not in get_args(Fit) or min(self.size) < MIN_SIZE_PX:
+        sizes_fit = MIN_SIZE_PX <= min(self.size) <= max(self.size) <= MAX_SIZE_PX
+        if self.fit not in get_args(Fit) or not sizes_fit or not 0 < self.crop_pct <= 1:
             raise ValueError(
-                f"got fit {self.fit!r} and size {self.size}, expected one of {get_args(Fit)} and "
-                f"{MIN_SIZE_PX} px a side or more"
+                f"got fit {self.fit!r}, size {self.size} and crop {self.crop_pct}, expected one of {get_args(Fit)}, "
+                f"{MIN_SIZE_PX} to {MAX_SIZE_PX} px a side and a share above 0"
             )
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Preprocessing":
+        """Read what `dataclasses.asdict` gave; KeyError, TypeError or ValueError for anything else."""
+        height, width = data["size"]
+        return cls((height, width), data["fit"], data["crop_pct"])
+
+    def describe(self) -> str:
+        """How images are fitted and how much of them is seen, in a few words."""
+        if self.fit != "crop":
+            return "images are seen whole" if self.fit == "whole" else "images are seen whole, squashed to one shape"
+        landscape, square, portrait = (f"{100 * share:.0f} %" for share in self.seen().values())
+        cover = "" if self.crop_pct == 1 else " of images that cover {}×{} px".format(*self._cover_px())
+        return (
+            f"centre crop to {self.size[0]}×{self.size[1]} px{cover}: {landscape} of a 4:3 photograph is seen, "
+            f"{square} of 1:1, {portrait} of 3:4"
+        )
+
+    def seen(self) -> dict[str, float]:
+        """Share of a photograph that the input shows, 0 to 1, by its width:height."""
+        shapes = ((4, 3), (1, 1), (3, 4))
+        return {f"{x}:{y}": round(self.place(4000 * y, 4000 * x).seen_share, 4) for x, y in shapes}
+
+    def _cover_px(self) -> tuple[int, int]:
+        return int(self.size[0] / self.crop_pct), int(self.size[1] / self.crop_pct)
 
     def place(self, height: int, width: int) -> Placement:
         """Where an image of height x width px lands. Rounds as torchvision's Resize and CenterCrop do."""
@@ -129,8 +161,7 @@ class Preprocessing:
         if self.fit == "whole":
             resized = _cover(height, width, (min(self.size), min(self.size)))
             return Placement((height, width), resized, (0, 0), resized)
-        cover = (int(self.size[0] / self.crop_pct), int(self.size[1] / self.crop_pct))
-        resized = _cover(height, width, cover)
+        resized = _cover(height, width, self._cover_px())
         origin = (round((resized[0] - self.size[0]) / 2), round((resized[1] - self.size[1]) / 2))
         return Placement((height, width), resized, origin, self.size)
 

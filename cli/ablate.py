@@ -11,7 +11,7 @@ from atmviz.training.recipe import DENSE_SETTINGS
 from atmviz.variants import NETWORK_OPTIONS
 
 from . import options
-from .console import is_main_process, print_json, say, stdout, waiting
+from .console import import_matplotlib, is_main_process, print_json, print_table, say, waiting
 from .train import TrainingConsole, exit_if_stopped, recipe_with, with_settings
 
 
@@ -32,6 +32,7 @@ def ablate(
     """
     chosen = recipe_with(recipe, settings)
     with waiting("starting"):
+        import_matplotlib()
         from atmviz.training import ablation, engine
     with TrainingConsole() as console:
         results, stopped = ablation.ablate(
@@ -58,4 +59,4 @@ def ablate(
         f"mean ± standard deviation over {seeds} seeds; the paper's are of ImageNet-1K\n"
         "Fig. 2's A and B have one offset per channel, by their FLOPs"
     )
-    stdout.print(table)
+    print_table(table)

@@ -3,13 +3,16 @@
 import io
 import signal
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from atmviz.errors import AtmvizError, LayerNotFoundError, QueryError
+from atmviz.errors import AtmvizError, LayerNotFoundError, QueryError, printable
 
 # What `atmviz --help` says of each, so that it need not import them: the first lines of their docstrings.
 COMMANDS = {
@@ -69,9 +72,14 @@ class _Commands(TyperGroup):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def make_context(self, *args: Any, **settings: Any) -> Any:
+        with _usage_errors_printable():
+            return super().make_context(*args, **settings)
+
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with _usage_errors_printable():
+                return super().invoke(ctx)
         except AtmvizError as error:
             _exit(2 if isinstance(error, _USAGE_ERRORS) else 1, str(error))
         except BrokenPipeError:
@@ -88,6 +96,23 @@ class _Commands(TyperGroup):
             if "gloo/transport" in str(error):
                 _exit(1, "another process of this run has stopped: its own message says why")
             raise
+
+
+@contextmanager
+def _usage_errors_printable() -> Iterator[None]:
+    """Typer shows its errors itself, and they quote arguments."""
+    try:
+        yield
+    except typer.TyperException as error:
+        error.message = printable(error.message)
+        raise
+
+
+def _warn(message: Warning | str, *_: Any) -> None:
+    """A library's warning in one line, without its source."""
+    from .console import complain
+
+    complain(f"warning: {message}")
 
 
 def _exit(code: int, message: str) -> NoReturn:
@@ -127,6 +152,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # where the terminal's encoding lacks a sign, a ? and no traceback
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    warnings.showwarning = _warn  # type: ignore[assignment]
     # As an error does, a scheduler's signal leaves no temporary file behind.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     app(prog_name="atmviz")

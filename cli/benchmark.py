@@ -12,7 +12,7 @@ from rich.table import Table
 from atmviz.variants import VARIANTS
 
 from . import options
-from .console import print_json, stdout, waiting
+from .console import print_json, print_table, stdout, waiting
 
 if TYPE_CHECKING:
     from atmviz.benchmark import Row
@@ -80,7 +80,7 @@ def benchmark(
         print_json({"machine": machine, "rows": [asdict(row) for row in _awaited(rows)]})
     else:
         _show(_awaited(rows))
-        stdout.print(", ".join(f"{name} {value}" for name, value in machine.items()), markup=False)
+        stdout.print(", ".join(f"{name} {value}" for name, value in machine.items()))
 
 
 def _awaited(rows: Iterator["Row"]) -> Iterator["Row"]:
@@ -105,7 +105,7 @@ def _show(rows: Iterator["Row"]) -> None:
 
 
 def _show_case(rows: list["Row"]) -> None:
-    table = Table(title=f"{rows[0].what}: {rows[0].case}", title_justify="left")
+    table = Table(title=f"{rows[0].what}: {rows[0].case}")
     table.add_column("")
     headings = {
         "ms": lambda row: f"{row.milliseconds:.2f}",
@@ -121,5 +121,4 @@ def _show_case(rows: list["Row"]) -> None:
         table.add_row(row.version, *(cell(row) for cell in shown.values()))
     share = next((row.copy_share for row in rows if row.copy_share is not None), None)
     table.caption = None if share is None else f"sampling alone moves its bytes at {share:.0%} of a copy's speed"
-    table.caption_justify = "left"
-    stdout.print(table)
+    print_table(table)

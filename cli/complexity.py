@@ -16,7 +16,7 @@ from atmviz.training.recipe import Recipe
 from atmviz.variants import NETWORK_OPTIONS, Architecture, Framework, Neck
 
 from . import options
-from .console import METRIC_LABELS, print_json, stdout, waiting
+from .console import METRIC_LABELS, print_json, print_table, waiting
 from .train import with_settings
 
 _MARKS = {True: " ✓", False: " ✗", None: ""}
@@ -173,7 +173,7 @@ def _as_text(rows: list[dict[str, Any]], form: TableFormat) -> str:
 
 def _show(rows: list[dict[str, Any]]) -> None:
     for number, chosen in _by_table(rows).items():
-        shown = Table(title=f"Table {number}: {CAPTIONS[number]}" if number else None, title_justify="left")
+        shown = Table(title=f"Table {number}: {CAPTIONS[number]}" if number else None)
         headings, columns = zip(*_columns(chosen, _SHOWN), strict=True)
         for position, name in enumerate(headings):
             narrow = name.replace(" ", "\n")  # nine columns on 80
@@ -181,5 +181,5 @@ def _show(rows: list[dict[str, Any]]) -> None:
         for cells in zip(*columns, strict=True):
             shown.add_row(*cells)
         notes = _notes(chosen) if number else ["FLOPs in the convention of the paper's tables (see atmviz.complexity)"]
-        shown.caption, shown.caption_justify = "\n".join(notes), "left"
-        stdout.print(shown)
+        shown.caption = "\n".join(notes)
+        print_table(shown)

@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 
 from . import options
-from .console import image_progress, print_json, say, stdout, waiting
+from .console import image_progress, print_json, print_table, say, waiting
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -59,7 +59,7 @@ def check(
             table.add_column(heading, justify="right" if heading in ("found", "expected") else "left")
         for one in found:
             table.add_row("✓" if one.ok else "✗", one.what, one.found, one.expected)
-        stdout.print(table)
+        print_table(table)
         for one in found:
             for line in filter(None, (one.problem, one.note)):
                 say(f"{one.what}: {line}")

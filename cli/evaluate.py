@@ -9,10 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from atmviz.files import require_place, write_csv
+from atmviz.files import file_name, require_place, write_csv
 
 from . import options
-from .console import METRIC_LABELS, image_progress, is_main_process, print_json, say, stdout, waiting
+from .console import (
+    METRIC_LABELS,
+    image_progress,
+    import_matplotlib,
+    is_main_process,
+    print_json,
+    print_table,
+    say,
+    waiting,
+)
 
 if TYPE_CHECKING:
     from atmviz.training.evaluate import Prediction
@@ -90,6 +99,7 @@ def evaluate(
     if out and out.suffix != ".csv":
         raise typer.BadParameter(f"got --out {out}, expected a name ending in .csv")
     with waiting("loading the model"):
+        import_matplotlib()
         from atmviz.training.evaluate import evaluate_checkpoint
 
     kinds: list[Any] = ["ema", "model"] if weights == EvalWeights.BOTH else [weights.value if weights else None]
@@ -138,7 +148,7 @@ def evaluate(
     if as_json:
         print_json([{**row, "paper": paper} for row in rows])
         return
-    stdout.print(_table(rows, paper))
+    print_table(_table(rows, paper))
 
 
 def _table(rows: list[dict[str, Any]], paper: dict[str, dict[str, str]]) -> Table:
@@ -158,7 +168,6 @@ def _table(rows: list[dict[str, Any]], paper: dict[str, dict[str, str]]) -> Tabl
         table.add_row(METRIC_LABELS[name] + (" (%)" if name != "loss" else ""), *values, *printed)
     if paper:
         table.caption = f"as printed by the paper and its authors, for all validation images of {first['dataset']}"
-        table.caption_justify = "left"
     return table
 
 
@@ -171,7 +180,9 @@ def _drawer(folder: Path) -> Callable[["Prediction"], None]:
     def draw(one: "Prediction") -> None:
         if len(drawn) < _SHOWN:
             function = draw_detection if isinstance(one.found, dict) else draw_segmentation
-            path = folder / f"{one.name}.png"
+            path = folder.joinpath(*map(file_name, Path(one.name).parts))
+            path = path.with_name(f"{path.name}.png")
+            path = path.with_stem(f"{path.stem}-{len(drawn)}") if path in drawn else path  # a.jpg beside a.png
             drawn.append(function(one.image, one.truth, one.found, one.classes, path, title=one.name))
             if len(drawn) == _SHOWN:
                 say(f"drew the first {_SHOWN} images into {folder}")

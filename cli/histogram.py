@@ -1,13 +1,12 @@
 """`atmviz histogram`: Figs. 3, 6 and 7."""
 
-import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import options, record
-from .console import is_main_process, print_json, say, say_skipped, waiting
+from .console import import_matplotlib, is_main_process, print_json, print_path, say, say_skipped, waiting
 
 if TYPE_CHECKING:
     from atmviz.data import ImageSet
@@ -95,6 +94,7 @@ def histogram(
     if not is_main_process():
         return  # the first of torchrun's processes draws
     with waiting("drawing"):
+        import_matplotlib()
         from atmviz.layers import select_layers
         from atmviz.statistics import offset_histogram
 
@@ -107,10 +107,12 @@ def histogram(
         files = _write(recording, pairs, out, kinds)
     if as_json:
         flat = [histogram for pair in pairs for histogram in pair]
-        print_json({"files": [str(file) for file in files], **record.summary(recording), "panels": _describe(flat)})
+        fitted = options.describe(recording.preprocessing)
+        said = {**record.summary(recording), "preprocessing": fitted, "panels": _describe(flat)}
+        print_json({"files": [str(file) for file in files], **said})
     else:
         for file in files:
-            typer.echo(file)
+            print_path(file)
 
 
 def _find_recording(sources: list[str] | None, ignored: list[str]) -> "Recording | None":
@@ -193,7 +195,7 @@ def _write(
     recording: "Recording", pairs: list[tuple["OffsetHistogram", "OffsetHistogram"]], out: Path, kinds: list[str]
 ) -> list[Path]:
     from atmviz.figures import draw_histograms, figure_name, save_figure
-    from atmviz.files import atomic_path
+    from atmviz.files import write_csv
     from atmviz.statistics import histogram_table
 
     attrs = recording.attrs
@@ -206,20 +208,18 @@ def _write(
     drawn = draw_histograms(
         pairs,
         title=f"{recording.model} on {attrs['dataset']}, {height}×{width} px: offsets of {which}",
-        note=f"{len(recording):,} images; one bar per nearest token of a sample; {outside}",
+        note=f"{len(recording):,} images; one bar per nearest token of a sample; {outside}; "
+        f"{recording.preprocessing.describe()}",
         trained=recording.trained,
     )
     layers = [pair[0].layer.layer for pair in pairs]
     sha256 = attrs["checkpoint"]["sha256"]
-    name = figure_name(attrs["dataset"], "histogram", recording.model, recording.trained, sha256, layers)
-    stem = out / (name + ("_all-tokens" if first.tokens == "all" else ""))
-    files = save_figure(drawn, stem, kinds)
-    table = stem.with_name(f"{stem.name}.csv")
-    rows = histogram_table([histogram for pair in pairs for histogram in pair])
-    with atomic_path(table) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
+    details = ["all-tokens"] if first.tokens == "all" else [str(attrs["query"]).replace(":", "-")]
+    details = [detail for detail in details if detail != "center"]
+    name = figure_name(attrs["dataset"], "histogram", recording.model, recording.trained, sha256, layers, details)
+    files = save_figure(drawn, out / name, kinds)
+    table = out / f"{name}.csv"
+    write_csv(table, histogram_table([histogram for pair in pairs for histogram in pair]))
     return [*files, table]
 
 

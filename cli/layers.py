@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 
 from . import options
-from .console import print_json, say, stdout, waiting
+from .console import print_json, print_table, say, waiting
 
 
 def layers(
@@ -47,7 +47,7 @@ def layers(
     if as_json:
         print_json({"model": name, "size": list(input_size), "layers": rows})
         return
-    table = Table(title=f"{name} at {input_size[0]}×{input_size[1]} px", title_justify="left")
+    table = Table(title=f"{name} at {input_size[0]}×{input_size[1]} px")
     for heading in ("layer", "module", "offsets of", "C", "O", "S", "map"):
         table.add_column(heading, justify="right" if heading in ("C", "O", "S", "map") else "left")
     for row in rows:
@@ -56,5 +56,4 @@ def layers(
         numbers = (str(row["channels"]), str(row["offsets"]), str(row["share"]), f"{height}×{width}")
         table.add_row(str(row["layer"]), str(row["module"]), own, *numbers)
     table.caption = "C channels, O distinct offsets per direction, S channels sharing one"
-    table.caption_justify = "left"
-    stdout.print(table)
+    print_table(table)

@@ -7,7 +7,7 @@ from rich.table import Table
 from atmviz.paper import PAPER_ROWS, PaperRow
 
 from . import options
-from .console import print_json, stdout, waiting
+from .console import print_json, print_table, waiting
 
 
 def models(as_json: options.JsonOption = False) -> None:
@@ -37,7 +37,7 @@ def models(as_json: options.JsonOption = False) -> None:
     if as_json:
         print_json(rows)
         return
-    table = Table(title="ATMNet variants at 224×224 px", title_justify="left")
+    table = Table(title="ATMNet variants at 224×224 px")
     for heading in ("model", "depths"):
         table.add_column(heading, no_wrap=True)
     for heading in ("#P (M)", "paper", "FLOPs (G)", "paper", "top-1 (%)"):
@@ -54,8 +54,7 @@ def models(as_json: options.JsonOption = False) -> None:
             paper.accuracies["top1"] if paper else "–",
         )
     table.caption = "FLOPs in the paper's convention (see atmviz.complexity); top-1 is the paper's, not measured here."
-    table.caption_justify = "left"
-    stdout.print(table)
+    print_table(table)
 
 
 def _paper(row: PaperRow) -> dict[str, Any]:

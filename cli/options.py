@@ -2,13 +2,14 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from atmviz.geometry import MAX_SIZE_PX, MIN_SIZE_PX, Preprocessing
 
 DEFAULT_MODEL = "atmnet_nano.shapes"  # the demonstration model
+CLASSIFIER_SIZE_PX = 384  # the largest input of the paper's classifiers
 
 
 class Dataset(StrEnum):
@@ -94,7 +95,8 @@ FitOption = Annotated[
     FitChoice | None,
     typer.Option(
         "--fit",
-        help="crop: cover the size and cut the centre. squash: stretch. whole: keep all, shorter side = size.",
+        help="crop: cover the size (with a margin of an eighth up to 384 px) and cut the centre. squash: stretch. "
+        "whole: keep all, shorter side = size.",
         rich_help_panel=_DATA,
     ),
 ]
@@ -137,8 +139,8 @@ def choose_preprocessing(
 ) -> Preprocessing:
     """What the options ask for; by default the input size of the paper's figures for a dataset, else 224 x 224.
 
-    Classification input is cut from a larger resized image (the released transform); segmentation and detection
-    images are resized to cover the input exactly.
+    The size alone decides the crop, so that a folder is cropped alike however it is named: up to 384 px, the sizes of
+    classifiers, it is cut from a larger resized image (the released transform); larger ones are covered exactly.
     """
     dense_sizes = {Dataset.ADE20K: (512, 512), Dataset.COCO: (600, 800)}
     if fit == FitChoice.WHOLE and default_fit != "whole":
@@ -149,5 +151,12 @@ def choose_preprocessing(
     return Preprocessing(
         size=chosen,
         fit=(fit.value if fit else default_fit),  # type: ignore[arg-type]
-        crop_pct=1.0 if dataset in dense_sizes else 0.875,
+        crop_pct=0.875 if max(chosen) <= CLASSIFIER_SIZE_PX else 1.0,
     )
+
+
+def describe(preprocessing: Preprocessing) -> dict[str, Any]:
+    """What `--json` says of how images were fitted: `crop_pct` of a crop, `seen` by an image's width:height."""
+    crop_pct = preprocessing.crop_pct if preprocessing.fit == "crop" else None
+    size = list(preprocessing.size)
+    return {"size": size, "fit": preprocessing.fit, "crop_pct": crop_pct, "seen": preprocessing.seen()}

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
-from .console import image_progress, print_json, say, say_skipped, waiting
+from .console import image_progress, import_matplotlib, print_json, print_path, say, say_skipped, waiting
 
 if TYPE_CHECKING:
     from atmviz.figures import OverlayPanel
+    from atmviz.geometry import Placement
 
 
 def overlay(
@@ -54,6 +55,7 @@ def overlay(
     kinds = options.parse_formats(formats)
     preprocessing = options.choose_preprocessing(size, fit, None, default_fit="whole")
     with waiting("loading the model"):
+        import_matplotlib()
         from atmviz.checkpoints import load_model, origin_of
         from atmviz.data import bundled_photos, find_images, load_image
         from atmviz.errors import DatasetError
@@ -79,9 +81,10 @@ def overlay(
 
     skipped: dict[str, str] = {}
     described: list[dict[str, Any]] = []
-    asked = "".join(f"_{text.replace(':', '-')}" for text in query or [])
+    drawn = f"-seed{seed}" if seed else ""
+    asked = [text.replace(":", "-") + drawn * text.startswith("random") for text in query or []]
     stems = [
-        (figure_name(subject, "overlay", origin.model, origin.trained, origin.sha256, chosen) + asked)[:200]
+        figure_name(subject, "overlay", origin.model, origin.trained, origin.sha256, chosen, asked)
         for subject in _subjects(images.names)
     ]
     with image_progress("drawing") as progress:
@@ -97,42 +100,55 @@ def overlay(
             observed = observe_image(network, photo, preprocessing, chosen)
             panels = overlay_panels(observed, queries, anchor.value)
             height, width = observed.placement.size
+            where = f"at the centre of its {_ANCHOR_TEXT[anchor]}"
+            seen = f"{100 * observed.placement.seen_share:.0f} % of the photograph is seen"
             figure = draw_overlay(
                 photo,
                 panels,
                 columns=min(6, len(chosen)) if len(chosen) > 1 else min(4, math.ceil(len(queries) ** 0.5)),
                 title=f"{origin.model} on {Path(name).name}, input {height}×{width} px",
-                note=f"one dot per sampled token (the nearest), at the centre of its {_ANCHOR_TEXT[anchor]}",
+                note=f"one dot per sampled token (the nearest), {where}; {_FIT_TEXT[preprocessing.fit]}: {seen}",
                 trained=origin.trained,
             )
             files = save_figure(figure, out / stems[index], kinds)
-            described.append(_describe(name, files, panels))
+            described.append(_describe(name, files, panels, observed.placement))
             if not as_json:
                 for file in files:
-                    typer.echo(file)
+                    print_path(file)
         progress(len(images), len(images))
     if not described:
         raise DatasetError(f"none of the {len(images)} images could be read; the first: {next(iter(skipped.values()))}")
     say_skipped(skipped)
     if as_json:
-        print_json({"model": origin.model, "trained": origin.trained, "skipped": skipped, "images": described})
+        print_json(
+            {
+                "model": origin.model,
+                "trained": origin.trained,
+                "preprocessing": options.describe(preprocessing),
+                "skipped": skipped,
+                "images": described,
+            }
+        )
 
 
+_FIT_TEXT = {"whole": "not cropped", "squash": "squashed, not cropped", "crop": "centre crop"}
 _ANCHOR_TEXT = {options.AnchorChoice.CELL: "cell", options.AnchorChoice.RF: "receptive field"}
 
 
 def _subjects(names: tuple[str, ...]) -> list[str]:
-    """One name per image; images of one stem in different folders keep their folders' names apart."""
+    """One text per image, the shortest that tells them apart: stem, folders and suffix joined, the whole name."""
     stems = [Path(name).stem for name in names]
-    unique = len(set(stems)) == len(stems)
-    return stems if unique else [name.replace("/", "-").replace(".", "-") for name in names]
+    joined = [name.replace("/", "-").replace(".", "-") for name in names]
+    return next((some for some in (stems, joined) if len(set(some)) == len(names)), list(names))
 
 
-def _describe(name: str, files: list[Path], panels: list["OverlayPanel"]) -> dict[str, Any]:
+def _describe(name: str, files: list[Path], panels: list["OverlayPanel"], placement: "Placement") -> dict[str, Any]:
     """What `--json` says of one image: the numbers that were drawn."""
     return {
         "image": name,
         "files": [str(file) for file in files],
+        "input_size": list(placement.size),
+        "seen": round(placement.seen_share, 4),
         "panels": [
             {
                 "layer": str(panel.layer.layer),

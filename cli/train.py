@@ -1,6 +1,7 @@
 """`atmviz train`."""
 
 import inspect
+import shlex
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin,
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from atmviz.files import file_name
 from atmviz.training.recipe import Recipe, read_recipe, recipe_names
 from atmviz.variants import FRAMEWORK_TASKS
 
 from . import options
-from .console import METRIC_LABELS, is_main_process, print_json, say, stderr, waiting
+from .console import METRIC_LABELS, import_matplotlib, is_main_process, print_json, say, stderr, waiting
 
 if TYPE_CHECKING:
     from atmviz.training import engine
@@ -100,8 +102,9 @@ def train(
     parts = (Path(recipe).stem, *(["atmfpn"] if chosen.neck == "atmfpn" else []), chosen.model, chosen.seed)
     if chosen.framework and chosen.framework not in recipe:
         parts = (parts[0], chosen.framework, *parts[1:])
-    folder = out or Path("runs") / "-".join(map(str, parts))
+    folder = out or Path("runs") / file_name("-".join(map(str, parts)))
     with waiting("starting"):
+        import_matplotlib()
         from atmviz.training import engine
     say(f"training {chosen.architecture} on {chosen.dataset} into {folder}")
     with TrainingConsole() as console:
@@ -109,9 +112,19 @@ def train(
     exit_if_stopped(result.stopped)
     best = next((row for row in result.history if row[result.headline] == result.best), result.history[-1])
     say(f"best epoch {best['epoch']}: {_metrics(best)}")
-    say(f"weights: {folder / 'best.safetensors'}; evaluate with: atmviz eval {folder / 'best.safetensors'}")
+    say(f"weights: {folder / 'best.safetensors'}; evaluate with: {_eval_command(chosen, folder)}")
     if as_json and is_main_process():
         print_json({"out": str(folder), "best": best, "epochs": result.history})
+
+
+def _eval_command(recipe: Recipe, folder: Path) -> str:
+    """What evaluates a run's weights, from any folder."""
+    from atmviz.data.images import DATASET_LAYOUTS, data_folder
+
+    words = ["atmviz", "eval", str(folder.absolute() / "best.safetensors")]
+    if recipe.data_dir or recipe.dataset in ("folder", *DATASET_LAYOUTS):
+        words += ["--data-dir", str(data_folder(recipe.data_dir).absolute())]
+    return shlex.join(words)
 
 
 class TrainingConsole(AbstractContextManager["TrainingConsole"]):

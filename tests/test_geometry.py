@@ -1,6 +1,8 @@
 """Map sizes, token centres and placements, against real convolutions and the transforms of torchvision and timm."""
 
 import doctest
+import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -197,3 +199,50 @@ def test_examples_in_the_docstrings_hold():
     results = doctest.testmod(atmviz.geometry)
     assert results.attempted == 3
     assert results.failed == 0
+
+
+# What of a photograph is seen; sizes are (height, width).
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "image", "share"),
+    [
+        (Preprocessing((600, 800), "crop", 1.0), (1200, 1600), 1),
+        (Preprocessing((600, 800), "crop", 1.0), (1000, 1500), 8 / 9),
+        (Preprocessing((600, 800), "crop", 1.0), (1000, 1000), 3 / 4),
+        (Preprocessing((600, 800), "crop", 1.0), (1600, 1200), 9 / 16),
+        (Preprocessing((600, 800), "crop", 1.0), (1500, 1000), 1 / 2),
+        (Preprocessing((224, 224), "crop", 0.875), (512, 512), 49 / 64),
+        (Preprocessing((224, 224), "squash"), (1600, 1200), 1),
+        (Preprocessing((224, 224), "whole"), (1600, 1200), 1),
+    ],
+)
+def test_the_share_that_is_seen_is_that_of_the_area(preprocessing, image, share):
+    placement = preprocessing.place(*image)
+    assert placement.seen_share == pytest.approx(share, abs=1e-3)
+    (top, left), (bottom, right) = (
+        placement.to_image(y, x) for y, x in ((-0.5, -0.5), np.subtract(placement.size, 0.5))
+    )
+    assert placement.seen_share == pytest.approx((bottom - top) * (right - left) / (image[0] * image[1]))
+
+
+def test_what_is_seen_is_said():
+    said = Preprocessing((600, 800), "crop", 1.0).describe()
+    assert said == "centre crop to 600×800 px: 100 % of a 4:3 photograph is seen, 75 % of 1:1, 56 % of 3:4"
+    assert "of images that cover 256×256 px: 57 % of a 4:3" in Preprocessing().describe()
+    assert "whole" in Preprocessing(fit="squash").describe()
+
+
+def test_a_preprocessing_comes_back_from_json():
+    one = Preprocessing((600, 800), "squash", 0.5)
+    assert Preprocessing.from_json(json.loads(json.dumps(asdict(one)))) == one
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"size": "224"}, {"size": [224]}, {"size": [224, 1e300]}, {"size": [-5, 224]}, {"fit": 7}, {"crop_pct": 0},
+     {"crop_pct": float("nan")}, {"crop_pct": "1"}, {"size": None}],
+)  # fmt: skip
+def test_a_preprocessing_that_cannot_be_is_refused(change):
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Preprocessing.from_json({**asdict(Preprocessing()), **change})

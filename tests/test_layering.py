@@ -37,7 +37,7 @@ ALLOWED = {
         *("training.metrics", "data", "recording.recorder", "checkpoints", "dense", "paper", "variants", "errors"),
     ],
     "atmviz.training": ["training", "data", "models", "dense", "checkpoints", "files", "variants", "errors"],
-    "atmviz.recording.store": ["layers", "errors"],
+    "atmviz.recording.store": ["geometry", "layers", "errors"],
     "atmviz.recording.query": ["geometry", "errors"],
     "atmviz.recording.cache": ["data.images", "recording.store", "geometry", "files", "variants", "errors"],
     "atmviz.statistics": ["recording.store", "layers", "errors"],

@@ -7,9 +7,10 @@ import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from atmviz.figures.style import figure_style, save_figure, wrap_title
+from atmviz.figures.style import drawable, figure_style, save_figure, wrap_title
 
 _NAMED = 40  # classes up to which every one is named and numbered
+_NAME_LENGTH = 32  # signs of a class's name
 
 
 def draw_confusion(counts: np.ndarray, classes: Sequence[str], path: Path, *, title: str = "") -> Path:
@@ -26,6 +27,7 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str], path: Path, *, ti
         )
     shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
     named = len(classes) <= _NAMED
+    names = [drawable(name, _NAME_LENGTH) for name in classes] if named else False
     side = 2.5 + 0.45 * len(classes) if named else 9.0
     with figure_style():
         figure = Figure(figsize=(side + 1, side), layout="constrained")
@@ -40,13 +42,11 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str], path: Path, *, ti
             annot=named,
             fmt=".0f",
             annot_kws={"size": 8},
-            xticklabels=list(classes) if named else False,
-            yticklabels=list(classes) if named else False,
+            xticklabels=names,
+            yticklabels=names,
             cbar_kws={"label": "% of the true class", "shrink": 0.8},
         )
         axes.tick_params(axis="y", rotation=0)
-        for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
-            label.set_parse_math(False)  # a name may hold a $
         axes.set(xlabel="predicted class", ylabel="true class", title=wrap_title(title, side)[0])
         (written,) = save_figure(figure, path.with_suffix(""), [path.suffix[1:]])  # type: ignore[list-item]
     return written

@@ -8,7 +8,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from atmviz.figures.style import AXIS_COLORS, NOTE, add_note, figure_style, format_share, layout_above, wrap_title
+from atmviz.figures.style import (
+    AXIS_COLORS,
+    NOTE,
+    add_note,
+    figure_style,
+    format_share,
+    layout_above,
+    wrap_note,
+    wrap_title,
+)
 from atmviz.recording.store import AXES
 from atmviz.statistics import OffsetHistogram
 
@@ -33,8 +42,9 @@ def draw_histograms(
     with figure_style():
         figure_width = max(width * columns, 5.8)
         title, head = wrap_title(title, figure_width)
-        figure = Figure(figsize=(figure_width, 2 * height * bands + head + 0.4), layout="constrained")
-        layout_above(figure, 0.3)
+        note, foot = wrap_note(note, figure_width, trained)
+        figure = Figure(figsize=(figure_width, 2 * height * bands + head + foot + 0.1), layout="constrained")
+        layout_above(figure, foot)
         axes = figure.subplots(2 * bands, columns, squeeze=False)
         for index, pair in enumerate(layers):
             band, column = divmod(index, columns)
@@ -43,7 +53,7 @@ def draw_histograms(
             axes[2 * band, column].set_title(pair[0].layer.title)
         for panel in axes.flat:
             panel.set_visible(panel.has_data())
-        figure.suptitle(title, parse_math=False, fontsize=10)
+        figure.suptitle(title, fontsize=10)
         add_note(figure, note, trained)
     return figure
 

@@ -17,7 +17,7 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 
 from atmviz.errors import AtmvizError, QueryError
-from atmviz.figures.style import HORIZONTAL, NOTE, VERTICAL, add_note, figure_style, format_share, wrap_title
+from atmviz.figures.style import HORIZONTAL, NOTE, VERTICAL, add_note, figure_style, format_share, wrap_note, wrap_title
 from atmviz.geometry import Anchor, Placement, stage_stride, token_center_px
 from atmviz.recording.query import Query
 from atmviz.recording.store import LayerInfo
@@ -31,8 +31,8 @@ _FAINTEST = 0.25  # opacity of a token sampled by next to none of the channels; 
 _DISPLAY_PX = 1600  # longer side of what is drawn of the photograph
 _PANEL_INCHES = 2.9  # width of an image that is not tall
 _SIDE_INCHES, _ABOVE_INCHES, _BELOW_INCHES = 0.5, 0.66, 0.3  # around it, for titles and what lies outside
-_NARROWEST_INCHES, _LEGEND_INCHES = 2.3, 5.8  # what a panel's title and the legend need
-_FOOT_INCHES = 0.7
+_NARROWEST_INCHES = 2.3  # what a panel's title needs
+_LEGEND_INCHES = 5.8, 0.5  # width and height
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,10 @@ def draw_overlay(
     cell = (max(width + 2 * _SIDE_INCHES, _NARROWEST_INCHES), height + _ABOVE_INCHES + _BELOW_INCHES)
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
-    figure_width = max(columns * cell[0], _LEGEND_INCHES)
+    figure_width = max(columns * cell[0], _LEGEND_INCHES[0])
     title, head = wrap_title(title, figure_width)
-    size = (figure_width, rows * cell[1] + head + _FOOT_INCHES)
+    note, foot = wrap_note(note, figure_width, trained)
+    size = (figure_width, rows * cell[1] + head + foot + _LEGEND_INCHES[1])
     indent = (size[0] - columns * cell[0]) / 2
     shown = _shrink(image)
     with figure_style():
@@ -129,8 +130,8 @@ def draw_overlay(
             y = size[1] - head - row * cell[1] - _ABOVE_INCHES - height
             axis = figure.add_axes((x / size[0], y / size[1], width / size[0], height / size[1]))
             _draw_panel(axis, shown, image.shape[:2], panel, dot_points=_dot_points(panel, width))
-        _add_legend(figure)
-        figure.suptitle(title, parse_math=False, fontsize=10, y=1 - 0.08 / size[1], va="top")
+        _add_legend(figure, foot)
+        figure.suptitle(title, fontsize=10, y=1 - 0.08 / size[1], va="top")
         add_note(figure, note, trained)
     return figure
 
@@ -217,7 +218,7 @@ def _draw_outside(axis: Axes, panel: OverlayPanel) -> None:
             )
 
 
-def _add_legend(figure: Figure) -> None:
+def _add_legend(figure: Figure, above_inches: float) -> None:
     def dot(color: str, alpha: float) -> Line2D:
         return Line2D([], [], marker="o", ls="", mfc=to_rgba(color, alpha), mec="none", ms=7)
 
@@ -244,7 +245,7 @@ def _add_legend(figure: Figure) -> None:
         labels,
         handler_map={query: HandlerTuple(ndivide=1, pad=0), tuple: HandlerTuple(ndivide=None, pad=0.2)},
         loc="lower center",
-        bbox_to_anchor=(0.5, 0.2 / figure.get_figheight()),
+        bbox_to_anchor=(0.5, above_inches / figure.get_figheight()),
         ncols=2,
         frameon=False,
         fontsize=7,

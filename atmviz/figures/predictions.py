@@ -9,11 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from atmviz.figures.style import figure_style, save_figure, wrap_title
+from atmviz.figures.style import drawable, figure_style, save_figure, wrap_title
 from atmviz.variants import IGNORED
 
 _MIN_SCORE = 0.3  # of a detection to be drawn
 _NAMED = 12  # classes in a legend
+_NAME_LENGTH = 24  # signs of each
 _PANEL = 3.2  # inches
 _BACKGROUND = (0.88, 0.88, 0.88)
 _GOLDEN = 0.618034  # of the colour circle: neighbouring classes differ most
@@ -37,7 +38,7 @@ def draw_segmentation(
     colors = np.zeros((256, 3), np.float32)
     colors[: len(classes)] = [_BACKGROUND if name == "background" else class_color(k) for k, name in enumerate(classes)]
     shown = [image, *(_blend(image, mask, colors) for mask in (truth, found))]
-    legend = [Patch(color=colors[k], label=classes[k]) for k in named]
+    legend = [Patch(color=colors[k], label=drawable(classes[k], _NAME_LENGTH)) for k in named]
     return _draw(shown, ("image", "truth", "prediction"), legend, path, title)
 
 
@@ -61,7 +62,7 @@ def draw_detection(
     kept = np.flatnonzero(found["scores"] >= _MIN_SCORE)
     chosen = {name: values[kept] for name, values in found.items()}
     labels = sorted({*truth["labels"].tolist(), *chosen["labels"].tolist()})
-    legend = [Patch(color=class_color(k), label=classes[k]) for k in labels[:_NAMED]]
+    legend = [Patch(color=class_color(k), label=drawable(classes[k], _NAME_LENGTH)) for k in labels[:_NAMED]]
     headings = (f"truth: {_count(truth['labels'])}", f"found: {_count(kept)} of score {_MIN_SCORE:g} or more")
     shown = [_with_masks(image, one) for one in (truth, chosen)]
     return _draw(shown, headings, legend, path, title, boxes=(truth, chosen))
@@ -95,11 +96,9 @@ def _draw(
             axes.set_axis_off()
             for index in range(len(boxes[number]["labels"]) if boxes else 0):
                 _draw_box(axes, boxes[number], index)
-        figure.suptitle(text, fontsize=10, parse_math=False)
+        figure.suptitle(text, fontsize=10)
         if legend:
-            placed = figure.legend(handles=legend, loc="outside lower center", ncols=min(6, len(legend)), frameon=False)
-            for name in placed.get_texts():
-                name.set_parse_math(False)
+            figure.legend(handles=legend, loc="outside lower center", ncols=min(6, len(legend)), frameon=False)
         (written,) = save_figure(figure, path.with_suffix(""), ["png"])
     return written
 

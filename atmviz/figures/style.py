@@ -4,20 +4,31 @@ import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 
-from atmviz.files import atomic_path
-from atmviz.layers import LayerId
+from atmviz.errors import printable
+from atmviz.files import SOFTWARE, atomic_path, file_name
+from atmviz.layers import LayerId, offset_sources
+from atmviz.variants import VARIANTS
 
 FigureFormat = Literal["png", "pdf", "svg"]
+_METADATA: dict[FigureFormat, dict[str, Any]] = {  # undated: the same figure again has the same bytes
+    "png": {"Software": SOFTWARE},
+    "pdf": {"Creator": SOFTWARE, "CreationDate": None},
+    "svg": {"Creator": SOFTWARE, "Date": None},
+}
 
 HORIZONTAL, VERTICAL = "#0173b2", "#de8f05"  # blue and orange of seaborn's "colorblind" palette
 AXIS_COLORS = (HORIZONTAL, VERTICAL)
 NOTE = "#555555"
+_FONT = "DejaVu Sans"  # travels with matplotlib
+_NOTE_LINE, _WARNING_LINE = 0.12, 0.17  # inches
 
 _RC: dict[str, Any] = {
     # seaborn's style "ticks", where it is not matplotlib's own: without seaborn, whose import takes a second
@@ -26,12 +37,13 @@ _RC: dict[str, Any] = {
     "lines.solid_capstyle": "round",
     "patch.edgecolor": "w",
     "patch.force_edgecolor": True,
-    "font.family": "DejaVu Sans",
+    "font.family": _FONT,
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.labelsize": 9,
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
+    "text.parse_math": False,  # a name may hold a $
     "pdf.fonttype": 42,  # embed TrueType: text stays text
     "svg.fonttype": "path",  # outlines: looks the same without the font
     "svg.hashsalt": "atmviz",
@@ -40,16 +52,35 @@ _RC: dict[str, Any] = {
 
 
 def figure_style() -> AbstractContextManager[None]:
-    """The settings a figure is made and saved under."""
-    return mpl.rc_context(_RC)  # type: ignore[arg-type]
+    """The settings a figure is made and saved under: matplotlib's own and ours, whatever the user's are.
+
+    Within the block only. The backend alone stays, which no figure here needs.
+    """
+    own = {name: value for name, value in mpl.rcParamsDefault.items() if name != "backend"}
+    return mpl.rc_context(own | _RC)  # type: ignore[arg-type]
+
+
+def drawable(text: str, limit: int = 1000) -> str:
+    r"""The text as figures show it: signs that their font lacks as `\u5199`, and no more than `limit` of all."""
+    signs = _signs_of_font()
+    shown = "".join(c if ord(c) in signs else ascii(c)[1:-1] for c in printable(text[:limit]))
+    return shown if len(shown) <= limit and len(text) <= limit else f"{shown[: limit - 1]}…"
+
+
+@cache
+def _signs_of_font() -> frozenset[int]:
+    return frozenset(get_font(findfont(_FONT)).get_charmap())
 
 
 def add_note(figure: Figure, text: str, trained: bool | None) -> None:
-    """A line at the foot that says what is shown; in bold, if weights are untrained or (None) of unknown origin."""
+    """What is shown, at the foot; in bold below, if weights are untrained or (None) of unknown origin."""
+    foot: dict[str, Any] = {"x": 0.03 / figure.get_figwidth(), "ha": "left", "va": "bottom"}
+    height = figure.get_figheight()
     if not trained:
         warning = "untrained weights" if trained is False else "weights of unknown origin"
-        figure.text(0.995, 0.004, warning, ha="right", va="bottom", weight="bold", color="#b00020")
-    figure.text(0.005, 0.004, text, ha="left", va="bottom", fontsize=7, color=NOTE)
+        figure.text(**foot, y=0.03 / height, s=warning, weight="bold", color="#b00020")
+    bottom = 0.03 + (0 if trained else _WARNING_LINE)
+    figure.text(**foot, y=bottom / height, s=text, fontsize=7, color=NOTE)
 
 
 def format_share(share: float) -> str:
@@ -58,20 +89,52 @@ def format_share(share: float) -> str:
 
 
 def figure_name(
-    subject: str, kind: str, model: str, trained: bool | None, sha256: str, layers: Sequence[LayerId]
+    subject: str,
+    kind: str,
+    model: str,
+    trained: bool | None,
+    sha256: str,
+    layers: Sequence[LayerId],
+    details: Sequence[str] = (),
 ) -> str:
-    """`photos_atmnet_nano_histogram_2_1-3_18`; weights that are not seeded add the start of their fingerprint."""
-    name = re.sub(r"\W+", "-", model).strip("-")  # semantic_fpn(atmnet_nano): no brackets in a file's name
-    weights = name if trained is False else f"{name}-{sha256[:6]}"
-    labels = [str(layer) for layer in layers]
-    shown = "-".join(labels) if len(labels) <= 4 else f"{labels[0]}-to-{labels[-1]}"
-    return f"{subject}_{weights}_{kind}_{shown}"
+    """`photos_atmnet_nano_histogram_2_1-3_18`, of at most 180 bytes; weights not seeded add their fingerprint's start.
+
+    Args:
+        subject: What was looked at; any text, which is cut where the rest needs the room.
+        kind: "histogram" or "overlay".
+        model, trained, sha256: Whose offsets.
+        layers: Those shown.
+        details: What else tells two figures of one subject apart, e.g. the queries.
+    """
+    name = file_name(re.sub(r"\W+", "-", model).strip("-"), 60)  # semantic_fpn(atmnet_nano): no brackets
+    weights = name if trained is False else f"{name}-{file_name(sha256[:6])}"
+    shown = [kind, _layer_range(layers, model) or file_name("-".join(map(str, layers)), 30)]
+    if details:
+        shown.append(file_name("_".join(details), 40))
+    rest = "_".join(["", weights, *shown])
+    return file_name(subject, 180 - len(rest.encode())) + rest
+
+
+def _layer_range(layers: Sequence[LayerId], model: str) -> str | None:
+    """`1_1-to-4_2`, where these are all layers of the backbone from the one to the other, and more than four."""
+    variant = next((VARIANTS[name] for name in re.findall(r"\w+", model) if name in VARIANTS), None)
+    every = list(offset_sources(variant.depths, variant.offset_interval)) if variant else []
+    if len(layers) <= 4 or layers[0] not in every:
+        return None
+    first = every.index(layers[0])
+    return f"{layers[0]}-to-{layers[-1]}" if list(layers) == every[first : first + len(layers)] else None
 
 
 def wrap_title(title: str, width_inches: float) -> tuple[str, float]:
     """The title in lines that fit, and the height they need in inches; file names may be of any length."""
-    lines = textwrap.wrap(title, int(12 * width_inches)) or [""]
+    lines = textwrap.wrap(drawable(title), int(12 * width_inches)) or [""]
     return "\n".join(lines), 0.13 + 0.17 * len(lines)
+
+
+def wrap_note(note: str, width_inches: float, trained: bool | None) -> tuple[str, float]:
+    """The note in lines that fit, and the height of the foot in inches."""
+    lines = textwrap.wrap(drawable(note), int(19 * width_inches))
+    return "\n".join(lines), 0.05 + _NOTE_LINE * len(lines) + (0 if trained else _WARNING_LINE)
 
 
 def layout_above(figure: Figure, foot_inches: float) -> None:
@@ -95,8 +158,7 @@ def save_figure(figure: Figure, path: Path, formats: Iterable[FigureFormat]) -> 
     with figure_style():
         for kind in formats:
             target = path.with_name(f"{path.name}.{kind}")
-            undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind, {})
             with atomic_path(target) as temporary:
-                figure.savefig(temporary, format=kind, metadata=undated)
+                figure.savefig(temporary, format=kind, metadata=_METADATA[kind])
             files.append(target)
     return files

@@ -31,6 +31,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from atmviz.errors import DatasetError, LayerNotFoundError, RecordingFormatError
+from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId, describe_layers
 
 SCHEMA_VERSION = 1
@@ -116,6 +117,7 @@ class Recording:
     Attributes:
         attrs: What the recording says of itself: model, checkpoint, preprocessing, query, images, seed, versions.
         trained: False for seeded weights, None where nobody said.
+        preprocessing: How its images were fitted to the network.
         layers: One `LayerInfo` per recorded layer, in order; layers that reuse offsets are aliases of their source.
     """
 
@@ -139,6 +141,7 @@ class Recording:
                 raise KeyError(f"no {', '.join(sorted(missing))}")
             self.trained: bool | None = self.attrs["checkpoint"]["trained"]
             self.layers = [LayerInfo.from_json(data) for data in self.attrs["layers"]]
+            self.preprocessing = Preprocessing.from_json(self.attrs["preprocessing"])
             self._done = self._read("done")
             self._status = self._finished(self._read("status"))
             if len(self.attrs["images"]) != len(self._status):

@@ -108,7 +108,7 @@ class DetectionMetric:
     def compute(self) -> dict[str, float]:
         """COCO's six figures in percent, of boxes as box_ap ..., of masks as mask_ap ...; over all processes.
 
-        A size of which there is no object has no figure: NaN.
+        What there is no object of has no figure: NaN where pycocotools gives -1.
         """
         images, truth, found = (gather_object(one) for one in (self._images, self._truth, self._found))
         scores = {}
@@ -125,8 +125,6 @@ class DetectionMetric:
 
         categories = [{"id": i, "name": name} for i, name in zip(self.category_ids, self.classes, strict=True)]
         numbered = [{**one, "id": number} for number, one in enumerate(truth, start=1)]  # 0 would mean "no match"
-        if not found:
-            return [0.0 if truth else float("nan")] * len(_AP_NAMES)
         expected = COCO({"images": images, "annotations": numbered, "categories": categories})
         if kind == "segm":  # the area of a mask, not of its box, says whether it is small
             found = [{name: value for name, value in one.items() if name != "bbox"} for one in found]

@@ -348,3 +348,24 @@ def test_a_scheduler_s_signal_leaves_no_temporary_file(tmp_path):
 @pytest.mark.parametrize("name", app.COMMANDS)
 def test_help_is_wrapped_by_the_terminal_alone(name):
     assert "\n" not in app.load_command(name).help.replace("\n\n", "")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["\x1b[2J\u202e"], ["overlay", "--\x1b[2J\u202e"], ["overlay", "--size", "\x1b[2J\u202e"],
+     ["overlay", "--fit", "\x1b[2J\u202e"], ["overlay", "\x1b[2J\u202e"], ["layers", "\x1b[2J\u202e"],
+     ["histogram", "--layer", "\x1b[2J\u202e"], ["train", "--recipe", "\x1b[2J\u202e"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_errors_that_quote_an_argument_do_not_act_on_the_terminal(run, args):
+    result = run(*args)
+    assert result.exit_code in (1, 2)
+    assert r"\x1b[2J\u202e" in result.stderr.replace("\\\\", "\\")
+    assert not {"\x1b", "\u202e"} & {*result.output}
+
+
+def test_a_library_s_warning_is_one_line_without_its_source():
+    code = "import sys, warnings; from atmviz_cli import app; sys.argv[1:] = ['--version']\ntry: app.main()\n"
+    code += "except SystemExit: warnings.warn('two\\nlines', FutureWarning)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "warning: two lines\n"

@@ -1,13 +1,16 @@
 """Segmenters and detectors on the command line: trained, evaluated, drawn, and their offsets recorded."""
 
 import json
+import os
 
 import numpy as np
 import pytest
+from atmviz_cli import evaluate
 from PIL import Image
 
 from atmviz.recording.store import open_recording
 from atmviz.training import engine
+from atmviz.training.evaluate import Prediction
 from atmviz.training.recipe import read_recipe
 
 SHORT = ("--train-images", "16", "--val-images", "4", "--epochs", "1", "--warmup-epochs", "0", "--image-size", "64",
@@ -81,6 +84,24 @@ def test_a_trained_network_is_evaluated_and_drawn(succeed, folder, framework, me
     assert printed in table.stdout
     assert f"{framework}(atmnet_nano) on shapes val, 4 images" in table.stdout
     assert metric in (folder / "rows.csv").read_text()
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/abs/evil", "x" * 300, "写" * 100, "\x1b[2J", "\udcff", "a/b", "a"])
+def test_predictions_are_drawn_below_the_folder_named_each_into_a_file_of_its_own(tmp_path, monkeypatch, name):
+    made, out = [], tmp_path / "seen"
+    monkeypatch.setattr(
+        "atmviz.figures.predictions.save_figure",
+        lambda figure, path, kinds: [made.append(path.with_name(f"{path.name}.png")) or made[-1]],
+    )
+    draw = evaluate._drawer(out)
+    grey = np.full((8, 8, 3), 128, np.uint8), np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8)
+    for one in (name, name, "other"):
+        draw(Prediction(one, ("background",), *grey))
+    assert len(made) == len({*made}) == 3
+    for path in made:
+        assert out in path.parents
+        assert ".." not in path.parts
+        assert len(os.fsencode(path.name)) < 200
 
 
 def test_a_segmenter_is_evaluated_at_many_scales_with_its_confusion(succeed, refuse, folder):

@@ -247,3 +247,68 @@ def test_options_that_a_recording_has_fixed_are_refused(refuse, recording, optio
 
 def test_two_recordings_are_told_to_be_merged(refuse, recording):
     refuse(2, "atmviz merge", "histogram", recording, recording)
+
+
+@pytest.mark.usefixtures("blank")
+@pytest.mark.parametrize("size", ["224x224", "384x384", "512x512", "600x800"])
+@pytest.mark.parametrize("dataset", ["ade20k", "imagenet"])
+def test_a_folder_is_cropped_alike_however_it_is_named(succeed, datasets, recording, monkeypatch, dataset, size):
+    asked = []
+
+    def run_recording(images, folder, *, preprocessing, **_):
+        asked.append((images.path(0), preprocessing))
+        return open_recording(recording)
+
+    monkeypatch.setattr("atmviz_cli.record.run_recording", run_recording)
+    place = datasets / TREES[dataset][0]
+    named, figure = ("--data-dir", datasets), ("--figure", "3" if dataset == "ade20k" else "7")
+    ways = [("--dataset", dataset, *named), (place,), (*figure, *named), (*figure, place)]
+    for way in ways:
+        succeed("histogram", *way, "--size", size, "--layer", "3_18", "--limit", "1")
+    assert len(asked) == 4
+    assert len(set(asked)) == 1
+    assert asked[0][1].crop_pct == (0.875 if size in ("224x224", "384x384") else 1)
+
+
+def _say(recording, **attributes):
+    group = json.loads((recording / "zarr.json").read_text())
+    group["attributes"] |= attributes
+    (recording / "zarr.json").write_text(json.dumps(group))
+
+
+@pytest.mark.usefixtures("blank")
+@pytest.mark.parametrize(
+    "name", ["{tmp}/victim/evil", "../../evil", "x" * 5000, "写" * 300, "\x1b[2J", "\udcff", "", ".."]
+)
+def test_a_recording_s_name_for_its_data_leads_nowhere(succeed, tmp_path, folder, recording, name):
+    _say(recording, dataset=name.format(tmp=tmp_path))
+    said = json.loads(succeed("histogram", recording, "--layer", "3_18", "--out", "figures", "--json").stdout)
+    assert [(folder / file).parent for file in said["files"]] == [folder / "figures"] * 2
+    assert all((folder / file).is_file() for file in said["files"])
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["here", "recording"]
+
+
+@pytest.mark.usefixtures("blank")
+def test_recordings_of_two_queries_have_two_figures(succeed, recording):
+    files = set()
+    for query in ("center", "1:2", "0.3,0.6"):
+        _say(recording, query=query)
+        files |= set(json.loads(succeed("histogram", recording, "--layer", "3_18", "--json").stdout)["files"])
+    assert len(files) == 6
+    assert sum("_histogram_3_18." in file for file in files) == 2
+
+
+def test_how_much_of_the_photographs_is_seen_is_said(succeed, monkeypatch, recording):
+    notes = []
+    monkeypatch.setattr("atmviz.figures.draw_histograms", lambda *_, note, **__: notes.append(note) or Figure((1, 1)))
+    _say(recording, preprocessing={"size": [600, 800], "fit": "crop", "crop_pct": 1.0})
+    said = json.loads(succeed("histogram", recording, "--layer", "3_18", "--json").stdout)["preprocessing"]
+    seen = {"4:3": 1, "1:1": 0.75, "3:4": pytest.approx(0.5625, abs=1e-3)}
+    assert said == {"size": [600, 800], "fit": "crop", "crop_pct": 1, "seen": seen}
+    assert notes[0].endswith("; centre crop to 600×800 px: 100 % of a 4:3 photograph is seen, 75 % of 1:1, 56 % of 3:4")
+
+
+@pytest.mark.parametrize("preprocessing", [{}, None, {"size": [64, 64], "fit": "melt", "crop_pct": 1}, "crop"])
+def test_a_recording_that_does_not_say_how_its_images_were_fitted_is_damaged(refuse, recording, preprocessing):
+    _say(recording, preprocessing=preprocessing)
+    refuse(1, "is damaged", "histogram", recording, "--layer", "3_18")

@@ -1,6 +1,7 @@
 """`atmviz overlay`: files, the numbers said, and every form of query."""
 
 import json
+import os
 import re
 
 import numpy as np
@@ -192,3 +193,64 @@ def test_more_panels_than_a_figure_can_show_are_refused(refuse, images):
 def test_a_name_that_looks_like_a_formula_is_text(succeed, images):
     photo = sorted(images.glob("*"))[0].rename(images / "x_$_{$.png")
     succeed("overlay", photo, *SMALL)
+
+
+@pytest.mark.usefixtures("blank")
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["x" * 240 + "1.png", "x" * 240 + "2.png"],
+        ["写" * 80 + ".png", "龍.png"],
+        [os.fsdecode(b"\xff.png"), os.fsdecode(b"\xfe.png"), "\x1b[2J.png", "\u202e.png"],
+        ["a/b.png", "a-b.png", "a-b.jpg", "c/b.png"],
+    ],
+    ids=["long", "of three bytes a sign", "not UTF-8 and acting", "alike"],
+)
+def test_every_image_has_a_figure_of_its_own_that_is_there(succeed, folder, photo, names):
+    for name in names:
+        (folder / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "in" / name).write_bytes(photo.read_bytes())
+    queries = [part for k in range(9) for part in ("--query", f"0.{k}1111111,0.5")]
+    for more in ([], queries):
+        said = json.loads(succeed("overlay", "in", *SMALL, "--out", "figures", *more, "--json").stdout)
+        assert sorted(image["image"] for image in said["images"]) == sorted(names)
+        files = {file for image in said["images"] for file in image["files"]}
+        assert len(files) == len(names)
+        assert all((folder / file).is_file() for file in files)
+    assert len(list((folder / "figures").iterdir())) == 2 * len(names)
+
+
+@pytest.mark.parametrize(
+    "name", ["写真 한국어.png", os.fsdecode(b"\xff\xfe.png"), "\x1b[31m\u202e.png", "new\nline.png"]
+)
+def test_a_name_in_any_script_is_drawn_without_a_warning(succeed, folder, photo, name):
+    photo.rename(folder / name)
+    result = succeed("overlay", name, *SMALL, "--format", "png,pdf,svg", "-c", "atmnet_nano")
+    assert len(result.stdout.splitlines()) == 3
+
+
+def test_random_queries_of_other_seeds_are_other_figures(succeed, folder, photo, blank):
+    for seed in ("0", "1"):
+        succeed("overlay", photo, *SMALL, "-q", "random:2", "--seed", seed, "-c", "atmnet_nano")
+    names = sorted(file.name for file in folder.iterdir())
+    assert names == [f"photo_atmnet_nano_overlay_3_18_random-2{end}.png" for end in ("-seed1", "")]
+
+
+@pytest.mark.parametrize(
+    ("fit", "size", "seen", "crop_pct", "said"),
+    [
+        ("whole", "64", 1, None, "not cropped: 100 % of the photograph is seen"),
+        ("squash", "64", 1, None, "squashed, not cropped: 100 % of the photograph is seen"),
+        ("crop", "64", 64 * 64 / (73 * 146), 0.875, "centre crop: 38 % of the photograph is seen"),
+        ("crop", "512x512", 0.5, 1, "centre crop: 50 % of the photograph is seen"),  # the README's Fig. 5
+        ("crop", "600x800", 800 / 1200, 1, "centre crop: 67 % of the photograph is seen"),
+    ],
+)
+def test_the_crop_follows_from_the_size_and_is_said(succeed, monkeypatch, photo, fit, size, seen, crop_pct, said):
+    notes = []
+    monkeypatch.setattr("atmviz.figures.draw_overlay", lambda *_, note, **__: notes.append(note) or Figure((1, 1)))
+    options = ("--fit", fit, "--size", size, "--layer", "4_1", "--json")
+    found = json.loads(succeed("overlay", photo, *options).stdout)
+    assert found["images"][0]["seen"] == pytest.approx(seen, abs=2e-3)
+    assert (found["preprocessing"]["fit"], found["preprocessing"]["crop_pct"]) == (fit, crop_pct)
+    assert notes[0].endswith(said)

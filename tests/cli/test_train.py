@@ -1,6 +1,7 @@
 """`atmviz train` and `atmviz ablate`: options, messages, exit codes; the loop itself: tests/training."""
 
 import json
+import shlex
 import signal
 from types import SimpleNamespace
 
@@ -54,6 +55,23 @@ def test_a_run_trains_says_how_it_goes_and_leaves_weights_that_load(succeed, fol
     again = succeed("train", *SHORT)
     assert "is finished: nothing left to train" in again.stderr
     assert again.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("dataset", "named"), [("folder", "my data"), ("imagenet", None), ("digits", None), ("torch/CIFAR10", "my data")]
+)
+def test_the_command_that_is_printed_next_works_from_any_folder(succeed, trained, folder, dataset, named):
+    options = ("--data-dir", named) if named else ()
+    said = succeed("train", "--recipe", "digits", "--dataset", dataset, *options, "--out", "my $run").stderr
+    words = shlex.split(said.partition("evaluate with: ")[2].splitlines()[0])
+    data = ["--data-dir", str(folder / (named or "data"))] if dataset != "digits" else []
+    assert words == ["atmviz", "eval", str(folder / "my $run" / "best.safetensors"), *data]
+
+
+def test_the_folder_of_a_run_lies_below_runs_whatever_the_recipe_says(succeed, trained, folder):
+    (folder / "..\x1b.yaml").write_text(yaml.safe_dump({"dataset": "digits"}))
+    succeed("train", "--recipe", folder / "..\x1b.yaml")
+    assert (trained.out.parent.as_posix(), trained.out.name[-10:].isalnum()) == ("runs", True)
 
 
 def test_without_arguments_the_demonstration_model_is_trained(succeed, trained, folder):

@@ -1,10 +1,20 @@
-"""Saved figures: formats, embedded fonts, whole files only, the same bytes again."""
+"""Saved figures: formats, fonts, names, whole files only, the same bytes again, whatever the user's settings."""
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from atmviz.figures.style import figure_style, save_figure
+from atmviz.figures.style import (
+    add_note,
+    drawable,
+    figure_name,
+    figure_style,
+    save_figure,
+    wrap_note,
+    wrap_title,
+)
+from atmviz.layers import LayerId, offset_sources
 
 
 @pytest.fixture
@@ -67,3 +77,108 @@ def test_the_style_does_not_leak_into_other_figures(figure, tmp_path):
     before = dict(mpl.rcParams)
     save_figure(figure, tmp_path / "figure", ["png"])
     assert dict(mpl.rcParams) == before
+
+
+USERS = {
+    "astronomer": {"image.origin": "lower", "image.cmap": "gray", "image.interpolation": "nearest"},
+    "paper writer": {"text.usetex": True, "font.family": "serif", "font.size": 20, "text.parse_math": True},
+    "saver": {"savefig.transparent": True, "savefig.bbox": "tight", "savefig.dpi": 30, "savefig.facecolor": "red"},
+    "layouter": {"figure.autolayout": True, "figure.dpi": 30, "figure.facecolor": "black", "axes.grid": True},
+    "dark": {"axes.facecolor": "black", "text.color": "white", "axes.titlesize": 30, "path.simplify": False},
+}
+
+
+@pytest.mark.parametrize("settings", USERS.values(), ids=USERS)
+def test_a_user_s_settings_change_no_figure_and_stay(tmp_path, settings):
+    def draw(name):
+        with figure_style():
+            figure = Figure(figsize=(2, 1))
+            figure.subplots().imshow(np.arange(12).reshape(3, 4))
+            figure.suptitle("Offsets 3_18")
+        return save_figure(figure, tmp_path / name, ["png"])[0].read_bytes()
+
+    plain = draw("plain")
+    with mpl.rc_context(settings):
+        before = dict(mpl.rcParams)
+        assert draw("custom") == plain
+        assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("png", b"Software\0atmviz "), ("pdf", b"/Creator (atmviz "), ("svg", b"<dc:title>atmviz ")]
+)
+def test_a_figure_says_who_made_it(figure, tmp_path, kind, said):
+    (file,) = save_figure(figure, tmp_path / "figure", [kind])
+    assert said in file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("café Ωμέγα Привет × – … $x_1$", "café Ωμέγα Привет × – … $x_1$"),
+        ("写真.jpg", r"\u5199\u771f.jpg"),
+        ("\x1b[2J\n\u202egpj\udcff", r"\x1b[2J\n\u202egpj\udcff"),
+        ("हि", r"\u0939\u093f"),
+        ("\U0001f9ff", r"\U0001f9ff"),
+        ("x" * 41, "x" * 39 + "…"),
+        ("写" * 40, (r"\u5199" * 7)[:39] + "…"),
+    ],
+)
+def test_signs_that_the_font_lacks_are_shown_escaped(text, shown):
+    assert drawable(text, 40) == shown
+
+
+@pytest.mark.parametrize("kind", ["png", "pdf", "svg"])
+def test_any_text_is_drawn_without_a_warning(tmp_path, kind):
+    text = "写真 한국어 हिन्दी עברית \x1b[2J \u202e \udcff \U0001f9ff $x_{$ {} % \\alpha"
+    with figure_style():
+        figure = Figure(figsize=(4, 1))
+        figure.suptitle(wrap_title(text, 4)[0])
+        add_note(figure, wrap_note(text, 4, None)[0], None)
+    save_figure(figure, tmp_path / "figure", [kind])
+
+
+def test_a_long_note_and_a_warning_lie_below_one_another(unreadable):
+    note, foot = wrap_note("what is shown, and of what " * 12, 5.8, None)
+    with figure_style():
+        figure = Figure(figsize=(5.8, foot))
+        add_note(figure, note, None)
+    assert len(figure.texts) == 2
+    assert unreadable(figure, tolerance=0) == []
+
+
+LAYERS = [LayerId.parse(text) for text in ("2_1", "3_18")]
+EVERY = list(offset_sources((2, 2, 18, 2), 6))  # of atmnet_nano
+ODD = ["../../etc/passwd", "/abs", "..", "", "\x1b[2J", "\udcff", "写" * 100, "x" * 300, "x" * 299 + "y", "a/b", "a-b"]
+
+
+def name(subject="photos", model="atmnet_nano", trained=False, sha256="8cf39f00", layers=LAYERS, details=()):
+    return figure_name(subject, "overlay", model, trained, sha256, layers, details)
+
+
+def test_plain_names_are_as_they_are():
+    assert name() == "photos_atmnet_nano_overlay_2_1-3_18"
+    assert name(trained=True) == "photos_atmnet_nano-8cf39f_overlay_2_1-3_18"
+    assert name(details=["1-6", "0.3,0.6"]) == "photos_atmnet_nano_overlay_2_1-3_18_1-6_0.3,0.6"
+    assert name(model="semantic_fpn(atmnet_nano)") == "photos_semantic_fpn-atmnet_nano_overlay_2_1-3_18"
+    assert name(layers=EVERY) == "photos_atmnet_nano_overlay_1_1-to-4_2"
+
+
+@pytest.mark.parametrize("what", ["subject", "model", "sha256", "details"])
+def test_any_text_gives_a_name_of_its_own_within_the_folder(tmp_path, what):
+    names = [name(**{what: [text] if what == "details" else text, "trained": None}) for text in ODD]
+    for one in names:
+        assert len(one.encode()) <= 180
+        assert "_overlay_2_1-3_18" in one
+        tmp_path.joinpath(f"{one}.png").touch()
+    assert len(names) == len(list(tmp_path.iterdir())) or what in ("model", "sha256")  # told apart by the weights
+
+
+def test_two_selections_of_layers_or_queries_never_share_a_name():
+    rng = np.random.default_rng(0)
+    some = {tuple(sorted(rng.choice(24, rng.integers(1, 24), replace=False).tolist())) for _ in range(500)}
+    some |= {tuple(range(first, last)) for first in range(24) for last in range(first + 1, 25)}
+    some |= {(*range(5), *range(6, last)) for last in range(8, 25)}  # but for one
+    assert len({name(layers=[EVERY[k] for k in one]) for one in some}) == len(some)
+    queries = [[f"{i}-{j}" for j in range(n)] for i in range(10) for n in range(1, 30)]
+    assert len({name("x" * 300, details=one) for one in queries}) == len(queries)

@@ -52,17 +52,9 @@ def test_images_that_do_not_count_have_no_scores():
     assert all(np.isnan(value) for value in segmentation_scores(metric.confusion()).values())
 
 
-@pytest.fixture(scope="module")
-def judged():
-    """Noisy detections in 40 scenes, some objects crowds and some missed: ours, and what pycocotools makes of them."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
+def scenes(rng, category_ids):
+    """Noisy detections in 40 scenes, some objects crowds and some missed: image id, annotations, detections."""
     dataset = open_detection("shapes", "val", 128)
-    category_ids = [3 * k + 1 for k in range(10)]
-    metric = DetectionMetric(category_ids, dataset.classes, with_masks=True)
-    generator = torch.Generator().manual_seed(0)
-    truth, found, images = [], [], []
     for i in range(40):
         annotations = dataset[i]["annotations"] if i else []
         annotations = [{**one, "category_id": category_ids[one["category_id"]]} for one in annotations]
@@ -70,61 +62,112 @@ def judged():
             one["iscrowd"] = int((i + k) % 11 == 0)
             one["area"] = one["area"] * (0.5 if k % 3 else 30)  # COCO's areas decide what is small
         boxes, labels, masks = [], [], []
-        for one in annotations:
-            for _ in range(2):
-                x, y, w, h = one["bbox"]
-                noise = torch.randn(4, generator=generator) * 0.06 * max(w, h)
-                boxes.append(torch.tensor([x, y, x + w, y + h]) + noise)
-                labels.append(category_ids.index(one["category_id"]))
-                masks.append(np.roll(one["mask"], int(noise[0].round()), 1))
+        for one in [one for one in annotations for _ in range(2)]:
+            x, y, w, h = one["bbox"]
+            noise = rng.normal(size=4) * 0.06 * max(w, h)
+            boxes.append(np.array([x, y, x + w, y + h]) + noise)
+            labels.append(category_ids.index(one["category_id"]))
+            masks.append(np.roll(one["mask"], round(noise[0]), 1))
+        yield annotations, boxes, labels, masks
+
+
+def squares(rng, category_ids):
+    """One to three images of few squares or none, of few sizes or one, perhaps crowds alone, perhaps nothing found."""
+
+    def square(x, y, side):
+        mask = np.zeros((128, 128), np.uint8)
+        mask[y : y + side, x : x + side] = 1
+        return mask
+
+    sides = rng.choice([8, 40, 110], rng.integers(1, 4))
+    crowds, objects, found = rng.choice([0, 0.3, 1]), rng.choice([0, 3, 3]), rng.choice([0, 3, 3])
+    for _ in range(rng.integers(1, 4)):
+        annotations, boxes, labels, masks = [], [], [], []
+        for _ in range(rng.integers(0, objects + 1)):
+            side = int(rng.choice(sides))
+            x, y = rng.integers(0, 128 - side, 2).tolist()
+            one = {"category_id": int(rng.choice(category_ids)), "bbox": [x, y, side, side], "area": side**2}
+            annotations.append({**one, "iscrowd": int(rng.random() < crowds), "mask": square(x, y, side)})
+        for _ in range(rng.integers(0, found + 1)):
+            side, x, y = int(rng.choice([8, 40, 110])), *rng.integers(0, 18, 2).tolist()
+            if annotations and rng.random() < 0.7:
+                (x, y, side, _) = annotations[rng.integers(len(annotations))]["bbox"]
+            boxes.append(np.array([x, y, x + side, y + side]))
+            labels.append(int(rng.integers(len(category_ids))))
+            masks.append(square(x, y, side))
+        yield annotations, boxes, labels, masks
+
+
+def judge(images, rng, category_ids):
+    """Our figures of these images, and pycocotools'; its -1 is NaN."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    metric = DetectionMetric(category_ids, [str(k) for k in category_ids], with_masks=True)
+    truth, found = [], []
+    for i, (annotations, boxes, labels, masks) in enumerate(images):
         n = len(boxes)
+        scores = rng.random(n).astype(np.float32)
         detections = {
-            "boxes": torch.stack(boxes) if n else torch.zeros(0, 4),
+            "boxes": torch.from_numpy(np.array(boxes, np.float32).reshape(-1, 4)),
             "labels": torch.tensor(labels, dtype=torch.int64),
-            "scores": torch.rand(n, generator=generator),
+            "scores": torch.from_numpy(scores),
             "masks": torch.from_numpy(np.stack(masks))[:, None].float() if n else torch.zeros(0, 1, 128, 128),
         }
         metric.update(i, (128, 128), annotations, detections)
-
-        images.append({"id": i, "height": 128, "width": 128})
         for one in annotations:
-            rle = run_lengths(one, (128, 128))
             kept = {name: one[name] for name in ("category_id", "bbox", "area", "iscrowd")}
+            rle = run_lengths(one, (128, 128))
             truth.append({**kept, "id": len(truth) + 1, "image_id": i, "segmentation": rle})
-        for box, label, score, mask in zip(
-            detections["boxes"], labels, detections["scores"].tolist(), masks, strict=True
+        for (x1, y1, x2, y2), label, score, mask in zip(
+            detections["boxes"].tolist(), labels, scores.tolist(), masks, strict=True
         ):
-            x1, y1, x2, y2 = box.tolist()
             rle = run_lengths({"mask": mask}, (128, 128))
             one = {"image_id": i, "category_id": category_ids[label], "score": score, "segmentation": rle}
             found.append({**one, "bbox": [x1, y1, x2 - x1, y2 - y1]})
     expected = {}
     with contextlib.redirect_stdout(io.StringIO()):
-        ground = COCO()
-        ground.dataset = {"images": images, "annotations": truth, "categories": [{"id": k} for k in category_ids]}
+        ground, nothing = COCO(), COCO()
+        kinds = {
+            "images": [{"id": k, "height": 128, "width": 128} for k in range(i + 1)],
+            "categories": [{"id": k} for k in category_ids],
+        }
+        ground.dataset, nothing.dataset = {**kinds, "annotations": truth}, {**kinds, "annotations": []}
         ground.createIndex()
+        nothing.createIndex()
         for kind, name in (("bbox", "box"), ("segm", "mask")):
             unread = "bbox" if kind == "segm" else "segmentation"  # as files of results for COCO have one of the two
             results = [{name: value for name, value in one.items() if name != unread} for one in found]
-            judge = COCOeval(ground, ground.loadRes(results), kind)
-            judge.evaluate()
-            judge.accumulate()
-            judge.summarize()
-            for part, value in zip(
-                ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"), judge.stats, strict=False
-            ):
-                expected[f"{name}_{part}"] = 100 * value
+            judged = COCOeval(ground, ground.loadRes(results) if results else nothing, kind)
+            judged.evaluate()
+            judged.accumulate()
+            judged.summarize()
+            parts = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
+            for part, value in zip(parts, judged.stats, strict=False):
+                expected[f"{name}_{part}"] = float("nan") if value < 0 else 100 * value
     return metric.compute(), expected
 
 
-def test_average_precision_is_pycocotools_to_six_digits(judged):
-    found, expected = judged
+def test_average_precision_is_pycocotools_to_six_digits():
+    rng, category_ids = np.random.default_rng(0), [3 * k + 1 for k in range(10)]
+    found, expected = judge(scenes(rng, category_ids), rng, category_ids)
     assert found.keys() == expected.keys()
     assert found == pytest.approx(expected, abs=1e-6)
     assert 5 < found["box_ap"] < 95
     assert 5 < found["mask_ap"] < 95
     assert found["mask_ap"] != found["box_ap"]
     assert all(np.isfinite(value) for value in found.values()), "every size is there"
+
+
+def test_figures_are_absent_exactly_where_pycocotools_has_none():
+    absent = zero = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        category_ids = sorted(rng.choice(range(1, 91), rng.integers(1, 4), replace=False).tolist())
+        found, expected = judge(squares(rng, category_ids), rng, category_ids)
+        assert found == pytest.approx(expected, abs=1e-6, nan_ok=True), seed
+        absent, zero = absent + np.isnan(list(expected.values())).sum(), zero + list(expected.values()).count(0)
+    assert min(absent, zero) > 100, "both kinds are there to be told apart"
 
 
 def test_boxes_alone_have_no_figures_of_masks():
@@ -138,9 +181,11 @@ def test_boxes_alone_have_no_figures_of_masks():
     assert np.isnan(found["box_ap_large"]), "no object of that size"
 
 
-def test_where_nothing_is_found_the_figures_are_zero():
+@pytest.mark.parametrize(("crowd", "shown"), [(0, {"ap": 0, "ap50": 0, "ap75": 0, "ap_medium": 0}), (1, {})])
+def test_where_nothing_is_found_only_what_is_there_has_a_figure(crowd, shown):
     metric = DetectionMetric([1], ["one"], with_masks=True)
-    annotation = {"category_id": 1, "bbox": [2, 2, 10, 10], "area": 100, "mask": np.ones((20, 20), np.uint8)}
+    annotation = {"category_id": 1, "bbox": [2, 2, 40, 40], "area": 1600, "mask": np.ones((64, 64), np.uint8)}
     nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0), "scores": torch.zeros(0)}
-    metric.update(0, (20, 20), [annotation], nothing | {"masks": torch.zeros(0, 1, 20, 20)})
-    assert metric.compute()["box_ap"] == metric.compute()["mask_ap"] == 0
+    metric.update(0, (64, 64), [annotation | {"iscrowd": crowd}], nothing | {"masks": torch.zeros(0, 1, 64, 64)})
+    found = {name: value for name, value in metric.compute().items() if not np.isnan(value)}
+    assert found == {f"{what}_{name}": value for what in ("box", "mask") for name, value in shown.items()}

@@ -1,0 +1,115 @@
+"""What reaches the terminal: text as it is, tables at any width."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from atmviz_cli import console
+from rich.table import Table
+
+HOSTILE = "[red]:heart: \x1b[2J\x1b]0;owned\x07 \u202egpj \udcff [/nothing]"
+SHOWN = r"[red]:heart: \x1b[2J\x1b]0;owned\x07 \u202egpj \udcff [/nothing]"
+CELLS = [("atmnet_tiny", "27.152232", "of a_long_name"), ("x", "1", HOSTILE)]
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """`terminal(40)` makes both consoles terminals of that width; gives what is written to them."""
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    def make(width):
+        written = Terminal()
+        monkeypatch.setenv("COLUMNS", str(width))
+        monkeypatch.setenv("TERM", "xterm")
+        for name in ("stdout", "stderr"):
+            monkeypatch.setattr(sys, name, written)
+            monkeypatch.setattr(console, name, console._Console(stderr=name == "stderr"))
+        return written
+
+    return make
+
+
+@pytest.mark.parametrize("width", [20, 200])
+def test_nothing_in_a_text_acts_on_the_terminal(terminal, width):
+    written = terminal(width)
+    console.say(HOSTILE)
+    console.print_path(HOSTILE)
+    with console.waiting(HOSTILE):
+        pass
+    with console.image_progress(HOSTILE) as progress:
+        progress(1, 2)
+    text = written.getvalue()
+    assert text.startswith(f"{SHOWN}\n{SHOWN}\n")
+    assert [acts for acts in ("\x1b]", "\x07", "\u202e", "\udcff", "\x1b[2J", "❤") if acts in text] == []
+
+
+def table():
+    made = Table(title="Numbers of [bold]atmviz[/bold]", caption="counted now, and a caption longer than the table is")
+    for heading in ("model", "#P (M)", "note"):
+        made.add_column(heading, justify="right" if heading == "#P (M)" else "left")
+    for cells in CELLS:
+        made.add_row(*cells)
+    return made
+
+
+@pytest.mark.parametrize("width", [1, 7, 20, 40, 80, 200])
+def test_a_table_shows_every_cell_at_any_width(terminal, width):
+    written = terminal(width)
+    console.print_table(table())
+    lines = written.getvalue().splitlines()
+    for text in (*CELLS[0], *CELLS[1][:2], SHOWN, "#P (M)", "note", "Numbers of [bold]atmviz[/bold]"):
+        assert any(text in line for line in lines), text
+    assert lines[-1] == "counted now, and a caption longer than the table is"
+    assert all("│" not in line or len(line) <= width for line in lines)
+    assert any("│" in line for line in lines) == (width == 200)
+
+
+def test_a_pipe_has_room_for_any_table(monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    made = Table(*(f"heading {k}" for k in range(40)))
+    made.add_row(*(f"cell {k}" for k in range(40)))
+    console.print_table(made)
+    (row,) = (line for line in sys.stdout.getvalue().splitlines() if "cell 0" in line)
+    assert [f"cell {k} " in row for k in range(40)] == [True] * 40
+
+
+def test_a_path_reaches_a_pipe_as_it_is(capfdbinary):
+    console.print_path(os.fsdecode(b"a\xff\x1b.png"))
+    assert capfdbinary.readouterr().out == b"a\xff\x1b.png\n"
+
+
+def test_json_of_any_text_is_ascii(capfdbinary):
+    console.print_json({"name": "写\udcff\x1b", "none": float("nan")})
+    written = capfdbinary.readouterr().out
+    assert written.isascii()
+    assert json.loads(written) == {"name": "写\udcff\x1b", "none": None}
+
+
+USERS = {
+    "a backend that is not there": ({"MPLBACKEND": "module://matplotlib_inline.backend_inline_of_nobody"}, b""),
+    "nonsense for a backend": ({"MPLBACKEND": "nonsense"}, b""),
+    "settings nowhere": ({"MATPLOTLIBRC": "/nowhere/at/all"}, b""),
+    "settings that are no text": ({}, b"\xff\xfe"),
+    "settings of nonsense": ({}, b"nonsense: 1\naxes.grid: perhaps\nimage.origin\n"),
+    "other settings": ({}, b"image.origin: lower\ntext.usetex: True\n"),
+}
+
+
+@pytest.mark.parametrize(("environment", "settings"), USERS.values(), ids=USERS)
+def test_a_user_s_matplotlib_does_not_stop_its_import(tmp_path, environment, settings):
+    if settings:
+        (tmp_path / "matplotlibrc").write_bytes(settings)
+    code = (
+        "from atmviz_cli.console import import_matplotlib\nimport os, sys\nbefore = os.getcwd()\nimport_matplotlib()\n"
+        "import matplotlib.pyplot as plt\nassert os.getcwd() == before\nassert plt.rcParams['image.origin'] == 'upper'"
+    )
+    environment = {**os.environ, "MPLCONFIGDIR": str(tmp_path), **environment}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -161,8 +161,8 @@ class Place:
         """Run a command in this process; what it prints is dropped."""
         from atmviz_cli.app import app
 
-        quiet = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
-        with quiet[0], quiet[1], contextlib.suppress(SystemExit):
+        out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace") for _ in range(2))
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), contextlib.suppress(SystemExit):
             app([str(one) for one in arguments], prog_name="atmviz")
 
 
@@ -307,7 +307,7 @@ def recipe(place: Place, draw: random.Random) -> None:
             target.write_bytes(change_bytes(text.encode(), draw))
         case 1:
             values = change_values(yaml.safe_load(text), draw)
-            with contextlib.suppress(yaml.YAMLError, UnicodeEncodeError):
+            with contextlib.suppress(yaml.YAMLError, UnicodeEncodeError, RecursionError):
                 text = yaml.safe_dump(values)
             target.write_text(text, "utf-8", "surrogatepass")
         case 2:
@@ -406,7 +406,7 @@ def mask(place: Place, draw: random.Random) -> None:
         made = made.resize((draw.choice((1, 63, 128)), 64))
     stream = io.BytesIO()
     kinds = [kind for kind in ("PNG", "BMP", "TIFF", "GIF", "JPEG", "WEBP", "PPM") if draw.random() < 0.5] or ["PNG"]
-    with contextlib.suppress(OSError, KeyError):
+    with contextlib.suppress(OSError, KeyError, ValueError):  # not every format takes every mode
         made.save(stream, draw.choice(kinds))
     data = stream.getvalue()
     (root / "annotations/validation/a.png").write_bytes(change_bytes(data, draw) if draw.random() < 0.7 else data)

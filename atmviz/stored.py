@@ -172,7 +172,8 @@ def read_weights(state: Mapping[str, StoredTensor], path: Path) -> dict[str, Ten
         raise CheckpointError(
             f"{path} is damaged ({shortened(first_line(error), 200)}): copy or download it again"
         ) from None
-    bad = [name for name, tensor in read.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    floats = {name: tensor for name, tensor in read.items() if tensor.is_floating_point()}
+    bad = [shortened(name) for name, tensor in floats.items() if not tensor.isfinite().all()]
     if bad:
         raise CheckpointError(f"{path} has NaN or infinite values in {some_of(bad, 12)}: use an earlier checkpoint")
     return read

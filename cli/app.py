@@ -1,7 +1,7 @@
 """The Typer app: its commands, each imported when it is run, and the one place where errors become a line on stderr."""
 
+import errno
 import io
-import signal
 import sys
 from importlib import import_module
 from typing import Annotated, Any, NoReturn
@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from atmviz.errors import AtmvizError, LayerNotFoundError, QueryError
+from atmviz.signals import on_end_signals, watch
 
 # What `atmviz --help` says of each, so that it need not import them: the first lines of their docstrings.
 COMMANDS = {
@@ -77,6 +78,8 @@ class _Commands(TyperGroup):
         except BrokenPipeError:
             raise  # the reader of a pipe left, as `head` does: Typer exits quietly
         except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                _exit(1, "too few files may be open at once: raise the limit (ulimit -n)")
             place = f" {error.filename}" if error.filename else ""
             reason = error.strerror or error
             _exit(1, f"cannot read or write{place}: {reason}; make room there or choose another place")
@@ -85,15 +88,17 @@ class _Commands(TyperGroup):
             lacking = ("out of memory", "DefaultCPUAllocator", "MemoryError")
             if isinstance(error, MemoryError) or any(text in str(error) for text in lacking):
                 _exit(1, "out of memory: lower the image size or --batch-size, or use --device cpu")
-            if "gloo/transport" in str(error):
-                _exit(1, "another process of this run has stopped: its own message says why")
             raise
 
 
-def _exit(code: int, message: str) -> NoReturn:
+def _complain(message: str) -> None:
     from .console import complain
 
-    complain(f"error: {message}")
+    complain(message)
+
+
+def _exit(code: int, message: str) -> NoReturn:
+    _complain(f"error: {message}")
     sys.exit(code)
 
 
@@ -128,5 +133,6 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     # As an error does, a scheduler's signal leaves no temporary file behind.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    on_end_signals(lambda number: sys.exit(128 + number))
+    watch(_complain)
     app(prog_name="atmviz")

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+from atmviz.processes import ignored_launcher, this_process
 
 # Of the metrics a table or a line shows, in percent but for the loss
 METRIC_LABELS = {"top1": "top-1", "top5": "top-5", "loss": "loss", "miou": "mIoU", "macc": "mAcc", "aacc": "aAcc"}
@@ -22,8 +23,8 @@ stdout = Console(soft_wrap=True, highlight=False)
 
 
 def is_main_process() -> bool:
-    """Whether this is the one process, or the first of a launcher's."""
-    return os.environ.get("RANK", "0") == "0"
+    """Whether this is the one process, or the first of torchrun's."""
+    return this_process().rank == 0
 
 
 def say(message: str) -> None:
@@ -35,6 +36,12 @@ def say(message: str) -> None:
 def complain(message: str) -> None:
     """One line for people, from whichever process has it to say."""
     stderr.print(" ".join(message.splitlines()), markup=False)
+
+
+def say_if_alone() -> None:
+    """Tell whoever started several processes by other means than torchrun that each does all of the work."""
+    if variable := ignored_launcher():
+        say(f"{variable} is ignored: this process works alone, as only those that torchrun starts share work")
 
 
 def say_skipped(skipped: dict[str, str]) -> None:
@@ -74,7 +81,7 @@ def image_progress(what: str) -> Iterator[Callable[[int, int], None]]:
         *columns, console=stderr, disable=not (stderr.is_terminal and is_main_process()), transient=True
     ) as progress:
         task = None
-        world = int(os.environ.get("WORLD_SIZE", "1"))
+        world = this_process().world
         title = f"{what}, process 1 of {world}" if world > 1 else what  # the others have bars of their own to fill
 
         def update(done: int, total: int) -> None:

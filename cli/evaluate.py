@@ -12,7 +12,7 @@ from rich.table import Table
 from atmviz.files import require_place, write_csv
 
 from . import options
-from .console import METRIC_LABELS, image_progress, is_main_process, print_json, say, stdout, waiting
+from .console import METRIC_LABELS, image_progress, is_main_process, print_json, say, say_if_alone, stdout, waiting
 
 if TYPE_CHECKING:
     from atmviz.training.evaluate import Prediction
@@ -89,6 +89,7 @@ def evaluate(
             require_place(place)
     if out and out.suffix != ".csv":
         raise typer.BadParameter(f"got --out {out}, expected a name ending in .csv")
+    say_if_alone()
     with waiting("loading the model"):
         from atmviz.training.evaluate import evaluate_checkpoint
 

@@ -18,7 +18,7 @@ from atmviz.training.recipe import Recipe, read_recipe, recipe_names
 from atmviz.variants import FRAMEWORK_TASKS
 
 from . import options
-from .console import METRIC_LABELS, is_main_process, print_json, say, stderr, waiting
+from .console import METRIC_LABELS, is_main_process, print_json, say, say_if_alone, stderr, waiting
 
 if TYPE_CHECKING:
     from atmviz.training import engine
@@ -103,6 +103,7 @@ def train(
     folder = out or Path("runs") / "-".join(map(str, parts))
     with waiting("starting"):
         from atmviz.training import engine
+    say_if_alone()
     say(f"training {chosen.architecture} on {chosen.dataset} into {folder}")
     with TrainingConsole() as console:
         result = engine.train(chosen, folder, device=device, reporter=console.reporter(engine.Reporter))

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import signal
 import sys
 from importlib import import_module
 from typing import Annotated, Any, NoReturn
@@ -10,6 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from atmviz.errors import AtmvizError, LayerNotFoundError, QueryError
+from atmviz.processes import this_process
 from atmviz.signals import on_end_signals, watch
 
 # What `atmviz --help` says of each, so that it need not import them: the first lines of their docstrings.
@@ -128,11 +130,17 @@ def _root(
     """See where ATMNet looks: which tokens each channel fetches, how far and in which direction."""
 
 
+def _end(by: signal.Signals) -> NoReturn:
+    """As an error does, a scheduler's signal leaves no temporary file behind."""
+    if this_process().world > 1:
+        _complain(f"stopped by {by.name}, which torchrun sends where another process of the run has ended")
+    sys.exit(128 + by)
+
+
 def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # where the terminal's encoding lacks a sign, a ? and no traceback
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    # As an error does, a scheduler's signal leaves no temporary file behind.
-    on_end_signals(lambda number: sys.exit(128 + number))
+    on_end_signals(_end)
     watch(_complain)
     app(prog_name="atmviz")

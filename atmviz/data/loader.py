@@ -4,7 +4,9 @@ import io
 import os
 import pickle
 import signal
+import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
@@ -30,14 +32,15 @@ def open_loader(dataset: Dataset, workers: int, collate: Collate = stack_by_name
     """A DataLoader whose processes leave stop signals to the main one; it draws no number from torch's generator."""
     # OpenCV's threads are lost in a forked process, which would wait for them forever: none from here on.
     cv2.setNumThreads(0)
-    return DataLoader(
-        dataset,
-        num_workers=workers,
-        collate_fn=_HandOver(collate) if workers else collate,
-        worker_init_fn=_start_worker,
-        generator=torch.Generator(),
-        **options,
-    )
+    with warnings.catch_warnings(action="ignore"):  # of more processes than cores: so it was asked for
+        return DataLoader(
+            dataset,
+            num_workers=workers,
+            collate_fn=_HandOver(collate) if workers else collate,
+            worker_init_fn=_start_worker,
+            generator=torch.Generator(),
+            **options,
+        )
 
 
 def read_batches(loader: DataLoader) -> Iterator[Any]:
@@ -47,23 +50,38 @@ def read_batches(loader: DataLoader) -> Iterator[Any]:
         AtmvizError: as in the process, or a process was ended, could not start or cannot hand over.
     """
     try:
-        yield from loader
+        yield from _start(loader) if loader.num_workers else loader
     except AtmvizError as error:
         name = f"{type(error).__module__}.{type(error).__qualname__}"
         raise type(error)(str(error).split(f"\n{name}: ", 1)[-1].strip()) from None
-    except (OSError, RuntimeError) as error:
-        if loader.num_workers == 0:
-            raise
-        if known := worker_error(error):
+    except (OSError, EOFError, RuntimeError) as error:
+        known = worker_error(error)
+        if loader.num_workers and isinstance(error, OSError | EOFError) and not known:
+            if not str(error).startswith("Caught "):  # while a batch was handed over
+                known = _ended(type(error).__name__)
+            elif isinstance(error, OSError):  # in a process, by what reads the data
+                known = DatasetError(f"cannot read the data ({str(error).strip().splitlines()[-1]}): restore it")
+        if known:
             raise known from None
-        if isinstance(error, OSError) and str(error).startswith("Caught "):  # in a process, by what reads the data
-            raise DatasetError(f"cannot read the data ({str(error).strip().splitlines()[-1]}): restore it") from None
-        if isinstance(error, OSError):
-            raise AtmvizError(
-                f"cannot start processes that load images ({error.strerror or error}): make /dev/shm larger "
-                "(docker run --shm-size) and allow more processes (ulimit -u), or pass --workers 0"
-            ) from None
         raise
+
+
+def _start(loader: DataLoader) -> Iterator[Any]:
+    """The loader's iterator; its processes and all of their threads are born deaf to what the main one hears."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None  # of torch's iterator, half made, when it is deleted
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_MAIN)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return iter(loader)
+    except OSError as error:
+        known, reason = worker_error(error), error.strerror or str(error)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        sys.unraisablehook = hook
+    raise known or AtmvizError(
+        f"cannot start processes that load images ({reason}): make /dev/shm larger (docker run --shm-size) and allow "
+        "more processes (ulimit -u), or pass --workers 0"
+    )
 
 
 def worker_error(error: Exception) -> AtmvizError | None:
@@ -72,28 +90,33 @@ def worker_error(error: Exception) -> AtmvizError | None:
     if "Too many open files" in text:
         return AtmvizError("too few files may be open at once: raise the limit (ulimit -n), or pass --workers 0")
     if "DataLoader worker (pid" in text or "Pin memory thread" in text:
-        return AtmvizError(
-            f"a process that loads images was ended from outside ({first_line(error).strip().rstrip('.')}), "
-            "as where memory is short: pass fewer --workers, or 0"
-        )
+        return _ended(first_line(error).strip().rstrip("."))
     return None
 
 
+def _ended(reason: str) -> AtmvizError:
+    return AtmvizError(
+        f"a process that loads images was ended from outside ({reason}), as where memory is short: "
+        "pass fewer --workers, or 0"
+    )
+
+
+# Ctrl-C and schedulers signal all processes of a run: the main one saves, and ends those that load. Where a process can
+# tell who sent SIGTERM, that of others is none to it.
+_CAN_TELL = hasattr(signal, "sigtimedwait")
+_LEFT_TO_MAIN = [signal.SIGINT, signal.SIGHUP, *([signal.SIGTERM] if _CAN_TELL else [])]
+
+
 def _start_worker(worker: int) -> None:
-    """Ctrl-C and schedulers signal all processes of a run: the main one saves, and ends these."""
-    signal.set_wakeup_fd(-1)  # the main process's
-    for name in ("SIGINT", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(signal.Signals[name], signal.SIG_IGN)
-    if hasattr(signal, "sigtimedwait"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_MAIN)  # unless it was born so
+    if _CAN_TELL:
         threading.Thread(target=_follow_parent, args=(os.getppid(),), daemon=True).start()
 
 
 def _follow_parent(parent: int) -> None:
-    """End this process when its parent says so or has ended; others' SIGTERM is none to it."""
+    """End this process when its parent says so or has ended."""
     while True:
-        heard = signal.sigtimedwait({signal.SIGTERM}, 1)
+        heard = signal.sigtimedwait([signal.SIGTERM], 1)
         if os.getppid() != parent or (heard and heard.si_pid == parent):
             os._exit(0)
 

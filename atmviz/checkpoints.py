@@ -28,6 +28,7 @@ from atmviz.errors import AtmvizError, CheckpointError, first_line, shortened, s
 from atmviz.files import atomic_path, find_checkpoint, sha256_of_file
 from atmviz.models import create_model, released_to_timm
 from atmviz.models.token_mixer import FusionMode, OffsetLayer, OffsetMode
+from atmviz.processes import this_process
 from atmviz.stored import StoredTensor, read_file, read_weights
 from atmviz.variants import (
     FRAMEWORK_TASKS,
@@ -156,7 +157,7 @@ def load_model(
 def pick_device(name: str | torch.device) -> torch.device:
     """The device a name stands for; "auto" takes CUDA, then MPS, then the CPU. Processes of torchrun get a GPU each."""
     if name in ("auto", "cuda") and torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+        return torch.device("cuda", this_process().local_rank % torch.cuda.device_count())
     if name == "auto":
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:

@@ -39,10 +39,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, moved onto it when the block succeeds and removed when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    _temporaries.add(temporary)
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
+        temporary.unlink(missing_ok=True)
+        _temporaries.discard(temporary)
+
+
+_temporaries: set[Path] = set()
+
+
+def remove_temporaries() -> None:
+    """Remove the temporary files of all `atomic_path` blocks, before the process ends without leaving them."""
+    for temporary in list(_temporaries):
         temporary.unlink(missing_ok=True)
 
 

@@ -1,5 +1,6 @@
 """The Typer app: its commands, each imported when it is run, and the one place where errors become a line on stderr."""
 
+import errno
 import io
 import signal
 import sys
@@ -13,6 +14,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from atmviz.errors import AtmvizError, LayerNotFoundError, QueryError, printable
+from atmviz.processes import this_process
+from atmviz.signals import on_end_signals, watch
 
 # What `atmviz --help` says of each, so that it need not import them: the first lines of their docstrings.
 COMMANDS = {
@@ -85,6 +88,8 @@ class _Commands(TyperGroup):
         except BrokenPipeError:
             raise  # the reader of a pipe left, as `head` does: Typer exits quietly
         except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                _exit(1, "too few files may be open at once: raise the limit (ulimit -n)")
             place = f" {error.filename}" if error.filename else ""
             reason = error.strerror or error
             _exit(1, f"cannot read or write{place}: {reason}; make room there or choose another place")
@@ -93,8 +98,6 @@ class _Commands(TyperGroup):
             lacking = ("out of memory", "DefaultCPUAllocator", "MemoryError")
             if isinstance(error, MemoryError) or any(text in str(error) for text in lacking):
                 _exit(1, "out of memory: lower the image size or --batch-size, or use --device cpu")
-            if "gloo/transport" in str(error):
-                _exit(1, "another process of this run has stopped: its own message says why")
             raise
 
 
@@ -110,15 +113,17 @@ def _usage_errors_printable() -> Iterator[None]:
 
 def _warn(message: Warning | str, *_: Any) -> None:
     """A library's warning in one line, without its source."""
+    _complain(f"warning: {message}")
+
+
+def _complain(message: str) -> None:
     from .console import complain
 
-    complain(f"warning: {message}")
+    complain(message)
 
 
 def _exit(code: int, message: str) -> NoReturn:
-    from .console import complain
-
-    complain(f"error: {message}")
+    _complain(f"error: {message}")
     sys.exit(code)
 
 
@@ -148,11 +153,18 @@ def _root(
     """See where ATMNet looks: which tokens each channel fetches, how far and in which direction."""
 
 
+def _end(by: signal.Signals) -> NoReturn:
+    """As an error does, a scheduler's signal leaves no temporary file behind."""
+    if this_process().world > 1:
+        _complain(f"stopped by {by.name}, which torchrun sends where another process of the run has ended")
+    sys.exit(128 + by)
+
+
 def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # where the terminal's encoding lacks a sign, a ? and no traceback
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     warnings.showwarning = _warn  # type: ignore[assignment]
-    # As an error does, a scheduler's signal leaves no temporary file behind.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    on_end_signals(_end)
+    watch(_complain)
     app(prog_name="atmviz")

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from atmviz.errors import printable
+from atmviz.processes import ignored_launcher, this_process
 
 # Of the metrics a table or a line shows, in percent but for the loss
 METRIC_LABELS = {"top1": "top-1", "top5": "top-5", "loss": "loss", "miou": "mIoU", "macc": "mAcc", "aacc": "aAcc"}
@@ -41,8 +42,8 @@ stdout = _Console()
 
 
 def is_main_process() -> bool:
-    """Whether this is the one process, or the first of a launcher's."""
-    return os.environ.get("RANK", "0") == "0"
+    """Whether this is the one process, or the first of torchrun's."""
+    return this_process().rank == 0
 
 
 def say(message: str) -> None:
@@ -90,6 +91,12 @@ def import_matplotlib() -> None:
         import matplotlib  # noqa: F401
 
 
+def say_if_alone() -> None:
+    """Tell whoever started several processes by other means than torchrun that each does all of the work."""
+    if variable := ignored_launcher():
+        say(f"{variable} is ignored: this process works alone, as only those that torchrun starts share work")
+
+
 def say_skipped(skipped: dict[str, str]) -> None:
     """Name the images that were left out, at the end where they are not overlooked."""
     if skipped:
@@ -128,7 +135,7 @@ def image_progress(what: str) -> Iterator[Callable[[int, int], None]]:
         *columns, console=stderr, disable=not (stderr.is_terminal and is_main_process()), transient=True
     ) as progress:
         task = None
-        world = int(os.environ.get("WORLD_SIZE", "1"))
+        world = this_process().world
         title = f"{what}, process 1 of {world}" if world > 1 else what  # the others have bars of their own to fill
 
         def update(done: int, total: int) -> None:

@@ -20,6 +20,7 @@ from .console import (
     print_json,
     print_table,
     say,
+    say_if_alone,
     waiting,
 )
 
@@ -98,6 +99,7 @@ def evaluate(
             require_place(place)
     if out and out.suffix != ".csv":
         raise typer.BadParameter(f"got --out {out}, expected a name ending in .csv")
+    say_if_alone()
     with waiting("loading the model"):
         import_matplotlib()
         from atmviz.training.evaluate import evaluate_checkpoint

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
-from .console import image_progress, is_main_process, print_json, say, say_skipped, waiting
+from .console import image_progress, is_main_process, print_json, say, say_if_alone, say_skipped, waiting
 
 if TYPE_CHECKING:
     from atmviz.data import ImageSet
@@ -117,6 +117,7 @@ def run_recording(
 
     `layer_patterns` are recorded, all layers without them; `needed` ones must be among the model's.
     """
+    say_if_alone()
     with waiting("loading the model"):
         from atmviz.checkpoints import load_model
         from atmviz.layers import select_layers

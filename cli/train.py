@@ -20,7 +20,7 @@ from atmviz.training.recipe import Recipe, read_recipe, recipe_names
 from atmviz.variants import FRAMEWORK_TASKS
 
 from . import options
-from .console import METRIC_LABELS, import_matplotlib, is_main_process, print_json, say, stderr, waiting
+from .console import METRIC_LABELS, import_matplotlib, is_main_process, print_json, say, say_if_alone, stderr, waiting
 
 if TYPE_CHECKING:
     from atmviz.training import engine
@@ -106,6 +106,7 @@ def train(
     with waiting("starting"):
         import_matplotlib()
         from atmviz.training import engine
+    say_if_alone()
     say(f"training {chosen.architecture} on {chosen.dataset} into {folder}")
     with TrainingConsole() as console:
         result = engine.train(chosen, folder, device=device, reporter=console.reporter(engine.Reporter))

@@ -6,7 +6,6 @@ results of a batch are fetched while the next one is computed.
 Legend: B batch, H/W grid in tokens, O distinct offsets per direction, n the larger of H and W.
 """
 
-import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,18 +17,18 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from accelerate import PartialState
-from accelerate.utils import gather_object
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from atmviz.checkpoints import load_model, origin_of
 from atmviz.data.images import ImageSet, find_images, fit_image, load_image, normalise
-from atmviz.data.loader import open_loader
+from atmviz.data.loader import open_loader, read_batches
+from atmviz.distributed import as_launched, gather_all, join_processes
 from atmviz.errors import AtmvizError, DatasetError
 from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId
 from atmviz.ops import summarise_offsets
+from atmviz.processes import available_cores
 from atmviz.recording.recorder import OffsetRecorder, infer, layer_infos, require_recordable
 from atmviz.recording.store import (
     CHUNK_IMAGES,
@@ -70,6 +69,7 @@ class RecordResult:
         return max(self.seconds, key=self.seconds.__getitem__)
 
 
+@as_launched()
 def record_offsets(
     images: ImageSet | Sequence[str | Path],
     out: str | Path,
@@ -143,7 +143,7 @@ def record_offsets(
         "versions": {name: version(name) for name in ("atmviz", "torch", "timm", "numpy", "pillow", "zarr")}
         | {"python": platform.python_version()},
     }
-    processes = PartialState(cpu=device.type != "cuda")
+    processes = join_processes(cpu=device.type != "cuda")
     with processes.main_process_first():
         writer = RecordingWriter(Path(out), identity, context, infos)
 
@@ -190,8 +190,8 @@ def record_offsets(
             pending = current
         if pending:
             finish(pending)
-    recorded = sum(gather_object([sum(map(len, missing))]))
-    skipped = {name: reason for part in gather_object([skipped]) for name, reason in part.items()}
+    recorded = sum(gather_all([sum(map(len, missing))]))
+    skipped = {name: reason for part in gather_all([skipped]) for name, reason in part.items()}
 
     recording = open_recording(out)
     if recording.complete and not len(recording):
@@ -419,16 +419,9 @@ def load_inputs(
     batches: Sequence[Sequence[int]],
     workers: int | None,
     pin_memory: bool = False,
-) -> DataLoader:
+) -> Iterator[tuple[Tensor | None, dict[int, str]]]:
     """Batches of what the network sees: pixels [B, H, W, 3], uint8, of readable images, and the errors of others."""
     if workers is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        cores = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))  # of torchrun's processes here
-        workers = min(8, cores) if len(batches) > 8 else 0
-    return open_loader(
-        _Inputs(images, preprocessing),
-        workers,
-        batch_sampler=batches,
-        collate_fn=_collate,
-        pin_memory=pin_memory,
-    )
+        workers = min(8, available_cores()) if len(batches) > 8 else 0
+    inputs = _Inputs(images, preprocessing)
+    return read_batches(open_loader(inputs, workers, _collate, batch_sampler=batches, pin_memory=pin_memory))

@@ -18,9 +18,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import send_to_device
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from timm.data import Mixup
@@ -36,13 +33,15 @@ from atmviz.checkpoints import write_checkpoint
 from atmviz.data.classification import Augmentation, open_labelled, require_same_classes
 from atmviz.data.detection import open_detection
 from atmviz.data.keyed import KeyedBatchSampler, KeyedDataset, seed_of, seeded
-from atmviz.data.loader import open_loader, read_batches
+from atmviz.data.loader import open_loader, read_batches, stack_by_name
 from atmviz.data.segmentation import ViewAugmentation, open_segmentation
 from atmviz.dense import create_dense
+from atmviz.distributed import Accelerator, as_launched, new_accelerator, send_to_device
 from atmviz.errors import RecipeError, TrainingError, first_line, some_of
 from atmviz.files import atomic_path, write_csv
 from atmviz.models import COMPILE_OPTIONS, ATMNet, create_model
 from atmviz.models.atmnet import init_fan_in
+from atmviz.signals import on_end_signals, saving, watch
 from atmviz.training.evaluate import HEADLINES, evaluate
 from atmviz.training.finetune import load_to_finetune
 from atmviz.training.health import OffsetHealth, measure_offsets
@@ -99,7 +98,7 @@ class TrainResult:
         history: The rows of log.csv.
         headline: The column of `history` that says which epoch is best: val_top1, val_miou or val_box_ap.
         best: Its value for the epoch whose weights are in best.safetensors, percent.
-        stopped: By SIGINT or SIGTERM, and saved; the same command goes on.
+        stopped: By SIGINT, SIGTERM or SIGHUP, and saved; the same command goes on.
     """
 
     out: Path
@@ -109,6 +108,7 @@ class TrainResult:
     stopped: signal.Signals | None = None
 
 
+@as_launched()
 def train(recipe: Recipe, out: str | Path, *, device: str = "auto", reporter: Reporter | None = None) -> TrainResult:
     """Train one network; a run that was stopped or killed goes on where it last saved.
 
@@ -129,10 +129,8 @@ def train(recipe: Recipe, out: str | Path, *, device: str = "auto", reporter: Re
     if device == "cuda" and not torch.cuda.is_available():
         raise TrainingError("no CUDA device here: use --device cpu or auto")
     precision = {"fp32": "no"}.get(recipe.precision, recipe.precision)
-    # accelerate keeps device and precision of the process's first run; a second may have others.
-    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     try:
-        accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
+        accelerator = new_accelerator(device == "cpu", precision)
     except ValueError as error:
         raise TrainingError(f"got precision {recipe.precision}, which this device lacks ({error}): use fp32") from None
     if recipe.precision == "fp16" and accelerator.device.type == "cpu":
@@ -299,8 +297,8 @@ class _Run:
         self.loader = open_loader(
             KeyedDataset(train_set, recipe.seed),
             recipe.workers,
+            _by_name if recipe.task == "detect" else stack_by_name,
             batch_sampler=self.sampler,
-            collate_fn=_by_name if recipe.task == "detect" else None,
             pin_memory=self.device.type == "cuda",
         )
         self.data = {"classes": list(train_set.classes), "images": len(train_set)}
@@ -330,7 +328,7 @@ class _Run:
     def run(self) -> TrainResult:
         if not self.health and self.accelerator.is_main_process:
             self._note_health(0, self._measure_offsets())
-        with _stop_signals(self.reporter.message) as signals, self._tensorboard() as board:
+        with _stop_signals(self.reporter.message, self.world) as signals, self._tensorboard() as board:
             while self.epoch < self.epochs:
                 for update in self._updates():
                     if self._is_stopped(signals, update):
@@ -448,7 +446,7 @@ class _Run:
         """Whether to stop after this update: all processes find the same."""
         if self.world == 1:
             return bool(signals)
-        if (update + 1) % _CHECK_EVERY:
+        if self.device.type != "cpu" and (update + 1) % _CHECK_EVERY:
             return False
         heard = torch.tensor([len(signals)], device=self.device)
         return bool(self.accelerator.reduce(heard, "sum").item())
@@ -504,7 +502,7 @@ class _Run:
         """All that going on needs, in one file, which replaces the one before when it is whole."""
         if updates_done:
             self._require_finite_network(updates_done)
-        totals = self.accelerator.reduce(self.totals, "sum") if self.world > 1 else self.totals
+        totals = self.accelerator.gather(self.totals)  # one value for each process
         if self.accelerator.is_main_process:
             state = {
                 "format": _STATE_FORMAT,
@@ -576,8 +574,11 @@ class _Run:
             )
         try:
             self.epoch, self.first_update = state["epoch"], state["updates_done"]
-            if self.rank == 0:  # the sums of all processes go on in the first
-                self.totals = send_to_device(state["totals"], self.device)
+            for name, sums in send_to_device(state["totals"], self.device).items():
+                if sums.numel() == self.world:
+                    self.totals[name] = sums.view(-1)[self.rank]
+                elif self.rank == 0:  # of another number of processes: all go on in the first
+                    self.totals[name] = sums.sum()
             self.inner.load_state_dict(state["task"])
             self.optimizer.optimizer.load_state_dict(state["optimizer"])
             if self.ema is not None:
@@ -635,24 +636,34 @@ def _by_name(items: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 @contextlib.contextmanager
-def _stop_signals(message: Callable[[str], None]) -> Iterator[list[signal.Signals]]:
-    """Within the block SIGINT and SIGTERM are collected; a second SIGINT interrupts at once."""
+def _stop_signals(message: Callable[[str], None], world: int) -> Iterator[list[signal.Signals]]:
+    """Within the block SIGINT, SIGTERM and SIGHUP are collected; a second SIGINT interrupts at once.
+
+    One process alone finishes its update however long it takes. Of several, one that waits for another is ended.
+    """
     heard: list[signal.Signals] = []
 
-    def note(number: int, frame: Any) -> None:
+    def note(number: signal.Signals) -> None:
+        saving.set()
         if heard and number == signal.SIGINT:
             raise KeyboardInterrupt
         if not heard:
             message("stopping and saving after this update; Ctrl-C again stops at once")
-        heard.append(signal.Signals(number))
+        heard.append(number)
 
     try:
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = on_end_signals(note, signal.SIGINT)
     except ValueError:  # not in the main thread, where signals cannot be heard
-        before = {}
+        yield heard
+        return
+    if world == 1:
+        saving.set()
+    else:
+        watch(message)
     try:
         yield heard
     finally:
+        saving.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -3,7 +3,6 @@
 Legend: B batch, H/W grid in tokens, O distinct offsets per direction.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 from torchmetrics import MeanMetric, Metric
@@ -24,8 +22,10 @@ from atmviz.data.detection import DetectionImages, open_detection
 from atmviz.data.keyed import seed_of
 from atmviz.data.loader import open_loader, read_batches
 from atmviz.data.segmentation import SegmentationImages, open_segmentation
+from atmviz.distributed import as_launched, join_processes
 from atmviz.errors import AtmvizError, CheckpointError, DatasetError, some_of
 from atmviz.paper import printed_accuracies
+from atmviz.processes import available_cores
 from atmviz.recording.recorder import find_layers, infer
 from atmviz.training.metrics import DetectionMetric, SegmentationMetric, segmentation_scores
 from atmviz.variants import Architecture, Task
@@ -118,7 +118,7 @@ def evaluate(
         judge = _DetectionJudge(dataset, network)
     else:
         judge = _ClassificationJudge(len(dataset.classes), device, total, confusion)  # type: ignore[attr-defined]
-    loader = open_loader(Subset(dataset, own), workers, batch_size=batch_size, collate_fn=list)
+    loader = open_loader(Subset(dataset, own), workers, list, batch_size=batch_size)
     was_training = network.training
     network.eval()
     done = 0
@@ -296,6 +296,7 @@ class CheckpointEvaluation:
     paper: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
+@as_launched()
 def evaluate_checkpoint(
     checkpoint: str | Path,
     *,
@@ -332,7 +333,7 @@ def evaluate_checkpoint(
     Raises:
         CheckpointError, DatasetError, AtmvizError: see there; or an option that the network's task does not have.
     """
-    state = PartialState(cpu=device == "cpu")
+    state = join_processes(cpu=device == "cpu")
     target = str(state.device) if state.num_processes > 1 else device
     network = load_model(checkpoint, weights=weights, device=target, report=report if state.is_main_process else _quiet)
     origin = origin_of(network)
@@ -359,7 +360,7 @@ def evaluate_checkpoint(
             network,
             images,
             batch_size=batch_size or _BATCH_SIZES[task],
-            workers=min(4, os.cpu_count() or 1) if workers is None else workers,
+            workers=min(4, available_cores()) if workers is None else workers,
             limit=limit,
             confusion=confusion,
             flip=multi_scale,

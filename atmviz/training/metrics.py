@@ -5,11 +5,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from atmviz.data.detection import Annotation, coco_masks, run_lengths
+from atmviz.distributed import gather_all
 from atmviz.variants import IGNORED
 
 IouType = Literal["bbox", "segm"]
@@ -110,7 +110,7 @@ class DetectionMetric:
 
         What there is no object of has no figure: NaN where pycocotools gives -1.
         """
-        images, truth, found = (gather_object(one) for one in (self._images, self._truth, self._found))
+        images, truth, found = (gather_all(one) for one in (self._images, self._truth, self._found))
         scores = {}
         for kind in self._types:
             values = self._evaluate(images, truth, found, kind)

@@ -77,8 +77,8 @@ def clear_leftovers(parent: Path) -> None:
     user = os.geteuid() if hasattr(os, "geteuid") else 0  # of all files on Windows
     for folder in parent.glob(".atmviz-*.partial"):
         with suppress(Timeout, NotImplementedError, OSError):
-            if folder.lstat().st_uid != user or folder.is_symlink() or not (folder / _LOCK).is_file():
-                continue  # put there by somebody else, or not yet locked
+            if folder.lstat().st_uid != user or folder.is_symlink():
+                continue  # put there by somebody else
             with FileLock(folder / _LOCK, timeout=0):
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -477,29 +477,29 @@ class RecordingWriter:
             RecordingFormatError: the recording is not there any more.
         """
         try:
-            new = {chunk: rows for chunk, rows in chunks.items() if not self._holds(chunk, rows["status"])}
-            for run in _neighbours(sorted(new)):
-                self._write_run(slice(run[0], run[-1] + 1), [new[chunk] for chunk in run])
+            done = {c: self._files.read("status", c) for c in chunks if self._files.read("done", c)[0]}
+            new = [c for c in sorted(chunks) if c not in done or (done[c] != chunks[c]["status"]).any()]
+            for run in _neighbours(new):
+                self._write_run([chunks[chunk] for chunk in run], run[0], [chunk for chunk in run if chunk in done])
         except (KeyError, FileNotFoundError, RecordingFormatError) as error:
             raise RecordingFormatError(
                 f"{self.path} was moved or changed while it was recorded ({_short(error)}): "
                 "start again, and leave it where it is"
             ) from None
 
-    def _holds(self, chunk: int, status: np.ndarray) -> bool:
-        return bool(self._files.read("done", chunk)[0]) and np.array_equal(self._files.read("status", chunk), status)
-
-    def _write_run(self, done: slice, chunks: Sequence[Mapping[str, np.ndarray]]) -> None:
+    def _write_run(self, chunks: Sequence[Mapping[str, np.ndarray]], first: int, again: Sequence[int]) -> None:
+        """Write consecutive chunks; those that are written again count as not done while they are."""
+        done = slice(first, first + len(chunks))
+        start = first * CHUNK_IMAGES
+        images = slice(start, start + sum(len(rows["status"]) for rows in chunks))
         with _zarr() as zarr:
-            start = done.start * CHUNK_IMAGES
-            images = slice(start, start + sum(len(rows["status"]) for rows in chunks))
             arrays = {}
             for name in self._files.arrays:
                 for chunk in range(done.start, done.stop):
                     self._files.file(name, chunk)  # no link leads elsewhere
                 arrays[name] = zarr.open_array(self.path / name, mode="r+", zarr_format=3)
-            for again in np.flatnonzero(arrays["done"][done]):
-                arrays["done"][done.start + again] = False
+            for chunk in again:
+                arrays["done"][chunk] = False
             for name in chunks[0]:
                 if name == "counts":
                     arrays[name][done] = np.stack([rows[name] for rows in chunks])
@@ -608,6 +608,7 @@ def merge_recordings(paths: Sequence[str | Path], out: str | Path) -> Recording:
         there = _merged_before(target, paths)
     if not there or there.attrs != attrs:
         raise _exists(target)
+    clear_leftovers(target.resolve().parent)
     return there
 
 

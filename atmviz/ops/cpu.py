@@ -87,8 +87,6 @@ def _is_safe(path: Path) -> bool:
         shared = found.st_mode & 0o022 and not (found.st_mode & stat.S_ISVTX and one != path)
         if stat.S_ISLNK(found.st_mode) or found.st_uid not in (0, os.geteuid()) or shared:
             return False
-        if not found.st_mode & 0o011:  # nobody else gets any further
-            return True
     return True
 
 

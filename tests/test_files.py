@@ -114,6 +114,7 @@ def test_no_two_temporary_folders_have_one_name(tmp_path):
         assert str(os.getpid()) not in one.name
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_what_a_killed_process_left_goes_with_the_next_success(tmp_path):
     killed_while_writing(tmp_path / "a")
     killed_while_writing(tmp_path / "b")
@@ -132,6 +133,7 @@ def test_what_a_process_killed_before_its_lock_left_goes_too(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_what_a_living_process_writes_stays(tmp_path):
     with temporary_folder(tmp_path) as folder:
         (folder / "half").touch()

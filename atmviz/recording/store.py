@@ -19,7 +19,7 @@ chunks; started again it records the others, with the same batches and so the sa
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -82,6 +82,7 @@ _MOST_CHUNK_BYTES = 2**26
 _MOST_LAYERS = 1000
 _MOST_TOKENS = 2**14  # along an axis
 _MOST_CHANNELS = 2**20
+_CHUNKS_TOGETHER = 16  # when merging: faster than one by one, and of bounded memory
 
 
 @dataclass(frozen=True)
@@ -377,7 +378,10 @@ class _Files:
                 raise ValueError(f"chunks of {name} above {_MOST_CHUNK_BYTES:,} bytes")
 
     def whole(self, name: str) -> np.ndarray:
-        return np.concatenate([self.read(name, chunk) for chunk in range(self.chunks(name))])
+        return self.read_many(name, range(self.chunks(name)))
+
+    def read_many(self, name: str, chunks: Iterable[int]) -> np.ndarray:
+        return np.concatenate([self.read(name, chunk) for chunk in chunks])
 
     def chunks(self, name: str) -> int:
         return -(-self.arrays[name].shape[0] // self.arrays[name].rows)
@@ -619,8 +623,9 @@ def _write_merged(parts: Sequence[Recording], attrs: Mapping[str, Any], target: 
         for name, array in arrays.items():
             start = 0
             for part in parts:
-                for chunk in range(part._files.chunks(name)):
-                    rows = part._files.read(name, chunk)
+                chunks = range(part._files.chunks(name))
+                for first in chunks[::_CHUNKS_TOGETHER]:
+                    rows = part._files.read_many(name, chunks[first : first + _CHUNKS_TOGETHER])
                     array[start : start + len(rows)] = rows
                     start += len(rows)
         try:

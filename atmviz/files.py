@@ -57,7 +57,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
     while True:
         folder = Path(tempfile.mkdtemp(".partial", ".atmviz-", parent))
         lock = FileLock(folder / _LOCK)
-        with suppress(FileNotFoundError, NotImplementedError):  # the latter where a file system has no locks
+        with suppress(OSError, NotImplementedError):  # where a file system has no locks, leftovers stay
             lock.acquire()
         if folder.exists():  # else it was taken for a leftover before it was locked
             break

@@ -43,7 +43,7 @@ class RecordingRequest:
                 about = f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\n"
             except OSError:  # a broken link: an unreadable image like any other
                 about = f"{name}\0\n"
-            files.update(about.encode("utf-8", "surrogateescape"))
+            files.update(about.encode("utf-8", "surrogatepass"))
         named = is_architecture(self.checkpoint)
         described: dict[str, Any] = {
             "atmviz": version("atmviz"),  # how images are read and fitted

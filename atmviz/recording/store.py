@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numcodecs.zstd import Zstd
@@ -304,10 +304,13 @@ class Recording:
         for chunk in np.unique(np.flatnonzero(recorded) // CHUNK_IMAGES).tolist():
             rows = self._files.read(array, chunk)
             parts.append(rows[recorded[chunk * CHUNK_IMAGES :][: len(rows)]])
-            if not np.isfinite(parts[-1]).all():
-                raise self._files.damaged(array)
+            self._require_finite(array, parts[-1])
         values = np.concatenate(parts)
         return values if index is None else values[:, index]
+
+    def _require_finite(self, array: str, recorded: np.ndarray) -> None:
+        if not np.isfinite(recorded).all():  # NaN where nothing was written
+            raise self._files.damaged(array)
 
 
 @dataclass(frozen=True)
@@ -620,12 +623,18 @@ def _write_merged(parts: Sequence[Recording], attrs: Mapping[str, Any], target: 
     with temporary_folder(target.resolve().parent) as temporary, _zarr() as zarr:
         group = zarr.create_group(temporary / "made", attributes=dict(attrs), zarr_format=3)
         arrays = create_arrays(group, len(attrs["images"]), parts[0].layers, sum(len(part._done) for part in parts))
+        for part in parts:
+            for info in part.layers:
+                part.counts(info.layer)  # all there
         for name, array in arrays.items():
             start = 0
             for part in parts:
                 chunks = range(part._files.chunks(name))
                 for first in chunks[::_CHUNKS_TOGETHER]:
                     rows = part._files.read_many(name, chunks[first : first + _CHUNKS_TOGETHER])
+                    if name not in ("counts", "done"):
+                        status = part._status[first * CHUNK_IMAGES :][: len(rows)]
+                        part._require_finite(name, rows[status == RECORDED])
                     array[start : start + len(rows)] = rows
                     start += len(rows)
         try:
@@ -668,10 +677,14 @@ def is_recording(path: Path) -> bool:
 
 def _read_description(folder: Path, kind: str) -> dict[str, Any]:
     """What zarr's file says of a "group" or an "array"."""
-    found = json.loads(read_file(folder / "zarr.json", _MOST_DESCRIPTION_BYTES))
+    found = json.loads(read_file(folder / "zarr.json", _MOST_DESCRIPTION_BYTES), parse_constant=_refuse)
     if found["node_type"] != kind or found["zarr_format"] != 3:
         raise ValueError(f"no {kind} of zarr 3")
     return found
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number of JSON")
 
 
 def _checked(attrs: Mapping[str, Any]) -> dict[str, Any]:
@@ -689,7 +702,7 @@ def _checked(attrs: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError("layers of unequal branches")
     known = {key: value for key, value in attrs.items() if key in _KINDS or key in _OPTIONAL}
     if not _is_flat({**known, "images": None}, 6):
-        raise ValueError("values within values within values")
+        raise ValueError("nested too deeply")
     return known
 
 

@@ -250,7 +250,7 @@ WRONG = [
     *[(("input_size",), value) for value in ([1], [1, 2, 3], ["a", "b"])],
     *[(("images",), value) for value in ([], ["a"], ["a"] * 10**5)],
     *[(("merged_from",), value) for value in (0, [0], "a")],
-    *[((key,), NESTED) for key in ("versions", "sampling", "model_config", "seed")],
+    *[((key,), value) for key in ("versions", "sampling", "model_config", "seed") for value in (NESTED, float("nan"))],
 ]
 
 
@@ -655,6 +655,14 @@ def test_what_a_killed_merge_left_goes_with_the_next(halves, tmp_path, monkeypat
     files.clear_leftovers.cache_clear()
     merge_recordings(halves, tmp_path / "merged")
     assert [path.name for path in tmp_path.iterdir()] == ["merged"]
+
+
+@pytest.mark.parametrize("array", ["offset_3_7", "outside_share", "counts", "status"])
+def test_a_part_that_has_lost_a_chunk_is_not_merged(array, halves, copied, tmp_path):
+    file = first_chunk(copied, array)
+    file.unlink()
+    assert repr(array) in refusal(merge_recordings, [copied], tmp_path / "merged")
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
 
 
 def test_merging_a_damaged_part_leaves_nothing(halves, copied, tmp_path):

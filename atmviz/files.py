@@ -2,11 +2,16 @@
 
 import codecs
 import csv
+import errno
 import hashlib
 import os
+import shutil
+import stat
+import tempfile
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +21,7 @@ from atmviz.errors import AtmvizError, CheckpointError
 from atmviz.variants import VARIANTS
 
 SOFTWARE = f"atmviz {version('atmviz')}"  # what a figure's own metadata says made it
+_LOCK = ".lock"
 BUNDLED_CHECKPOINTS = ("atmnet_nano.shapes",)  # in assets/models, each with its model card
 
 
@@ -36,25 +42,83 @@ def file_name(text: str, limit: int = 180) -> str:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, moved onto it when the block succeeds and removed when it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    _temporaries.add(temporary)
+    """A temporary path, moved onto `path` when the block succeeds and removed when it does not."""
+    with temporary_folder(path.parent) as folder:
+        yield folder / path.name
+        os.replace(folder / path.name, path)
+
+
+@contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """A new folder in `parent`, of a name nobody can guess and closed to others; removed at the end.
+
+    When the block succeeds, those that killed processes left there go with it.
+    """
+    from filelock import FileLock  # whose import takes as long as that of this package
+
+    parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        folder = Path(tempfile.mkdtemp(".partial", ".atmviz-", parent))
+        lock = FileLock(folder / _LOCK)
+        with suppress(OSError, NotImplementedError):  # where a file system has no locks, leftovers stay
+            lock.acquire()
+        if folder.exists():  # else it was taken for a leftover before it was locked
+            break
+    _temporaries.add(folder)
     try:
-        yield temporary
-        os.replace(temporary, path)
+        yield folder
+        clear_leftovers(parent)
     finally:
-        temporary.unlink(missing_ok=True)
-        _temporaries.discard(temporary)
+        lock.release()
+        shutil.rmtree(folder, ignore_errors=True)
+        _temporaries.discard(folder)
 
 
 _temporaries: set[Path] = set()
 
 
 def remove_temporaries() -> None:
-    """Remove the temporary files of all `atomic_path` blocks, before the process ends without leaving them."""
-    for temporary in list(_temporaries):
-        temporary.unlink(missing_ok=True)
+    """Remove all temporary folders in use, before the process ends without leaving their blocks."""
+    for folder in list(_temporaries):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@cache
+def clear_leftovers(parent: Path) -> None:
+    """Remove the temporary folders in `parent` that killed processes of this user left; once for each process."""
+    from filelock import FileLock, Timeout
+
+    user = os.geteuid() if hasattr(os, "geteuid") else 0  # of all files on Windows
+    for folder in parent.glob(".atmviz-*.partial"):
+        with suppress(Timeout, NotImplementedError, OSError):
+            if folder.lstat().st_uid != user or folder.is_symlink():
+                continue  # put there by somebody else
+            with FileLock(folder / _LOCK, timeout=0):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def cache_folder() -> Path:
+    """`$ATMVIZ_CACHE`, or the user's cache folder, made where it is missing; deleting it loses nothing but time."""
+    from platformdirs import user_cache_path
+
+    folder = Path(os.environ.get("ATMVIZ_CACHE") or user_cache_path("atmviz"))
+    folder.mkdir(0o700, parents=True, exist_ok=True)  # for this user alone, as the XDG specification has it
+    return folder
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """All that a file holds; without waiting for a pipe, and without more memory than the limit.
+
+    Raises:
+        OSError: it is no file, cannot be read, or has more than `limit` bytes.
+    """
+    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "no regular file", str(path))
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"larger than {limit:,} bytes", str(path))
+    return content
 
 
 def require_place(path: Path) -> None:

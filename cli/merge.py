@@ -19,7 +19,8 @@ def merge(
     with waiting("merging"):
         from atmviz.recording.store import merge_recordings
 
+        there = out.exists()
         merged = merge_recordings(recordings, out)
-    say(f"merged {len(recordings)} recordings of {len(merged)} images in {out}")
+    say(f"{'already ' * there}merged {len(recordings)} recordings of {len(merged)} images in {out}")
     if as_json:
         print_json(summary(merged))

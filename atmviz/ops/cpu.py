@@ -1,20 +1,24 @@
 """Builds the CPU kernels of `kernels.cpp` once for a machine, and calls them."""
 
 import ctypes
+import errno
 import hashlib
 import logging
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 
-import platformdirs
 import torch
 from torch import Tensor
+
+from atmviz.files import cache_folder, temporary_folder
 
 _SOURCE = Path(__file__).with_name("kernels.cpp")
 _FLAGS = ("-std=c++17", "-O3", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
@@ -36,16 +40,54 @@ def library() -> ctypes.CDLL | None:
         return None
     flags = (*_FLAGS, *_INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability(), ()))
     key = hashlib.sha256(repr((_SOURCE.read_bytes(), compiler, flags)).encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("ATMVIZ_CACHE") or platformdirs.user_cache_path("atmviz"))
-    built = folder / "kernels" / f"{key}.so"
     try:
-        if not _is_whole(built):
-            _build(compiler, flags, built)
-        return ctypes.CDLL(str(built))
+        with _safe_folder() as folder:
+            built = folder / f"{key}.so"
+            if not (_is_safe(built) and _is_whole(built)):
+                _build(compiler, flags, built)
+            return ctypes.CDLL(str(built))
     except (OSError, subprocess.CalledProcessError) as error:
         said = str(error) if isinstance(error, OSError) else error.stderr.strip() or f"{compiler} failed"
         _LOG.warning("the CPU kernels cannot be built or loaded (%s): sampling runs slower", said.splitlines()[-1])
         return None
+
+
+@contextmanager
+def _safe_folder() -> Iterator[Path]:
+    """This user's folder of kernels in the cache; one that is gone after the block where others could put some there.
+
+    Raises:
+        OSError: there is none.
+    """
+    folder = (cache_folder() / f"kernels-{os.geteuid()}").resolve()
+    folder.mkdir(0o700, exist_ok=True)
+    if _is_safe(folder):
+        yield folder
+        return
+    _LOG.warning(
+        "others can write in %s or a folder above: the CPU kernels are built anew, in two seconds, and not kept; "
+        "take that right away (chmod go-w), or choose another $ATMVIZ_CACHE",
+        folder,
+    )
+    with tempfile.TemporaryDirectory() as name:
+        temporary = Path(name).resolve()
+        if not _is_safe(temporary):
+            raise PermissionError(errno.EPERM, "others can write there", name)
+        yield temporary
+
+
+def _is_safe(path: Path) -> bool:
+    """Whether nobody but this user and root can change what lies at a path, or put something else there."""
+    for one in (*reversed(path.parents), path):
+        try:
+            found = one.lstat()
+        except FileNotFoundError:
+            return False
+        # In a sticky folder, as /tmp is, others may add files but not touch those of this user.
+        shared = found.st_mode & 0o022 and not (found.st_mode & stat.S_ISVTX and one != path)
+        if stat.S_ISLNK(found.st_mode) or found.st_uid not in (0, os.geteuid()) or shared:
+            return False
+    return True
 
 
 def _is_whole(built: Path) -> bool:
@@ -55,16 +97,16 @@ def _is_whole(built: Path) -> bool:
 
 
 def _build(compiler: str, flags: Iterable[str], built: Path) -> None:
-    built.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=built.parent) as folder:
-        compiled, linked = f"{folder}/kernels.o", f"{folder}/kernels.so"
+    with temporary_folder(built.parent) as folder:
+        compiled, linked = folder / "kernels.o", folder / "kernels.so"
         run = partial(subprocess.run, check=True, capture_output=True, encoding="utf-8", errors="replace")
         run([compiler, *flags, "-c", _SOURCE, "-o", compiled])
         # Linked without OpenMP: it is found in PyTorch's at load time, so both share one pool of threads.
         run([compiler, "-shared", compiled, "-o", linked])
-        with open(linked, "r+b") as file:  # a loader does not read beyond what the file's header names
+        with linked.open("r+b") as file:  # a loader does not read beyond what the file's header names
             checksum = hashlib.sha256(file.read()).digest()
             file.write(checksum)
+        linked.chmod(0o755)  # whatever the umask: others must not write it
         os.replace(linked, built)
 
 

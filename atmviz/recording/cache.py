@@ -2,18 +2,15 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
-from atmviz.data.images import ImageSet
-from atmviz.errors import RecordingFormatError
-from atmviz.files import find_checkpoint, sha256_of_file
+from atmviz.data.images import ImageSet, load_image
+from atmviz.errors import DatasetError, RecordingFormatError
+from atmviz.files import cache_folder, file_name, find_checkpoint, sha256_of_file
 from atmviz.geometry import Preprocessing
 from atmviz.recording.store import SCHEMA_VERSION, Recording, is_recording, open_recording
 from atmviz.variants import is_architecture
@@ -38,20 +35,20 @@ class RecordingRequest:
     batch_size: int
 
     def key(self) -> str:
-        """A fingerprint of checkpoint, images (names, sizes, times) and settings."""
+        """A fingerprint of atmviz, checkpoint, images (names, sizes, times) and settings."""
         files = hashlib.sha256()
         for index, name in enumerate(self.images.names):
             try:
                 stat = self.images.path(index).stat()
-                files.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+                about = f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\n"
             except OSError:  # a broken link: an unreadable image like any other
-                files.update(f"{name}\0\n".encode())
+                about = f"{name}\0\n"
+            files.update(about.encode("utf-8", "surrogatepass"))
         named = is_architecture(self.checkpoint)
         described: dict[str, Any] = {
+            "atmviz": version("atmviz"),  # how images are read and fitted
             "schema": SCHEMA_VERSION,
-            "checkpoint": f"{self.checkpoint} {version('atmviz')}"
-            if named
-            else sha256_of_file(find_checkpoint(self.checkpoint)),
+            "checkpoint": self.checkpoint if named else sha256_of_file(find_checkpoint(self.checkpoint)),
             "weights": self.weights,
             "preprocessing": asdict(self.preprocessing),
             "query": self.query,
@@ -63,19 +60,31 @@ class RecordingRequest:
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:20]
 
 
-def cache_folder() -> Path:
-    """`$ATMVIZ_CACHE`, or the user's cache folder; deleting it loses nothing but time."""
-    return Path(os.environ.get("ATMVIZ_CACHE") or platformdirs.user_cache_path("atmviz"))
-
-
 def cached_recording(request: RecordingRequest, record: Callable[[Path], Recording]) -> Recording:
-    """The finished recording of a request, from the cache or made there by `record(folder)`."""
-    folder = cache_folder() / "recordings" / f"{request.images.name}-{request.key()}"
-    if is_recording(folder):
-        try:
+    """The finished recording of a request, from the cache or made there by `record(folder)`.
+
+    One with images that could not be read then, and can be now, is given to `record` again.
+
+    Raises:
+        RecordingFormatError: what is cached is damaged, or another process is at work on it.
+    """
+    folder = cache_folder() / "recordings" / file_name(f"{request.images.name}-{request.key()}")
+    try:
+        if is_recording(folder):
             recording = open_recording(folder)
-            if recording.complete:
+            if recording.complete and not any(_can_be_read(request.images.root / name) for name in recording.skipped):
                 return recording
-        except RecordingFormatError as error:
-            raise RecordingFormatError(f"{error} (a cached recording)") from None
-    return record(folder)
+        recording = record(folder)
+    except RecordingFormatError as error:
+        raise RecordingFormatError(f"{error} (a cached recording)") from None
+    if not recording.complete:
+        raise RecordingFormatError(f"another process writes the cached recording {folder}: try again when it is done")
+    return recording
+
+
+def _can_be_read(image: Path) -> bool:
+    try:
+        load_image(image)
+    except DatasetError:
+        return False
+    return True

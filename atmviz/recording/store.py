@@ -16,23 +16,27 @@ Images are recorded in chunks of fixed size, each written whole. A recording kil
 chunks; started again it records the others, with the same batches and so the same bits.
 """
 
+import json
+import math
 import os
-import shutil
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
-import zarr
-from zarr.codecs import ZstdCodec
+from numcodecs.zstd import Zstd
 
 from atmviz.errors import DatasetError, LayerNotFoundError, RecordingFormatError
+from atmviz.files import clear_leftovers, read_file, temporary_folder
 from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId, describe_layers
+
+if TYPE_CHECKING:
+    import zarr
 
 SCHEMA_VERSION = 1
 CHUNK_IMAGES = 64
@@ -52,17 +56,34 @@ _VARYING = {
     *("images", "image_root", "dataset", "sampling", "seed"),
     *("versions", "device", "checkpoint_path", "merged_from"),
 }
-_REQUIRED_ATTRS = {
-    "model",
-    "checkpoint",
-    "preprocessing",
-    "input_size",
-    "query",
-    "dataset",
-    "images",
-    "image_root",
-    "layers",
+# What a recording must say of itself, and of what kind it is; see `_fits`.
+_KINDS: dict[str, Any] = {
+    "schema_version": int,
+    **dict.fromkeys(("model", "query", "dataset", "image_root"), str),
+    "checkpoint": {"sha256": str, "trained": (bool, None)},
+    "preprocessing": dict,
+    "input_size": [int],
+    "images": [str],
+    "layers": [
+        {
+            **dict.fromkeys(("layer", "source", "module"), str),
+            **dict.fromkeys(("channels", "num_offsets", "share"), int),
+            **{"map_size": [int], "query": [int], "branches": [str]},
+        }
+    ],
 }
+# What it may say besides.
+_OPTIONAL = {
+    *("model_config", "seed", "sampling", "batch_size", "decoding", "axes"),
+    *("checkpoint_path", "device", "versions", "merged_from"),
+}
+# Bounds for files that nobody vouches for, far above what a network or data set needs
+_MOST_DESCRIPTION_BYTES = 2**28
+_MOST_CHUNK_BYTES = 2**26
+_MOST_LAYERS = 1000
+_MOST_TOKENS = 2**14  # along an axis
+_MOST_CHANNELS = 2**20
+_CHUNKS_TOGETHER = 16  # when merging: faster than one by one, and of bounded memory
 
 
 @dataclass(frozen=True)
@@ -89,7 +110,8 @@ class LayerInfo:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "LayerInfo":
-        return cls(
+        """Raises KeyError or ValueError for what is no layer."""
+        info = cls(
             layer=LayerId.parse(data["layer"]),
             source=LayerId.parse(data["source"]),
             module=data["module"],
@@ -100,6 +122,18 @@ class LayerInfo:
             query=tuple(data["query"]),
             branches=tuple(data["branches"]),
         )
+        height, width = info.map_size
+        i, j = info.query
+        counts = info.channels, info.num_offsets, info.num_offsets * info.share
+        if not (
+            all(0 < count <= _MOST_CHANNELS for count in counts)
+            and max(info.layer.stage, info.layer.index, info.source.stage, info.source.index) <= _MOST_LAYERS
+            and 0 <= i < height <= _MOST_TOKENS
+            and 0 <= j < width <= _MOST_TOKENS
+            and info.branches
+        ):
+            raise ValueError(f"numbers of layer {_short(data['layer'])}")
+        return info
 
 
 def open_recording(path: str | Path) -> "Recording":
@@ -116,6 +150,7 @@ class Recording:
 
     Attributes:
         attrs: What the recording says of itself: model, checkpoint, preprocessing, query, images, seed, versions.
+            Known keys alone, and of the kinds that `record` writes.
         trained: False for seeded weights, None where nobody said.
         preprocessing: How its images were fitted to the network.
         layers: One `LayerInfo` per recorded layer, in order; layers that reuse offsets are aliases of their source.
@@ -124,30 +159,39 @@ class Recording:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._group = zarr.open_group(path, mode="r")
-            self.attrs: dict[str, Any] = dict(self._group.attrs)
+            self.attrs = _read_description(path, "group")["attributes"]
             schema = self.attrs["schema_version"]
-        except (FileNotFoundError, KeyError, ValueError, TypeError, OSError) as error:
+        except PermissionError as error:
+            raise _unreadable(error) from None
+        except (OSError, KeyError, ValueError, TypeError, RecursionError) as error:
             raise RecordingFormatError(
                 f"no recording in {path} ({type(error).__name__}): expected a folder made by `atmviz record`"
             ) from None
         if schema != SCHEMA_VERSION:
+            versions = self.attrs.get("versions")
+            maker = versions.get("atmviz") if isinstance(versions, dict) else None
             raise RecordingFormatError(
-                f"{path} has schema {schema}, expected {SCHEMA_VERSION}: record again, or use the atmviz that made it "
-                f"({self.attrs.get('versions', {}).get('atmviz', 'unknown')})"
+                f"{path} has schema {_short(schema)}, expected {SCHEMA_VERSION}: record again, or use the atmviz that "
+                f"made it ({_short(maker or 'unknown')})"
             )
         try:
-            if missing := _REQUIRED_ATTRS - self.attrs.keys():
-                raise KeyError(f"no {', '.join(sorted(missing))}")
+            self.attrs = _checked(self.attrs)
             self.trained: bool | None = self.attrs["checkpoint"]["trained"]
             self.layers = [LayerInfo.from_json(data) for data in self.attrs["layers"]]
             self.preprocessing = Preprocessing.from_json(self.attrs["preprocessing"])
-            self._done = self._read("done")
-            self._status = self._finished(self._read("status"))
-            if len(self.attrs["images"]) != len(self._status):
-                raise ValueError(f"{len(self.attrs['images'])} image names for {len(self._status)} images")
-        except (KeyError, TypeError, ValueError) as error:
-            raise RecordingFormatError(f"{path} is damaged ({error}): record again") from None
+            images = len(self.attrs["images"])
+            chunks = -(-images // CHUNK_IMAGES)
+            if "merged_from" in self.attrs:  # of parts whose last chunks need not be full
+                chunks = _read_description(path / "done", "array")["shape"][0]
+                if not -(-images // CHUNK_IMAGES) <= chunks <= images:
+                    raise ValueError(f"{chunks} chunks of {images} images")
+            self._files = _Files(path, _schema(images, self.layers, chunks))
+        except PermissionError as error:
+            raise _unreadable(error) from None
+        except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise RecordingFormatError(f"{path} is damaged ({_short(error)}): record again") from None
+        self._done = self._files.whole("done")
+        self._status = self._finished(self._files.whole("status"))
 
     @property
     def images(self) -> list[str]:
@@ -230,7 +274,7 @@ class Recording:
         middle = total.shape[1] // 2
         expected = len(self) * info.map_size[0] * info.map_size[1] * info.num_offsets
         if (total.sum(axis=1) != expected).any():
-            raise self._damaged("counts")
+            raise self._files.damaged("counts")
         height, width = info.map_size
         return total[0, middle - width : middle + width + 1], total[1, middle - height : middle + height + 1]
 
@@ -238,16 +282,19 @@ class Recording:
         """The status of each image, as not recorded in chunks that were not finished."""
         finished = np.ones(len(status), bool)
         if not self.complete and "merged_from" in self.attrs:
-            raise self._damaged("done")  # only complete recordings are merged
+            raise self._files.damaged("done")  # only complete recordings are merged
         if not self.complete:
             finished = np.repeat(self._done, CHUNK_IMAGES)[: len(status)]
-        if (status[finished] == NOT_RECORDED).any():
-            raise self._damaged("status")
+        if not np.isin(status[finished], (RECORDED, SKIPPED)).all():
+            raise self._files.damaged("status")
         return np.where(finished, status, NOT_RECORDED)
 
     @cached_property
     def _counts(self) -> np.ndarray:
-        return self._read("counts")[self._done].sum(axis=0)
+        total = np.zeros(self._files.arrays["counts"].shape[1:], np.int64)
+        for chunk in np.flatnonzero(self._done).tolist():
+            total += self._files.read("counts", chunk)[0]
+        return total
 
     @property
     def _sources(self) -> list[LayerId]:
@@ -255,20 +302,128 @@ class Recording:
 
     def _rows(self, array: str, index: int | None = None) -> np.ndarray:
         """The rows of recorded images, of one layer where the array holds several."""
-        values = self._read(array)[self._status == RECORDED]
-        if not np.isfinite(values).all():
-            raise self._damaged(array)
+        recorded = self._status == RECORDED
+        parts = [np.empty((0, *self._files.arrays[array].shape[1:]), self._files.arrays[array].dtype)]
+        for chunk in np.unique(np.flatnonzero(recorded) // CHUNK_IMAGES).tolist():
+            rows = self._files.read(array, chunk)
+            parts.append(rows[recorded[chunk * CHUNK_IMAGES :][: len(rows)]])
+            self._require_finite(array, parts[-1])
+        values = np.concatenate(parts)
         return values if index is None else values[:, index]
 
-    def _read(self, array: str) -> np.ndarray:
-        try:
-            return np.asarray(_array(self._group, array)[...])
-        except Exception as error:  # whatever a damaged chunk makes zarr's codecs raise
-            raise self._damaged(array, error) from None
+    def _require_finite(self, array: str, recorded: np.ndarray) -> None:
+        if not np.isfinite(recorded).all():  # NaN where nothing was written
+            raise self._files.damaged(array)
 
-    def _damaged(self, array: str, error: Exception | None = None) -> RecordingFormatError:
-        reason = f" ({type(error).__name__})" if error else ""
-        return RecordingFormatError(f"array {array!r} in {self.path} is damaged{reason}: delete it and record again")
+
+@dataclass(frozen=True)
+class _Array:
+    """An array of the schema: its chunks hold `rows` of its first axis and all of the others, each in a file."""
+
+    shape: tuple[int, ...]
+    dims: tuple[str, ...]
+    dtype: str
+    fill: float
+    rows: int
+
+    @property
+    def chunk_shape(self) -> tuple[int, ...]:
+        return (self.rows, *self.shape[1:])
+
+    def described_by(self, found: Mapping[str, Any]) -> bool:
+        """Whether zarr's metadata are those that the array is created with."""
+        values, packing = found["codecs"]
+        return (
+            found["shape"] == list(self.shape)
+            and found["data_type"] == self.dtype
+            and found["fill_value"] == ("NaN" if np.isnan(self.fill) else self.fill)
+            and found["chunk_grid"] == {"name": "regular", "configuration": {"chunk_shape": list(self.chunk_shape)}}
+            and found["chunk_key_encoding"] == {"name": "default", "configuration": {"separator": "/"}}
+            and values in ({"name": "bytes"}, {"name": "bytes", "configuration": {"endian": "little"}})
+            and packing["name"] == "zstd"
+        )
+
+
+def _schema(images: int, layers: Sequence[LayerInfo], chunks: int) -> dict[str, _Array]:
+    """Every array; unwritten values read as NaN (floats), 0 or False."""
+    sources = {info.source: info for info in layers}
+    reach = max(max(info.map_size) for info in layers)
+    many, nan = min(CHUNK_IMAGES, images), float("nan")
+    per_source = (images, len(sources), 2), ("image", "source", "axis")
+    fusion = (images, len(layers), len(layers[0].branches)), ("image", "layer", "branch")
+    counts = (chunks, len(sources), 2, 2 * reach + 1), ("chunk", "source", "axis", "bin")
+    offsets = {
+        f"offset_{source}": _Array(
+            (images, 2, info.num_offsets), ("image", "axis", f"offset_index_{source}"), "float32", nan, many
+        )
+        for source, info in sources.items()
+    }
+    return {
+        **offsets,
+        "mean_abs_offset": _Array(*per_source, "float32", nan, many),
+        "outside_share": _Array(*per_source, "float64", nan, many),
+        "fusion": _Array(*fusion, "float32", nan, many),
+        "counts": _Array(*counts, "int64", 0, 1),
+        "status": _Array((images,), ("image",), "uint8", NOT_RECORDED, many),
+        "done": _Array((chunks,), ("chunk",), "bool", False, 1),
+    }
+
+
+class _Files:
+    """The arrays of a recording as they lie on disk, read as the schema says that they were written.
+
+    Read by zarr, files could choose codecs, sizes and places themselves: theirs may be anybody's.
+    """
+
+    def __init__(self, path: Path, arrays: Mapping[str, _Array]) -> None:
+        self.path, self.arrays = path, arrays
+        self._root = path.resolve()
+        self._described: set[str] = set()
+        for name, array in arrays.items():
+            if math.prod(array.chunk_shape) * np.dtype(array.dtype).itemsize > _MOST_CHUNK_BYTES:
+                raise ValueError(f"chunks of {name} above {_MOST_CHUNK_BYTES:,} bytes")
+
+    def whole(self, name: str) -> np.ndarray:
+        return self.read_many(name, range(self.chunks(name)))
+
+    def read_many(self, name: str, chunks: Iterable[int]) -> np.ndarray:
+        return np.concatenate([self.read(name, chunk) for chunk in chunks])
+
+    def chunks(self, name: str) -> int:
+        return -(-self.arrays[name].shape[0] // self.arrays[name].rows)
+
+    def read(self, name: str, chunk: int) -> np.ndarray:
+        """The rows of one chunk; the fill value where nothing was written.
+
+        Raises:
+            RecordingFormatError: its file is damaged, or may not be read.
+        """
+        array = self.arrays[name]
+        try:
+            if name not in self._described:
+                if not array.described_by(_read_description(self._root / name, "array")):
+                    raise ValueError("not as atmviz makes it")
+                self._described.add(name)
+            values = np.full(array.chunk_shape, array.fill, "uint8" if array.dtype == "bool" else array.dtype)
+            with suppress(FileNotFoundError):
+                packed = read_file(self.file(name, chunk), values.nbytes + values.nbytes // 64 + 1024)
+                Zstd().decode(packed, out=values)
+        except PermissionError as error:
+            raise _unreadable(error) from None
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise self.damaged(name, error) from None
+        return values[: array.shape[0] - chunk * array.rows].astype(array.dtype, copy=False)
+
+    def file(self, name: str, chunk: int) -> Path:
+        """Raises RecordingFormatError where a link leads elsewhere."""
+        file = self._root.joinpath(name, "c", str(chunk), *["0"] * (len(self.arrays[name].shape) - 1))
+        if Path(os.path.realpath(file)) != file:
+            raise self.damaged(name, OSError("a link"))
+        return file
+
+    def damaged(self, name: str, error: Exception | None = None) -> RecordingFormatError:
+        reason = f" ({_short(error)})" if error else ""
+        return RecordingFormatError(f"array {name!r} in {self.path} is damaged{reason}: delete it and record again")
 
 
 class RecordingWriter:
@@ -297,60 +452,85 @@ class RecordingWriter:
             "axes": list(AXES),
         }
         attrs = _as_json(attrs)
-        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        schema = _schema(len(attrs["images"]), self.layers, -(-len(attrs["images"]) // CHUNK_IMAGES))
+        if not is_recording(path):
+            if path.exists() and not _is_unfilled(path, schema):
+                raise RecordingFormatError(f"{path} exists and is no recording: choose another --out")
             self._create(attrs)
-        elif not is_recording(path):
-            raise RecordingFormatError(f"{path} exists and is no recording: choose another --out")
         found = Recording(path).attrs
-        differing = [key for key in ("schema_version", *identity, "layers") if _as_json(found.get(key)) != attrs[key]]
+        differing = [key for key in ("schema_version", *identity, "layers") if found.get(key) != attrs[key]]
         if "merged_from" in found:  # its chunks are not regular: none could be written again
             raise RecordingFormatError(f"{path} holds a merged recording: choose another --out")
         if differing:
             shown = ", ".join(_difference(key, found.get(key), attrs[key]) for key in differing)
             raise RecordingFormatError(f"{path} holds another recording ({shown}): choose another --out")
-        self._group = zarr.open_group(path, mode="r+")
+        self._files = _Files(path, schema)
+        clear_leftovers(path)
 
     @property
     def finished(self) -> np.ndarray:
         """Which chunks need no recording, [chunks]; one with an unreadable image is tried again."""
-        status = np.asarray(_array(self._group, "status")[:])
-        done = np.array(_array(self._group, "done")[:])
+        status, done = self._files.whole("status"), self._files.whole("done")
         done[np.flatnonzero(status == SKIPPED) // CHUNK_IMAGES] = False
         return done
 
     def write_chunks(self, chunks: Mapping[int, Mapping[str, np.ndarray]]) -> None:
         """Write all arrays of some chunks of images, then mark these done.
 
+        A chunk that holds the same images already, tried again or by another process, is left as it is.
+
         Args:
             chunks: Arrays by name, by index of the chunk; per-image arrays cover all images of the chunk, "counts" its
                 sum. Neighbours are written together, in little more time than one.
+
+        Raises:
+            RecordingFormatError: the recording is not there any more.
         """
-        for run in _neighbours(sorted(chunks)):
-            done = slice(run[0], run[-1] + 1)
-            _array(self._group, "done")[done] = False  # where chunks are tried again
-            for name in chunks[run[0]]:
-                values = [chunks[chunk][name] for chunk in run]
+        try:
+            done = {c: self._files.read("status", c) for c in chunks if self._files.read("done", c)[0]}
+            new = [c for c in sorted(chunks) if c not in done or (done[c] != chunks[c]["status"]).any()]
+            for run in _neighbours(new):
+                self._write_run([chunks[chunk] for chunk in run], run[0], [chunk for chunk in run if chunk in done])
+        except (KeyError, FileNotFoundError, RecordingFormatError) as error:
+            raise RecordingFormatError(
+                f"{self.path} was moved or changed while it was recorded ({_short(error)}): "
+                "start again, and leave it where it is"
+            ) from None
+
+    def _write_run(self, chunks: Sequence[Mapping[str, np.ndarray]], first: int, again: Sequence[int]) -> None:
+        """Write consecutive chunks; those that are written again count as not done while they are."""
+        done = slice(first, first + len(chunks))
+        start = first * CHUNK_IMAGES
+        images = slice(start, start + sum(len(rows["status"]) for rows in chunks))
+        with _zarr() as zarr:
+            arrays = {}
+            for name in self._files.arrays:
+                for chunk in range(done.start, done.stop):
+                    self._files.file(name, chunk)  # no link leads elsewhere
+                arrays[name] = zarr.open_array(self.path / name, mode="r+", zarr_format=3)
+            for chunk in again:
+                arrays["done"][chunk] = False
+            for name in chunks[0]:
                 if name == "counts":
-                    _array(self._group, name)[done] = np.stack(values)
+                    arrays[name][done] = np.stack([rows[name] for rows in chunks])
                 else:
-                    start = run[0] * CHUNK_IMAGES
-                    _array(self._group, name)[start : start + sum(map(len, values))] = np.concatenate(values)
-            _array(self._group, "done")[done] = True
+                    arrays[name][images] = np.concatenate([rows[name] for rows in chunks])
+            arrays["done"][done] = True
 
     def _create(self, attrs: Mapping[str, Any]) -> None:
-        """Create under another name and move into place, so that no half-made recording can be met."""
-        with _folder_beside(self.path) as temporary:
-            group = zarr.create_group(temporary, attributes=dict(attrs))
+        """Put the description of every array in place, that of the recording last.
+
+        Whoever is killed before is no hindrance, and two who do it at once write the same.
+        """
+        with temporary_folder(self.path) as temporary, _zarr() as zarr:
+            made = temporary / "made"
+            group = zarr.create_group(made, attributes=dict(attrs), zarr_format=3)
             create_arrays(group, len(attrs["images"]), self.layers)
-            if self.path.exists():  # empty, and perhaps somebody's current folder: it stays the same folder
-                for child in sorted(temporary.iterdir(), key=lambda child: child.name == "zarr.json"):
-                    os.rename(child, self.path / child.name)
-                return
-            try:
-                os.rename(temporary, self.path)
-            except OSError:
-                if not is_recording(self.path):  # else another process was first
-                    raise
+            for description in sorted(made.glob("*/zarr.json")):
+                (self.path / description.parent.name).mkdir(exist_ok=True)
+                os.replace(description, self.path / description.relative_to(made))
+            if not is_recording(self.path):  # else another process was first
+                os.replace(made / "zarr.json", self.path / "zarr.json")
 
 
 def _neighbours(numbers: Sequence[int]) -> list[list[int]]:
@@ -364,39 +544,33 @@ def _neighbours(numbers: Sequence[int]) -> list[list[int]]:
     return runs
 
 
-def create_arrays(group: zarr.Group, images: int, layers: Sequence[LayerInfo], chunks: int | None = None) -> None:
-    """Allocate every array of the schema; unwritten values read as NaN (floats), 0 or False."""
-    chunks = -(-images // CHUNK_IMAGES) if chunks is None else chunks
-    sources = {info.source: info for info in layers}
-    reach = max(max(info.map_size) for info in layers)
-    branches = len(layers[0].branches)
-    nan = float("nan")
-
-    def create(name: str, shape: tuple[int, ...], dims: tuple[str, ...], dtype: str, fill: Any, first: int) -> None:
-        kind = "offset" if name.startswith("offset_") else name
-        group.create_array(
+def create_arrays(
+    group: "zarr.Group", images: int, layers: Sequence[LayerInfo], chunks: int | None = None
+) -> dict[str, "zarr.Array"]:
+    """Allocate every array of the schema."""
+    schema = _schema(images, layers, -(-images // CHUNK_IMAGES) if chunks is None else chunks)
+    return {
+        name: group.create_array(
             name,
-            shape=shape,
-            chunks=(first, *shape[1:]),
-            dtype=dtype,
-            fill_value=fill,
-            dimension_names=dims,
-            attributes={"description": _DESCRIPTIONS[kind]},
-            compressors=[ZstdCodec(level=1, checksum=True)],
+            shape=array.shape,
+            chunks=array.chunk_shape,
+            dtype=array.dtype,
+            fill_value=array.fill,
+            dimension_names=array.dims,
+            attributes={"description": _DESCRIPTIONS["offset" if name.startswith("offset_") else name]},
+            compressors=[{"name": "zstd", "configuration": {"level": 1, "checksum": True}}],
         )
+        for name, array in schema.items()
+    }
 
-    many = min(CHUNK_IMAGES, images)
-    for source, info in sources.items():
-        own = (images, 2, info.num_offsets)
-        create(f"offset_{source}", own, ("image", "axis", f"offset_index_{source}"), "float32", nan, many)
-    per_source = (images, len(sources), 2)
-    create("mean_abs_offset", per_source, ("image", "source", "axis"), "float32", nan, many)
-    create("outside_share", per_source, ("image", "source", "axis"), "float64", nan, many)
-    create("fusion", (images, len(layers), branches), ("image", "layer", "branch"), "float32", nan, many)
-    counts = (chunks, len(sources), 2, 2 * reach + 1)
-    create("counts", counts, ("chunk", "source", "axis", "bin"), "int64", 0, 1)
-    create("status", (images,), ("image",), "uint8", NOT_RECORDED, many)
-    create("done", (chunks,), ("chunk",), "bool", False, 1)
+
+def _is_unfilled(path: Path, schema: Mapping[str, _Array]) -> bool:
+    """Whether a folder is empty, but for what creating a recording there has begun with."""
+    return path.is_dir() and all(
+        child.name in schema and child.is_dir() and {inner.name for inner in child.iterdir()} <= {"zarr.json"}
+        for child in path.iterdir()
+        if not (child.name.startswith(".atmviz-") and child.is_dir())
+    )
 
 
 def merge_recordings(paths: Sequence[str | Path], out: str | Path) -> Recording:
@@ -406,12 +580,11 @@ def merge_recordings(paths: Sequence[str | Path], out: str | Path) -> Recording:
     merged arrays equal those of recording the whole list at once.
 
     Raises:
-        RecordingFormatError: one is incomplete or differs, or `out` exists.
+        RecordingFormatError: one is incomplete or differs, or `out` is there and not what this would give.
     """
     parts = [open_recording(path) for path in paths]
     target = Path(out)
-    if target.exists():
-        raise RecordingFormatError(f"{target} exists: choose another name for the merged recording")
+    there = _merged_before(target, paths)
     for part in parts:
         if not part.complete:
             raise RecordingFormatError(f"{part.path} is incomplete: run its `atmviz record` command again first")
@@ -420,7 +593,10 @@ def merge_recordings(paths: Sequence[str | Path], out: str | Path) -> Recording:
         ]
         if differing:
             raise RecordingFormatError(f"{part.path} differs from {parts[0].path} in {', '.join(differing)}")
-    root = os.path.commonpath([part.attrs["image_root"] for part in parts])
+    try:
+        root = os.path.commonpath([part.attrs["image_root"] for part in parts])
+    except ValueError as error:
+        raise RecordingFormatError(f"the image folders of {paths[0]} ... cannot be joined: {error}") from None
     names = [
         Path(os.path.relpath(Path(part.attrs["image_root"]) / name, root)).as_posix()
         for part in parts
@@ -437,30 +613,64 @@ def merge_recordings(paths: Sequence[str | Path], out: str | Path) -> Recording:
         "image_root": root,
         "merged_from": [str(path) for path in paths],
     }
-    with _folder_beside(target.resolve()) as temporary:
-        group = zarr.create_group(temporary, attributes=attrs)
-        create_arrays(group, len(names), parts[0].layers, sum(len(part._done) for part in parts))
-        starts = {"image": 0, "chunk": 0}
+    if not there:
+        _write_merged(parts, attrs, target)
+        there = _merged_before(target, paths)
+    if not there or there.attrs != attrs:
+        raise _exists(target)
+    clear_leftovers(target.resolve().parent)
+    return there
+
+
+def _write_merged(parts: Sequence[Recording], attrs: Mapping[str, Any], target: Path) -> None:
+    with temporary_folder(target.resolve().parent) as temporary, _zarr() as zarr:
+        group = zarr.create_group(temporary / "made", attributes=dict(attrs), zarr_format=3)
+        arrays = create_arrays(group, len(attrs["images"]), parts[0].layers, sum(len(part._done) for part in parts))
         for part in parts:
-            for name, array in group.arrays():
-                start = starts["chunk" if name in ("counts", "done") else "image"]
-                values = part._read(name)
-                array[start : start + len(values)] = values
-            starts["image"] += len(part._status)
-            starts["chunk"] += len(part._done)
-        os.rename(temporary, target)
-    return open_recording(target)
+            for info in part.layers:
+                part.counts(info.layer)  # all there
+        for name, array in arrays.items():
+            start = 0
+            for part in parts:
+                chunks = range(part._files.chunks(name))
+                for first in chunks[::_CHUNKS_TOGETHER]:
+                    rows = part._files.read_many(name, chunks[first : first + _CHUNKS_TOGETHER])
+                    if name not in ("counts", "done"):
+                        status = part._status[first * CHUNK_IMAGES :][: len(rows)]
+                        part._require_finite(name, rows[status == RECORDED])
+                    array[start : start + len(rows)] = rows
+                    start += len(rows)
+        try:
+            os.rename(temporary / "made", target)
+        except OSError:
+            if not target.exists():  # else another process was first
+                raise
+
+
+def _merged_before(target: Path, paths: Sequence[str | Path]) -> Recording | None:
+    """The recording that the same merge gave before; raises RecordingFormatError for anything else at `target`."""
+    if not os.path.lexists(target):
+        return None
+    try:
+        there = open_recording(target)
+    except RecordingFormatError:
+        raise _exists(target) from None
+    if there.attrs.get("merged_from") != [str(path) for path in paths]:
+        raise _exists(target)
+    return there
+
+
+def _exists(target: Path) -> RecordingFormatError:
+    return RecordingFormatError(f"{target} exists: choose another name for the merged recording")
 
 
 @contextmanager
-def _folder_beside(path: Path) -> Iterator[Path]:
-    """The name of a new folder beside `path`, to be moved onto it when whole; what was not moved is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+def _zarr() -> Iterator[ModuleType]:
+    """zarr under its own settings, whatever the user has set for other programs."""
+    import zarr
+
+    with zarr.config.set(zarr.config.defaults[0]):
+        yield zarr
 
 
 def is_recording(path: Path) -> bool:
@@ -468,10 +678,61 @@ def is_recording(path: Path) -> bool:
     return (path / "zarr.json").is_file()
 
 
-def _array(group: zarr.Group, name: str) -> zarr.Array:
-    array = group[name]
-    assert isinstance(array, zarr.Array)
-    return array
+def _read_description(folder: Path, kind: str) -> dict[str, Any]:
+    """What zarr's file says of a "group" or an "array"."""
+    found = json.loads(read_file(folder / "zarr.json", _MOST_DESCRIPTION_BYTES), parse_constant=_refuse)
+    if found["node_type"] != kind or found["zarr_format"] != 3:
+        raise ValueError(f"no {kind} of zarr 3")
+    return found
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+def _checked(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """The known keys; raises KeyError or ValueError where one is missing or of another kind."""
+    if missing := _KINDS.keys() - attrs.keys():
+        raise KeyError(f"no {', '.join(sorted(missing))}")
+    for key, kind in _KINDS.items():
+        if not _fits(attrs[key], kind):
+            raise ValueError(f"{key} is {_short(attrs[key])}")
+    if not _fits(attrs.get("merged_from", []), [str]):
+        raise ValueError(f"merged_from is {_short(attrs['merged_from'])}")
+    if len(attrs["input_size"]) != 2 or not attrs["images"] or not 1 <= len(attrs["layers"]) <= _MOST_LAYERS:
+        raise ValueError("no images, no layers or no input size")
+    if len({len(layer["branches"]) for layer in attrs["layers"]}) > 1:
+        raise ValueError("layers of unequal branches")
+    known = {key: value for key, value in attrs.items() if key in _KINDS or key in _OPTIONAL}
+    if not _is_flat({**known, "images": None}, 6):
+        raise ValueError("nested too deeply")
+    return known
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value of JSON is of a kind: a class, {key: kind} of some keys, [kind] of any length, one of (a, b)."""
+    if isinstance(kind, dict):
+        return isinstance(value, dict) and all(_fits(value.get(key), one) for key, one in kind.items())
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(_fits(one, kind[0]) for one in value)
+    if isinstance(kind, tuple):
+        return any(_fits(value, one) for one in kind)
+    return value is None if kind is None else type(value) is kind  # True is no number
+
+
+def _is_flat(value: Any, depth: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth > 0 and all(_is_flat(one, depth - 1) for one in inner)
+
+
+def _short(value: Any) -> str:
+    """What fits into one line of an error."""
+    text = type(value).__name__ if isinstance(value, dict | list) else " ".join(str(value).split())
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _unreadable(error: OSError) -> RecordingFormatError:
+    return RecordingFormatError(f"cannot read {error.filename} ({error.strerror}): allow it to be read")
 
 
 def _as_json(value: Any) -> Any:
@@ -492,5 +753,4 @@ def _difference(key: str, there: Any, here: Any) -> str:
         else:
             there, here = next(pair for pair in zip(there, here, strict=True) if pair[0] != pair[1])
             return _difference(key, there, here)
-    there, here = (text if len(text) <= 80 else text[:77] + "..." for text in (str(there), str(here)))
-    return f"{key} is {there} there and {here} here"
+    return f"{key} is {_short(there)} there and {_short(here)} here"

@@ -473,14 +473,10 @@ class _Run:
         )
 
     def _claim_folder(self) -> None:
-        """Write the recipe, now that all could be built, and clear away what a killed save left."""
+        """Write the recipe, now that all could be built."""
         if self.accelerator.is_main_process and self.epoch < self.epochs:
             with atomic_path(self.out / "recipe.yaml") as temporary:
                 temporary.write_text(self.recipe.to_yaml(), "utf-8")
-            for name in (*_WEIGHTS, *_LOGS, "state.pt", "recipe.yaml"):
-                stem, suffix = name.split(".")
-                for leftover in self.out.glob(f".{stem}.*.partial.{suffix}"):
-                    leftover.unlink()
         self.accelerator.wait_for_everyone()
 
     def _save_weights(self, path: Path, row: dict[str, float]) -> None:

@@ -56,6 +56,87 @@ def test_a_damaged_library_is_never_loaded_but_built_again(damage, rebuilt):
     assert built.read_bytes() == whole
 
 
+PLANTED, BUILT = (text + cpu.hashlib.sha256(text).digest() for text in (b"theirs", b"ours"))
+
+
+@pytest.fixture
+def planted(tmp_path, monkeypatch):
+    """A library of the right name and checksum in the cache, and what `library()` then loads."""
+    name = Path(cpu.library()._name).name
+    monkeypatch.setenv("ATMVIZ_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "cache" / f"kernels-{os.geteuid()}" / name
+    file.parent.mkdir(0o700, parents=True)
+    file.write_bytes(PLANTED)
+
+    def load():
+        loaded = []
+        cpu.library.cache_clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(cpu, "_build", lambda compiler, flags, built: (built.unlink(True), built.write_bytes(BUILT)))
+            patch.setattr(cpu.ctypes, "CDLL", lambda path: loaded.append(Path(path).read_bytes()))
+            cpu.library()
+        return loaded
+
+    yield file, load
+    cpu.library.cache_clear()
+
+
+@needs_kernels
+def test_a_library_in_a_folder_of_the_users_own_is_loaded(planted, caplog):
+    assert planted[1]() == [PLANTED]
+    assert not caplog.records
+
+
+@needs_kernels
+@pytest.mark.parametrize("hole", ["file", "folder", "sticky folder", "cache", "linked folder", "linked file"])
+def test_kernels_that_others_could_have_put_there_are_not_loaded(hole, planted, tmp_path, caplog):
+    file, load = planted
+    folder = file.parent
+    open_to_all = {"file": (file, 0o666), "folder": (folder, 0o777), "sticky folder": (folder, 0o1777)}
+    if hole in open_to_all:
+        open_to_all[hole][0].chmod(open_to_all[hole][1])
+    if hole == "cache":
+        folder.parent.chmod(0o770)
+    if hole == "linked folder":
+        (tmp_path / "theirs").mkdir()
+        (tmp_path / "theirs").chmod(0o777)
+        folder.rename(tmp_path / "theirs" / "kernels")
+        folder.symlink_to(tmp_path / "theirs" / "kernels")
+    if hole == "linked file":
+        file.rename(tmp_path / "theirs.so")
+        file.symlink_to(tmp_path / "theirs.so")
+    assert load() == [BUILT]
+    # a file is put right; what others can do to a folder is said
+    assert [record.message[:20] for record in caplog.records] == ["others can write in "] * ("file" not in hole)
+    assert file.exists()
+
+
+@needs_kernels
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("which", ["file", "folder", "cache"])
+def test_kernels_of_another_user_are_not_loaded(which, planted):
+    file, load = planted
+    os.chown({"file": file, "folder": file.parent, "cache": file.parent.parent}[which], 65534, 65534)
+    assert load() == [BUILT]
+
+
+@needs_kernels
+def test_kernels_are_kept_in_a_folder_for_all_that_is_sticky(rebuilt):
+    rebuilt.chmod(0o1777)
+    assert cpu.library() is not None
+    assert len(list(rebuilt.rglob("*.so"))) == 1
+
+
+@needs_kernels
+def test_kernels_are_kept_whatever_the_umask(rebuilt, monkeypatch):
+    before = os.umask(0)
+    assert cpu.library() is not None
+    os.umask(before)
+    cpu.library.cache_clear()
+    monkeypatch.setattr(cpu, "_build", lambda *_: pytest.fail("built again"))
+    assert cpu.library() is not None
+
+
 def test_without_a_compiler_the_reference_does_the_work(rebuilt, monkeypatch):
     monkeypatch.setattr(cpu.shutil, "which", lambda name: None)
     x, offset = torch.randn(1, 3, 4, 4, requires_grad=True), torch.randn(1, 3, 4, 2)

@@ -1,6 +1,8 @@
 """Recordings on disk: readable without torch and by other tools; damage, other schemas and other runs are noticed."""
 
 import json
+import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -9,12 +11,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import zarr
+from numcodecs.zstd import Zstd
 
+from atmviz import files
 from atmviz.checkpoints import build, load_model, seeded_checkpoint
 from atmviz.data.images import find_images
 from atmviz.errors import LayerNotFoundError, RecordingFormatError
 from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId
+from atmviz.recording import store
 from atmviz.recording.store import is_recording, merge_recordings, open_recording
 
 # Of nano at 64x96 px, 130 images of which one is unreadable, in three chunks; see conftest.py.
@@ -225,6 +230,152 @@ def test_description_without_layers_is_an_error(change, small):
     assert "damaged" in refusal(open_recording, small)
 
 
+NESTED = json.loads("[" * 900 + "]" * 900)
+WRONG = [
+    *[((key,), value) for key in store._KINDS if key != "schema_version" for value in (None, 0, True, [0], NESTED)],
+    *[(("checkpoint", key), value) for key in ("sha256", "trained") for value in (0, [], {"a": 1})],
+    *[(("layers", 0, key), value) for key in ("layer", "source", "module") for value in (0, None, ["1_1"])],
+    *[(("layers", 0, key), value) for key in ("layer", "source") for value in ("", "../1_1", "1_" + "9" * 4000)],
+    *[
+        (("layers", 0, key), value)
+        for key in ("channels", "num_offsets", "share")
+        for value in (0, -1, 1.5, "2", None, 10**12, 10**400)
+    ],
+    *[
+        (("layers", 0, key), value)
+        for key in ("map_size", "query")
+        for value in (0, [], [1], [1, 2, 3], [-1, 2], [1, 10**12], [1, True], ["1", 1], [0.5, 1])
+    ],
+    *[(("layers", 0, "branches"), value) for value in ([], [0], "width", ["width"], None)],
+    *[(("input_size",), value) for value in ([1], [1, 2, 3], ["a", "b"])],
+    *[(("images",), value) for value in ([], ["a"], ["a"] * 10**5)],
+    *[(("merged_from",), value) for value in (0, [0], "a")],
+    *[((key,), value) for key in ("versions", "sampling", "model_config", "seed") for value in (NESTED, float("nan"))],
+]
+
+
+@pytest.fixture
+def described(small):
+    """Change what a recording says of itself, or of an array."""
+
+    def change(path, value, array="."):
+        file = small / array / "zarr.json"
+        description = json.loads(file.read_text())
+        place = description if array != "." else description["attributes"]
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = value
+        file.write_text(json.dumps(description))
+        return small
+
+    return change
+
+
+@pytest.mark.parametrize(("path", "value"), WRONG, ids=lambda one: str(one)[:40])
+def test_descriptions_of_another_kind_are_errors_and_take_no_memory(path, value, described, small, tmp_path):
+    described(path, value)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for call in (
+        lambda: read_all(open_recording(small), "counts"),
+        lambda: merge_recordings([small], tmp_path / "both"),
+    ):
+        message = refusal(call)
+        assert str(small) in message
+        assert len(message) < 400
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+    assert [path.name for path in tmp_path.iterdir()] == ["small"]
+
+
+def test_unknown_keys_are_left_out(described, small):
+    described(["invented"], NESTED)
+    assert "invented" not in open_recording(small).attrs
+
+
+def test_image_folders_without_a_common_one_cannot_be_merged(described, halves, small, tmp_path):
+    described(["image_root"], "relative")
+    assert "cannot be joined" in refusal(merge_recordings, [halves[0], small], tmp_path / "both")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("shape", [10**12, 2, 12]),
+        ("data_type", "float64"),
+        ("data_type", ["float32"]),
+        ("fill_value", 0),
+        ("chunk_grid", {"name": "regular", "configuration": {"chunk_shape": [10**9, 2, 12]}}),
+        ("codecs", []),
+        ("codecs", [{"name": "bytes", "configuration": {"endian": "big"}}, {"name": "zstd"}]),
+        ("codecs", [{"name": "bytes"}, {"name": "gzip", "configuration": {"level": 1}}]),
+        ("codecs", {"name": "bytes"}),
+        ("node_type", "group"),
+        ("zarr_format", 2),
+    ],
+    ids=str,
+)
+def test_an_array_of_another_form_is_damaged(key, value, described, small):
+    described([key], value, "offset_1_1")
+    assert "'offset_1_1'" in refusal(open_recording(small).offsets, "1_1")
+    assert len(open_recording(small).offsets("3_1")) == 4
+
+
+def first_chunk(path, array):
+    return next(file for file in sorted((path / array / "c").rglob("*")) if file.is_file())
+
+
+def test_a_small_file_cannot_take_much_memory(small):
+    chunk = first_chunk(small, "offset_1_1")
+    content = Zstd().encode(bytes(10**9))
+    assert len(content) < 10**5
+    chunk.write_bytes(content)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert "'offset_1_1'" in refusal(open_recording(small).offsets, "1_1")
+    os.truncate(chunk, 2**40)
+    assert "larger" in refusal(open_recording(small).offsets, "1_1")
+    os.truncate(small / "zarr.json", 2**40)
+    assert str(small) in refusal(open_recording, small)
+    # the description's limit is all that may be taken
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2 * store._MOST_DESCRIPTION_BYTES / 1024
+
+
+@pytest.mark.parametrize("array", ["offset_1_1", "counts", "status", "."])
+def test_a_pipe_is_not_waited_for(array, small):
+    file = small / "zarr.json" if array == "." else first_chunk(small, array)
+    file.unlink()
+    os.mkfifo(file)
+    refusal(lambda: open_recording(small).offsets("1_1") if array != "counts" else open_recording(small).counts("1_1"))
+
+
+@pytest.mark.parametrize("linked", ["", "c", "c/0", "c/0/0/0"])
+def test_links_out_of_a_recording_are_not_followed(linked, copied, record, images, tmp_path):
+    outside = tmp_path / "outside"
+    place = copied / "offset_1_1" / linked
+    place.rename(outside)
+    place.symlink_to(outside)
+    assert "a link" in refusal(open_recording(copied).offsets, "1_1")
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    shutil.rmtree(copied / "done" / "c" / "0", ignore_errors=True)
+    (copied / "done" / "c" / "0").unlink(missing_ok=True)  # or nothing would be written
+    assert "moved or changed" in refusal(record, images, copied)
+    assert {file: file.read_bytes() for file in outside.rglob("*") if file.is_file()} == {
+        file: content for file, content in before.items() if outside in file.parents
+    }
+
+
+def test_what_may_not_be_read_is_said_so(small, monkeypatch):
+    for file in (first_chunk(small, "counts"), small / "zarr.json"):
+
+        def read(path, limit, forbidden=file):
+            if path == forbidden:
+                raise PermissionError(13, "Permission denied", str(path))
+            return files.read_file(path, limit)
+
+        monkeypatch.setattr(store, "read_file", read)
+        message = refusal(lambda: open_recording(small).counts("1_1"))
+        assert str(file) in message
+        assert "Permission denied" in message
+
+
 @pytest.mark.parametrize("version", [0, 2, "1"])
 def test_other_schema_versions_are_errors(version, small, record, images):
     description = json.loads((small / "zarr.json").read_text())
@@ -264,6 +415,100 @@ def test_other_places_are_not_written_into(record, images, folder, tmp_path):
 def test_empty_folder_is_filled(record, images, tmp_path):
     (tmp_path / "out").mkdir()
     assert len(record(part(images, 0, 4), tmp_path / "out").recording) == 4
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("moves", range(1, 13))
+def test_a_kill_while_a_recording_is_created_is_made_good(moves, record, images, arrays, small, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    left = iter(range(moves))
+    with monkeypatch.context() as patch:
+        move = os.replace
+        patch.setattr(store.os, "replace", lambda *paths: move(*paths) if next(left, None) is not None else os._exit(9))
+        if not (child := os.fork()):
+            record(part(images, 0, 4), tmp_path / "out")
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert not is_recording(tmp_path / "out")
+    files.clear_leftovers.cache_clear()
+    record(part(images, 0, 4), tmp_path / "out")
+    assert arrays(tmp_path / "out") == arrays(small)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*SHAPES, "zarr.json"}
+
+
+@pytest.mark.parametrize("name", ["photo.png", "fusion", "status/c/0", "offset_1_1/notes"])
+def test_a_folder_with_something_of_the_users_is_not_taken_for_a_begun_recording(name, record, images, tmp_path):
+    file = tmp_path / "out" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    assert "choose another --out" in refusal(record, part(images, 0, 4), tmp_path / "out")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file]
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_two_that_create_it_at_once_share_it(exists, record, images, arrays, recording, tmp_path, monkeypatch):
+    if exists:
+        (tmp_path / "out").mkdir()
+    plain = store.create_arrays
+
+    def overtaken(*arguments):
+        monkeypatch.setattr(store, "create_arrays", plain)
+        record(images, tmp_path / "out", shard=(2, 2))
+        return plain(*arguments)
+
+    monkeypatch.setattr(store, "create_arrays", overtaken)
+    record(images, tmp_path / "out", shard=(1, 2))
+    assert arrays(tmp_path / "out") == arrays(recording.path)
+
+
+def test_what_another_process_has_recorded_meanwhile_is_left_as_it_is(record, images, recording, tmp_path, monkeypatch):
+    """And never counts as not done, as a figure may be drawn of it at any time."""
+    plain = store.RecordingWriter.write_chunks
+    seen = []
+
+    def overtaken(self, chunks):
+        monkeypatch.setattr(store.RecordingWriter, "write_chunks", plain)
+        record(images, tmp_path / "out")
+        before = {file: file.stat().st_mtime_ns for file in self.path.rglob("*")}
+        plain(self, chunks)
+        seen.append({file: file.stat().st_mtime_ns for file in self.path.rglob("*")} == before)
+
+    monkeypatch.setattr(store.RecordingWriter, "write_chunks", overtaken)
+    record(images, tmp_path / "out")
+    assert seen == [True]
+
+
+def test_a_recording_that_vanishes_is_an_error_and_not_begun_again(record, images, tmp_path, monkeypatch):
+    def vanish(done, total):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+
+    assert "moved or changed" in refusal(record, part(images, 0, 4), tmp_path / "out", on_images=vanish)
+    assert not list(tmp_path.iterdir())
+
+
+def test_settings_of_zarr_for_other_programs_change_nothing(record, images, arrays, small, tmp_path):
+    theirs = {
+        "default_zarr_format": 2,
+        "array.write_empty_chunks": True,
+        "array.order": "F",
+        "json_indent": 7,
+        "async.concurrency": 0,
+        "async.timeout": 1e-9,
+        "codec_pipeline.path": "no.such.Pipeline",
+        "codecs.zstd": "no.such.Codec",
+        "buffer": "no.such.Buffer",
+    }
+    few = part(images, 0, 4)
+    with zarr.config.set(theirs):
+        record(few, tmp_path / "out")
+        merge_recordings([tmp_path / "out"], tmp_path / "merged")
+        assert zarr.config.get("default_zarr_format") == 2
+    assert arrays(tmp_path / "out") == arrays(tmp_path / "merged") == arrays(small)
+    names = [
+        {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+        for path in (tmp_path / "out", small)
+    ]
+    assert names[0] == names[1]
 
 
 # Continuing.
@@ -384,6 +629,40 @@ def test_merging_onto_something_is_refused(kind, halves, small, tmp_path):
     (tmp_path / "folder").mkdir()
     assert f"{target} exists" in refusal(merge_recordings, halves, target)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_merging_again_says_what_is_there(halves, arrays, tmp_path):
+    first = merge_recordings(halves, tmp_path / "merged")
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+    again = merge_recordings(halves, tmp_path / "merged")
+    assert again.attrs == first.attrs
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
+    assert "exists" in refusal(merge_recordings, halves[::-1], tmp_path / "merged")
+    assert "exists" in refusal(merge_recordings, halves[:1], tmp_path / "merged")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_what_a_killed_merge_left_goes_with_the_next(halves, tmp_path, monkeypatch):
+    move = os.rename
+    for kill_after in (False, True):
+        with monkeypatch.context() as patch:
+            patch.setattr(store.os, "rename", lambda *paths, after=kill_after: (after and move(*paths), os._exit(9)))
+            if not (child := os.fork()):
+                merge_recordings(halves, tmp_path / "merged")
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert len(list(tmp_path.iterdir())) == 3
+    files.clear_leftovers.cache_clear()
+    merge_recordings(halves, tmp_path / "merged")
+    assert [path.name for path in tmp_path.iterdir()] == ["merged"]
+
+
+@pytest.mark.parametrize("array", ["offset_3_7", "outside_share", "counts", "status"])
+def test_a_part_that_has_lost_a_chunk_is_not_merged(array, halves, copied, tmp_path):
+    file = first_chunk(copied, array)
+    file.unlink()
+    assert repr(array) in refusal(merge_recordings, [copied], tmp_path / "merged")
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
 
 
 def test_merging_a_damaged_part_leaves_nothing(halves, copied, tmp_path):

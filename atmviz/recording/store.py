@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numcodecs.zstd import Zstd
 
-from atmviz.errors import DatasetError, LayerNotFoundError, RecordingFormatError
+from atmviz.errors import AtmvizError, DatasetError, LayerNotFoundError, RecordingFormatError, first_line
 from atmviz.files import clear_leftovers, read_file, temporary_folder
 from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId, describe_layers
@@ -667,8 +667,12 @@ def _exists(target: Path) -> RecordingFormatError:
 @contextmanager
 def _zarr() -> Iterator[ModuleType]:
     """zarr under its own settings, whatever the user has set for other programs."""
-    import zarr
-
+    try:
+        import zarr
+    except Exception as error:  # whatever a settings file of the user's makes its parser raise
+        raise AtmvizError(
+            f"zarr cannot be loaded ({first_line(error)}): look at its settings ($ZARR_CONFIG, ~/.config/zarr)"
+        ) from None
     with zarr.config.set(zarr.config.defaults[0]):
         yield zarr
 

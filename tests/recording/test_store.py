@@ -511,6 +511,23 @@ def test_settings_of_zarr_for_other_programs_change_nothing(record, images, arra
     assert names[0] == names[1]
 
 
+def test_settings_that_zarr_cannot_read_are_an_error(tmp_path):
+    (tmp_path / "theirs.yaml").write_text("a: [1\n b: {")
+    script = """
+from atmviz.errors import AtmvizError
+from atmviz.recording import store
+try:
+    with store._zarr():
+        pass
+except AtmvizError as error:
+    print(error)
+"""
+    environment = {**os.environ, "ZARR_CONFIG": str(tmp_path / "theirs.yaml")}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert "look at its settings" in done.stdout
+    assert done.stdout.count("\n") == 1
+
+
 # Continuing.
 
 

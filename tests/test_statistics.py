@@ -1,5 +1,7 @@
 """Histograms and sampling maps against numbers worked out by hand."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -38,8 +40,8 @@ def write(tmp_path):
         ]
         identity = {
             "model": "atmnet_nano",
-            "checkpoint": {"trained": False},
-            "preprocessing": {"fit": "crop"},
+            "checkpoint": {"sha256": "0" * 64, "trained": False},
+            "preprocessing": asdict(Preprocessing((16 * grid[0], 16 * grid[1]))),
             "input_size": [16 * side for side in grid],
             "query": "center",
             "dataset": "made",

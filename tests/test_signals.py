@@ -45,7 +45,7 @@ def waiting(tmp_path):
             **options,
         )
         assert process.stdout.readline()
-        time.sleep(0.3)
+        time.sleep(1)  # it waits by now
         return process
 
     return start

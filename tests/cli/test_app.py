@@ -356,7 +356,7 @@ def test_a_scheduler_s_signal_leaves_no_temporary_file(tmp_path):
 @pytest.mark.parametrize("value", ["x", "0", "00", "-5", "", "1e9"])
 @pytest.mark.parametrize("name", ["COLUMNS", "LINES", "TERMINAL_WIDTH"])
 def test_a_width_that_is_none_is_no_width(name, value):
-    code = "import os, atmviz_cli; print(os.environ.get({0!r}))".format(name)
+    code = f"import os, atmviz_cli; print(os.environ.get({name!r}))"
     for given, left in ((value, "None"), ("100", "100")):
         said = subprocess.check_output([sys.executable, "-c", code], env={**os.environ, name: given}, text=True)
         assert said == f"{left}\n"

@@ -7,3 +7,8 @@ import os
 # speed where two commands share the cores.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+# Before Typer and rich read them: a width that is none would be a traceback, or nothing printed.
+for _name in ("COLUMNS", "LINES", "TERMINAL_WIDTH"):
+    if not os.environ.get(_name, "1").strip("0").isdecimal():
+        del os.environ[_name]

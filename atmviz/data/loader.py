@@ -6,6 +6,7 @@ import pickle
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.reduction import ForkingPickler
@@ -55,15 +56,22 @@ def read_batches(loader: DataLoader) -> Iterator[Any]:
         name = f"{type(error).__module__}.{type(error).__qualname__}"
         raise type(error)(str(error).split(f"\n{name}: ", 1)[-1].strip()) from None
     except (OSError, EOFError, RuntimeError) as error:
-        known = worker_error(error)
-        if loader.num_workers and isinstance(error, OSError | EOFError) and not known:
-            if not str(error).startswith("Caught "):  # while a batch was handed over
-                known = _ended(type(error).__name__)
-            elif isinstance(error, OSError):  # in a process, by what reads the data
-                known = DatasetError(f"cannot read the data ({str(error).strip().splitlines()[-1]}): restore it")
-        if known:
-            raise known from None
-        raise
+        raise (_known(error) if loader.num_workers else None) or error from None
+
+
+def _known(error: Exception) -> AtmvizError | None:
+    """The line for an error of processes that load, None for a bug in what they load."""
+    if known := worker_error(error):
+        return known
+    if isinstance(error, OSError) and str(error).startswith("Caught "):  # in a process, by what reads the data
+        return DatasetError(f"cannot read the data ({str(error).strip().splitlines()[-1]}): restore it")
+    if isinstance(error, OSError | EOFError) and not str(error).startswith("Caught "):  # a batch came in part
+        try:
+            time.sleep(1)  # torch hears how the process ended, and raises that once, wherever the main one is
+        except RuntimeError as ended:
+            error = ended
+        return worker_error(error) or _ended(type(error).__name__)
+    return None
 
 
 def _start(loader: DataLoader) -> Iterator[Any]:

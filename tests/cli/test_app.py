@@ -91,6 +91,14 @@ def test_the_app_runs_as_a_module_also_from_a_checkout(module):
     assert said == f"atmviz {version('atmviz')}\n"
 
 
+@pytest.mark.parametrize("variable", ["RANK=1", "WORLD_SIZE=4", "PMI_SIZE=8", "LOCAL_RANK=0", "MASTER_ADDR=node0"])
+def test_what_other_launchers_leave_changes_nothing(succeed, images, monkeypatch, variable):
+    monkeypatch.setenv(*variable.split("="))
+    result = succeed("record", images, *SMALL, "-c", "atmnet_nano", "-j", "0", "--out", variable, "--json")
+    assert json.loads(result.stdout)["images"] == 3
+    assert (f"{variable} is ignored: this process works alone" in result.stderr) == ("SIZE" in variable)
+
+
 def test_no_command_is_a_usage_error_and_an_unknown_one_too(run):
     assert run().exit_code == 2
     assert "No such command 'draw'" in run("draw").stderr
@@ -343,6 +351,15 @@ def test_a_scheduler_s_signal_leaves_no_temporary_file(tmp_path):
     assert process.communicate(timeout=60)[1] == ""
     assert process.returncode == 128 + signal.SIGTERM
     assert not list(tmp_path.rglob("*.jpg"))
+
+
+@pytest.mark.parametrize("value", ["x", "0", "00", "-5", "", "1e9"])
+@pytest.mark.parametrize("name", ["COLUMNS", "LINES", "TERMINAL_WIDTH"])
+def test_a_width_that_is_none_is_no_width(name, value):
+    code = f"import os, atmviz_cli; print(os.environ.get({name!r}))"
+    for given, left in ((value, "None"), ("100", "100")):
+        said = subprocess.check_output([sys.executable, "-c", code], env={**os.environ, name: given}, text=True)
+        assert said == f"{left}\n"
 
 
 @pytest.mark.parametrize("name", app.COMMANDS)

@@ -15,6 +15,8 @@ from atmviz.training.recipe import read_recipe
 
 out, recipe, name, epoch, update = sys.argv[1:]
 torch.set_num_threads(1)
+if name == "SIGHUP":  # which tests under nohup would have ignored
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 now = {"epoch": 0}
 
 

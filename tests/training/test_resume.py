@@ -106,7 +106,7 @@ def test_a_signal_to_all_processes_of_a_run_saves_too(tmp_path, small):
     assert (stopped.returncode, stopped.stdout.strip()) == (0, "stopped"), stopped.stderr
 
 
-@pytest.mark.parametrize("signal", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("signal", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, uninterrupted, signal):
     recipe, expected = uninterrupted
     stopped = run(tmp_path / "run", recipe, signal, 1, 1)  # an update that is not saved otherwise
@@ -117,15 +117,22 @@ def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, uninterrupted, si
 
 
 def test_two_processes_have_the_loss_curve_of_one_with_their_batches_joined(tmp_path, small):
-    recipe = small(ema_decay=0.9, accumulate=2)
-    file = tmp_path / "recipe.yaml"
-    file.write_text(recipe.to_yaml())
+    recipe = small(ema_decay=0.9, accumulate=2, save_updates=2)
+    recipe_file = tmp_path / "recipe.yaml"
+    recipe_file.write_text(recipe.to_yaml())
     engine.train(recipe, tmp_path / "one", device="cpu")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
     launcher = [*launcher, "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
-    command = [*launcher, str(SCRIPT), str(tmp_path / "two"), str(file), "SIGKILL", "0", "0"]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=250)
-    assert done.returncode == 0, done.stderr
+
+    def run_two(name, epoch=0, update=0):
+        command = [*launcher, str(SCRIPT), str(tmp_path / name), str(recipe_file), "SIGKILL", str(epoch), str(update)]
+        return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=250)
+
+    assert (done := run_two("two")).returncode == 0, done.stderr
+    assert run_two("killed", 1, 3).returncode != 0  # after a save within the epoch
+    assert torch.load(tmp_path / "killed/state.pt", weights_only=True)["updates_done"] == 2
+    assert (done := run_two("killed")).returncode == 0, done.stderr
+    assert fingerprint(tmp_path / "killed") == fingerprint(tmp_path / "two")
 
     curves = {}
     for name in ("one", "two"):

@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from atmviz.errors import AtmvizError, DatasetError, first_line
 
@@ -26,7 +26,10 @@ _LARGE_BYTES = 2**18
 
 def stack_by_name(items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
     """A batch of items alike: what they have under each name, as one tensor."""
-    return {name: torch.stack([torch.as_tensor(item[name]) for item in items]) for name in items[0]}
+    try:
+        return default_collate(list(items))  # in a loading process straight into shared memory
+    except (OSError, RuntimeError):  # which may have no room
+        return {name: torch.stack([torch.as_tensor(item[name]) for item in items]) for name in items[0]}
 
 
 def open_loader(dataset: Dataset, workers: int, collate: Collate = stack_by_name, **options: Any) -> DataLoader:
@@ -143,7 +146,7 @@ class _HandOver:
     def __call__(self, items: Any) -> "_Packed":
         batch = self.collate(items)
         if self.shared is None:
-            self.shared = _max_open_files() // 32 - 8
+            self.shared = _max_open_files() // 16 - 16
         try:
             return _Packed(batch, self.shared)
         except (OSError, RuntimeError):

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
 from atmviz.data import loader
-from atmviz.data.loader import open_loader, read_batches, stack_by_name
+from atmviz.data.loader import open_loader, read_batches
 from atmviz.errors import AtmvizError, DatasetError, RecipeError
 
 
@@ -46,12 +46,20 @@ def check(batches):
             item["image"] += 1  # no memory that must not be written
 
 
-def test_items_are_stacked_as_torch_does():
-    items = [{"image": torch.rand(3, 4), "label": label} for label in (3, 1)]
-    expected, found = default_collate(items), stack_by_name(items)
-    for name in ("image", "label"):
-        assert torch.equal(found[name], expected[name])
-        assert found[name].dtype == expected[name].dtype
+@pytest.mark.parametrize("room", [True, False])
+def test_items_are_stacked(monkeypatch, room):
+    if not room:
+        monkeypatch.setattr(torch.UntypedStorage, "_new_shared", _full)
+    batches = list(read_batches(open_loader(Items(), 1, batch_size=2)))
+    assert [batch["label"].tolist() for batch in batches] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert batches[1]["image"].shape == (2, 3, 200, 200)
+    assert batches[1]["image"].mean((1, 2, 3)).tolist() == [2, 3]
+    assert {name: value.dtype for name, value in batches[1].items()} == {
+        "image": torch.float32,
+        "small": torch.int64,
+        "array": torch.int64,
+        "label": torch.int64,
+    }
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -59,7 +67,7 @@ def test_batches_come_as_they_were_made(workers):
     check(list(read_batches(open_loader(Items(), workers, list, batch_size=2))))
 
 
-def _full(self):
+def _full(*_, **__):
     raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
 
 

@@ -179,7 +179,7 @@ DATA = {
     "empty folder to record": (["record", "{empty}"], "no images in"),
     "glob of other files": (["overlay", "{tmp}/*.txt"], "files of other kinds: 1 (notes.txt)"),
     "file that is no image": (["overlay", "{checkpoint}"], "nano.pth (no image of a known format: PNG, JPEG"),
-    "pipe": (["overlay", "{pipes}/endless.jpg"], "endless.jpg (no file, or no regular one)"),
+    "pipe": (["overlay", "{pipes}/endless.jpg"], "endless.jpg (no regular file)"),
     "dataset's folder": (["histogram", "--dataset", "ade20k", "--data-dir", "{images}"], "ADEChallengeData2016"),
     "dataset's default folder": (["histogram", "--dataset", "coco"], "expected coco/{val2017,train2017}/*.jpg"),
     "preset's folder": (["histogram", "--figure", "7"], "expected imagenet/{val,train}/"),

@@ -162,9 +162,8 @@ class AnchorMatcher:
         """Which anchors learn: all that stand on the image or its own padding, or those within the border."""
         if self.border is None:
             padded = (size / DIVISOR).ceil().flip(0) * DIVISOR
-            return ((anchors[:, :2] + anchors[:, 2:]) / 2 < padded - 0.5).all(
-                1
-            )  # centres are whole px, but for rounding
+            centers = (anchors[:, :2] + anchors[:, 2:]) / 2  # whole px, but for rounding
+            return (centers < padded - 0.5).all(1)
         return ((anchors[:, :2] >= -self.border) & (anchors[:, 2:] < size.flip(0) + self.border)).all(1)
 
 

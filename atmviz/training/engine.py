@@ -670,11 +670,11 @@ def _readable_errors(out: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
-        # what torch.save says of a full disk
         if "No working C++ compiler" in str(error):
             raise TrainingError(
                 "got compile on a machine without a C++ compiler: install g++, or pass --no-compile"
             ) from None
+        # what torch.save says of a full disk
         in_torch = any(text in str(error) for text in ("PytorchStreamWriter", "inline_container"))
         if isinstance(error, FileNotFoundError) or not (isinstance(error, OSError | SafetensorError) or in_torch):
             raise

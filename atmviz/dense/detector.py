@@ -39,11 +39,10 @@ class DetectorTransform(GeneralizedRCNNTransform):
     Args:
         min_size: Shorter side, or several, px; evaluation takes the last.
         max_size: The most that a longer side may be, px.
-        divisor: Of the batch's height and width, px.
     """
 
-    def __init__(self, min_size: int | Sequence[int], max_size: int, divisor: int = DIVISOR) -> None:
-        super().__init__(min_size, max_size, [0.0] * 3, [1.0] * 3, size_divisible=divisor)
+    def __init__(self, min_size: int | Sequence[int], max_size: int) -> None:
+        super().__init__(min_size, max_size, [0.0] * 3, [1.0] * 3, size_divisible=DIVISOR)
 
     def resize(self, image: Tensor, target: Target | None = None) -> tuple[Tensor, Target | None]:
         shape = image.shape[-2:]

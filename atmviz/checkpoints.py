@@ -27,15 +27,18 @@ from atmviz.dense.layouts import backbone_prefix, describe_heads, framework_of, 
 from atmviz.errors import AtmvizError, CheckpointError, first_line, shortened, some_of
 from atmviz.files import atomic_path, find_checkpoint, sha256_of_file
 from atmviz.models import create_model, released_to_timm
-from atmviz.models.token_mixer import FusionMode, OffsetLayer, OffsetMode
+from atmviz.models.token_mixer import OffsetLayer
 from atmviz.processes import this_process
 from atmviz.stored import StoredTensor, read_file, read_weights
 from atmviz.variants import (
     FRAMEWORK_TASKS,
     PAPER_CLASSES,
+    RANGES,
     VARIANTS,
     Architecture,
     Framework,
+    FusionMode,
+    OffsetMode,
     Variant,
     is_architecture,
     require_model,
@@ -43,15 +46,16 @@ from atmviz.variants import (
 
 _UNTRAINED_SPREAD = 2.5  # standard deviation of the seeded offsets, tokens
 # What the metadata of a file may set: of any network, of dense ones, of ATMNets, and per stage
+_RANGES = {name: range(least, most + 1) for name, (least, most) in RANGES.items()}
 _SETTINGS: dict[str, Sequence[Any]] = {"num_classes": range(100_001)}
 _DENSE_SETTINGS: dict[str, Sequence[Any]] = {
-    **{"dim": range(8, 1025), "box_samples": range(1, 4097)},
+    **{name: _RANGES[name] for name in ("dim", "box_samples")},
     **{"min_size": range(32, 4097), "max_size": range(32, 8193)},
 }
 _ATM_SETTINGS: dict[str, Sequence[Any]] = {
     **{"offset_mode": get_args(OffsetMode), "fusion": get_args(FusionMode), "peg": (False, True)},
-    **{"num_samples": range(1, 17), "share": range(1, 1025), "offset_interval": range(1, 65)},
-    **{"in_chans": range(1, 257), "out_norms": (False, True)},
+    **{name: _RANGES[name] for name in ("num_samples", "share")},
+    **{"offset_interval": range(1, 65), "in_chans": range(1, 257), "out_norms": (False, True)},
 }
 _STAGE_SETTINGS: dict[str, Sequence[Any]] = {
     **{"depths": range(2, 65), "dims": range(4, 2049), "mlp_ratios": range(1, 17), "num_offsets": range(1, 2049)},

@@ -9,10 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from atmviz.files import remove_temporaries
-
 END_SIGNALS = tuple(signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-
 
 # What one step may take, of a process that waits for others
 GRACE_S = 10.0
@@ -52,6 +49,8 @@ def _watch(read: int, say: Callable[[str], None]) -> None:
 
 def _end(number: int, say: Callable[[str], None]) -> None:
     import multiprocessing  # what every other process need not load
+
+    from atmviz.files import remove_temporaries
 
     for child in multiprocessing.active_children():
         child.kill()

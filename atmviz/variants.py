@@ -23,8 +23,12 @@ NETWORK_OPTIONS: dict[str, Any] = {
     "peg": True,
 }
 """Arguments of `ATMNet` that make another network of the same size, with the values of the released one."""
+OffsetMode = Literal["decoupled", "joint", "zero"]
+FusionMode = Literal["image", "token", "paper"]
 Framework = Literal["semantic_fpn", "upernet", "retinanet", "mask_rcnn", "cascade_mask_rcnn"]
 Neck = Literal["fpn", "atmfpn"]
+# Least and most that a recipe or a checkpoint may ask for
+RANGES = {"num_samples": (1, 16), "share": (1, 1024), "dim": (8, 1024), "box_samples": (1, 4096)}
 FRAMEWORK_TASKS: dict[Framework, Task] = {
     "semantic_fpn": "segment",
     "upernet": "segment",

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from atmviz.errors import printable
+from atmviz.errors import printable, some_of
 from atmviz.processes import ignored_launcher, this_process
 
 # Of the metrics a table or a line shows, in percent but for the loss
@@ -100,10 +100,8 @@ def say_if_alone() -> None:
 def say_skipped(skipped: dict[str, str]) -> None:
     """Name the images that were left out, at the end where they are not overlooked."""
     if skipped:
-        names = list(skipped)
-        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
         reason = next((reason for reason in skipped.values() if ":" in reason), "")
-        say(f"skipped {len(names)} unreadable image{'s'[: len(names) > 1]}: {', '.join(names[:20])}{more}")
+        say(f"skipped {len(skipped)} unreadable image{'s'[: len(skipped) > 1]}: {some_of(skipped, 20)}")
         if reason:
             say(f"  the first: {reason}")
 

@@ -172,6 +172,10 @@ def test_a_file_is_read_up_to_a_limit_and_a_pipe_not_waited_for(tmp_path):
     for name, reason in (("file", "larger"), ("pipe", "no regular"), (".", "directory")):
         with pytest.raises(OSError, match=reason):
             read_file(tmp_path / name, 5)
+    opened = len(os.listdir("/dev/fd"))
+    with pytest.raises(IsADirectoryError):
+        read_file(tmp_path, 5)
+    assert len(os.listdir("/dev/fd")) == opened
 
 
 def test_the_cache_is_made_for_its_user_alone(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from atmviz.data.classification import Split
 from atmviz.data.images import DATASET_LAYOUTS, ImageSet, find_dataset, load_image, read_file
 from atmviz.data.segmentation import normalize
 from atmviz.data.shapes import SHAPE_CLASSES, Shapes
-from atmviz.errors import AtmvizError, DatasetError, first_line, some_of
+from atmviz.errors import AtmvizError, DatasetError, first_line, shortened, some_of
 from atmviz.files import foreign_content
 
 Annotation = dict[str, Any]
@@ -362,8 +362,7 @@ def _is_length(value: Any, most: float = 1e6) -> bool:
 
 
 def _short(value: Any) -> str:
-    text = str(value) if not isinstance(value, int) or abs(value) < 10**20 else "a huge number"
-    return text if len(text) <= 60 else text[:57] + "..."
+    return "a huge number" if isinstance(value, int) and abs(value) >= 10**20 else shortened(str(value), 60)
 
 
 def _are_run_lengths(mask: dict[str, Any]) -> bool:

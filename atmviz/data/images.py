@@ -5,7 +5,6 @@ Torch-free, but for the functions that make network inputs.
 
 import io
 import os
-import stat
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from atmviz import files
 from atmviz.data.listing import (
     OWN_FIGURE,
     LeftOut,
@@ -299,14 +299,8 @@ def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
 def read_file(path: Path, kind: str = "image", max_gib: int = 1) -> bytes:
     """The content of a regular file of up to `max_gib`; raises DatasetError that names it as a `kind`."""
     try:
-        found = os.stat(path)
-        if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for without end
-            raise ValueError("no file, or no regular one")
-        if found.st_size > max_gib * 2**30:
-            raise ValueError(f"{found.st_size / 2**30:.1f} GiB, expected {max_gib} at most")
-        with open(path, "rb") as file:
-            return file.read()
-    except (OSError, ValueError) as error:
+        return files.read_file(path, max_gib * 2**30)
+    except (OSError, ValueError) as error:  # the latter: a zero byte in the name
         raise _unreadable(kind, path, decoding_fault(error)) from None
 
 

@@ -39,11 +39,10 @@ class DetectorTransform(GeneralizedRCNNTransform):
     Args:
         min_size: Shorter side, or several, px; evaluation takes the last.
         max_size: The most that a longer side may be, px.
-        divisor: Of the batch's height and width, px.
     """
 
-    def __init__(self, min_size: int | Sequence[int], max_size: int, divisor: int = DIVISOR) -> None:
-        super().__init__(min_size, max_size, [0.0] * 3, [1.0] * 3, size_divisible=divisor)
+    def __init__(self, min_size: int | Sequence[int], max_size: int) -> None:
+        super().__init__(min_size, max_size, [0.0] * 3, [1.0] * 3, size_divisible=DIVISOR)
 
     def resize(self, image: Tensor, target: Target | None = None) -> tuple[Tensor, Target | None]:
         shape = image.shape[-2:]
@@ -162,9 +161,8 @@ class AnchorMatcher:
         """Which anchors learn: all that stand on the image or its own padding, or those within the border."""
         if self.border is None:
             padded = (size / DIVISOR).ceil().flip(0) * DIVISOR
-            return ((anchors[:, :2] + anchors[:, 2:]) / 2 < padded - 0.5).all(
-                1
-            )  # centres are whole px, but for rounding
+            centers = (anchors[:, :2] + anchors[:, 2:]) / 2  # whole px, but for rounding
+            return (centers < padded - 0.5).all(1)
         return ((anchors[:, :2] >= -self.border) & (anchors[:, 2:] < size.flip(0) + self.border)).all(1)
 
 

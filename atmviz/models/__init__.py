@@ -6,7 +6,8 @@ from timm.models import create_model
 
 from atmviz.models.atmfpn import ATMFPN
 from atmviz.models.atmnet import ATMNet, released_to_timm
-from atmviz.models.token_mixer import ActiveTokenMixer, OffsetMode
+from atmviz.models.token_mixer import ActiveTokenMixer
+from atmviz.variants import OffsetMode
 
 __all__ = ["ATMFPN", "COMPILE_OPTIONS", "ATMNet", "ActiveTokenMixer", "OffsetMode", "create_model", "released_to_timm"]
 

@@ -17,9 +17,9 @@ from torch.utils.checkpoint import checkpoint
 
 from atmviz.geometry import MIN_SIZE_PX
 from atmviz.layers import LayerId, is_offset_source, offset_sources
-from atmviz.models.token_mixer import ActiveTokenMixer, FusionMode, OffsetLayer, OffsetMode
+from atmviz.models.token_mixer import ActiveTokenMixer, OffsetLayer
 from atmviz.ops import channel_mlp
-from atmviz.variants import VARIANTS
+from atmviz.variants import VARIANTS, FusionMode, OffsetMode
 
 
 class PositionalEncodingGenerator(nn.Module):

@@ -4,7 +4,7 @@ Legend: B batch, H/W grid in tokens, C channels, O distinct offsets per directio
 sharing one.
 """
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from timm.layers import Mlp
@@ -12,9 +12,7 @@ from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
 from atmviz.ops import sample_along, weighted_sum
-
-OffsetMode = Literal["decoupled", "joint", "zero"]
-FusionMode = Literal["image", "token", "paper"]
+from atmviz.variants import FusionMode, OffsetMode
 
 
 class OffsetLayer(nn.Module):

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numcodecs.zstd import Zstd
 
-from atmviz.errors import AtmvizError, DatasetError, LayerNotFoundError, RecordingFormatError, first_line
+from atmviz.errors import AtmvizError, DatasetError, LayerNotFoundError, RecordingFormatError, first_line, shortened
 from atmviz.files import clear_leftovers, read_file, temporary_folder
 from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId, describe_layers
@@ -444,14 +444,15 @@ class RecordingWriter:
     ) -> None:
         self.path = path = path.resolve()
         self.layers = list(layers)
-        attrs = {
-            "schema_version": SCHEMA_VERSION,
-            **identity,
-            **context,
-            "layers": [info.to_json() for info in layers],
-            "axes": list(AXES),
-        }
-        attrs = _as_json(attrs)
+        attrs = _as_json(
+            {
+                "schema_version": SCHEMA_VERSION,
+                **identity,
+                **context,
+                "layers": [info.to_json() for info in layers],
+                "axes": AXES,
+            }
+        )
         schema = _schema(len(attrs["images"]), self.layers, -(-len(attrs["images"]) // CHUNK_IMAGES))
         if not is_recording(path):
             if path.exists() and not _is_unfilled(path, schema):
@@ -731,8 +732,7 @@ def _is_flat(value: Any, depth: int) -> bool:
 
 def _short(value: Any) -> str:
     """What fits into one line of an error."""
-    text = type(value).__name__ if isinstance(value, dict | list) else " ".join(str(value).split())
-    return text if len(text) <= 80 else text[:77] + "..."
+    return type(value).__name__ if isinstance(value, dict | list) else shortened(" ".join(str(value).split()))
 
 
 def _unreadable(error: OSError) -> RecordingFormatError:

@@ -36,6 +36,8 @@ from atmviz.data.keyed import KeyedBatchSampler, KeyedDataset, seed_of, seeded
 from atmviz.data.loader import open_loader, read_batches, stack_by_name
 from atmviz.data.segmentation import ViewAugmentation, open_segmentation
 from atmviz.dense import create_dense
+from atmviz.dense.pyramid import PYRAMID_DIM
+from atmviz.dense.roi_heads import BOX_SAMPLES
 from atmviz.distributed import Accelerator, as_launched, new_accelerator, send_to_device
 from atmviz.errors import RecipeError, TrainingError, first_line, some_of
 from atmviz.files import atomic_path, write_csv
@@ -618,9 +620,9 @@ def _describe(data: dict[str, Any]) -> str:
 
 def _config(recipe: Recipe, num_classes: int) -> dict[str, Any]:
     """Constructor arguments: the number of classes, and what is not as released."""
-    usual: dict[str, Any] = {**NETWORK_OPTIONS, "dim": 256}
+    usual: dict[str, Any] = {**NETWORK_OPTIONS, "dim": PYRAMID_DIM}
     if recipe.framework in ("mask_rcnn", "cascade_mask_rcnn"):
-        usual["box_samples"] = 512
+        usual["box_samples"] = BOX_SAMPLES
     changed = {name: getattr(recipe, name) for name, value in usual.items() if getattr(recipe, name) != value}
     sizes = {"min_size": recipe.image_size, "max_size": recipe.long_side} if recipe.task == "detect" else {}
     return {"num_classes": num_classes, **sizes, **changed}
@@ -670,11 +672,11 @@ def _readable_errors(out: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
-        # what torch.save says of a full disk
         if "No working C++ compiler" in str(error):
             raise TrainingError(
                 "got compile on a machine without a C++ compiler: install g++, or pass --no-compile"
             ) from None
+        # what torch.save says of a full disk
         in_torch = any(text in str(error) for text in ("PytorchStreamWriter", "inline_container"))
         if isinstance(error, FileNotFoundError) or not (isinstance(error, OSError | SafetensorError) or in_torch):
             raise

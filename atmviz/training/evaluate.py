@@ -342,7 +342,7 @@ def evaluate_checkpoint(
     name = origin.about.get("dataset") if dataset is None else dataset
     if name is None:
         raise DatasetError(f"{checkpoint} does not say what it was trained on: name the --dataset to evaluate on")
-    if dataset is None and name not in _OFFLINE:
+    if dataset is None and name not in OFFLINE:
         raise DatasetError(
             f"{checkpoint} says that it was trained on {name!r}, which may be fetched from the network and so is yours "
             "to ask for: name it as --dataset"
@@ -387,7 +387,7 @@ def evaluate_checkpoint(
     return CheckpointEvaluation(row, images.classes, found, paper)
 
 
-_OFFLINE = ("shapes", "digits", "imagenet", "folder", "ade20k", "coco")  # what a checkpoint may name by itself
+OFFLINE = ("shapes", "digits", "imagenet", "folder", "ade20k", "coco")  # what a checkpoint may name by itself
 _RELEASED_SIZES: dict[Task, int] = {"classify": 224, "segment": 512, "detect": 800}
 _BATCH_SIZES: dict[Task, int] = {"classify": 64, "segment": 8, "detect": 4}
 

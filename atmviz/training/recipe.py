@@ -15,7 +15,18 @@ import yaml
 
 from atmviz.errors import RecipeError, shortened
 from atmviz.geometry import MIN_SIZE_PX
-from atmviz.variants import FRAMEWORK_TASKS, NETWORK_OPTIONS, VARIANTS, Architecture, Framework, Neck, Task
+from atmviz.variants import (
+    FRAMEWORK_TASKS,
+    NETWORK_OPTIONS,
+    RANGES,
+    VARIANTS,
+    Architecture,
+    Framework,
+    FusionMode,
+    Neck,
+    OffsetMode,
+    Task,
+)
 
 REQUIRED = "required"
 _MAX_BYTES = 2**16  # of a recipe's file
@@ -94,16 +105,20 @@ class Recipe:
     long_side: int = _setting(1333, "Detection: longest side, px.", _DENSE, MIN_SIZE_PX, 8192)
     framework: Framework | None = _setting(None, "What stands on the model; none for a classifier.", _DENSE)  # noqa: RUF009
     neck: Neck = _setting("fpn", "Between the two.", _DENSE)  # noqa: RUF009
-    dim: int = _setting(256, "Channels of the pyramid, which those of the heads follow.", _DENSE, 8, 1024)
-    box_samples: int = _setting(512, "Mask R-CNNs: proposals that box heads learn from, per image.", _DENSE, 1, 4096)
+    dim: int = _setting(256, "Channels of the pyramid, which those of the heads follow.", _DENSE, *RANGES["dim"])
+    box_samples: int = _setting(
+        512, "Mask R-CNNs: proposals that box heads learn from, per image.", _DENSE, *RANGES["box_samples"]
+    )
 
     model: str = _setting("atmnet_nano", f"One of {', '.join(VARIANTS)}; a timm backbone under a framework.", _MODEL)
-    offset_mode: Literal["decoupled", "joint", "zero"] = _setting("decoupled", "Table 8 and Fig. 2, A.", _MODEL)
-    num_samples: int = _setting(1, "Tokens fetched per channel and direction; 3 in Fig. 2, B.", _MODEL, 1, 16)
-    share: int | None = _setting(
-        None, "Channels that share an offset: 1 in Fig. 2; else the variant's.", _MODEL, 1, 1024
+    offset_mode: OffsetMode = _setting("decoupled", "Table 8 and Fig. 2, A.", _MODEL)  # noqa: RUF009
+    num_samples: int = _setting(
+        1, "Tokens fetched per channel and direction; 3 in Fig. 2, B.", _MODEL, *RANGES["num_samples"]
     )
-    fusion: Literal["image", "token", "paper"] = _setting(
+    share: int | None = _setting(
+        None, "Channels that share an offset: 1 in Fig. 2; else the variant's.", _MODEL, *RANGES["share"]
+    )
+    fusion: FusionMode = _setting(  # noqa: RUF009
         "image", "Fusion weights per image (released) or per token, or Eq. (4) as printed.", _MODEL
     )
     peg: bool = _setting(True, "Positional encoding generators.", _MODEL)

@@ -717,7 +717,8 @@ def _readable_errors(out: Path) -> Iterator[None]:
                 "got compile on a machine without a C++ compiler: install g++, or pass --no-compile"
             ) from None
         in_torch = any(text in str(error) for text in ("PytorchStreamWriter", "inline_container"))
-        if isinstance(error, FileNotFoundError) or not (isinstance(error, OSError | SafetensorError) or in_torch):
+        elsewhere = isinstance(error, FileNotFoundError) or getattr(error, "errno", None) == errno.EMFILE
+        if elsewhere or not (isinstance(error, OSError | SafetensorError) or in_torch):
             raise
         reason = getattr(error, "strerror", None) or first_line(error)
         full = not isinstance(error, OSError) or error.errno in _FULL

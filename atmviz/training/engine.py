@@ -678,7 +678,8 @@ def _readable_errors(out: Path) -> Iterator[None]:
             ) from None
         # what torch.save says of a full disk
         in_torch = any(text in str(error) for text in ("PytorchStreamWriter", "inline_container"))
-        if isinstance(error, FileNotFoundError) or not (isinstance(error, OSError | SafetensorError) or in_torch):
+        elsewhere = isinstance(error, FileNotFoundError) or getattr(error, "errno", None) == errno.EMFILE
+        if elsewhere or not (isinstance(error, OSError | SafetensorError) or in_torch):
             raise
         reason = getattr(error, "strerror", None) or first_line(error)
         full = not isinstance(error, OSError) or error.errno in _FULL

@@ -360,7 +360,9 @@ def _choose_weights(
         raise CheckpointError(f"{path} holds no state dict: expected tensors by name, or {{'model': ...}}")
     chosen: WeightChoice = weights or ("ema" if "ema" in held else "model")
     if chosen not in held:
-        raise CheckpointError(f"{path} has no {chosen} weights, only {', '.join(held)}: ask for those")
+        raise CheckpointError(
+            f"{path} has no {chosen} weights, only {', '.join(held)}: pass --weights {next(iter(held))}"
+        )
     return held[chosen], chosen if told else None, note
 
 

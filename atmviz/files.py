@@ -5,6 +5,7 @@ import csv
 import errno
 import hashlib
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -29,11 +30,12 @@ def file_name(text: str, limit: int = 180) -> str:
     """A name of at most `limit` bytes, without suffix, for a file about `text`.
 
     Letters, marks and digits of any script stay, and spaces and -_.,+=@ within; anything else becomes "-". A name that
-    does not say all of the text ends in a fingerprint of it, so that two texts never share a file.
+    does not say all of the text ends in a fingerprint of it, and so does one that looks as if it had one: two texts
+    never share a file.
     """
     kept = (c if unicodedata.category(c)[0] in "LMN" or c in " -_.,+=@" else "-" for c in text)
     name = unicodedata.normalize("NFC", "".join(kept)).strip(" .-")
-    if name and name == text and len(name.encode()) <= limit:
+    if name and name == text and len(name.encode()) <= limit and not re.search("(^|-)[0-9a-f]{10}$", name):
         return name
     end = "-" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:10]
     start = name.encode()[: limit - len(end)].decode("utf-8", "ignore").rstrip(" .-")

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import os
 import signal
 import sys
 import warnings
@@ -167,4 +168,8 @@ def main() -> None:
     warnings.showwarning = _warn  # type: ignore[assignment]
     on_end_signals(_end)
     watch(_complain)
+    try:
+        os.getcwd()
+    except OSError:
+        _exit(1, "the working folder is gone: change to one that is there")
     app(prog_name="atmviz")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from enum import StrEnum
+from itertools import chain, count
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -127,7 +128,7 @@ def evaluate(
                 confusion=confusion is not None,
                 report=say,
                 on_images=on_images,
-                on_prediction=_drawer(show) if show else None,
+                on_prediction=_drawer(show / kind if len(kinds) > 1 else show) if show else None,
             )
         rows.append(found.row)
         paper = found.paper  # the same for both weights
@@ -184,7 +185,8 @@ def _drawer(folder: Path) -> Callable[["Prediction"], None]:
             function = draw_detection if isinstance(one.found, dict) else draw_segmentation
             path = folder.joinpath(*map(file_name, Path(one.name).parts))
             path = path.with_name(f"{path.name}.png")
-            path = path.with_stem(f"{path.stem}-{len(drawn)}") if path in drawn else path  # a.jpg beside a.png
+            others = (path.with_stem(f"{path.stem}-{number}") for number in count(2))  # a.jpg beside a.png
+            path = next(one for one in chain([path], others) if one not in drawn)
             drawn.append(function(one.image, one.truth, one.found, one.classes, path, title=one.name))
             if len(drawn) == _SHOWN:
                 say(f"drew the first {_SHOWN} images into {folder}")

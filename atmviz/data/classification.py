@@ -114,7 +114,7 @@ def open_labelled(
         if name == "imagenet" and len(source.classes) != IMAGENET_CLASSES:
             raise DatasetError(
                 f"got {len(source.classes)} classes in {source.place}, expected ImageNet's {IMAGENET_CLASSES}: "
-                "complete it, or name it as --dataset folder"
+                "complete it; a network of these classes alone takes them as --dataset folder"
             )
         return LabelledImages(source, source.classes, transform)
     kind = name.split("/")[0]

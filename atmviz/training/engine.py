@@ -330,7 +330,8 @@ class _Run:
     def run(self) -> TrainResult:
         if not self.health and self.accelerator.is_main_process:
             self._note_health(0, self._measure_offsets())
-        with _stop_signals(self.reporter.message, self.world) as signals, self._tensorboard() as board:
+        stop_signals = _stop_signals(self.reporter.message, self.world, lambda: self.images_here > 0)
+        with stop_signals as signals, self._tensorboard() as board:
             while self.epoch < self.epochs:
                 for update in self._updates():
                     if self._is_stopped(signals, update):
@@ -382,6 +383,8 @@ class _Run:
         if self.ema is not None:
             self.ema.update(self.network)
         self.images_here += self.recipe.batch_size
+        if self.world == 1:
+            saving.set()
 
     def _report(self, done: int) -> None:
         rate = self.images_here / (time.perf_counter() - self.started)
@@ -634,14 +637,20 @@ def _by_name(items: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 @contextlib.contextmanager
-def _stop_signals(message: Callable[[str], None], world: int) -> Iterator[list[signal.Signals]]:
+def _stop_signals(
+    message: Callable[[str], None], world: int, has_begun: Callable[[], bool]
+) -> Iterator[list[signal.Signals]]:
     """Within the block SIGINT, SIGTERM and SIGHUP are collected; a second SIGINT interrupts at once.
 
-    One process alone finishes its update however long it takes. Of several, one that waits for another is ended.
+    Before the first update, which may compile for minutes, a signal ends the process at once: nothing is lost. After
+    it one process alone finishes its update however long it takes. Of several, one that waits for another is ended.
     """
     heard: list[signal.Signals] = []
 
     def note(number: signal.Signals) -> None:
+        if not has_begun():
+            message(f"stopped by {number.name} before the first update")
+            raise SystemExit(128 + number)
         saving.set()
         if heard and number == signal.SIGINT:
             raise KeyboardInterrupt
@@ -654,9 +663,7 @@ def _stop_signals(message: Callable[[str], None], world: int) -> Iterator[list[s
     except ValueError:  # not in the main thread, where signals cannot be heard
         yield heard
         return
-    if world == 1:
-        saving.set()
-    else:
+    if world > 1:
         watch(message)
     try:
         yield heard

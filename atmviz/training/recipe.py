@@ -190,7 +190,8 @@ class Recipe:
             )
         if self.pixel_weight and (self.dataset != "shapes" or self.augments):
             raise RecipeError(
-                "got pixel_weight, which needs the shapes dataset and no augmentation: set one of them to 0"
+                f"got pixel_weight for dataset {self.dataset}, expected shapes without augmentation: "
+                "pass --pixel-weight 0, or another --recipe"
             )
         if self.pixel_weight and self.image_size % 32:
             raise RecipeError(f"got pixel_weight with image_size {self.image_size}: expected a multiple of 32")
@@ -225,11 +226,14 @@ class Recipe:
             )
         at = list(self.decay_epochs)
         if bool(at) != (self.schedule == "step"):
-            raise RecipeError(f"got schedule {self.schedule} with decay_epochs {at}: expected some for step only")
+            raise RecipeError(
+                f"got schedule {self.schedule} with decay_epochs {at}, expected some for step only: "
+                "pass --decay-epochs 8,11, or --schedule cosine --decay-epochs ''"
+            )
         if at != sorted({one for one in at if max(1, self.warmup_epochs) <= one < self.epochs}):
             raise RecipeError(
                 f"got decay_epochs {at} of {self.epochs} epochs, {self.warmup_epochs:g} of them warm-up: "
-                "expected rising ones between warm-up and end"
+                "expected rising ones between warm-up and end, or --schedule cosine --decay-epochs ''"
             )
         if self.scale_min > self.scale_max:
             raise RecipeError(f"got scales from {self.scale_min:g} to {self.scale_max:g}: expected scale_max as large")

@@ -118,3 +118,16 @@ def test_wrong_wishes_are_one_error_and_leave_no_file(refuse, folder, monkeypatc
     for name in ("run/best.safetensors", "file"):
         (folder / name).touch()
     refuse(code, says, "eval", "--device", "cpu", *options)
+
+
+def test_images_of_one_stem_and_both_weights_are_drawn_into_files_of_their_own(folder):
+    from atmviz_cli.evaluate import _drawer
+
+    from atmviz.training.evaluate import Prediction
+
+    mask = np.zeros((32, 32), np.uint8)
+    draw = _drawer(folder / "seen")
+    for name in ("a-2", "a", "a", "a", "b/a"):
+        draw(Prediction(name, ("one", "two"), np.zeros((32, 32, 3), np.uint8), mask, mask))
+    files = [file for file in (folder / "seen").rglob("*.png")]
+    assert len(files) == 5

@@ -190,7 +190,7 @@ def test_poly_is_the_share_of_updates_left_to_its_power(power):
         ({"framework": "retinanet", "short_side_min": 256}, "got shorter sides of 256 to 128 px"),
         ({"framework": "retinanet", "image_size": 800, "long_side": 640}, "longer ones up to 640"),
         ({"framework": "upernet", "scale_min": 2.0}, "got scales from 2 to 1"),
-        ({"schedule": "step"}, r"got schedule step with decay_epochs \[\]: expected some for step only"),
+        ({"schedule": "step"}, r"got schedule step with decay_epochs \[\], expected some for step only"),
         ({"decay_epochs": "8,9"}, r"got schedule cosine with decay_epochs \[8, 9\]"),
         ({"schedule": "step", "decay_epochs": [9, 8]}, r"got decay_epochs \[9, 8\] of 10 epochs, 0 of them warm-up"),
         ({"schedule": "step", "decay_epochs": [8, 12]}, "expected rising ones between warm-up and end"),

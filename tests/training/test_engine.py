@@ -448,3 +448,18 @@ def test_a_gpu_trains_in_half_precision(tmp_path, small):
     for precision in ("fp16", "bf16"):
         result = engine.train(small(precision=precision), tmp_path / precision, device="cuda")
         assert result.history[-1]["train_loss"] < 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_first_update_ends_the_process_at_once(number):
+    """Compiling takes minutes, and there is nothing to save yet."""
+    said, begun = [], []
+    with engine._stop_signals(said.append, 1, lambda: bool(begun)) as heard:
+        with pytest.raises(SystemExit) as ended:
+            os.kill(os.getpid(), number)
+        assert (ended.value.code, heard) == (128 + number, [])
+        assert said == [f"stopped by {number.name} before the first update"]
+        begun.append(True)
+        os.kill(os.getpid(), number)
+        assert heard == [number]
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler

@@ -297,6 +297,31 @@ def test_an_unknown_policy_is_one_line():
         open_labelled("digits", "train", 32, augmentation=Augmentation(auto_augment="nonsense"))
 
 
+@pytest.mark.parametrize(
+    "policy",
+    [
+        *("rand-n100000000", "rand-n0", "rand-n11", "rand-n1.5", "rand-mabc", "rand-m31", "rand-m9-mstdnan"),
+        *(
+            "rand-p1.1",
+            "rand-inc2",
+            "rand-m9-",
+            "rand-w3",
+            "rand-tnothing",
+            "rand-mmax0",
+            "rand-m1e1",
+            "rand-m" + "9" * 5000,
+        ),
+        *("augmix-w100000000", "augmix-w0", "augmix-d999999999", "augmix-a0", "augmix-a0.0001", "augmix-n2"),
+        *("v0-mstdinf", "v0-m9", "3a-x", "3a-t3a", "none-m9", "", "RAND", "rand-m\u0663", "original\n"),
+    ],
+)
+def test_settings_of_a_policy_that_timm_has_not_or_never_ends_are_refused(policy):
+    with pytest.raises(RecipeError, match=r"got auto_augment .* expected timm's name for a policy") as caught:
+        train_transform(32, Augmentation(hflip=0.5, auto_augment=policy))
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
 def test_digits_are_real_images_split_four_to_one():
     train, val = Digits("train"), Digits("val")
     assert (len(train), len(val)) == (1437, 360)
@@ -367,7 +392,12 @@ def test_every_augmentation_of_every_recipe_can_be_drawn_thousands_of_times(reci
 
 
 @pytest.mark.parametrize(
-    "policy", ["original", "originalr", "v0", "v0r", "3a", "rand-m9-mstd0.5-inc1", "rand-m10", "augmix-m10"]
+    "policy",
+    [
+        *("original", "originalr", "v0", "v0r", "3a", "v0-mstd0.5", "rand-m9-mstd0.5-inc1", "rand-m10", "augmix-m10"),
+        *("rand-m30-mmax30-mstd1000-n10-p1-inc1", "rand-m30-mmax30-n10", "rand-n10-tweights", "rand-n10-t3aw"),
+        *("rand-t3a", "augmix-m30-w10-d10-a0.1-b1", "augmix-m30-w1-d0-a100-mstd0"),
+    ],
 )
 def test_every_policy_of_timm_can_be_drawn(policy):
     transform = train_transform(32, Augmentation(auto_augment=policy))

@@ -422,8 +422,9 @@ def _open_image(path: str) -> Image.Image:
 
 
 def _natural(name: str) -> list[Any]:
-    """Sorts numbers within names by their value."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split("([0-9]+)", name)]
+    """Sorts numbers within names by their value, of however many digits."""
+    parts = [part.lstrip("0") if k % 2 else part for k, part in enumerate(re.split("([0-9]+)", name))]
+    return [(len(part) if k % 2 else -1, part) for k, part in enumerate(parts)]
 
 
 def _reader_classes(reader: Any) -> list[str]:

@@ -21,6 +21,7 @@ from atmviz.data.classification import (
     Augmentation,
     Digits,
     ReaderImages,
+    _natural,
     eval_transform,
     find_split,
     open_labelled,
@@ -109,6 +110,11 @@ def test_classes_are_numbered_as_torchvision_numbers_them(tmp_path):
     greys = [int(found.classes[item["label"]]) for item in (found[i] for i in range(12))]
     assert greys == [round((found[i]["image"][0].mean().item() * STD[0] + MEAN[0]) * 255 / 20) for i in range(12)]
     assert found.notes == ["classes are numbered as text, as torchvision does: 0, 1, 10, 11, 2 and 7 more"]
+
+
+def test_numbers_of_any_length_within_names_are_sorted_by_value():
+    names = ["a", "a0", "a1", "a9", "a010", "a11b2", "a11b10", "a" + "8" * 5000, "a" + "9" * 5000, "b"]
+    assert sorted(reversed(names), key=_natural) == names
 
 
 def test_classes_of_one_order_need_no_word(folders):

@@ -17,7 +17,16 @@ from timm.data import auto_augment, create_dataset, create_transform
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from atmviz.data.images import DATASET_LAYOUTS, ImageSet, data_folder, decode_image, read_file, require_readable
+from atmviz.data.images import (
+    DATASET_LAYOUTS,
+    MAX_IMAGE_BYTES,
+    ImageSet,
+    data_folder,
+    decode_image,
+    read_file,
+    require_readable,
+    unreadable,
+)
 from atmviz.data.listing import HIDDEN, UNREADABLE, is_hidden_folder, list_images, why_left_out
 from atmviz.data.shapes import SHAPE_CLASSES, Shapes
 from atmviz.errors import DatasetError, RecipeError, first_line, shortened, some_of
@@ -30,7 +39,7 @@ _READER_PACKAGES = {"hfds": "datasets", "torch": "torchvision"}
 # timm's policies, and the ranges of the numbers that each takes
 _POLICIES: dict[str, dict[str, tuple[float, float]]] = {
     "none": {},
-    **dict.fromkeys(("original", "originalr", "v0", "v0r", "3a"), {"mstd": (0, 1000)}),
+    **{name: {"mstd": (0, 1000)} for name in ("original", "originalr", "v0", "v0r", "3a")},
     "rand": {"m": (0, 30), "mmax": (1, 30), "mstd": (0, 1000), "n": (1, 10), "p": (0, 1), "inc": (0, 1)},
     "augmix": {"m": (0, 30), "mstd": (0, 1000), "w": (1, 10), "d": (0, 10), "a": (0.1, 100), "b": (0, 1)},
 }
@@ -194,11 +203,10 @@ def _require_policy(text: str) -> None:
     """Raises RecipeError for a policy that timm has not, and for settings that it ignores, fails at or drowns in."""
     name, *settings = text.split("-")
     known = _POLICIES.get(name, {})
+    wrong = [one for one in settings if not (_is_setting(one, known) or (name == "rand" and one in _RAND_SETS))]
     if name not in _POLICIES:
         fault = f"none of {', '.join(_POLICIES)}"
-    elif wrong := [
-        one for one in settings if not _is_setting(one, known) and (name != "rand" or one not in _RAND_SETS)
-    ]:
+    elif wrong:
         ranges = [f"{key} {low:g} to {high:g}" for key, (low, high) in known.items()]
         fault = f"{shortened(wrong[0], 20)!r} is none of its settings: {', '.join(ranges) or 'none'}"
     else:
@@ -358,9 +366,11 @@ class TarImages(ImageSet):
 
     def read(self, index: int) -> bytes:
         first, length = self.places[index]
+        if length > MAX_IMAGE_BYTES:
+            raise unreadable("image", self.path(index), f"{length:,} bytes, larger than {MAX_IMAGE_BYTES:,}")
         with open(self.root, "rb") as file:
             file.seek(first)
-            return file.read(min(length, 2**30))
+            return file.read(length)
 
 
 class ReaderImages(Dataset):

@@ -36,6 +36,7 @@ from atmviz.geometry import MIN_SIZE_PX, Placement, Preprocessing
 if TYPE_CHECKING:
     from torch import Tensor
 
+MAX_IMAGE_BYTES = 2**30
 _MASK_FORMATS = ("PNG", "BMP", "TIFF", "GIF")  # whose values can be labels: neither lossy nor scaled
 # How Pillow names pixels that it hands over as the file has them; it would stretch greys of 1, 2 and 4 bits
 _MASK_PIXELS = ("L", "P", "P;1", "P;2", "P;4", "I;16", "I;16B", "I;16L", "I;16N")
@@ -277,7 +278,7 @@ def decode_image(data: bytes, name: str | Path, upright: bool) -> np.ndarray:
                 pixels = np.array(_to_rgb(image))
             return pixels
     except Exception as error:  # whatever a damaged file makes Pillow raise
-        raise _unreadable("image", name, decoding_fault(error, data)) from None
+        raise unreadable("image", name, decoding_fault(error, data)) from None
 
 
 def load_mask(path: Path) -> np.ndarray:
@@ -298,22 +299,23 @@ def load_mask(path: Path) -> np.ndarray:
                 raise ValueError(f"{kind}; expected one lossless channel of 8 or 16 bits, or a palette")
             return np.array(image)
     except Exception as error:  # whatever a damaged file makes Pillow raise
-        raise _unreadable("mask", path, decoding_fault(error, data, _MASK_FORMATS)) from None
+        raise unreadable("mask", path, decoding_fault(error, data, _MASK_FORMATS)) from None
 
 
 def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=formats)
 
 
-def read_file(path: Path, kind: str = "image", max_gib: int = 1) -> bytes:
-    """The content of a regular file of up to `max_gib`; raises DatasetError that names it as a `kind`."""
+def read_file(path: Path, kind: str = "image", max_bytes: int = MAX_IMAGE_BYTES) -> bytes:
+    """The content of a regular file of up to `max_bytes`; raises DatasetError that names it as a `kind`."""
     try:
-        return files.read_file(path, max_gib * 2**30)
+        return files.read_file(path, max_bytes)
     except (OSError, ValueError) as error:  # the latter: a zero byte in the name
-        raise _unreadable(kind, path, decoding_fault(error)) from None
+        raise unreadable(kind, path, decoding_fault(error)) from None
 
 
-def _unreadable(kind: str, name: str | Path, fault: str) -> DatasetError:
+def unreadable(kind: str, name: str | Path, fault: str) -> DatasetError:
+    """The error for a file of a `kind` that has a `fault`."""
     return DatasetError(f"cannot read {kind} {name} ({fault}): replace it; the same command then tries it again")
 
 

@@ -88,6 +88,17 @@ def test_a_tar_file_serves_as_a_split(folders, form):
     assert [one.name for one in inside.iterdir()] == ["train.tar"]
 
 
+def test_an_image_of_absurd_size_within_a_tar_file_is_refused(tmp_path):
+    header = tarfile.TarInfo("cat/0.png")
+    header.size = 2**30 + 1
+    with open(tmp_path / "train.tar", "wb") as file:
+        file.write(header.tobuf())
+        file.truncate(2**30 + 20 * 512)  # a hole
+    images = open_labelled("folder", "train", 32, data_dir=tmp_path)
+    with pytest.raises(DatasetError, match=r"cannot read image .*cat/0\.png \(1,073,741,825 bytes, larger than"):
+        images[0]
+
+
 def test_what_is_no_plain_tar_file_is_one_line(folders):
     folders.joinpath("inside").mkdir()
     for content in (b"", b"no tar", b"\x1f\x8b\x08"):

@@ -17,16 +17,35 @@ from timm.data import auto_augment, create_dataset, create_transform
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from atmviz.data.images import DATASET_LAYOUTS, ImageSet, data_folder, decode_image, read_file, require_readable
+from atmviz.data.images import (
+    DATASET_LAYOUTS,
+    MAX_IMAGE_BYTES,
+    ImageSet,
+    data_folder,
+    decode_image,
+    read_file,
+    require_readable,
+    unreadable,
+)
 from atmviz.data.listing import HIDDEN, UNREADABLE, is_hidden_folder, list_images, why_left_out
 from atmviz.data.shapes import SHAPE_CLASSES, Shapes
-from atmviz.errors import DatasetError, RecipeError, first_line, some_of
+from atmviz.errors import DatasetError, RecipeError, first_line, shortened, some_of
 from atmviz.geometry import Preprocessing
 
 Split = Literal["train", "val"]
 MEAN, STD = Preprocessing.mean, Preprocessing.std
 IMAGENET_CLASSES = 1000
 _READER_PACKAGES = {"hfds": "datasets", "torch": "torchvision"}
+# timm's policies, and the ranges of the numbers that each takes
+_POLICIES: dict[str, dict[str, tuple[float, float]]] = {
+    "none": {},
+    **{name: {"mstd": (0, 1000)} for name in ("original", "originalr", "v0", "v0r", "3a")},
+    "rand": {"m": (0, 30), "mmax": (1, 30), "mstd": (0, 1000), "n": (1, 10), "p": (0, 1), "inc": (0, 1)},
+    "augmix": {"m": (0, 30), "mstd": (0, 1000), "w": (1, 10), "d": (0, 10), "a": (0.1, 100), "b": (0, 1)},
+}
+_POLICY_SETTING = re.compile(r"([a-z]+)([0-9]{1,6}(\.[0-9]{1,6})?)")
+_POLICY_REALS = ("mstd", "p", "a")
+_RAND_SETS = ("tweights", "t3a", "t3aw")
 _STREAMING_READERS = ("wds", "tfds", "hfids")
 
 
@@ -159,30 +178,52 @@ def train_transform(size: int, augmentation: Augmentation) -> Callable[[Image.Im
     a = augmentation
     if a == Augmentation():
         return eval_transform(size, 1.0)
-    try:
-        transform = create_transform(
-            size,
-            is_training=True,
-            scale=(a.crop_scale_min, 1.0),
-            hflip=a.hflip,
-            color_jitter=a.color_jitter,
-            auto_augment=None if a.auto_augment == "none" else a.auto_augment,
-            interpolation="bicubic",
-            mean=MEAN,
-            std=STD,
-            re_prob=a.random_erasing,
-            re_mode=a.erase_mode,
-            re_count=1,
-        )
-    except (AssertionError, ValueError) as error:
-        raise RecipeError(
-            f"got auto_augment {a.auto_augment!r} ({first_line(error)}), expected timm's name for a policy, "
-            "as rand-m9-mstd0.5-inc1, or none"
-        ) from None
+    _require_policy(a.auto_augment)
+    transform = create_transform(
+        size,
+        is_training=True,
+        scale=(a.crop_scale_min, 1.0),
+        hflip=a.hflip,
+        color_jitter=a.color_jitter,
+        auto_augment=None if a.auto_augment == "none" else a.auto_augment,
+        interpolation="bicubic",
+        mean=MEAN,
+        std=STD,
+        re_prob=a.random_erasing,
+        re_mode=a.erase_mode,
+        re_count=1,
+    )
     for operation in _augment_operations(transform):
         if operation.aug_fn is auto_augment.posterize:
             operation.aug_fn = posterize
     return transform
+
+
+def _require_policy(text: str) -> None:
+    """Raises RecipeError for a policy that timm has not, and for settings that it ignores, fails at or drowns in."""
+    name, *settings = text.split("-")
+    known = _POLICIES.get(name, {})
+    wrong = [one for one in settings if not (_is_setting(one, known) or (name == "rand" and one in _RAND_SETS))]
+    if name not in _POLICIES:
+        fault = f"none of {', '.join(_POLICIES)}"
+    elif wrong:
+        ranges = [f"{key} {low:g} to {high:g}" for key, (low, high) in known.items()]
+        fault = f"{shortened(wrong[0], 20)!r} is none of its settings: {', '.join(ranges) or 'none'}"
+    else:
+        return
+    raise RecipeError(
+        f"got auto_augment {shortened(text)!r} ({fault}), expected timm's name for a policy, "
+        "as rand-m9-mstd0.5-inc1, or none"
+    )
+
+
+def _is_setting(text: str, known: dict[str, tuple[float, float]]) -> bool:
+    """Whether it is a known key and a number in its range."""
+    found = _POLICY_SETTING.fullmatch(text)
+    if not found or found[1] not in known or (found[3] and found[1] not in _POLICY_REALS):
+        return False
+    low, high = known[found[1]]
+    return low <= float(found[2]) <= high
 
 
 def posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
@@ -325,9 +366,11 @@ class TarImages(ImageSet):
 
     def read(self, index: int) -> bytes:
         first, length = self.places[index]
+        if length > MAX_IMAGE_BYTES:
+            raise unreadable("image", self.path(index), f"{length:,} bytes, larger than {MAX_IMAGE_BYTES:,}")
         with open(self.root, "rb") as file:
             file.seek(first)
-            return file.read(min(length, 2**30))
+            return file.read(length)
 
 
 class ReaderImages(Dataset):
@@ -389,8 +432,9 @@ def _open_image(path: str) -> Image.Image:
 
 
 def _natural(name: str) -> list[Any]:
-    """Sorts numbers within names by their value."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split("([0-9]+)", name)]
+    """Sorts numbers within names by their value, of however many digits."""
+    parts = [part.lstrip("0") if k % 2 else part for k, part in enumerate(re.split("([0-9]+)", name))]
+    return [(len(part) if k % 2 else -1, part) for k, part in enumerate(parts)]
 
 
 def _reader_classes(reader: Any) -> list[str]:

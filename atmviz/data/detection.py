@@ -293,7 +293,7 @@ def _flipped(target: dict[str, Tensor], width: int) -> dict[str, Tensor]:
 
 def _read_instances(file: Path) -> dict[str, Any]:
     """The JSON, with every field that is read later checked."""
-    data = read_file(file, "annotations", max_gib=4)
+    data = read_file(file, "annotations", max_bytes=4 * 2**30)
     if what := foreign_content(data[:512]):
         raise DatasetError(f"cannot read annotations {file} ({what})")
     try:

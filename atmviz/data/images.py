@@ -5,6 +5,7 @@ Torch-free, but for the functions that make network inputs.
 
 import io
 import os
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -35,9 +36,14 @@ from atmviz.geometry import MIN_SIZE_PX, Placement, Preprocessing
 if TYPE_CHECKING:
     from torch import Tensor
 
+MAX_IMAGE_BYTES = 2**30
 _MASK_FORMATS = ("PNG", "BMP", "TIFF", "GIF")  # whose values can be labels: neither lossy nor scaled
 # How Pillow names pixels that it hands over as the file has them; it would stretch greys of 1, 2 and 4 bits
 _MASK_PIXELS = ("L", "P", "P;1", "P;2", "P;4", "I;16", "I;16B", "I;16L", "I;16N")
+_MAX_JPEG_SCANS = 100  # as libtiff allows; each goes over the whole image again
+_JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # but for those within a scan
+_MAX_WIDE_PIXELS = 90_000_000  # of what takes 20 bytes a pixel to convert; Pillow's own limit is twice that
+_PLAIN_PIXELS = ("1", "L", "P", "RGB")
 _LOSSLESS_TIFF = ("raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "zstd", "lzma")
 
 
@@ -258,17 +264,21 @@ def decode_image(data: bytes, name: str | Path, upright: bool) -> np.ndarray:
         upright: Whether to apply the rotation that EXIF asks for.
 
     Raises:
-        DatasetError: no whole image, values of no such range, or more pixels than Pillow's limit.
+        DatasetError: no whole image, values of no such range, more pixels than Pillow's limit (half of it with
+            transparency, in print colours or of more than 8 bits), or a JPEG of more than 100 scans.
     """
     try:
         with warnings.catch_warnings(action="ignore"), _open(data, readable_formats()) as image:
+            _require_bounded(image, data)
             pixels = _decode_quickly(image, data, upright)
             if pixels is None:
                 image.load()
-                pixels = np.array(_to_rgb(ImageOps.exif_transpose(image) if upright else image, image.format))
+                if upright:
+                    ImageOps.exif_transpose(image, in_place=True)
+                pixels = np.array(_to_rgb(image))
             return pixels
     except Exception as error:  # whatever a damaged file makes Pillow raise
-        raise _unreadable("image", name, decoding_fault(error, data)) from None
+        raise unreadable("image", name, decoding_fault(error, data)) from None
 
 
 def load_mask(path: Path) -> np.ndarray:
@@ -289,22 +299,23 @@ def load_mask(path: Path) -> np.ndarray:
                 raise ValueError(f"{kind}; expected one lossless channel of 8 or 16 bits, or a palette")
             return np.array(image)
     except Exception as error:  # whatever a damaged file makes Pillow raise
-        raise _unreadable("mask", path, decoding_fault(error, data, _MASK_FORMATS)) from None
+        raise unreadable("mask", path, decoding_fault(error, data, _MASK_FORMATS)) from None
 
 
 def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=formats)
 
 
-def read_file(path: Path, kind: str = "image", max_gib: int = 1) -> bytes:
-    """The content of a regular file of up to `max_gib`; raises DatasetError that names it as a `kind`."""
+def read_file(path: Path, kind: str = "image", max_bytes: int = MAX_IMAGE_BYTES) -> bytes:
+    """The content of a regular file of up to `max_bytes`; raises DatasetError that names it as a `kind`."""
     try:
-        return files.read_file(path, max_gib * 2**30)
+        return files.read_file(path, max_bytes)
     except (OSError, ValueError) as error:  # the latter: a zero byte in the name
-        raise _unreadable(kind, path, decoding_fault(error)) from None
+        raise unreadable(kind, path, decoding_fault(error)) from None
 
 
-def _unreadable(kind: str, name: str | Path, fault: str) -> DatasetError:
+def unreadable(kind: str, name: str | Path, fault: str) -> DatasetError:
+    """The error for a file of a `kind` that has a `fault`."""
     return DatasetError(f"cannot read {kind} {name} ({fault}): replace it; the same command then tries it again")
 
 
@@ -315,6 +326,24 @@ def decoding_fault(error: Exception, data: bytes = b"", formats: Sequence[str] =
         known = ", ".join(formats or readable_formats())
         return what if what and what != "an image" else f"no image of a known format: {known}"
     return getattr(error, "strerror", None) or first_line(error)
+
+
+def _require_bounded(image: Image.Image, data: bytes) -> None:
+    """Raises ValueError for an image whose decoding would take more than 2 GB, or minutes."""
+    pixels = image.width * image.height
+    if pixels > _MAX_WIDE_PIXELS and (image.mode not in _PLAIN_PIXELS or image.has_transparency_data):
+        raise ValueError(f"{pixels:,} pixels of kind {image.mode}, expected {_MAX_WIDE_PIXELS:,} or fewer")
+    if data.startswith(b"\xff\xd8") and (scans := _jpeg_scans(data)) > _MAX_JPEG_SCANS:
+        raise ValueError(f"a JPEG of {scans:,} scans, expected {_MAX_JPEG_SCANS} or fewer")
+
+
+def _jpeg_scans(data: bytes) -> int:
+    """The scans of a JPEG's first image, without those of previews in its headers and of what follows it."""
+    scans, at = 0, 2
+    while (found := _JPEG_MARKER.search(data, at)) and found[1] != b"\xd9":
+        scans += found[1] == b"\xda"
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+    return scans
 
 
 def _decode_quickly(image: Image.Image, data: bytes, upright: bool) -> np.ndarray | None:
@@ -329,14 +358,14 @@ def _decode_quickly(image: Image.Image, data: bytes, upright: bool) -> np.ndarra
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
 
 
-def _to_rgb(image: Image.Image, kind: str | None) -> Image.Image:
-    """In RGB, from a file of a `kind` (format)."""
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """In RGB, from a file as it was opened."""
     if image.mode == "F" or image.mode.startswith("I"):  # PIL's own conversion would clip
-        image = Image.fromarray(_to_8_bits(image, kind == "TIFF"))
+        image = Image.fromarray(_to_8_bits(image, image.format == "TIFF"))
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _to_8_bits(image: Image.Image, is_tiff: bool) -> np.ndarray:
@@ -350,7 +379,8 @@ def _to_8_bits(image: Image.Image, is_tiff: bool) -> np.ndarray:
     top = next((top for top in tops if high <= top), 0)
     if not low >= 0 or not top:  # NaN compares as false
         raise ValueError(f"values from {low:g} to {high:g}, expected 0 to 1, 0 to 255 or 0 to 65535")
-    grey = (values * np.float32(255 / top)).round().astype(np.uint8)
+    scaled = np.multiply(values, np.float32(255 / top), dtype=np.float32)
+    grey = scaled.round(out=scaled).astype(np.uint8)
     hidden = image.info.get("transparency")
     if isinstance(hidden, int):
         grey[values == hidden] = 255

@@ -21,6 +21,7 @@ from atmviz.data.classification import (
     Augmentation,
     Digits,
     ReaderImages,
+    _natural,
     eval_transform,
     find_split,
     open_labelled,
@@ -87,6 +88,17 @@ def test_a_tar_file_serves_as_a_split(folders, form):
     assert [one.name for one in inside.iterdir()] == ["train.tar"]
 
 
+def test_an_image_of_absurd_size_within_a_tar_file_is_refused(tmp_path):
+    header = tarfile.TarInfo("cat/0.png")
+    header.size = 2**30 + 1
+    with open(tmp_path / "train.tar", "wb") as file:
+        file.write(header.tobuf())
+        file.truncate(2**30 + 20 * 512)  # a hole
+    images = open_labelled("folder", "train", 32, data_dir=tmp_path)
+    with pytest.raises(DatasetError, match=r"cannot read image .*cat/0\.png \(1,073,741,825 bytes, larger than"):
+        images[0]
+
+
 def test_what_is_no_plain_tar_file_is_one_line(folders):
     folders.joinpath("inside").mkdir()
     for content in (b"", b"no tar", b"\x1f\x8b\x08"):
@@ -109,6 +121,11 @@ def test_classes_are_numbered_as_torchvision_numbers_them(tmp_path):
     greys = [int(found.classes[item["label"]]) for item in (found[i] for i in range(12))]
     assert greys == [round((found[i]["image"][0].mean().item() * STD[0] + MEAN[0]) * 255 / 20) for i in range(12)]
     assert found.notes == ["classes are numbered as text, as torchvision does: 0, 1, 10, 11, 2 and 7 more"]
+
+
+def test_numbers_of_any_length_within_names_are_sorted_by_value():
+    names = ["a", "a0", "a1", "a9", "a010", "a11b2", "a11b10", "a" + "8" * 5000, "a" + "9" * 5000, "b"]
+    assert sorted(reversed(names), key=_natural) == names
 
 
 def test_classes_of_one_order_need_no_word(folders):
@@ -297,6 +314,31 @@ def test_an_unknown_policy_is_one_line():
         open_labelled("digits", "train", 32, augmentation=Augmentation(auto_augment="nonsense"))
 
 
+@pytest.mark.parametrize(
+    "policy",
+    [
+        *("rand-n100000000", "rand-n0", "rand-n11", "rand-n1.5", "rand-mabc", "rand-m31", "rand-m9-mstdnan"),
+        *(
+            "rand-p1.1",
+            "rand-inc2",
+            "rand-m9-",
+            "rand-w3",
+            "rand-tnothing",
+            "rand-mmax0",
+            "rand-m1e1",
+            "rand-m" + "9" * 5000,
+        ),
+        *("augmix-w100000000", "augmix-w0", "augmix-d999999999", "augmix-a0", "augmix-a0.0001", "augmix-n2"),
+        *("v0-mstdinf", "v0-m9", "3a-x", "3a-t3a", "none-m9", "", "RAND", "rand-m\u0663", "original\n"),
+    ],
+)
+def test_settings_of_a_policy_that_timm_has_not_or_never_ends_are_refused(policy):
+    with pytest.raises(RecipeError, match=r"got auto_augment .* expected timm's name for a policy") as caught:
+        train_transform(32, Augmentation(hflip=0.5, auto_augment=policy))
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
 def test_digits_are_real_images_split_four_to_one():
     train, val = Digits("train"), Digits("val")
     assert (len(train), len(val)) == (1437, 360)
@@ -367,7 +409,12 @@ def test_every_augmentation_of_every_recipe_can_be_drawn_thousands_of_times(reci
 
 
 @pytest.mark.parametrize(
-    "policy", ["original", "originalr", "v0", "v0r", "3a", "rand-m9-mstd0.5-inc1", "rand-m10", "augmix-m10"]
+    "policy",
+    [
+        *("original", "originalr", "v0", "v0r", "3a", "v0-mstd0.5", "rand-m9-mstd0.5-inc1", "rand-m10", "augmix-m10"),
+        *("rand-m30-mmax30-mstd1000-n10-p1-inc1", "rand-m30-mmax30-n10", "rand-n10-tweights", "rand-n10-t3aw"),
+        *("rand-t3a", "augmix-m30-w10-d10-a0.1-b1", "augmix-m30-w1-d0-a100-mstd0"),
+    ],
 )
 def test_every_policy_of_timm_can_be_drawn(policy):
     transform = train_transform(32, Augmentation(auto_augment=policy))

@@ -3,13 +3,14 @@
 import os
 import re
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from atmviz.data.images import ImageSet, find_dataset, find_images, load_image, load_mask
+from atmviz.data.images import ImageSet, decode_image, find_dataset, find_images, load_image, load_mask
 from atmviz.errors import DatasetError
 
 TREES = {
@@ -431,6 +432,53 @@ def test_images_over_pillows_limit_are_errors(save, monkeypatch):
     path = save(Image.new("RGB", (64, 64)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     assert "decompression bomb" in refusal(load_image, path)
+
+
+def repeat_last_scan(content, times):
+    """A JPEG whose last scan is there `times` more."""
+    last = content.rindex(b"\xff\xda")
+    return content[:-2] + content[last:-2] * times + content[-2:]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])  # read by OpenCV and by Pillow
+def test_jpegs_of_more_scans_than_any_encoder_writes_are_refused(mode, colors, save):
+    path = save(Image.fromarray(colors).convert(mode), "image.jpg", progressive=True)
+    expected, content = load_image(path), path.read_bytes()
+    path.write_bytes(content + b"\xff\xda\0\2" * 200)  # after the end, as a phone's short film
+    assert load_image(path).shape == expected.shape
+    path.write_bytes(content[:2] + b"\xff\xe7\3\x22" + b"\xff\xda\0\2" * 200 + content[2:])
+    assert np.array_equal(load_image(path), expected), "a segment of other programs"
+    scans = content.count(b"\xff\xda")
+    path.write_bytes(repeat_last_scan(content, 100 - scans))
+    assert load_image(path).shape == expected.shape
+    path.write_bytes(repeat_last_scan(content, 101 - scans))
+    assert "a JPEG of 101 scans, expected 100 or fewer" in refusal(load_image, path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "name"), [("RGBA", "a.png"), ("LA", "a.png"), ("CMYK", "a.jpg"), ("I", "a.tif"), ("F", "a.tif")]
+)
+def test_pixels_that_take_more_memory_have_a_limit_of_their_own(mode, name, save, monkeypatch):
+    monkeypatch.setattr("atmviz.data.images._MAX_WIDE_PIXELS", 64 * 64)
+    load_image(save(Image.new(mode, (64, 64)), name))
+    path = save(Image.new(mode, (64, 65)), name)
+    assert f"4,160 pixels of kind {mode}, expected 4,096 or fewer" in refusal(load_image, path)
+    load_image(save(Image.new("RGB", (64, 65)), name))
+
+
+@pytest.mark.parametrize("mode", ["I", "F", "RGB", "RGBA"])
+def test_reading_takes_no_more_than_20_bytes_a_pixel(mode, tmp_path):
+    """Pillow's own memory, 4 bytes a pixel and copy, is not seen by tracemalloc."""
+    side = 1000
+    path = tmp_path / "image.tif"
+    Image.new(mode, (side, side)).save(path)
+    data = path.read_bytes()
+    tracemalloc.start()
+    try:
+        decode_image(data, path, upright=True)
+        assert tracemalloc.get_traced_memory()[1] < 15 * side**2
+    finally:
+        tracemalloc.stop()
 
 
 def test_tiff_with_a_damaged_tag_is_an_error(save):

@@ -33,6 +33,7 @@ _EXPANDED_BYTES = 2**30  # to which tensors that repeat their values may grow
 _MAX_STEPS = 5_000_000  # of a pickle: its opcodes, and the values that its calls are given
 _MAX_HEADER = 2**25  # bytes
 _MAX_DIMS = 8
+_MAX_NAME = 1000  # characters of a tensor's
 
 # torch's name of a storage's class -> its dtype
 _STORAGES = {
@@ -201,7 +202,7 @@ def _read_safetensors(opened: BinaryIO, header: int) -> tuple[dict[str, StoredTe
         load = lambda: file.get_tensor(name).clone()  # noqa: E731
         return StoredTensor(_SAFETENSORS.get(kind, kind), tuple(part.get_shape()), load)
 
-    return {name: describe(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    return _texts((name, describe(name)) for name in file.keys()), file.metadata() or {}  # noqa: SIM118
 
 
 def _describe_json(file: BinaryIO) -> str:
@@ -428,8 +429,16 @@ _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, 
 
 
 def _texts(pairs: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
-    """Only what has text for a key, which is all that state dicts have."""
-    return {key: value for key, value in pairs if isinstance(key, str)}
+    """Only what has text for a key, which is all that state dicts have.
+
+    Raises:
+        ValueError: a tensor's name is absurdly long.
+    """
+    found = {key: value for key, value in pairs if isinstance(key, str)}
+    for key, value in found.items():
+        if isinstance(value, StoredTensor) and len(key) > _MAX_NAME:
+            raise ValueError(f"a tensor's name of {len(key)} characters, expected at most {_MAX_NAME}")
+    return found
 
 
 def _known_name(text: str) -> _Name:

@@ -305,6 +305,14 @@ def test_time_does_not_follow_how_often_a_pickle_gives_the_same_to_calls(name, t
     assert time.process_time() - began < 5
 
 
+@pytest.mark.parametrize("save", [torch.save, save_file], ids=["pickle", "safetensors"])
+def test_names_of_tensors_have_a_bound(save, tmp_path):
+    save({"a" * 1000: torch.ones(1)}, tmp_path / "a")
+    assert list(read_file(tmp_path / "a")[0]) == ["a" * 1000]
+    save({"model." * 10**6 + "a": torch.ones(1)}, tmp_path / "b")
+    assert "name of 6000001 characters" in refusal(tmp_path / "b")
+
+
 def test_tensors_that_repeat_their_values_grow_to_a_bound(tmp_path):
     path = saved({"a.b": torch.zeros(1).expand(2**32)}, tmp_path / "a.pth")
     assert f"tensors of {2**34}" in refusal(path)

@@ -30,9 +30,10 @@ from atmviz.files import foreign_content
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 _INTEGERS = ("int32", "int64")  # of counters and indices
 _EXPANDED_BYTES = 2**30  # to which tensors that repeat their values may grow
-_MAX_OPCODES = 5_000_000
+_MAX_STEPS = 5_000_000  # of a pickle: its opcodes, and the values that its calls are given
 _MAX_HEADER = 2**25  # bytes
 _MAX_DIMS = 8
+_MAX_NAME = 1000  # characters of a tensor's
 
 # torch's name of a storage's class -> its dtype
 _STORAGES = {
@@ -201,7 +202,7 @@ def _read_safetensors(opened: BinaryIO, header: int) -> tuple[dict[str, StoredTe
         load = lambda: file.get_tensor(name).clone()  # noqa: E731
         return StoredTensor(_SAFETENSORS.get(kind, kind), tuple(part.get_shape()), load)
 
-    return {name: describe(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    return _texts((name, describe(name)) for name in file.keys()), file.metadata() or {}  # noqa: SIM118
 
 
 def _describe_json(file: BinaryIO) -> str:
@@ -295,7 +296,7 @@ def _read_archive(file: BinaryIO, path: Path) -> Any:
     storages: dict[str, _Storage] = {}
 
     def open_storage(saved: Any) -> _Storage:
-        _, name, key, *_ = saved
+        _, name, key = saved[:3]
         if _text(key) not in storages:
             place = place_of(f"data/{key}")
             storages[key] = _Storage(_STORAGES[name.text], content, *place, order.decode() != sys.byteorder)
@@ -349,6 +350,13 @@ def _interpret(source: Any, open_storage: Callable[[Any], _Storage]) -> Any:
     stack: list[Any] = []
     marked: list[list[Any]] = []
     memo: dict[int, Any] = {}
+    steps = 0
+
+    def spend(count: int) -> None:
+        nonlocal steps
+        steps += count
+        if steps > _MAX_STEPS:
+            raise ValueError(f"more than {_MAX_STEPS} steps")
 
     def since_mark() -> list[Any]:
         nonlocal stack
@@ -356,9 +364,8 @@ def _interpret(source: Any, open_storage: Callable[[Any], _Storage]) -> Any:
         return found
 
     value: Any
-    for count, (opcode, value, _) in enumerate(pickletools.genops(source)):
-        if count > _MAX_OPCODES:
-            raise ValueError(f"more than {_MAX_OPCODES} steps")
+    for opcode, value, _ in pickletools.genops(source):
+        spend(1)
         match opcode.name:
             case "BINPUT" | "LONG_BINPUT":
                 memo[value] = stack[-1]
@@ -398,7 +405,7 @@ def _interpret(source: Any, open_storage: Callable[[Any], _Storage]) -> Any:
                 stack.append(_known_name(f"{_PYTHON_2.get(module, module)}.{name}"))
             case "REDUCE" | "NEWOBJ":
                 arguments = stack.pop()
-                stack[-1] = _rebuild(stack[-1], arguments)
+                stack[-1] = _rebuild(stack[-1], arguments, spend)
             case "NEWOBJ_EX":
                 stack[-3:] = [None]
             case "BUILD":
@@ -422,21 +429,37 @@ _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, 
 
 
 def _texts(pairs: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
-    """Only what has text for a key, which is all that state dicts have."""
-    return {key: value for key, value in pairs if isinstance(key, str)}
+    """Only what has text for a key, which is all that state dicts have.
+
+    Raises:
+        ValueError: a tensor's name is absurdly long.
+    """
+    found = {key: value for key, value in pairs if isinstance(key, str)}
+    for key, value in found.items():
+        if isinstance(value, StoredTensor) and len(key) > _MAX_NAME:
+            raise ValueError(f"a tensor's name of {len(key)} characters, expected at most {_MAX_NAME}")
+    return found
 
 
 def _known_name(text: str) -> _Name:
-    known = (_HARMLESS, _STORAGES, _OTHER_TENSORS, _REBUILDS)
+    known = (_HARMLESS, _STORAGES, _OTHER_TENSORS, _REBUILDS, {_TYPED})
     if len(text) > 200 or not any(text in names for names in known):
         raise _ForeignName(text)
     return _Name(text)
 
 
-def _rebuild(function: Any, arguments: Any) -> Any:
-    """What a call in a pickle would give: a described tensor, a mapping, the one value of a wrapper, or None."""
+def _rebuild(function: Any, arguments: Any, spend: Callable[[int], None]) -> Any:
+    """What a call in a pickle would give: a described tensor, a mapping, the one value of a wrapper, or None.
+
+    What it is given is spent: a pickle may give the same long list to any number of calls.
+    """
     if not isinstance(function, _Name):
         return None  # of an object passed over
+    spend(len(arguments))
+    spend(sum(len(one) for one in arguments if isinstance(one, list | tuple | dict)))
+    if function.text == _TYPED:
+        inner, _type, inner_arguments, _state = arguments
+        return _rebuild(inner, inner_arguments, spend)
     if function.text in _OTHER_TENSORS:
         return StoredTensor(_OTHER_TENSORS[function.text], (), _refuse)
     return _REBUILDS.get(function.text, lambda *_: None)(*arguments)
@@ -445,8 +468,8 @@ def _rebuild(function: Any, arguments: Any) -> Any:
 def _tensor(storage: _Storage, offset: int, shape: Any, stride: Any, *rest: Any) -> StoredTensor:
     """torch._utils._rebuild_tensor_v2, and _v3, whose storage has no dtype of its own."""
     kind = next((one.text.removeprefix("torch.") for one in rest if isinstance(one, _Name)), storage.kind)
-    sizes = [offset, *shape, *stride]
-    if not all(type(one) is int and 0 <= one < 2**62 for one in sizes) or not len(shape) == len(stride) <= _MAX_DIMS:
+    fits = len(shape) == len(stride) <= _MAX_DIMS
+    if not fits or not all(type(one) is int and 0 <= one < 2**62 for one in (offset, *shape, *stride)):
         raise ValueError("a tensor without a shape")
     span = 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True)) if 0 not in shape else 0
 
@@ -477,5 +500,5 @@ _REBUILDS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_parameter": lambda data, *_: data,
     "torch._utils._rebuild_parameter_with_state": lambda data, *_: data,
     "torch.nn.parameter.Parameter": lambda data=None, *_: data,
-    "torch._tensor._rebuild_from_type_v2": lambda function, _type, arguments, _state: _rebuild(function, arguments),
 }
+_TYPED = "torch._tensor._rebuild_from_type_v2"  # calls another

@@ -95,11 +95,16 @@ def histogram(
         return  # the first of torchrun's processes draws
     with waiting("drawing"):
         import_matplotlib()
+        from atmviz.figures import MOST_PANELS
         from atmviz.layers import select_layers
         from atmviz.statistics import offset_histogram
 
         available = [info.layer for info in recording.layers]
         chosen = select_layers(layer, available) if layer else _default_layers(available)
+        if 2 * len(chosen) > MOST_PANELS:
+            raise typer.BadParameter(
+                f"got {len(chosen)} layers of 2 panels, expected at most {MOST_PANELS} panels: name fewer with --layer"
+            )
         pairs = [
             (offset_histogram(recording, one, 0, tokens.value), offset_histogram(recording, one, 1, tokens.value))
             for one in chosen

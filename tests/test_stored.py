@@ -284,6 +284,35 @@ def test_memory_does_not_follow_what_a_file_claims(tmp_path):
     assert int(run.stdout) < 400  # MiB
 
 
+PAIRS = b"(" + b"X\x01\x00\x00\x00aN\x86" * 10**5 + b"t"  # 100,000 times ("a", None)
+TYPED = b"ctorch._tensor\n_rebuild_from_type_v2\n"
+REPEATED = {
+    "pairs": (PAIRS + b"\x85q\x00", b"ccollections\nOrderedDict\nh\x00R"),
+    "arguments": (PAIRS + b"q\x00", b"cargparse\nNamespace\nh\x00R"),
+    "objects": (PAIRS + b"q\x00", b"cargparse\nNamespace\nh\x00\x81"),
+    "sizes": (PAIRS + b"q\x00", b"ctorch._utils\n_rebuild_tensor\nNK\x00h\x00\x87R"),
+    "of a type": (PAIRS + b"\x85q\x00", TYPED + b"(ccollections\nOrderedDict\nNh\x00NtR"),
+    "in a circle": (b"]q\x00(" + TYPED + b"Nh\x00Ne", TYPED + b"h\x00R"),
+}
+
+
+@pytest.mark.parametrize("name", REPEATED)
+def test_time_does_not_follow_how_often_a_pickle_gives_the_same_to_calls(name, tmp_path):
+    shared, call = REPEATED[name]
+    (tmp_path / "a.pth").write_bytes(b"\x80\x02" + shared + call * 20_000 + b".")  # about 1 MB
+    began = time.process_time()
+    assert "damaged" in refusal(tmp_path / "a.pth")
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize("save", [torch.save, save_file], ids=["pickle", "safetensors"])
+def test_names_of_tensors_have_a_bound(save, tmp_path):
+    save({"a" * 1000: torch.ones(1)}, tmp_path / "a")
+    assert list(read_file(tmp_path / "a")[0]) == ["a" * 1000]
+    save({"model." * 10**6 + "a": torch.ones(1)}, tmp_path / "b")
+    assert "name of 6000001 characters" in refusal(tmp_path / "b")
+
+
 def test_tensors_that_repeat_their_values_grow_to_a_bound(tmp_path):
     path = saved({"a.b": torch.zeros(1).expand(2**32)}, tmp_path / "a.pth")
     assert f"tensors of {2**34}" in refusal(path)

@@ -7,6 +7,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "histograms": ["draw_histograms"],
         "overlay": ["OverlayPanel", "draw_overlay", "overlay_panels"],
-        "style": ["figure_name", "save_figure"],
+        "style": ["MOST_PANELS", "figure_name", "save_figure"],
     },
 )

@@ -17,7 +17,17 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 
 from atmviz.errors import AtmvizError, QueryError
-from atmviz.figures.style import HORIZONTAL, NOTE, VERTICAL, add_note, figure_style, format_share, wrap_note, wrap_title
+from atmviz.figures.style import (
+    HORIZONTAL,
+    MOST_PANELS,
+    NOTE,
+    VERTICAL,
+    add_note,
+    figure_style,
+    format_share,
+    wrap_note,
+    wrap_title,
+)
 from atmviz.geometry import Anchor, Placement, stage_stride, token_center_px
 from atmviz.recording.query import Query
 from atmviz.recording.store import LayerInfo
@@ -26,7 +36,6 @@ from atmviz.statistics import SamplingMap, sampling_map
 if TYPE_CHECKING:
     from atmviz.recording.observe import ObservedImage
 
-_MOST_PANELS = 256
 _FAINTEST = 0.25  # opacity of a token sampled by next to none of the channels; 1 is the most in a panel
 _DISPLAY_PX = 1600  # longer side of what is drawn of the photograph
 _PANEL_INCHES = 2.9  # width of an image that is not tall
@@ -80,9 +89,9 @@ def overlay_panels(observed: "ObservedImage", queries: Sequence[Query], anchor: 
     Raises:
         QueryError: a query lies outside the image or the map, or there are more panels than a figure can show.
     """
-    if len(queries) * len(observed.layers) > _MOST_PANELS:
+    if len(queries) * len(observed.layers) > MOST_PANELS:
         raise QueryError(
-            f"got {len(queries)} queries in {len(observed.layers)} layers, expected at most {_MOST_PANELS} panels"
+            f"got {len(queries)} queries in {len(observed.layers)} layers, expected at most {MOST_PANELS} panels"
         )
     panels = []
     for query in queries:

@@ -27,6 +27,7 @@ _METADATA: dict[FigureFormat, dict[str, Any]] = {  # undated: the same figure ag
 HORIZONTAL, VERTICAL = "#0173b2", "#de8f05"  # blue and orange of seaborn's "colorblind" palette
 AXIS_COLORS = (HORIZONTAL, VERTICAL)
 NOTE = "#555555"
+MOST_PANELS = 256  # of a figure
 _FONT = "DejaVu Sans"  # travels with matplotlib
 _NOTE_LINE, _WARNING_LINE = 0.12, 0.17  # inches
 

@@ -289,6 +289,14 @@ def test_a_recording_s_name_for_its_data_leads_nowhere(succeed, tmp_path, folder
 
 
 @pytest.mark.usefixtures("blank")
+@pytest.mark.parametrize("asked", [("--layer", "all"), ()], ids=str)
+def test_more_layers_than_a_figure_can_show_are_refused(refuse, recording, asked):
+    first = open_recording(recording).attrs["layers"][0]
+    _say(recording, layers=[first, *[{**first, "layer": f"1_{n}"} for n in range(2, 130)]])
+    refuse(2, "expected at most 256 panels", "histogram", recording, *asked)
+
+
+@pytest.mark.usefixtures("blank")
 def test_recordings_of_two_queries_have_two_figures(succeed, recording):
     files = set()
     for query in ("center", "1:2", "0.3,0.6"):

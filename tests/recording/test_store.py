@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -317,6 +318,25 @@ def test_an_array_of_another_form_is_damaged(key, value, described, small):
     described([key], value, "offset_1_1")
     assert "'offset_1_1'" in refusal(open_recording(small).offsets, "1_1")
     assert len(open_recording(small).offsets("3_1")) == 4
+
+
+@pytest.mark.parametrize("merged", [True, False])
+def test_time_does_not_follow_the_images_that_a_description_claims(merged, described, small):
+    images = 10**6
+    described(["images"], [str(n) for n in range(images)])
+    chunks = images if merged else images // 64
+    if merged:
+        described(["merged_from"], [])
+    for array, count, rows in (("status", images, 64), ("done", chunks, 1)):
+        described(["shape"], [count], array)
+        described(["chunk_grid"], {"name": "regular", "configuration": {"chunk_shape": [rows]}}, array)
+        shutil.rmtree(small / array / "c")
+    began = time.process_time()
+    if merged:
+        assert "'done'" in refusal(open_recording, small)
+    else:
+        assert len(open_recording(small)) == 0
+    assert time.process_time() - began < 5
 
 
 def first_chunk(path, array):

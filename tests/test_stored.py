@@ -146,7 +146,10 @@ def test_what_training_scripts_leave_beside_the_weights_is_passed_over(beside, t
 def test_dtypes_that_cannot_be_weights_are_named(kind, dtype, tmp_path):
     state = {"a.weight": torch.ones(3).to(getattr(torch, dtype)), "b.weight": torch.ones(3)}
     path = tmp_path / f"a.{kind}"
-    torch.save(state, path) if kind == "pth" else save_file(state, path)
+    try:
+        torch.save(state, path) if kind == "pth" else save_file(state, path)
+    except KeyError:
+        pytest.skip("this version of safetensors writes no such tensors")
     message = refusal(path)
     assert "1 tensors that are no weights: a.weight" in message
     assert "expected float16, bfloat16, float32 or float64" in message

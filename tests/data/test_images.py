@@ -549,7 +549,7 @@ LABELS = np.arange(48 * 64, dtype=np.uint8).reshape(48, 64) % 151
 def test_masks_are_what_is_stored(name, mode, save):
     stored = Image.fromarray(LABELS)
     if mode == "P":
-        stored.putpalette(np.random.default_rng(0).permutation(768) % 256)
+        stored.putpalette((np.random.default_rng(0).permutation(768) % 256).tolist())
     assert np.array_equal(load_mask(save(stored, name)), LABELS)
 
 

@@ -13,7 +13,7 @@ from atmviz.errors import AtmvizError
 from atmviz.processes import this_process
 
 # Of one process for another: as long as one may record or save more than the others
-TIMEOUT = timedelta(minutes=30)
+_TIMEOUT = timedelta(minutes=30)
 _SETTINGS = ("ACCELERATE_", "FSDP_", "MEGATRON_LM_", "PARALLELISM_CONFIG_", "FORK_LAUNCHED", "USE_TORCH_XLA")
 _LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "PMI_", "OMPI_", "MV2_", "MPI_LOCAL")
 
@@ -68,7 +68,7 @@ def as_launched() -> Iterator[None]:
 def join_processes(cpu: bool) -> PartialState:
     """This process among those of one torchrun, or alone; waits for the others. Within `as_launched`."""
     alone = this_process().world == 1
-    return PartialState(cpu=cpu or not (alone or torch.cuda.is_available()), timeout=TIMEOUT)
+    return PartialState(cpu=cpu or not (alone or torch.cuda.is_available()), timeout=_TIMEOUT)
 
 
 def new_accelerator(cpu: bool, precision: str) -> Accelerator:

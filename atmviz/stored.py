@@ -2,6 +2,7 @@
 
 Files of torch.save (zip archives and the older pickles) and of safetensors, told apart by what they hold. A pickle is
 interpreted here and not by `pickle`: no name in it is imported, nothing is called, so that what it can cost is bounded.
+`torch.load(weights_only=True)` takes the memory that a file declares, and refuses harmless values beside the weights.
 """
 
 import codecs

@@ -178,12 +178,11 @@ def _check_ade20k(images: ImageSet, split: str) -> list[Finding]:
 
 
 def _check_coco(images: ImageSet, split: str) -> list[Finding]:
-    from atmviz.data.detection import CocoInstances, find_instances
+    from atmviz.data.detection import CocoInstances
 
-    file = find_instances(images.root)
-    found = CocoInstances(images, file)
+    found = CocoInstances(images)
     objects = sum(map(len, found.annotations.values()))
-    problem = f"in {file}: unpack annotations_trainval2017.zip again"
+    problem = f"in {found.annotation_file}: unpack annotations_trainval2017.zip again"
     return [
         _count(f"{split} images in the JSON", len(found), _IMAGES["coco"][split], problem),
         _count(f"{split} objects", objects, _COCO_OBJECTS[split], problem),
@@ -208,9 +207,9 @@ def _read_all(name: str, images: ImageSet, split: str, on_images: Callable[[int,
 
         read = ADE20K(images).__getitem__
     elif name == "coco":
-        from atmviz.data.detection import CocoInstances, find_instances
+        from atmviz.data.detection import CocoInstances
 
-        read = CocoInstances(images, find_instances(images.root)).__getitem__
+        read = CocoInstances(images).__getitem__
     problems = []
     for index in range(len(images)):
         try:

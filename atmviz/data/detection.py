@@ -119,7 +119,7 @@ def open_detection(
         return DetectionImages(scenes, SHAPE_CLASSES, range(len(SHAPE_CLASSES)), hflip, with_target)
     if name == "coco":
         images = find_dataset(name, Path(data_dir) if data_dir else None, split)
-        source = CocoInstances(images, find_instances(images.root), only_with_objects=with_target)
+        source = CocoInstances(images, only_with_objects=with_target)
         return DetectionImages(source, source.classes, source.category_ids, hflip, with_target)
     raise DatasetError(f"no dataset {name!r} to detect in: expected coco or shapes")
 
@@ -144,16 +144,18 @@ class ShapesInstances(Dataset):
         return scene.image, annotations
 
 
-def find_instances(folder: Path) -> Path:
+def find_instances(folder: Path) -> tuple[Path, str]:
     """The instances file of a folder of images, `annotations/instances_val2017.json` beside `val2017`.
 
-    Of a folder that is a link, the place beside the link goes before the one beside its target.
+    Of a folder that is a link, the place beside the link goes before the one beside its target; a line for people says
+    where the latter is taken.
     """
     for root in (folder, folder.resolve()):
         for base in (root.parent, root.parent.parent):
             file = base / "annotations" / f"instances_{root.name}.json"
             if os.path.isfile(file):
-                return file
+                beside = f"{folder} is a link: taking the annotations {file} beside its target"
+                return file, "" if base in folder.parents else beside
     raise DatasetError(
         f"no annotations of {folder}: expected {folder.parent}/annotations/instances_{folder.name}.json; "
         f"unpack annotations_trainval2017.zip ({DATASET_LAYOUTS['coco'].tree})"
@@ -164,8 +166,7 @@ class CocoInstances(Dataset):
     """COCO's images and annotations, in the order of image ids.
 
     Args:
-        images: The image files.
-        file: Their instances JSON.
+        images: The image files; their instances JSON is found by `find_instances`.
         only_with_objects: Leave out images on which nothing can be learned, as mmdetection does in training.
 
     Raises:
@@ -174,11 +175,10 @@ class CocoInstances(Dataset):
             JSON says.
     """
 
-    def __init__(self, images: ImageSet, file: Path, only_with_objects: bool = False) -> None:
+    def __init__(self, images: ImageSet, only_with_objects: bool = False) -> None:
+        file, beside = find_instances(images.root)
         self.images, self.annotation_file = images, file
-        self.notes = [images.note] if images.note else []
-        if file.parent.parent not in images.root.parents:
-            self.notes.append(f"{images.root} is a link: taking the annotations {file} beside its target")
+        self.notes = [note for note in (images.note, beside) if note]
         content = _read_instances(file)
         categories = sorted(content["categories"], key=lambda one: one["id"])
         self.category_ids = tuple(one["id"] for one in categories)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from atmviz.averaged import WeightChoice, weight_sets
 from atmviz.dense import create_dense
-from atmviz.dense.layouts import backbone_prefix, describe_heads, framework_of, mm_to_own
+from atmviz.dense.layouts import backbone_prefix, describe_heads, head_of, mm_to_own
 from atmviz.errors import AtmvizError, CheckpointError, first_line, shortened, some_of
 from atmviz.files import atomic_path, find_checkpoint, sha256_of_file
 from atmviz.models import create_model, released_to_timm
@@ -31,13 +31,14 @@ from atmviz.models.token_mixer import OffsetLayer
 from atmviz.processes import this_process
 from atmviz.stored import StoredTensor, read_file, read_weights
 from atmviz.variants import (
-    FRAMEWORK_TASKS,
+    FORMER_NAMES,
+    HEAD_TASKS,
     PAPER_CLASSES,
     RANGES,
     VARIANTS,
     Architecture,
-    Framework,
     FusionMode,
+    Head,
     OffsetMode,
     Variant,
     is_architecture,
@@ -54,7 +55,7 @@ _DENSE_SETTINGS: dict[str, Sequence[Any]] = {
 }
 _ATM_SETTINGS: dict[str, Sequence[Any]] = {
     **{"offset_mode": get_args(OffsetMode), "fusion": get_args(FusionMode), "peg": (False, True)},
-    **{name: _RANGES[name] for name in ("num_samples", "share")},
+    **{name: _RANGES[name] for name in ("num_samples", "channels_per_offset")},
     **{"offset_interval": range(1, 65), "in_chans": range(1, 257), "out_norms": (False, True)},
 }
 _STAGE_SETTINGS: dict[str, Sequence[Any]] = {
@@ -208,12 +209,12 @@ def read_checkpoint(
     path = find_checkpoint(path_or_name)
     raw, metadata = read_file(path)
     described, chosen, note = _choose_weights(raw, weights, metadata.get("weights"), path)
-    layout, framework, state, left_out = _rename(read_weights(described, path), timm_name)
+    layout, head, state, left_out = _rename(read_weights(described, path), timm_name)
     try:
-        model, config = _recognise(state, framework, metadata, path, timm_name)
+        model, config = _recognise(state, head, metadata, path, timm_name)
     except (IndexError, KeyError) as error:  # a tensor that tells a size has none, or is not there
         raise CheckpointError(
-            f"{path} is not whole: it has the names of {framework} without their shapes ({first_line(error)})"
+            f"{path} is not whole: it has the names of {head} without their shapes ({first_line(error)})"
         ) from None
     return Checkpoint(
         model=model,
@@ -236,7 +237,7 @@ def build(checkpoint: Checkpoint, features_only: bool = False) -> nn.Module:
         CheckpointError: missing, unknown or misshapen tensors; the message lists them.
     """
     architecture, state = Architecture.parse(checkpoint.model), checkpoint.state
-    of_classifier = architecture.framework is None
+    of_classifier = architecture.head is None
 
     def create() -> nn.Module:
         return _create(architecture, checkpoint.config, features_only and of_classifier)
@@ -264,7 +265,7 @@ def build(checkpoint: Checkpoint, features_only: bool = False) -> nn.Module:
         origin = replace(origin, config={**origin.config, "num_classes": 0})
     if features_only and not of_classifier:
         backbone: Any = network.backbone
-        network = backbone if architecture.framework == "upernet" else backbone.body
+        network = backbone if architecture.head == "upernet" else backbone.body
         heads = Counter(name.split(".")[0] for name in state if not name.startswith("backbone."))
         origin = replace(origin, matched=len(network.state_dict()), left_out=dict(heads))
     network.origin = origin  # type: ignore[assignment]
@@ -272,7 +273,7 @@ def build(checkpoint: Checkpoint, features_only: bool = False) -> nn.Module:
 
 
 def _create(architecture: Architecture, config: Mapping[str, Any], features_only: bool = False) -> nn.Module:
-    if architecture.framework:
+    if architecture.head:
         return create_dense(architecture, **config)
     return create_model(architecture.backbone, features_only=features_only, **config)
 
@@ -368,16 +369,16 @@ def _choose_weights(
 
 def _rename(
     state: dict[str, Tensor], timm_name: str | None
-) -> tuple[str, Framework | None, dict[str, Tensor], dict[str, int]]:
-    """Layout, framework, the network's tensors under this project's names, and what else was in the file."""
-    if framework := framework_of(state, own=True):
-        return "timm", framework, state, {}
+) -> tuple[str, Head | None, dict[str, Tensor], dict[str, int]]:
+    """Layout, head, the network's tensors under this project's names, and what else was in the file."""
+    if head := head_of(state, own=True):
+        return "timm", head, state, {}
     if timm_name:
         return "timm", None, state, {}
-    if framework := framework_of(state, own=False):
-        layout = "mmseg" if FRAMEWORK_TASKS[framework] == "segment" else "mmdet"
-        return layout, framework, mm_to_own(framework, state), {}
-    if any(name.startswith("backbone.") for name in state):  # of a framework that is none of ours
+    if head := head_of(state, own=False):
+        layout = "mmseg" if HEAD_TASKS[head] == "segment" else "mmdet"
+        return layout, head, mm_to_own(head, state), {}
+    if any(name.startswith("backbone.") for name in state):  # of a head that is none of ours
         left_out = Counter(name.split(".")[0] for name in state if not name.startswith("backbone."))
         backbone = {n.removeprefix("backbone."): t for n, t in state.items() if n.startswith("backbone.")}
         return "mmseg", None, released_to_timm(backbone), dict(left_out)
@@ -388,7 +389,7 @@ def _rename(
 
 def _recognise(
     state: Mapping[str, Tensor],
-    framework: Framework | None,
+    head: Head | None,
     metadata: Mapping[str, str],
     path: Path,
     timm_name: str | None,
@@ -397,28 +398,28 @@ def _recognise(
     if "architecture" in metadata and "config" in metadata:
         architecture = _read_architecture(metadata["architecture"], path)
         return str(architecture), _read_config(metadata["config"], architecture, path)
-    if framework is None:
+    if head is None:
         if timm_name:
             return timm_name, {}
         model, config = _recognise_backbone(state, path)
         return model, _require_settings(config, Architecture(model), path)
-    prefix = backbone_prefix(framework) + "model."
+    prefix = backbone_prefix(head) + "model."
     body = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     backbone, config = _recognise_backbone(body, path)
-    architecture, config["num_classes"] = describe_heads(framework, backbone, state)
+    architecture, config["num_classes"] = describe_heads(head, backbone, state)
     config.pop("out_norms", None)  # every dense network has them
     return str(architecture), _require_settings(config, architecture, path)
 
 
 def _read_architecture(text: str, path: Path) -> Architecture:
-    """A network that a file names: of a variant, or of a framework around one or another model that timm builds."""
+    """A network that a file names: of a variant, or of a head around one or another model that timm builds."""
     try:
         architecture = Architecture.parse(text[:_MAX_NAME]) if is_architecture(text) else None
     except AtmvizError:
         architecture = None
     if architecture is None or (architecture.backbone not in VARIANTS and not timm.is_model(architecture.backbone)):
         raise CheckpointError(
-            f"{path} is of {shortened(text)!r}, expected one of {', '.join(VARIANTS)}, also within a framework: "
+            f"{path} is of {shortened(text)!r}, expected one of {', '.join(VARIANTS)}, also within a head: "
             "update atmviz"
         )
     return architecture
@@ -433,6 +434,7 @@ def _read_config(text: str, architecture: Architecture, path: Path) -> dict[str,
         raise CheckpointError(
             f"{path} has damaged metadata ({shortened(first_line(error))}): convert it again"
         ) from None
+    config = {FORMER_NAMES.get(name, name): value for name, value in config.items()}
     return _require_settings(config, architecture, path)
 
 
@@ -441,7 +443,7 @@ def _require_settings(config: dict[str, Any], architecture: Architecture, path: 
     own = architecture.backbone in VARIANTS
     known = {
         **_SETTINGS,
-        **(_DENSE_SETTINGS if architecture.framework else {}),
+        **(_DENSE_SETTINGS if architecture.head else {}),
         **(_ATM_SETTINGS | _STAGE_SETTINGS if own else {}),
     }
     for name, value in config.items():
@@ -487,17 +489,17 @@ def _recognise_backbone(state: Mapping[str, Tensor], path: Path) -> tuple[str, d
         config["out_norms"] = True
     if "stages.0.blocks.0.token_mixer.fusion.weight" in state:
         config["fusion"] = "paper"
-    if share := _one_share(state, VARIANTS[best].dims):
-        config["share"] = share
+    if group := _one_group(state, VARIANTS[best].dims):
+        config["channels_per_offset"] = group
     return best, config
 
 
-def _one_share(state: Mapping[str, Tensor], dims: Sequence[int]) -> int:
+def _one_group(state: Mapping[str, Tensor], dims: Sequence[int]) -> int:
     """How many channels share an offset, from the rows of the offset layers; 0 where stages differ, as released."""
     biases = [state.get(f"stages.{stage}.blocks.0.offset.linear.bias") for stage in range(len(dims))]
     rows = [0 if bias is None else bias.numel() for bias in biases]
-    share = 2 * dims[0] // max(rows[0], 1)
-    return share if share and rows == [2 * dim // share for dim in dims] else 0
+    group = 2 * dims[0] // max(rows[0], 1)
+    return group if group and rows == [2 * dim // group for dim in dims] else 0
 
 
 def _read_about(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def create_meta(architecture: Architecture | str, **config: Any) -> nn.Module:
         architecture = Architecture.parse(architecture)
     try:
         with torch.device("meta"):
-            if architecture.framework:
+            if architecture.head:
                 return create_dense(architecture, **config)
             return timm.create_model(architecture.backbone, **config)
     except (RuntimeError, TypeError, ValueError) as error:

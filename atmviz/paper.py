@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from importlib import resources
 from typing import Any
 
-from atmviz.variants import NETWORK_OPTIONS, PAPER_CLASSES, Architecture, Framework, Task
+from atmviz.variants import NETWORK_OPTIONS, PAPER_CLASSES, Architecture, Head, Task
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ CAPTIONS = {
     7: "FPN and ATMFpn: Semantic FPN 512×512 px, Mask R-CNN 800×1280 px",
     8: "Ablation of ATMNet-T, 224×224 px; with RetinaNet, with Semantic FPN",
 }
-INPUT_SIZES: dict[Framework | None, tuple[int, int]] = {
+INPUT_SIZES: dict[Head | None, tuple[int, int]] = {
     None: (224, 224),
     "semantic_fpn": (512, 512),
     "upernet": (512, 2048),
@@ -72,7 +72,7 @@ _REMARKS: dict[tuple[int | None, str], str] = {
     (8, "2: ATMNet w/o PEG"): "printed is what offsets made once per stage, and not every K = 2 blocks, would cost",
 }
 # The columns of Table 8 that are not of the classifier itself
-_ABLATED_IN: dict[str, Framework] = {"box_ap_1x": "retinanet", "miou": "semantic_fpn"}
+_ABLATED_IN: dict[str, Head] = {"box_ap_1x": "retinanet", "miou": "semantic_fpn"}
 _DATASETS: dict[Task, str] = {"classify": "imagenet", "segment": "ade20k", "detect": "coco"}
 
 
@@ -126,7 +126,7 @@ def printed_accuracies(
 
     Returns:
         By source ("Table 5 of the paper, 3x"), values in % by metric; a source that only repeats another is left out.
-        Empty where backbone, framework, neck, options, classes, dataset, size or scale are none that is printed.
+        Empty where backbone, head, neck, options, classes, dataset, size or scale are none that is printed.
     """
     asked = Architecture.parse(model)
     if dataset != _DATASETS[asked.task] or config.get("num_classes") != PAPER_CLASSES[asked.task]:
@@ -141,8 +141,8 @@ def printed_accuracies(
             metric, setting = split_metric(column)
             architecture, side = Architecture.parse(row.architecture), min(row.size)
             if row.table == 8 and column in _ABLATED_IN:
-                architecture = replace(architecture, framework=_ABLATED_IN[column])
-                side = min(INPUT_SIZES[architecture.framework])
+                architecture = replace(architecture, head=_ABLATED_IN[column])
+                side = min(INPUT_SIZES[architecture.head])
             if value and (architecture, side, setting == "ms") == (asked, size, multi_scale):
                 source = f"Table {row.table} of the paper" if row.table else "the authors' README"
                 schedule = f", {setting}" if setting in ("1x", "3x") else ""

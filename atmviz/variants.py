@@ -1,5 +1,5 @@
 """The ATMNet variants as data: xT, T, S, B, L of the paper and `nano` for demonstrations and tests; and the names of
-the dense prediction frameworks around them.
+the dense prediction heads around them.
 
 Sources: Tables 1, 9 and 10 of "Active Token Mixer" (arXiv 2203.06108). Table 10's stage-4 column for S, B and L
 contradicts Table 1; the depths and ratios of the released checkpoints, which give Table 1 exactly, are used here.
@@ -18,18 +18,20 @@ IGNORED = 255  # label of pixels that count nowhere
 NETWORK_OPTIONS: dict[str, Any] = {
     "offset_mode": "decoupled",
     "num_samples": 1,
-    "share": None,
+    "channels_per_offset": None,
     "fusion": "image",
     "peg": True,
 }
 """Arguments of `ATMNet` that make another network of the same size, with the values of the released one."""
+FORMER_NAMES = {"share": "channels_per_offset", "framework": "head"}
+"""Settings of files of atmviz before 2026-11-26, by the names they had, with those of now."""
 OffsetMode = Literal["decoupled", "joint", "zero"]
 FusionMode = Literal["image", "token", "paper"]
-Framework = Literal["semantic_fpn", "upernet", "retinanet", "mask_rcnn", "cascade_mask_rcnn"]
+Head = Literal["semantic_fpn", "upernet", "retinanet", "mask_rcnn", "cascade_mask_rcnn"]
 Neck = Literal["fpn", "atmfpn"]
 # Least and most that a recipe or a checkpoint may ask for
-RANGES = {"num_samples": (1, 16), "share": (1, 1024), "dim": (8, 1024), "box_samples": (1, 4096)}
-FRAMEWORK_TASKS: dict[Framework, Task] = {
+RANGES = {"num_samples": (1, 16), "channels_per_offset": (1, 1024), "dim": (8, 1024), "box_samples": (1, 4096)}
+HEAD_TASKS: dict[Head, Task] = {
     "semantic_fpn": "segment",
     "upernet": "segment",
     "retinanet": "detect",
@@ -83,7 +85,7 @@ class Architecture:
 
     Attributes:
         backbone: A variant, or another timm model.
-        framework: What stands on it; None for a classifier.
+        head: What stands on it; None for a classifier.
         neck: Between the two.
 
     >>> str(Architecture.parse("mask_rcnn(atmnet_tiny, atmfpn)"))
@@ -91,7 +93,7 @@ class Architecture:
     """
 
     backbone: str
-    framework: Framework | None = None
+    head: Head | None = None
     neck: Neck = "fpn"
 
     @classmethod
@@ -99,35 +101,35 @@ class Architecture:
         """Read `atmnet_tiny`, `semantic_fpn(atmnet_tiny)` or `semantic_fpn(atmnet_tiny, atmfpn)`.
 
         Raises:
-            AtmvizError: no such form, framework or neck.
+            AtmvizError: no such form, head or neck.
         """
         match = re.fullmatch(r"(?:(\w+)\()?([\w.]+)(?:, ?(\w+))?(\))?", text.strip())
         if not match or bool(match[1]) != bool(match[4]) or (match[3] and not match[1]):
             raise AtmvizError(
                 f"got model {text!r}, expected a name like atmnet_tiny or semantic_fpn(atmnet_tiny, atmfpn)"
             )
-        framework, neck = match[1], match[3] or "fpn"
-        if framework not in (None, *FRAMEWORK_TASKS) or neck not in get_args(Neck):
+        head, neck = match[1], match[3] or "fpn"
+        if head not in (None, *HEAD_TASKS) or neck not in get_args(Neck):
             raise AtmvizError(
-                f"got model {text!r}, expected a framework of {', '.join(FRAMEWORK_TASKS)} "
+                f"got model {text!r}, expected a head of {', '.join(HEAD_TASKS)} "
                 f"and a neck of {', '.join(get_args(Neck))}"
             )
-        return cls(match[2], framework, neck)  # type: ignore[arg-type]
+        return cls(match[2], head, neck)  # type: ignore[arg-type]
 
     @property
     def task(self) -> Task:
-        return FRAMEWORK_TASKS[self.framework] if self.framework else "classify"
+        return HEAD_TASKS[self.head] if self.head else "classify"
 
     def __str__(self) -> str:
-        if self.framework is None:
+        if self.head is None:
             return self.backbone
-        return f"{self.framework}({self.backbone}{', atmfpn' if self.neck == 'atmfpn' else ''})"
+        return f"{self.head}({self.backbone}{', atmfpn' if self.neck == 'atmfpn' else ''})"
 
 
 def is_architecture(name: object) -> bool:
-    """Whether it names a network to build, a variant or a framework around a backbone, and no file."""
+    """Whether it names a network to build, a variant or a head around a backbone, and no file."""
     text = str(name)
-    return text in VARIANTS or any(text.startswith(f"{framework}(") for framework in FRAMEWORK_TASKS)
+    return text in VARIANTS or any(text.startswith(f"{head}(") for head in HEAD_TASKS)
 
 
 def require_model(found: str, expected: str | None, where: object) -> None:

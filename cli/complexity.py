@@ -13,7 +13,7 @@ from rich.table import Table
 
 from atmviz.paper import CAPTIONS, INPUT_SIZES, PAPER_ROWS, split_metric
 from atmviz.training.recipe import Recipe
-from atmviz.variants import NETWORK_OPTIONS, Architecture, Framework, Neck
+from atmviz.variants import NETWORK_OPTIONS, Architecture, Head, Neck
 
 from . import options
 from .console import METRIC_LABELS, print_json, print_table, waiting
@@ -41,8 +41,8 @@ def complexity(
         str | None,
         typer.Option("--model", "-m", help="Count this instead: atmnet_tiny, semantic_fpn(atmnet_tiny, atmfpn)."),
     ] = None,
-    framework: Annotated[Framework | None, typer.Option("--framework", help="What stands on --model.")] = None,
-    neck: Annotated[Neck | None, typer.Option("--neck", help="Between the two.")] = None,
+    head: Annotated[Head | None, typer.Option("--head", help="Segmentation or detection head on --model.")] = None,
+    neck: Annotated[Neck | None, typer.Option("--neck", help="Neck between backbone and head.")] = None,
     size: options.Size = None,
     form: Annotated[TableFormat | None, typer.Option("--format", help="Markdown or CSV instead of a table.")] = None,
     as_json: options.JsonOption = False,
@@ -55,9 +55,9 @@ def complexity(
     config = {name: value for name, value in settings.items() if value is not None}
     if table and model:
         raise typer.BadParameter("got --table and --model, expected one of them")
-    if not model and (framework or neck or size or config):
+    if not model and (head or neck or size or config):
         raise typer.BadParameter("got an option that describes --model without it: name the backbone with --model")
-    rows = _count_model(_architecture(model, framework, neck), size, config) if model else _count_tables(table or [1])
+    rows = _count_model(_architecture(model, head, neck), size, config) if model else _count_tables(table or [1])
     if as_json:
         print_json(rows)
     elif form:
@@ -66,18 +66,18 @@ def complexity(
         _show(rows)
 
 
-def _architecture(model: str, framework: Framework | None, neck: Neck | None) -> Architecture:
+def _architecture(model: str, head: Head | None, neck: Neck | None) -> Architecture:
     architecture = Architecture.parse(model)
-    if framework and architecture.framework:
-        raise typer.BadParameter(f"got --framework {framework} and {model}, expected one of them")
-    framework = framework or architecture.framework
-    if neck and not framework:
-        raise typer.BadParameter("got --neck without a framework, expected --framework too")
-    return Architecture(architecture.backbone, framework, neck or architecture.neck)
+    if head and architecture.head:
+        raise typer.BadParameter(f"got --head {head} and {model}, expected one of them")
+    head = head or architecture.head
+    if neck and not head:
+        raise typer.BadParameter("got --neck without a head, expected --head too")
+    return Architecture(architecture.backbone, head, neck or architecture.neck)
 
 
 def _count_model(architecture: Architecture, size: str | None, config: dict[str, Any]) -> list[dict[str, Any]]:
-    wanted = options.parse_size(size) if size else INPUT_SIZES[architecture.framework]
+    wanted = options.parse_size(size) if size else INPUT_SIZES[architecture.head]
     with waiting(f"counting {architecture}"):
         from atmviz.complexity import count_flops, count_parameters, create_meta
 

@@ -39,7 +39,7 @@ def layers(
             "generates": layer.is_offset_source,
             "channels": layer.channels,
             "offsets": layer.num_offsets,
-            "share": layer.share,
+            "channels_per_offset": layer.channels_per_offset,
             "map_size": list(map_size(input_size, layer.id.stage)),
         }
         for layer in find_layers(network)
@@ -53,7 +53,7 @@ def layers(
     for row in rows:
         own = "itself" if row["generates"] else str(row["offsets_of"])
         height, width = row["map_size"]
-        numbers = (str(row["channels"]), str(row["offsets"]), str(row["share"]), f"{height}×{width}")
+        numbers = (str(row["channels"]), str(row["offsets"]), str(row["channels_per_offset"]), f"{height}×{width}")
         table.add_row(str(row["layer"]), str(row["module"]), own, *numbers)
     table.caption = "C channels, O distinct offsets per direction, S channels sharing one"
     print_table(table)

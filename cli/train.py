@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from atmviz.files import file_name
 from atmviz.training.recipe import Recipe, read_recipe, recipe_names
-from atmviz.variants import FRAMEWORK_TASKS
+from atmviz.variants import HEAD_TASKS
 
 from . import options
 from .console import METRIC_LABELS, import_matplotlib, is_main_process, print_json, say, say_if_alone, stderr, waiting
@@ -89,7 +89,7 @@ def train(
     Without arguments: the demonstration model, on scenes drawn as it goes. Stopped or killed, the same command goes on.
     """
     if recipe is None:
-        wanted = task.value if task else FRAMEWORK_TASKS.get(settings["framework"], "classify")
+        wanted = task.value if task else HEAD_TASKS.get(settings["head"], "classify")
         recipe = {"classify": "shapes", "segment": "shapes_segment", "detect": "shapes_detect"}[wanted]
     chosen = recipe_with(recipe, settings)
     if task and chosen.task != task.value:
@@ -100,8 +100,8 @@ def train(
         typer.echo(chosen.to_yaml(), nl=False)
         return
     parts = (Path(recipe).stem, *(["atmfpn"] if chosen.neck == "atmfpn" else []), chosen.model, chosen.seed)
-    if chosen.framework and chosen.framework not in recipe:
-        parts = (parts[0], chosen.framework, *parts[1:])
+    if chosen.head and chosen.head not in recipe:
+        parts = (parts[0], chosen.head, *parts[1:])
     folder = out or Path("runs") / file_name("-".join(map(str, parts)))
     with waiting("starting"):
         import_matplotlib()

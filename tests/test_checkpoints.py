@@ -285,7 +285,13 @@ def test_classes_and_input_channels_are_read_from_the_shapes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"share": 1}, {"share": 4}, {"fusion": "paper"}, {"share": 1, "fusion": "paper"}]
+    "arguments",
+    [
+        {"channels_per_offset": 1},
+        {"channels_per_offset": 4},
+        {"fusion": "paper"},
+        {"channels_per_offset": 1, "fusion": "paper"},
+    ],
 )
 def test_shared_offsets_and_the_papers_fusion_are_read_from_the_shapes(arguments, tmp_path):
     own = create_model("atmnet_nano", num_classes=5, **arguments).eval()
@@ -564,6 +570,16 @@ def test_weights_that_are_not_in_the_file_are_an_error(wrapper, weights, tmp_pat
     state = numbered(LAYOUTS["xtiny"])
     torch.save({wrapper: state} if wrapper else state, tmp_path / "weights.pth")
     assert f"no {weights} weights" in refusal(tmp_path / "weights.pth", weights=weights)
+
+
+def test_metadata_may_use_the_former_names_of_settings(tmp_path):
+    network = create_model("atmnet_nano", num_classes=5, channels_per_offset=4)
+    path = tmp_path / "old.safetensors"
+    save_file(network.state_dict(), path, {"architecture": "atmnet_nano", "config": '{"num_classes": 5, "share": 4}'})
+    assert load_model(path, device="cpu", report=lambda text: None).origin.config == {
+        "num_classes": 5,
+        "channels_per_offset": 4,
+    }
 
 
 @pytest.mark.parametrize("config", ["{", '{"num_classes": 5, "option_of_tomorrow": 1}'])

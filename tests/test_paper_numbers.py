@@ -143,4 +143,4 @@ def test_a_rival_is_not_counted():
 def test_counts_agree_beyond_the_printed_digits(name, params, flops):
     network = create_meta(name)
     assert params in (None, f"{count_parameters(network) / 1e6:.3f}")
-    assert f"{count_flops(network, INPUT_SIZES[Architecture.parse(name).framework]) / 1e9:.3f}" == flops
+    assert f"{count_flops(network, INPUT_SIZES[Architecture.parse(name).head]) / 1e9:.3f}" == flops

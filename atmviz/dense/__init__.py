@@ -1,4 +1,4 @@
-"""The paper's dense prediction systems: five frameworks on any ATMNet (or other timm backbone), with FPN or ATMFpn."""
+"""The paper's dense prediction systems: five heads on any ATMNet (or other timm backbone), with FPN or ATMFpn."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,11 +10,11 @@ from atmviz.dense.mask_rcnn import mask_rcnn
 from atmviz.dense.retinanet import retinanet
 from atmviz.dense.semantic_fpn import semantic_fpn
 from atmviz.dense.upernet import upernet
-from atmviz.variants import Architecture, Framework
+from atmviz.variants import Architecture, Head
 
 __all__ = ["cascade_mask_rcnn", "create_dense", "mask_rcnn", "retinanet", "semantic_fpn", "upernet"]
 
-_FRAMEWORKS: dict[Framework, Callable[..., nn.Module]] = {
+_HEADS: dict[Head, Callable[..., nn.Module]] = {
     "semantic_fpn": semantic_fpn,
     "upernet": upernet,
     "retinanet": retinanet,
@@ -27,10 +27,10 @@ def create_dense(architecture: Architecture | str, **kwargs: Any) -> nn.Module:
     """The network of a name like `semantic_fpn(atmnet_tiny)`; `kwargs` as its function takes them.
 
     Raises:
-        AtmvizError: no such framework or neck, or one whose library is not installed.
+        AtmvizError: no such head or neck, or one whose library is not installed.
     """
     if isinstance(architecture, str):
         architecture = Architecture.parse(architecture)
-    if architecture.framework is None:
-        raise ValueError(f"got {architecture}, expected a framework around it, as in semantic_fpn({architecture})")
-    return _FRAMEWORKS[architecture.framework](architecture.backbone, architecture.neck, **kwargs)
+    if architecture.head is None:
+        raise ValueError(f"got {architecture}, expected a head around it, as in semantic_fpn({architecture})")
+    return _HEADS[architecture.head](architecture.backbone, architecture.neck, **kwargs)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from atmviz.models import released_to_timm
-from atmviz.variants import Architecture, Framework
+from atmviz.variants import Architecture, Head
 
-# A name that only this framework has: theirs, ours
-_MARKS: dict[Framework, tuple[str, str]] = {
+# A name that only this head has: theirs, ours
+_MARKS: dict[Head, tuple[str, str]] = {
     "upernet": (r"decode_head\.psp_modules\.", r"head\.psp_modules\."),
     "semantic_fpn": (r"decode_head\.scale_heads\.", r"head\.scale_heads\."),
     "retinanet": (r"bbox_head\.retina_cls\.", r"head\.classification_head\."),
@@ -21,7 +21,7 @@ _MARKS: dict[Framework, tuple[str, str]] = {
     "cascade_mask_rcnn": (r"roi_head\.bbox_head\.0\.fc_cls\.", r"roi_heads\.stages\."),
 }
 # The tensor whose length counts the classes, how many values each has, and how many classes are none of the data's
-_CLASS_TENSORS: dict[Framework, tuple[str, int, int]] = {
+_CLASS_TENSORS: dict[Head, tuple[str, int, int]] = {
     "upernet": ("head.classifier.bias", 1, 0),
     "semantic_fpn": ("head.classifier.bias", 1, 0),
     "retinanet": ("head.classification_head.cls_logits.bias", 9, 0),
@@ -43,7 +43,7 @@ _MASK = (
     (r"\.mask_head\.upsample\.", ".mask_predictor.conv5_mask."),
     (r"\.mask_head\.conv_logits\.", ".mask_predictor.mask_fcn_logits."),
 )
-_RENAMES: dict[Framework, tuple[tuple[str, str], ...]] = {
+_RENAMES: dict[Head, tuple[tuple[str, str], ...]] = {
     "upernet": (
         (r"^decode_head\.", "head."),
         (r"^((?:auxiliary_)?head\..*)\.bn\.", r"\1.batch_norm."),
@@ -89,40 +89,40 @@ _RENAMES: dict[Framework, tuple[tuple[str, str], ...]] = {
 }
 
 
-def framework_of(names: Iterable[str], own: bool) -> Framework | None:
-    """Which framework's head is among these names: this project's own, or mmsegmentation's and mmdetection's."""
+def head_of(names: Iterable[str], own: bool) -> Head | None:
+    """Which head is among these names: this project's own, or mmsegmentation's and mmdetection's."""
     names = list(names)
-    for framework, marks in _MARKS.items():
+    for head, marks in _MARKS.items():
         if any(re.match(marks[own], name) for name in names):
-            return framework
+            return head
     return None
 
 
-def backbone_prefix(framework: Framework) -> str:
-    """Where the backbone's tensors are in a network of this framework."""
-    return "backbone." if framework == "upernet" else "backbone.body."
+def backbone_prefix(head: Head) -> str:
+    """Where the backbone's tensors are in a network of this head."""
+    return "backbone." if head == "upernet" else "backbone.body."
 
 
-def mm_to_own(framework: Framework, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def mm_to_own(head: Head, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename (and reorder the classes of) a whole network's tensors; unknown names stay as they are."""
     body = {name.removeprefix("backbone."): tensor for name, tensor in state.items() if name.startswith("backbone.")}
-    prefix = backbone_prefix(framework) + "model."
+    prefix = backbone_prefix(head) + "model."
     renamed = {prefix + name: tensor for name, tensor in released_to_timm(body).items()}
     for name, tensor in state.items():
         if name.startswith("backbone."):
             continue
-        for pattern, replacement in _RENAMES[framework]:
+        for pattern, replacement in _RENAMES[head]:
             name = re.sub(pattern, replacement, name)
         renamed[name] = torch.cat([tensor[-1:], tensor[:-1]]) if ".cls_score." in name else tensor
-    if framework == "retinanet":  # the norm of the finest map, which no level uses
+    if head == "retinanet":  # the norm of the finest map, which no level uses
         renamed = {name: tensor for name, tensor in renamed.items() if ".out_norms.0." not in name}
     return renamed
 
 
-def describe_heads(framework: Framework, backbone: str, state: Mapping[str, Tensor]) -> tuple[Architecture, int]:
+def describe_heads(head: Head, backbone: str, state: Mapping[str, Tensor]) -> tuple[Architecture, int]:
     """Architecture and number of classes, from the tensors under this project's names; 0 where their tensor lacks."""
     units = r"(backbone\.neck\.inner_blocks|head\.lateral_convs)\.0\.peg\."
     neck = "atmfpn" if any(re.match(units, name) for name in state) else "fpn"
-    name, values, others = _CLASS_TENSORS[framework]
+    name, values, others = _CLASS_TENSORS[head]
     length = state[name].numel() if name in state else 0
-    return Architecture(backbone, framework, neck), max(length // values - others, 0)  # type: ignore[arg-type]
+    return Architecture(backbone, head, neck), max(length // values - others, 0)  # type: ignore[arg-type]

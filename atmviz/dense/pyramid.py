@@ -1,4 +1,4 @@
-"""What the frameworks share below their heads: a backbone's feature maps, and a neck that makes a pyramid of them."""
+"""Below the heads: a backbone's feature maps, and a neck that makes a pyramid of them."""
 
 from collections import OrderedDict
 from typing import Any

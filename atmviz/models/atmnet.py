@@ -135,7 +135,7 @@ class ATMLayer(NamedTuple):
         return self.id == self.source
 
     @property
-    def share(self) -> int:
+    def channels_per_offset(self) -> int:
         """Samples that share one offset: S."""
         return self.channels * self.mixer.num_samples // self.num_offsets
 
@@ -145,7 +145,7 @@ class ATMNet(nn.Module):
 
     Args:
         depths, dims, mlp_ratios, num_offsets, offset_interval: one row of `atmviz.variants.VARIANTS`.
-        share: Channels that share one offset in every stage, in place of `num_offsets`; 1 in Fig. 2, A and B.
+        channels_per_offset: S in every stage, in place of `num_offsets`; 1 in Fig. 2, A and B.
         offset_mode, num_samples, fusion: see `ActiveTokenMixer`; the defaults are the released network.
         peg: False leaves the positional encoding generators out (Table 8, rows 1 and 2).
         out_norms: Apply one LayerNorm to each of the four feature maps, as the released segmentation backbone does.
@@ -170,7 +170,7 @@ class ATMNet(nn.Module):
         offset_interval: int = VARIANTS["atmnet_tiny"].offset_interval,
         offset_mode: OffsetMode = "decoupled",
         num_samples: int = 1,
-        share: int | None = None,
+        channels_per_offset: int | None = None,
         fusion: FusionMode = "image",
         peg: bool = True,
         out_norms: bool = False,
@@ -178,10 +178,13 @@ class ATMNet(nn.Module):
         drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
-        if share:
-            if any(dim % share for dim in dims):
-                raise ValueError(f"got share {share} for {tuple(dims)} channels, expected a divisor of each")
-            num_offsets = [dim // share for dim in dims]
+        if channels_per_offset:
+            if any(dim % channels_per_offset for dim in dims):
+                raise ValueError(
+                    f"got channels_per_offset {channels_per_offset} for {tuple(dims)} channels, "
+                    "expected a divisor of each"
+                )
+            num_offsets = [dim // channels_per_offset for dim in dims]
         if any(dim % count for dim, count in zip(dims, num_offsets, strict=True)):
             raise ValueError(f"got {tuple(num_offsets)} offsets for {tuple(dims)} channels, expected divisors")
         self.num_classes = num_classes

@@ -147,7 +147,7 @@ def build_network(recipe: Recipe, num_classes: int, message: Callable[[str], Non
     options: dict[str, Any] = {"drop_path_rate": recipe.drop_path_rate, **_config(recipe, num_classes)}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(recipe.seed, "weights"))
-        if recipe.framework:
+        if recipe.head:
             if recipe.short_side_min:
                 options["min_size"] = (*range(recipe.short_side_min, recipe.image_size, 32), recipe.image_size)
             network = create_dense(recipe.architecture, **options)
@@ -624,7 +624,7 @@ def _describe(data: dict[str, Any]) -> str:
 def _config(recipe: Recipe, num_classes: int) -> dict[str, Any]:
     """Constructor arguments: the number of classes, and what is not as released."""
     usual: dict[str, Any] = {**NETWORK_OPTIONS, "dim": PYRAMID_DIM}
-    if recipe.framework in ("mask_rcnn", "cascade_mask_rcnn"):
+    if recipe.head in ("mask_rcnn", "cascade_mask_rcnn"):
         usual["box_samples"] = BOX_SAMPLES
     changed = {name: getattr(recipe, name) for name, value in usual.items() if getattr(recipe, name) != value}
     sizes = {"min_size": recipe.image_size, "max_size": recipe.long_side} if recipe.task == "detect" else {}

@@ -42,13 +42,13 @@ def load_to_finetune(network: nn.Module, recipe: Recipe, num_classes: int, messa
         had = checkpoint.config.get("num_classes") or "no"
         message(f"{taken} of {had} classes; {f'a new head for {num_classes}' if is_new_head else 'the head is kept'}")
     elif checkpoint.model == recipe.model:
-        body = network.get_submodule(backbone_prefix(recipe.framework).removesuffix("."))  # type: ignore[arg-type]
+        body = network.get_submodule(backbone_prefix(recipe.head).removesuffix("."))  # type: ignore[arg-type]
         left_out = _load_backbone(body.get_submodule("model"), checkpoint)
         shown = ", ".join(f"{part} ({count})" for part, count in left_out.items()) or "nothing"
         message(f"{taken} of {recipe.model} for the backbone; left out: {shown}; all else is new")
     else:
         backbone = Architecture.parse(checkpoint.model).backbone
-        remedy = "expected the same framework and neck, or a classifier"
+        remedy = "expected the same head and neck, or a classifier"
         raise RecipeError(
             f"got {checkpoint.model} in {recipe.finetune} to fine-tune {recipe.architecture}: "
             + (remedy if backbone == recipe.model else f"pass --model {backbone}")

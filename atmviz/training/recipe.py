@@ -16,13 +16,14 @@ import yaml
 from atmviz.errors import RecipeError, shortened
 from atmviz.geometry import MIN_SIZE_PX
 from atmviz.variants import (
-    FRAMEWORK_TASKS,
+    FORMER_NAMES,
+    HEAD_TASKS,
     NETWORK_OPTIONS,
     RANGES,
     VARIANTS,
     Architecture,
-    Framework,
     FusionMode,
+    Head,
     Neck,
     OffsetMode,
     Task,
@@ -49,7 +50,7 @@ _DENSE_ONLY = ("neck", "dim")
 _ATM_ONLY = (*NETWORK_OPTIONS, "init")
 _SEGMENTER_ONLY = ("scale_min", "scale_max", "photometric")
 _DETECTOR_ONLY = ("short_side_min", "long_side", "box_samples")
-DENSE_SETTINGS = ("framework", *_DENSE_ONLY, *_SEGMENTER_ONLY, *_DETECTOR_ONLY)
+DENSE_SETTINGS = ("head", *_DENSE_ONLY, *_SEGMENTER_ONLY, *_DETECTOR_ONLY)
 _FOREIGN: dict[Task, tuple[str, ...]] = {
     "classify": (*_DENSE_ONLY, *_SEGMENTER_ONLY, *_DETECTOR_ONLY),
     "segment": (*_CLASSIFIER_ONLY, *_DETECTOR_ONLY),
@@ -103,20 +104,20 @@ class Recipe:
         4096,
     )
     long_side: int = _setting(1333, "Detection: longest side, px.", _DENSE, MIN_SIZE_PX, 8192)
-    framework: Framework | None = _setting(None, "What stands on the model; none for a classifier.", _DENSE)  # noqa: RUF009
-    neck: Neck = _setting("fpn", "Between the two.", _DENSE)  # noqa: RUF009
-    dim: int = _setting(256, "Channels of the pyramid, which those of the heads follow.", _DENSE, *RANGES["dim"])
+    head: Head | None = _setting(None, "Segmentation or detection head; none trains a classifier.", _DENSE)  # noqa: RUF009
+    neck: Neck = _setting("fpn", "Neck between backbone and head.", _DENSE)  # noqa: RUF009
+    dim: int = _setting(256, "Channels of the feature pyramid; head widths scale with it.", _DENSE, *RANGES["dim"])
     box_samples: int = _setting(
         512, "Mask R-CNNs: proposals that box heads learn from, per image.", _DENSE, *RANGES["box_samples"]
     )
 
-    model: str = _setting("atmnet_nano", f"One of {', '.join(VARIANTS)}; a timm backbone under a framework.", _MODEL)
+    model: str = _setting("atmnet_nano", f"One of {', '.join(VARIANTS)}; a timm backbone under a head.", _MODEL)
     offset_mode: OffsetMode = _setting("decoupled", "Table 8 and Fig. 2, A.", _MODEL)  # noqa: RUF009
     num_samples: int = _setting(
         1, "Tokens fetched per channel and direction; 3 in Fig. 2, B.", _MODEL, *RANGES["num_samples"]
     )
-    share: int | None = _setting(
-        None, "Channels that share an offset: 1 in Fig. 2; else the variant's.", _MODEL, *RANGES["share"]
+    channels_per_offset: int | None = _setting(
+        None, "Channels that share an offset: 1 in Fig. 2; else the variant's.", _MODEL, *RANGES["channels_per_offset"]
     )
     fusion: FusionMode = _setting(  # noqa: RUF009
         "image", "Fusion weights per image (released) or per token, or Eq. (4) as printed.", _MODEL
@@ -126,7 +127,7 @@ class Recipe:
     init: Literal["released", "fan_in"] = _setting("released", "fan_in suits widths under 100 channels.", _MODEL)
     finetune: str | None = _setting(
         None,
-        "File to start from, its head replaced where it must be; under a framework also the backbone's alone, "
+        "File to start from, its head replaced where it must be; under a head also the backbone's alone, "
         "of other backbones timm's own.",
         _MODEL,
     )
@@ -172,7 +173,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for setting in fields(self):
             _require_valid(setting.name, getattr(self, setting.name), setting.metadata)
-        if self.framework is None and self.model not in VARIANTS:
+        if self.head is None and self.model not in VARIANTS:
             raise RecipeError(
                 f"got model {self.model!r}, expected one of {', '.join(VARIANTS)}{_nearest(self.model, VARIANTS)}"
             )
@@ -197,11 +198,17 @@ class Recipe:
             raise RecipeError(f"got pixel_weight with image_size {self.image_size}: expected a multiple of 32")
         if self.offset_mode == "zero" and self.num_samples > 1:
             raise RecipeError("got offset_mode zero with several samples, which would all be one token: expected 1")
-        if self.offset_mode == "zero" and self.share:
-            raise RecipeError("got offset_mode zero with share, but there are no offsets to share: leave share out")
-        if self.share and self.model in VARIANTS and any(dim % self.share for dim in VARIANTS[self.model].dims):
+        if self.offset_mode == "zero" and self.channels_per_offset:
             raise RecipeError(
-                f"got share {self.share} for {self.model}, "
+                "got offset_mode zero with channels_per_offset, but there are no offsets to share: leave it out"
+            )
+        if (
+            self.channels_per_offset
+            and self.model in VARIANTS
+            and any(dim % self.channels_per_offset for dim in VARIANTS[self.model].dims)
+        ):
+            raise RecipeError(
+                f"got channels_per_offset {self.channels_per_offset} for {self.model}, "
                 f"expected a divisor of its {VARIANTS[self.model].dims} channels"
             )
 
@@ -209,17 +216,17 @@ class Recipe:
         """Nothing is set that this kind of training would not read, and what it reads fits together."""
         usual = {one.name: one.default for one in fields(self)}
         if wrong := [name for name in _FOREIGN[self.task] if getattr(self, name) != usual[name]]:
-            kind = self.framework or "a classifier"
+            kind = self.head or "a classifier"
             remedy = f"start from a recipe to {self.task}, or leave it out"
-            if not self.framework:
-                remedy = f"pass --framework ({', '.join(FRAMEWORK_TASKS)}) too"
+            if not self.head:
+                remedy = f"pass --head ({', '.join(HEAD_TASKS)}) too"
             raise RecipeError(f"got {', '.join(wrong)} for {kind}, which has no use for it: {remedy}")
         changed = [name for name in _ATM_ONLY if getattr(self, name) != usual[name]]
         if changed and self.model not in VARIANTS:
             raise RecipeError(f"got {', '.join(changed)} for {self.model}, which has no ATM layers: leave it out")
         if self.finetune is None and self.finetune_weights != usual["finetune_weights"]:
             raise RecipeError(f"got finetune_weights {self.finetune_weights} without a file: pass --finetune FILE too")
-        if self.framework == "upernet" and self.batch_size == self.accumulate:
+        if self.head == "upernet" and self.batch_size == self.accumulate:
             raise RecipeError(
                 "got passes of one image for upernet, whose pooled map is normalised over them: "
                 "expected batch_size twice accumulate or more"
@@ -248,7 +255,7 @@ class Recipe:
     @property
     def architecture(self) -> Architecture:
         """The network by name."""
-        return Architecture(self.model, self.framework, self.neck)
+        return Architecture(self.model, self.head, self.neck)
 
     @property
     def task(self) -> Task:
@@ -330,7 +337,7 @@ def read_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
     values = {} if values is None else values
     if not isinstance(values, Mapping):
         raise RecipeError(f"recipe {name_or_path} holds a {type(values).__name__}, expected `key: value` lines")
-    values = {**values, **(overrides or {})}
+    values = {**{FORMER_NAMES.get(str(key), key): value for key, value in values.items()}, **(overrides or {})}
     if missing := [key for key, value in values.items() if value == REQUIRED]:
         name = shortened(str(missing[0]))
         raise RecipeError(f"recipe {name_or_path} leaves {name} to you: pass --{name.replace('_', '-')}")

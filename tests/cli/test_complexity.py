@@ -88,8 +88,14 @@ def test_markdown_csv_and_json_have_every_accuracy(succeed):
 @pytest.mark.parametrize(
     ("settings", "shown"),
     [
-        (["--num-samples", "3", "--share", "1"], {"num_samples": 3, "share": 1, "flops": 3_238_466_048}),
-        (["--offset-mode", "joint", "--share", "1"], {"offset_mode": "joint", "share": 1, "flops": 2_136_758_784}),
+        (
+            ["--num-samples", "3", "--channels-per-offset", "1"],
+            {"num_samples": 3, "channels_per_offset": 1, "flops": 3_238_466_048},
+        ),
+        (
+            ["--offset-mode", "joint", "--channels-per-offset", "1"],
+            {"offset_mode": "joint", "channels_per_offset": 1, "flops": 2_136_758_784},
+        ),
         (["--fusion", "paper", "--no-peg"], {"fusion": "paper", "peg": False}),
     ],
 )
@@ -102,7 +108,7 @@ def test_other_networks_are_counted_by_their_settings(succeed, settings, shown):
     ("arguments", "model", "size"),
     [
         (["--model", "atmnet_nano"], "atmnet_nano", [224, 224]),
-        (["--model", "atmnet_nano", "--framework", "semantic_fpn"], "semantic_fpn(atmnet_nano)", [512, 512]),
+        (["--model", "atmnet_nano", "--head", "semantic_fpn"], "semantic_fpn(atmnet_nano)", [512, 512]),
         (
             ["--model", "retinanet(atmnet_nano)", "--neck", "atmfpn", "--size", "96x64"],
             "retinanet(atmnet_nano, atmfpn)",
@@ -122,14 +128,14 @@ def test_any_model_is_counted(succeed, arguments, model, size):
     ("arguments", "code", "message"),
     [
         (["--model", "atmnet_huge"], 1, "Unknown model"),
-        (["--model", "fcn(atmnet_tiny)"], 1, "expected a framework of semantic_fpn"),
-        (["--model", "vit_tiny_patch16_224", "--framework", "mask_rcnn"], 1, "expected a backbone with 4, 8, 16, 32"),
-        (["--model", "atmnet_nano", "--neck", "atmfpn"], 2, "--framework too"),
+        (["--model", "fcn(atmnet_tiny)"], 1, "expected a head of semantic_fpn"),
+        (["--model", "vit_tiny_patch16_224", "--head", "mask_rcnn"], 1, "expected a backbone with 4, 8, 16, 32"),
+        (["--model", "atmnet_nano", "--neck", "atmfpn"], 2, "--head too"),
         (["--neck", "atmfpn"], 2, "--model"),
-        (["--share", "1"], 2, "--model"),
-        (["--model", "atmnet_xtiny", "--share", "7"], 1, "expected a divisor of each"),
+        (["--channels-per-offset", "1"], 2, "--model"),
+        (["--model", "atmnet_xtiny", "--channels-per-offset", "7"], 1, "expected a divisor of each"),
         (["--model", "atmnet_xtiny", "--fusion", "pixel"], 2, "'image', 'token', 'paper'"),
-        (["-m", "semantic_fpn(atmnet_nano)", "--framework", "upernet"], 2, "expected one of them"),
+        (["-m", "semantic_fpn(atmnet_nano)", "--head", "upernet"], 2, "expected one of them"),
         (["--model", "atmnet_nano", "--table", "1"], 2, "one of them"),
         (["--table", "9"], 2, "less than or equal to 8"),
     ],

@@ -36,10 +36,10 @@ def trained(monkeypatch):
     [
         (["--task", "segment"], "shapes_segment", {}, "runs/shapes_segment-semantic_fpn-atmnet_nano-0"),
         (["--task", "detect"], "shapes_detect", {}, "runs/shapes_detect-mask_rcnn-atmnet_nano-0"),
-        (["--framework", "upernet"], "shapes_segment", {"framework": "upernet"},
+        (["--head", "upernet"], "shapes_segment", {"head": "upernet"},
          "runs/shapes_segment-upernet-atmnet_nano-0"),
-        (["--task", "detect", "--framework", "retinanet", "--neck", "atmfpn"], "shapes_detect",
-         {"framework": "retinanet", "neck": "atmfpn"}, "runs/shapes_detect-retinanet-atmfpn-atmnet_nano-0"),
+        (["--task", "detect", "--head", "retinanet", "--neck", "atmfpn"], "shapes_detect",
+         {"head": "retinanet", "neck": "atmfpn"}, "runs/shapes_detect-retinanet-atmfpn-atmnet_nano-0"),
         (["--task", "classify"], "shapes", {}, "runs/shapes-atmnet_nano-0"),
         (["--recipe", "coco_1x", "--finetune", "w.pth", "--schedule", "step", "--decay-epochs", "9,10"], "coco_1x",
          {"finetune": "w.pth", "decay_epochs": "9,10"}, "runs/coco_1x-mask_rcnn-atmnet_tiny-0"),
@@ -47,7 +47,7 @@ def trained(monkeypatch):
          "runs/ade20k_upernet-atmnet_tiny-0"),
     ],
 )  # fmt: skip
-def test_task_and_framework_pick_the_recipe_and_name_the_folder(succeed, trained, arguments, recipe, changes, out):
+def test_task_and_head_pick_the_recipe_and_name_the_folder(succeed, trained, arguments, recipe, changes, out):
     succeed("train", *arguments)
     assert trained == [(read_recipe(recipe, changes), out)]
 
@@ -65,12 +65,12 @@ def test_a_task_that_is_not_the_recipes_is_refused(refuse, trained):
 
 
 @pytest.mark.parametrize(
-    ("framework", "metric", "printed"), [("semantic_fpn", "miou", "mIoU (%)"), ("retinanet", "box_ap", "box AP (%)")]
+    ("head", "metric", "printed"), [("semantic_fpn", "miou", "mIoU (%)"), ("retinanet", "box_ap", "box AP (%)")]
 )
-def test_a_trained_network_is_evaluated_and_drawn(succeed, folder, framework, metric, printed):
-    done = succeed("train", "--framework", framework, *SHORT, "--out", "run", "--json")
+def test_a_trained_network_is_evaluated_and_drawn(succeed, folder, head, metric, printed):
+    done = succeed("train", "--head", head, *SHORT, "--out", "run", "--json")
     best = json.loads(done.stdout)["best"]
-    assert f"training {framework}(atmnet_nano) on shapes into run" in done.stderr
+    assert f"training {head}(atmnet_nano) on shapes into run" in done.stderr
     assert "epoch   1: loss" in done.stderr
 
     rows = json.loads(succeed("eval", "run/best.safetensors", "--limit", "4", "-j", "0", "--device", "cpu",
@@ -82,7 +82,7 @@ def test_a_trained_network_is_evaluated_and_drawn(succeed, folder, framework, me
         assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 500
     table = succeed("eval", "run/best.safetensors", "--limit", "4", "-j", "0", "--device", "cpu")
     assert printed in table.stdout
-    assert f"{framework}(atmnet_nano) on shapes val, 4 images" in table.stdout
+    assert f"{head}(atmnet_nano) on shapes val, 4 images" in table.stdout
     assert metric in (folder / "rows.csv").read_text()
 
 

@@ -25,7 +25,7 @@ def test_json_tells_of_each_layer_what_it_is_called_and_whose_offsets_it_uses(ro
         "generates": False,
         "channels": 64,
         "offsets": 16,
-        "share": 4,
+        "channels_per_offset": 4,
         "map_size": [14, 14],
     }
     assert [name for name, row in found.items() if row["generates"]] == ["1_1", "2_1", "3_1", "3_7", "3_13", "4_1"]

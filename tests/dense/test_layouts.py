@@ -162,45 +162,45 @@ def in_mm_file(state):
     return {"meta": {"epoch": 1, "CLASSES": ("wall", "sky")}, "state_dict": state, "optimizer": {}}
 
 
-@pytest.mark.parametrize("framework", LAYOUTS)
-def test_whole_files_load_strictly_and_every_value_lands_once(framework, tmp_path):
-    state = numbered(LAYOUTS[framework])
+@pytest.mark.parametrize("head", LAYOUTS)
+def test_whole_files_load_strictly_and_every_value_lands_once(head, tmp_path):
+    state = numbered(LAYOUTS[head])
     torch.save(in_mm_file(state), tmp_path / "mm.pth")
     lines = []
     network = load(tmp_path / "mm.pth", report=lines.append)
     origin = network.origin
-    assert origin.model == f"{framework}(atmnet_xtiny)"
-    assert origin.layout == ("mmseg" if framework in ("upernet", "semantic_fpn") else "mmdet")
+    assert origin.model == f"{head}(atmnet_xtiny)"
+    assert origin.layout == ("mmseg" if head in ("upernet", "semantic_fpn") else "mmdet")
     assert origin.config == {"num_classes": 7, "in_chans": 3}
     assert f"{origin.matched} tensors matched, 7 classes" in lines[0]
 
     values = {name: int(tensor.flatten()[0]) for name, tensor in network.state_dict().items()}
-    unused = 2 if framework == "retinanet" else 0  # the norm of the finest map
+    unused = 2 if head == "retinanet" else 0  # the norm of the finest map
     assert sorted(values.values())[unused:] == sorted(set(values.values()))[unused:]
     assert len(values) == len(state) - unused == origin.matched
     theirs = {name: int(tensor.flatten()[0]) for name, tensor in state.items()}
-    for name, ours in LANDED[framework].items():
+    for name, ours in LANDED[head].items():
         assert values[ours] == theirs[name], name
     assert all(tensor.unique().numel() == 1 for tensor in network.state_dict().values())
 
 
 @pytest.mark.parametrize(
-    ("framework", "theirs", "ours"),
+    ("head", "theirs", "ours"),
     [
         ("mask_rcnn", "roi_head.bbox_head.fc_cls.bias", "roi_heads.box_predictor.cls_score.bias"),
         ("cascade_mask_rcnn", "roi_head.bbox_head.1.fc_cls.bias", "roi_heads.stages.1.box_predictor.cls_score.bias"),
     ],
 )
-def test_background_moves_from_last_to_first(framework, theirs, ours, tmp_path):
-    state = numbered(LAYOUTS[framework]) | {theirs: torch.arange(8.0)}
+def test_background_moves_from_last_to_first(head, theirs, ours, tmp_path):
+    state = numbered(LAYOUTS[head]) | {theirs: torch.arange(8.0)}
     torch.save(in_mm_file(state), tmp_path / "mm.pth")
     assert load(tmp_path / "mm.pth").state_dict()[ours].tolist() == [7, 0, 1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize("framework", LAYOUTS)
-def test_missing_and_unknown_tensors_are_named(framework, tmp_path):
-    theirs, ours = list(LANDED[framework].items())[-1]
-    state = numbered(LAYOUTS[framework])
+@pytest.mark.parametrize("head", LAYOUTS)
+def test_missing_and_unknown_tensors_are_named(head, tmp_path):
+    theirs, ours = list(LANDED[head].items())[-1]
+    state = numbered(LAYOUTS[head])
     del state[theirs]
     torch.save(in_mm_file(state | {"neck.extra.weight": torch.ones(1)}), tmp_path / "mm.pth")
     with pytest.raises(CheckpointError) as caught:
@@ -210,12 +210,11 @@ def test_missing_and_unknown_tensors_are_named(framework, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("framework", ["semantic_fpn", "retinanet"])
-def test_converted_file_gives_equal_outputs(framework, tmp_path, images):
+@pytest.mark.parametrize("head", ["semantic_fpn", "retinanet"])
+def test_converted_file_gives_equal_outputs(head, tmp_path, images):
     torch.manual_seed(0)
     state = {
-        name: torch.randn(shape) / 30 if len(shape) > 1 else torch.rand(shape)
-        for name, shape in LAYOUTS[framework].items()
+        name: torch.randn(shape) / 30 if len(shape) > 1 else torch.rand(shape) for name, shape in LAYOUTS[head].items()
     }
     torch.save(in_mm_file(state), tmp_path / "mm.pth")
     convert_checkpoint(tmp_path / "mm.pth", tmp_path / "own.safetensors")
@@ -225,7 +224,7 @@ def test_converted_file_gives_equal_outputs(framework, tmp_path, images):
     with torch.inference_mode():
         ours, theirs = (network.backbone(images) for network in (second, first))
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-        if framework == "semantic_fpn":
+        if head == "semantic_fpn":
             assert torch.equal(second(images), first(images))
 
 
@@ -242,16 +241,16 @@ def test_own_networks_saved_by_torch_are_recognised(name, tmp_path):
         assert torch.equal(found.state_dict()[key], tensor)
 
 
-@pytest.mark.parametrize("framework", ["upernet", "mask_rcnn", "retinanet"])
-def test_backbone_alone_gives_the_maps_it_gives_inside(framework, tmp_path, images):
+@pytest.mark.parametrize("head", ["upernet", "mask_rcnn", "retinanet"])
+def test_backbone_alone_gives_the_maps_it_gives_inside(head, tmp_path, images):
     torch.manual_seed(0)
-    network = create_dense(f"{framework}(atmnet_nano)", num_classes=5).eval()
+    network = create_dense(f"{head}(atmnet_nano)", num_classes=5).eval()
     torch.save(network.state_dict(), tmp_path / "own.pth")
     alone = load(tmp_path / "own.pth", features_only=True)
-    body = network.backbone if framework == "upernet" else network.backbone.body
+    body = network.backbone if head == "upernet" else network.backbone.body
     with torch.inference_mode():
         found, expected = alone(images), body(images)
-    assert len(found) == (3 if framework == "retinanet" else 4)
+    assert len(found) == (3 if head == "retinanet" else 4)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
     assert alone.origin.config["num_classes"] == 0
     assert sum(alone.origin.left_out.values()) + alone.origin.matched <= len(network.state_dict())

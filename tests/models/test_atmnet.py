@@ -108,7 +108,10 @@ def test_a_released_state_dict_in_this_layout_comes_back_unchanged():
             r"got \(12, 12, 15, 12\) offsets for \(24, 48, 64, 96\) channels, expected",
         ),
         ({"num_offsets": (48, 48, 64, 96)}, "expected divisors"),
-        ({"share": 5}, r"got share 5 for \(24, 48, 64, 96\) channels, expected a divisor of each"),
+        (
+            {"channels_per_offset": 5},
+            r"got channels_per_offset 5 for \(24, 48, 64, 96\) channels, expected a divisor of each",
+        ),
     ],
 )
 def test_sizes_that_cannot_work_are_refused(arguments, message):
@@ -351,8 +354,8 @@ def test_every_parameter_of_a_backbone_receives_a_gradient(out_indices, out_norm
         {"offset_mode": "joint", "num_samples": 3},
         {"fusion": "token"},
         {"fusion": "paper"},
-        {"share": 1},
-        {"num_samples": 3, "share": 1},
+        {"channels_per_offset": 1},
+        {"num_samples": 3, "channels_per_offset": 1},
         {"peg": False},
         {"drop_rate": 0.1},
     ],
@@ -392,8 +395,8 @@ def test_layers_share_the_offsets_of_their_source(nano):
 
 @pytest.mark.parametrize(("share", "num_samples"), [(1, 1), (4, 1), (1, 3)])
 def test_channels_that_share_an_offset_are_told_by_one_argument(share, num_samples):
-    for layer in create_nano(share=share, num_samples=num_samples).atm_layers():
-        assert (layer.share, layer.num_offsets) == (share, num_samples * layer.channels // share)
+    for layer in create_nano(channels_per_offset=share, num_samples=num_samples).atm_layers():
+        assert (layer.channels_per_offset, layer.num_offsets) == (share, num_samples * layer.channels // share)
         assert layer.channels == NANO.dims[layer.id.stage - 1]
 
 

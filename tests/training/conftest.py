@@ -32,11 +32,11 @@ SMALL_DENSE = {
 
 @pytest.fixture(scope="session")
 def small_dense():
-    """Makes a small recipe for a framework with changes."""
+    """Makes a small recipe for a head with changes."""
 
-    def make(framework, **changes):
-        samples = {"box_samples": 16} if framework in ("mask_rcnn", "cascade_mask_rcnn") else {}
-        return Recipe(**{**SMALL_DENSE, "framework": framework, **samples, **changes})
+    def make(head, **changes):
+        samples = {"box_samples": 16} if head in ("mask_rcnn", "cascade_mask_rcnn") else {}
+        return Recipe(**{**SMALL_DENSE, "head": head, **samples, **changes})
 
     return make
 

@@ -17,7 +17,7 @@ def test_the_rows_of_the_paper_build_their_networks():
     assert [m.offset_mode for m in mixers.values()] == ["zero", "decoupled", "decoupled", "joint", "decoupled"]
     assert [m.num_samples for m in mixers.values()] == [1, 1, 1, 1, 3]
     for name, shares in {"full": {2, 4, 8}, "not decoupled": {1}, "3 samples": {1}}.items():
-        assert {layer.share for layer in built[name].atm_layers()} == shares
+        assert {layer.channels_per_offset for layer in built[name].atm_layers()} == shares
     with_peg = [any(".peg." in name for name, _ in network.named_parameters()) for network in built.values()]
     assert with_peg == [False, False, True, True, True]
     assert [a.paper_top1 for a in ABLATIONS] == [79.3, 82.0, 82.0, None, 79.9]

@@ -1,4 +1,4 @@
-"""Every framework with both necks, from a recipe to an evaluated checkpoint; schedules, fine-tuning, refusals."""
+"""Every head with both necks, from a recipe to an evaluated checkpoint; schedules, fine-tuning, refusals."""
 
 import json
 import math
@@ -18,19 +18,17 @@ from atmviz.training import evaluate as module
 from atmviz.training.engine import build_network, build_optimizer, build_scheduler, build_task, train
 from atmviz.training.evaluate import HEADLINES, evaluate, evaluate_checkpoint, segment
 from atmviz.training.recipe import Recipe, read_recipe
-from atmviz.variants import FRAMEWORK_TASKS
+from atmviz.variants import HEAD_TASKS
 
 
 @pytest.mark.parametrize("neck", ["fpn", "atmfpn"])
-@pytest.mark.parametrize("framework", FRAMEWORK_TASKS)
-def test_every_framework_learns_and_its_checkpoint_evaluates_to_the_same_numbers(
-    framework, neck, tmp_path, small_dense
-):
-    recipe = small_dense(framework, neck=neck, epochs=3, train_images=64, lr=3e-3, clip_grad=1.0)
+@pytest.mark.parametrize("head", HEAD_TASKS)
+def test_every_head_learns_and_its_checkpoint_evaluates_to_the_same_numbers(head, neck, tmp_path, small_dense):
+    recipe = small_dense(head, neck=neck, epochs=3, train_images=64, lr=3e-3, clip_grad=1.0)
     result = train(recipe, tmp_path, device="cpu")
     first, last = result.history[0], result.history[-1]
     assert last["train_loss"] < 0.9 * first["train_loss"]
-    assert result.headline == f"val_{HEADLINES[FRAMEWORK_TASKS[framework]]}"
+    assert result.headline == f"val_{HEADLINES[HEAD_TASKS[head]]}"
 
     found = evaluate_checkpoint(tmp_path / "last.safetensors", device="cpu", workers=0, limit=6)
     assert found.row["model"] == str(recipe.architecture)
@@ -39,7 +37,7 @@ def test_every_framework_learns_and_its_checkpoint_evaluates_to_the_same_numbers
         assert value == pytest.approx(last[f"val_{name}"], nan_ok=True)
         assert found.row[name] == pytest.approx(value, nan_ok=True)
     about = read_checkpoint(tmp_path / "last.safetensors").about
-    assert about["recipe"]["framework"] == framework
+    assert about["recipe"]["head"] == head
     with pytest.raises(AtmvizError, match=r"expected (ade20k|coco) or shapes"):
         evaluate_checkpoint(tmp_path / "last.safetensors", device="cpu", dataset="digits")
 
@@ -123,10 +121,10 @@ def test_recipes_have_the_values_of_sections_4_2_and_4_3(name):
      ("atmnet_large", 0.2, 0.6), ("resnet50", 0.0, 0.0)],
 )  # fmt: skip
 def test_stochastic_depth_follows_task_and_size(model, segment, detect):
-    for framework, rate in (("upernet", segment), ("mask_rcnn", detect)):
-        recipe = Recipe(framework=framework, model=model)
+    for head, rate in (("upernet", segment), ("mask_rcnn", detect)):
+        recipe = Recipe(head=head, model=model)
         assert recipe.drop_path_rate == rate
-    recipe = Recipe(framework="retinanet", model="atmnet_nano", drop_path=0.3)
+    recipe = Recipe(head="retinanet", model="atmnet_nano", drop_path=0.3)
     rates = [m.drop_prob for m in build_network(recipe, 10).modules() if type(m).__name__ == "DropPath"]
     assert max(rates) == pytest.approx(0.3)
 
@@ -182,21 +180,21 @@ def test_poly_is_the_share_of_updates_left_to_its_power(power):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"neck": "atmfpn"}, r"got neck for a classifier, which has no use for it: pass --framework"),
-        ({"framework": "upernet", "mixup": 0.8, "cutmix": 1.0}, "got mixup, cutmix for upernet, which has no use"),
-        ({"framework": "upernet", "short_side_min": 64}, "got short_side_min for upernet"),
-        ({"framework": "retinanet", "photometric": 0.5}, "got photometric for retinanet"),
-        ({"framework": "retinanet", "compile": True}, "got compile for a detector"),
-        ({"framework": "retinanet", "short_side_min": 256}, "got shorter sides of 256 to 128 px"),
-        ({"framework": "retinanet", "image_size": 800, "long_side": 640}, "longer ones up to 640"),
-        ({"framework": "upernet", "scale_min": 2.0}, "got scales from 2 to 1"),
+        ({"neck": "atmfpn"}, r"got neck for a classifier, which has no use for it: pass --head"),
+        ({"head": "upernet", "mixup": 0.8, "cutmix": 1.0}, "got mixup, cutmix for upernet, which has no use"),
+        ({"head": "upernet", "short_side_min": 64}, "got short_side_min for upernet"),
+        ({"head": "retinanet", "photometric": 0.5}, "got photometric for retinanet"),
+        ({"head": "retinanet", "compile": True}, "got compile for a detector"),
+        ({"head": "retinanet", "short_side_min": 256}, "got shorter sides of 256 to 128 px"),
+        ({"head": "retinanet", "image_size": 800, "long_side": 640}, "longer ones up to 640"),
+        ({"head": "upernet", "scale_min": 2.0}, "got scales from 2 to 1"),
         ({"schedule": "step"}, r"got schedule step with decay_epochs \[\], expected some for step only"),
         ({"decay_epochs": "8,9"}, r"got schedule cosine with decay_epochs \[8, 9\]"),
         ({"schedule": "step", "decay_epochs": [9, 8]}, r"got decay_epochs \[9, 8\] of 10 epochs, 0 of them warm-up"),
         ({"schedule": "step", "decay_epochs": [8, 12]}, "expected rising ones between warm-up and end"),
         ({"schedule": "step", "decay_epochs": [2, 8], "warmup_epochs": 2.5}, "epochs, 2.5 of them warm-up: expected"),
         ({"decay_epochs": "8;9"}, "got decay_epochs: '8;9', expected whole numbers, as 8,11"),
-        ({"framework": "upanet"}, "got framework: 'upanet', expected .*semantic_fpn or upernet"),
+        ({"head": "upanet"}, "got head: 'upanet', expected .*semantic_fpn or upernet"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(settings, message):
@@ -262,9 +260,9 @@ def test_a_backbone_without_offsets_trains_too(tmp_path, small_dense):
         find_layers(network)
 
 
-@pytest.mark.parametrize("framework", ["upernet", "mask_rcnn"])
-def test_two_processes_count_every_image_once(framework, tmp_path, small_dense):
-    train(small_dense(framework, epochs=1, train_images=16), tmp_path, device="cpu")
+@pytest.mark.parametrize("head", ["upernet", "mask_rcnn"])
+def test_two_processes_count_every_image_once(head, tmp_path, small_dense):
+    train(small_dense(head, epochs=1, train_images=16), tmp_path, device="cpu")
     file = tmp_path / "last.safetensors"
     command = ["eval", str(file), "--json", "--limit", "7", "-b", "2", "--device", "cpu", "-j", "0"]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
@@ -280,9 +278,9 @@ def test_two_processes_count_every_image_once(framework, tmp_path, small_dense):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("framework", sorted(FRAMEWORK_TASKS))
-def test_a_gpu_trains_and_judges_as_the_cpu_does(framework, tmp_path, small_dense):
-    recipe = small_dense(framework, neck="atmfpn", precision="bf16")
+@pytest.mark.parametrize("head", sorted(HEAD_TASKS))
+def test_a_gpu_trains_and_judges_as_the_cpu_does(head, tmp_path, small_dense):
+    recipe = small_dense(head, neck="atmfpn", precision="bf16")
     result = train(recipe, tmp_path, device="cuda")
     assert math.isfinite(result.history[-1]["train_loss"])
     found = [
@@ -294,31 +292,31 @@ def test_a_gpu_trains_and_judges_as_the_cpu_does(framework, tmp_path, small_dens
 
 
 def test_predictions_are_handed_over_as_arrays(tmp_path, small_dense):
-    for framework in ("semantic_fpn", "mask_rcnn", "retinanet"):
-        train(small_dense(framework, epochs=1, train_images=8), tmp_path / framework, device="cpu")
+    for head in ("semantic_fpn", "mask_rcnn", "retinanet"):
+        train(small_dense(head, epochs=1, train_images=8), tmp_path / head, device="cpu")
         found = []
         evaluate_checkpoint(
-            tmp_path / framework / "last.safetensors", device="cpu", workers=0, limit=2, on_prediction=found.append
+            tmp_path / head / "last.safetensors", device="cpu", workers=0, limit=2, on_prediction=found.append
         )
         assert [one.name for one in found] == ["00000", "00001"]
         for one in found:
             assert one.image.shape == (64, 64, 3)
             assert one.image.dtype == np.uint8
-            if framework == "semantic_fpn":
+            if head == "semantic_fpn":
                 assert one.truth.shape == one.found.shape == (64, 64)
             else:
-                assert ("masks" in one.truth) == ("masks" in one.found) == (framework == "mask_rcnn")
+                assert ("masks" in one.truth) == ("masks" in one.found) == (head == "mask_rcnn")
                 assert one.found["boxes"].shape == (len(one.found["scores"]), 4)
 
 
 @pytest.mark.parametrize(
-    ("framework", "options", "flag"),
+    ("head", "options", "flag"),
     [
         ("semantic_fpn", {"crop_pct": 0.9}, "crop-pct"),
         ("mask_rcnn", {"confusion": True}, "confusion"),
         ("mask_rcnn", {"multi_scale": True}, "multi-scale"),
     ],
 )
-def test_options_that_a_task_does_not_have_are_named(framework, options, flag):
+def test_options_that_a_task_does_not_have_are_named(head, options, flag):
     with pytest.raises(AtmvizError, match=f"got --{flag} for a network to"):
-        evaluate_checkpoint(f"{framework}(atmnet_nano)", device="cpu", dataset="shapes", **options)
+        evaluate_checkpoint(f"{head}(atmnet_nano)", device="cpu", dataset="shapes", **options)

@@ -224,7 +224,7 @@ def test_shapes_train_with_pixel_labels_in_bf16_and_a_batch_a_time(tmp_path, sma
     "changes",
     [
         {"offset_mode": "joint"},
-        {"num_samples": 3, "share": 1, "fusion": "paper"},
+        {"num_samples": 3, "channels_per_offset": 1, "fusion": "paper"},
         {"offset_mode": "zero", "peg": False},
     ],
 )
@@ -234,7 +234,7 @@ def test_ablations_train_and_their_weights_load_again(tmp_path, small, changes):
     layer = network.atm_layers()[0]
     found = {"offset_mode": layer.mixer.offset_mode, "num_samples": layer.mixer.num_samples, "peg": False}
     if layer.num_offsets:
-        found |= {"fusion": layer.mixer.fusion_mode, "share": layer.share}
+        found |= {"fusion": layer.mixer.fusion_mode, "channels_per_offset": layer.channels_per_offset}
     assert {name: found[name] for name in changes} == changes
 
 

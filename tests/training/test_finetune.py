@@ -214,10 +214,10 @@ def test_swins_weights_are_taken_in_the_layout_of_its_authors_too(tmp_path, smal
 # ResNets under detectors.
 
 
-def frozen_run(tmp_path, small_dense, resnet, framework, **changes):
+def frozen_run(tmp_path, small_dense, resnet, head, **changes):
     torch.save(resnet.state_dict(), tmp_path / "weights.pth")
     settings = {"finetune": str(tmp_path / "weights.pth"), "epochs": 1, "train_images": 16, "lr": 1e-2, **changes}
-    recipe = small_dense(framework, model="test_resnet", **settings)
+    recipe = small_dense(head, model="test_resnet", **settings)
     train(recipe, tmp_path / "run", device="cpu")
     state = read_checkpoint(tmp_path / "run/last.safetensors").state
     return recipe, {n.removeprefix("backbone.body.model."): t for n, t in state.items() if ".body." in n}
@@ -241,8 +241,8 @@ def test_a_pretrained_resnet_trains_as_in_mmdetection_under_a_detector(tmp_path,
     assert task.network.backbone.neck.training
 
 
-@pytest.mark.parametrize(("framework", "changes"), [("semantic_fpn", {}), ("retinanet", {"finetune": None})])
-def test_a_resnet_trains_whole_under_a_segmenter_and_from_noise(tmp_path, small_dense, resnet, framework, changes):
-    recipe, after = frozen_run(tmp_path, small_dense, resnet, framework, **changes)
+@pytest.mark.parametrize(("head", "changes"), [("semantic_fpn", {}), ("retinanet", {"finetune": None})])
+def test_a_resnet_trains_whole_under_a_segmenter_and_from_noise(tmp_path, small_dense, resnet, head, changes):
+    recipe, after = frozen_run(tmp_path, small_dense, resnet, head, **changes)
     before = {n.removeprefix("backbone.body.model."): t for n, t in build_network(recipe, 11).state_dict().items()}
     assert [name for name in after if torch.equal(after[name], before[name])] == []

@@ -107,13 +107,16 @@ def test_overrides_win_over_the_file_and_keep_their_type():
         ({"pixel_weight": 1.0, "hflip": 0.5}, "expected shapes without augmentation"),
         ({"pixel_weight": 1.0, "image_size": 100}, "got pixel_weight with image_size 100: expected a multiple of 32"),
         ({"offset_mode": "zero", "num_samples": 3}, "expected 1"),
-        ({"offset_mode": "zero", "share": 1}, "leave share out"),
-        ({"share": 5}, r"got share 5 for atmnet_nano, expected a divisor of its \(24, 48, 64, 96\) channels"),
+        ({"offset_mode": "zero", "channels_per_offset": 1}, "leave it out"),
+        (
+            {"channels_per_offset": 5},
+            r"got channels_per_offset 5 for atmnet_nano, expected a divisor of its \(24, 48, 64, 96\) channels",
+        ),
         ({"fusion": "pixel"}, "expected image or token or paper"),
-        ({"framework": "upernet", "batch_size": 1}, "expected batch_size twice accumulate or more"),
-        ({"framework": "upernet", "batch_size": 4, "accumulate": 4}, "expected batch_size twice accumulate or more"),
-        ({"framework": "mask_rcnn", "model": "resnet18", "peg": False}, "got peg for resnet18, which has no ATM"),
-        ({"framework": "mask_rcnn", "photometric": 0.5}, "start from a recipe to detect, or leave it out"),
+        ({"head": "upernet", "batch_size": 1}, "expected batch_size twice accumulate or more"),
+        ({"head": "upernet", "batch_size": 4, "accumulate": 4}, "expected batch_size twice accumulate or more"),
+        ({"head": "mask_rcnn", "model": "resnet18", "peg": False}, "got peg for resnet18, which has no ATM"),
+        ({"head": "mask_rcnn", "photometric": 0.5}, "start from a recipe to detect, or leave it out"),
     ],
 )
 def test_what_does_not_fit_is_one_clear_line(values, message):
@@ -136,6 +139,13 @@ def test_a_broken_file_is_one_clear_line(tmp_path, text, message):
     with pytest.raises(RecipeError, match=message) as caught:
         read_recipe(file)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_may_use_the_former_names_of_settings(tmp_path):
+    file = tmp_path / "old.yaml"
+    file.write_text("framework: retinanet\nshare: 4\n")
+    recipe = read_recipe(file)
+    assert (recipe.head, recipe.channels_per_offset) == ("retinanet", 4)
 
 
 def test_an_unknown_recipe_names_the_nearest():

@@ -82,14 +82,14 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(tmp_path, uninte
 
 
 @pytest.mark.parametrize(
-    ("framework", "changes"),
+    ("head", "changes"),
     [
         ("upernet", {"scale_min": 0.5, "scale_max": 2.0, "hflip": 0.5, "photometric": 0.5, "neck": "atmfpn"}),
         ("mask_rcnn", {"image_size": 96, "short_side_min": 64, "hflip": 0.5, "model": "resnet18", "finetune": None}),
     ],
 )
-def test_a_killed_dense_run_ends_with_the_weights_of_one_that_was_not(tmp_path, small_dense, framework, changes):
-    recipe = small_dense(framework, drop_path=0.1, ema_decay=0.9, accumulate=2, save_updates=2, **changes)
+def test_a_killed_dense_run_ends_with_the_weights_of_one_that_was_not(tmp_path, small_dense, head, changes):
+    recipe = small_dense(head, drop_path=0.1, ema_decay=0.9, accumulate=2, save_updates=2, **changes)
     file = tmp_path / "recipe.yaml"
     file.write_text(recipe.to_yaml())
     engine.train(recipe, tmp_path / "whole", device="cpu")

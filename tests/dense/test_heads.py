@@ -1,4 +1,4 @@
-"""Every framework with both necks: it learns with all its parameters, and gives what its kind gives."""
+"""Every head with both necks: it learns with all its parameters, and gives what its kind gives."""
 
 import pytest
 import torch
@@ -8,18 +8,18 @@ from atmviz.dense import create_dense, mask_rcnn, semantic_fpn
 from atmviz.errors import AtmvizError
 from atmviz.models import create_model
 from atmviz.recording.recorder import OffsetRecorder, find_layers, infer
-from atmviz.variants import FRAMEWORK_TASKS, Architecture
+from atmviz.variants import HEAD_TASKS, Architecture
 
 NECKS = ["fpn", "atmfpn"]
-SEGMENTERS = [name for name, task in FRAMEWORK_TASKS.items() if task == "segment"]
-DETECTORS = [name for name, task in FRAMEWORK_TASKS.items() if task == "detect"]
+SEGMENTERS = [name for name, task in HEAD_TASKS.items() if task == "segment"]
+DETECTORS = [name for name, task in HEAD_TASKS.items() if task == "detect"]
 
 
-def build(framework, neck="fpn", **kwargs):
+def build(head, neck="fpn", **kwargs):
     torch.manual_seed(0)
-    if framework in DETECTORS:
+    if head in DETECTORS:
         kwargs = {"min_size": 96, "max_size": 160, **kwargs}
-    model = create_dense(Architecture("atmnet_nano", framework, neck), num_classes=5, **kwargs)
+    model = create_dense(Architecture("atmnet_nano", head, neck), num_classes=5, **kwargs)
     if hasattr(model, "rpn"):  # 1000 proposals take a minute
         model.rpn._post_nms_top_n = {"training": 40, "testing": 40}
     return model
@@ -31,20 +31,20 @@ def unused(model, losses):
 
 
 @pytest.mark.parametrize("neck", NECKS)
-@pytest.mark.parametrize("framework", SEGMENTERS)
-def test_segmenters_score_every_pixel_and_learn_with_every_parameter(framework, neck, images, labels):
-    model = build(framework, neck)
+@pytest.mark.parametrize("head", SEGMENTERS)
+def test_segmenters_score_every_pixel_and_learn_with_every_parameter(head, neck, images, labels):
+    model = build(head, neck)
     losses = model.train()(images, labels)
-    assert set(losses) == {"loss_segment", "loss_auxiliary"} - ({"loss_auxiliary"} if framework != "upernet" else set())
+    assert set(losses) == {"loss_segment", "loss_auxiliary"} - ({"loss_auxiliary"} if head != "upernet" else set())
     assert unused(model, losses) == []
     with torch.inference_mode():
         assert model.eval()(images).shape == (2, 5, 96, 128)
 
 
 @pytest.mark.parametrize("neck", NECKS)
-@pytest.mark.parametrize("framework", DETECTORS)
-def test_detectors_find_boxes_and_learn_with_every_parameter(framework, neck, images, targets):
-    model = build(framework, neck)
+@pytest.mark.parametrize("head", DETECTORS)
+def test_detectors_find_boxes_and_learn_with_every_parameter(head, neck, images, targets):
+    model = build(head, neck)
     losses = model.train()(list(images), targets)
     assert all(loss.isfinite() for loss in losses.values())
     assert unused(model, losses) == []
@@ -52,7 +52,7 @@ def test_detectors_find_boxes_and_learn_with_every_parameter(framework, neck, im
     for heads in model.modules():
         if isinstance(heads, detection.roi_heads.RoIHeads):
             heads.score_thresh = 0.0  # an untrained network is sure of nothing
-    if framework == "retinanet":
+    if head == "retinanet":
         model.score_thresh = 0.0
     with torch.inference_mode():
         found = model.eval()(list(images))
@@ -61,28 +61,28 @@ def test_detectors_find_boxes_and_learn_with_every_parameter(framework, neck, im
         assert set(one["labels"].tolist()) <= set(range(5))
         assert (one["boxes"] >= 0).all()
         assert (one["boxes"] <= torch.tensor([128, 96, 128, 96])).all()
-        if framework != "retinanet":
+        if head != "retinanet":
             assert one["masks"].shape == (len(one["boxes"]), 1, 96, 128)
 
 
-@pytest.mark.parametrize("framework", DETECTORS)
-def test_batches_without_any_object_have_a_loss(framework, images, targets):
-    losses = build(framework).train()(list(images[1:]), targets[1:])
+@pytest.mark.parametrize("head", DETECTORS)
+def test_batches_without_any_object_have_a_loss(head, images, targets):
+    losses = build(head).train()(list(images[1:]), targets[1:])
     assert all(loss.isfinite() for loss in losses.values())
 
 
-@pytest.mark.parametrize("framework", SEGMENTERS)
-def test_batches_that_are_ignored_as_a_whole_have_loss_0(framework, images, labels):
-    losses = build(framework).train()(images, torch.full_like(labels, 255))
+@pytest.mark.parametrize("head", SEGMENTERS)
+def test_batches_that_are_ignored_as_a_whole_have_loss_0(head, images, labels):
+    losses = build(head).train()(images, torch.full_like(labels, 255))
     assert [loss.item() for loss in losses.values()] == [0] * len(losses)
 
 
 @pytest.mark.parametrize("neck", NECKS)
-@pytest.mark.parametrize("framework", FRAMEWORK_TASKS)
-def test_offsets_inside_a_framework_are_those_of_the_backbone_alone(framework, neck, images):
-    model = build(framework, neck).eval()
+@pytest.mark.parametrize("head", HEAD_TASKS)
+def test_offsets_inside_a_dense_network_are_those_of_the_backbone_alone(head, neck, images):
+    model = build(head, neck).eval()
     alone = create_model("atmnet_nano", features_only=True, out_norms=True).eval()
-    body = model.backbone.body if framework != "upernet" else model.backbone
+    body = model.backbone.body if head != "upernet" else model.backbone
     missing = alone.load_state_dict(body.state_dict(), strict=False)
     assert missing.unexpected_keys == []
     assert [name for name in missing.missing_keys if not name.startswith("model.out_norms.0")] == []
@@ -94,7 +94,7 @@ def test_offsets_inside_a_framework_are_those_of_the_backbone_alone(framework, n
     for layer in recorded[1].sources:
         assert torch.equal(recorded[0].offsets[layer], recorded[1].offsets[layer])
     units = [str(layer.id) for layer in find_layers(model) if layer.id.unit]
-    levels = {"upernet": range(2, 5), "retinanet": range(3, 6)}.get(framework, range(2, 6))
+    levels = {"upernet": range(2, 5), "retinanet": range(3, 6)}.get(head, range(2, 6))
     assert units == ([f"fpn_{kind}{level}" for kind in "cp" for level in levels] if neck == "atmfpn" else [])
 
 

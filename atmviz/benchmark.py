@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
 from atmviz.checkpoints import load_model
-from atmviz.data.images import find_images, normalise
+from atmviz.data.fitting import normalize_batch
 from atmviz.errors import AtmvizError
 from atmviz.geometry import Preprocessing, map_size
 from atmviz.models import COMPILE_OPTIONS
@@ -36,6 +36,7 @@ from atmviz.ops import Branch, sample_along
 from atmviz.recording.recorder import OffsetRecorder, infer
 from atmviz.recording.run import load_inputs, on_device, record_offsets
 from atmviz.recording.store import Recording
+from atmviz.sources.files import find_images
 from atmviz.variants import VARIANTS
 
 OFFSET_SPREAD = 1.5  # standard deviation in tokens, of the offsets that are timed
@@ -348,14 +349,14 @@ def benchmark_record(
 
         @torch.inference_mode()
         def infer_all(network: nn.Module) -> None:
-            out = [infer(network, normalise(pixels, preprocessing)) for pixels in read()]
+            out = [infer(network, normalize_batch(pixels, preprocessing)) for pixels in read()]
             out[-1].cpu()
 
         def record() -> Recording:
             out = Path(folder, uuid.uuid4().hex)
             return record_offsets(found, out, network, preprocessing=preprocessing, batch_size=batch_size).recording
 
-        _assert_recorded(record(), network, (normalise(pixels, preprocessing) for pixels in read()))
+        _assert_recorded(record(), network, (normalize_batch(pixels, preprocessing) for pixels in read()))
         versions: dict[str, Callable[[], Any]] = {
             "inference": partial(infer_all, network),
             "recording": record,

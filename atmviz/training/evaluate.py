@@ -17,8 +17,9 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from atmviz.checkpoints import Checkpoint, WeightChoice, load_model, origin_of
-from atmviz.data.classification import MEAN, STD, LabelledImages, Split, open_labelled
+from atmviz.data.classification import LabelledImages, open_labelled
 from atmviz.data.detection import DetectionImages, open_detection
+from atmviz.data.fitting import MEAN, STD
 from atmviz.data.keyed import seed_of
 from atmviz.data.loader import open_loader, read_batches
 from atmviz.data.segmentation import SegmentationImages, open_segmentation
@@ -27,6 +28,8 @@ from atmviz.errors import AtmvizError, CheckpointError, DatasetError, some_of
 from atmviz.paper import printed_accuracies
 from atmviz.processes import available_cores
 from atmviz.recording.recorder import find_layers, infer
+from atmviz.sources.datasets import DATASETS
+from atmviz.sources.source import Split
 from atmviz.training.metrics import DetectionMetric, SegmentationMetric, segmentation_scores
 from atmviz.variants import Architecture, Task
 
@@ -387,7 +390,7 @@ def evaluate_checkpoint(
     return CheckpointEvaluation(row, images.classes, found, paper)
 
 
-OFFLINE = ("shapes", "digits", "imagenet", "folder", "ade20k", "coco")  # what a checkpoint may name by itself
+OFFLINE = (*DATASETS, "folder")  # what a checkpoint may name by itself
 _RELEASED_SIZES: dict[Task, int] = {"classify": 224, "segment": 512, "detect": 800}
 _BATCH_SIZES: dict[Task, int] = {"classify": 64, "segment": 8, "detect": 4}
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from atmviz.data.detection import Annotation, coco_masks, run_lengths
 from atmviz.distributed import gather_all
+from atmviz.sources.coco import coco_masks, run_lengths
+from atmviz.sources.coco_json import Annotation
 from atmviz.variants import IGNORED
 
 IouType = Literal["bbox", "segm"]
@@ -84,7 +85,7 @@ class DetectionMetric:
         Args:
             image_id: Its number.
             size: See above.
-            annotations: What is there, see `atmviz.data.detection`.
+            annotations: What is there, see `atmviz.sources.coco_json`.
             found: boxes [N, 4], scores [N], labels [N], and masks [N, 1, H, W] where the detector draws them.
         """
         self._images.append({"id": image_id, "height": size[0], "width": size[1]})

@@ -16,6 +16,8 @@ MODULES = {
 # "a module and what is below it" -> the modules of this package it may import
 ALLOWED = {
     "atmviz.errors": [],
+    "atmviz.events": [],
+    "atmviz.settings": ["errors"],
     "atmviz.files": ["variants", "errors"],
     "atmviz.processes": [],
     "atmviz.signals": ["files"],
@@ -32,7 +34,7 @@ ALLOWED = {
     "atmviz.complexity": ["dense", "paper", "variants", "errors"],
     "atmviz.dense": ["dense", "models", "layers", "geometry", "variants", "errors"],
     "atmviz.data": ["data", "geometry", "variants", "files", "errors"],
-    "atmviz.training.recipe": ["variants", "geometry", "errors"],
+    "atmviz.training.recipe": ["settings", "variants", "geometry", "errors"],
     "atmviz.training.tasks": ["training.recipe", "data.shapes", "models"],
     "atmviz.training.metrics": ["distributed", "data.detection", "variants"],
     "atmviz.training.health": ["recording.recorder", "layers"],

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from atmviz.errors import shortened
+from atmviz.errors import shorten
 from atmviz.geometry import Placement, map_size
 from atmviz.layers import LayerId
 from atmviz.observe.site import Site
@@ -59,7 +59,7 @@ class RecordedSite(Site):
             query=_pair(data["query"]),
         )
         if not site._is_sound():
-            raise ValueError(f"numbers of layer {shortened(str(data['name']))}")
+            raise ValueError(f"numbers of layer {shorten(str(data['name']))}")
         return site
 
     def _is_sound(self) -> bool:

@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numcodecs.zstd import Zstd
 
-from atmviz.errors import AtmvizError, DatasetError, LayerNotFoundError, RecordingFormatError, first_line, shortened
-from atmviz.files import clear_leftovers, read_file, temporary_folder
+from atmviz.errors import AtmvizError, DatasetError, LayerNotFoundError, RecordingFormatError, shorten, summarize
+from atmviz.files import clear_leftovers, read_limited, temporary_folder
 from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId, find_layer
 from atmviz.observe.site import AXES
@@ -362,7 +362,7 @@ class _Files:
                 self._described.add(name)
             values = np.full(array.chunk_shape, array.fill, "uint8" if array.dtype == "bool" else array.dtype)
             with suppress(FileNotFoundError):
-                packed = read_file(self.file(name, chunk), values.nbytes + values.nbytes // 64 + 1024)
+                packed = read_limited(self.file(name, chunk), values.nbytes + values.nbytes // 64 + 1024)
                 Zstd().decode(packed, out=values)
         except PermissionError as error:
             raise _unreadable(error) from None
@@ -628,7 +628,7 @@ def _zarr() -> Iterator[ModuleType]:
         import zarr
     except Exception as error:  # whatever a settings file of the user's makes its parser raise
         raise AtmvizError(
-            f"zarr cannot be loaded ({first_line(error)}): look at its settings ($ZARR_CONFIG, ~/.config/zarr)"
+            f"zarr cannot be loaded ({summarize(error)}): look at its settings ($ZARR_CONFIG, ~/.config/zarr)"
         ) from None
     with zarr.config.set(zarr.config.defaults[0]):
         yield zarr
@@ -641,7 +641,7 @@ def is_recording(path: Path) -> bool:
 
 def _read_description(folder: Path, kind: str) -> dict[str, Any]:
     """What zarr's file says of a "group" or an "array"."""
-    found = json.loads(read_file(folder / "zarr.json", _MOST_DESCRIPTION_BYTES), parse_constant=_refuse)
+    found = json.loads(read_limited(folder / "zarr.json", _MOST_DESCRIPTION_BYTES), parse_constant=_refuse)
     if found["node_type"] != kind or found["zarr_format"] != 3:
         raise ValueError(f"no {kind} of zarr 3")
     return found
@@ -686,7 +686,7 @@ def _is_flat(value: Any, depth: int) -> bool:
 
 def _short(value: Any) -> str:
     """What fits into one line of an error."""
-    return type(value).__name__ if isinstance(value, dict | list) else shortened(" ".join(str(value).split()))
+    return type(value).__name__ if isinstance(value, dict | list) else shorten(" ".join(str(value).split()))
 
 
 def _unreadable(error: OSError) -> RecordingFormatError:

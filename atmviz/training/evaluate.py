@@ -21,7 +21,7 @@ from atmviz.data.detection import DetectionImages, open_detection
 from atmviz.data.loader import open_loader, read_batches
 from atmviz.data.segmentation import SegmentationImages, open_segmentation
 from atmviz.distributed import as_launched, join_processes
-from atmviz.errors import AtmvizError, CheckpointError, DatasetError, some_of
+from atmviz.errors import AtmvizError, CheckpointError, DatasetError, join_limited
 from atmviz.observe.hooks import find_sites, forward_to_sites, observing
 from atmviz.observe.interventions import Intervention, edits_of
 from atmviz.paper import printed_accuracies
@@ -423,7 +423,7 @@ def _require_learned_classes(origin: Checkpoint, classes: tuple[str, ...]) -> No
     count = origin.config.get("num_classes")
     if learned != classes:
         raise CheckpointError(
-            f"got a network of the classes {some_of(learned, 5)} for a dataset of {some_of(classes, 5)}: "
+            f"got a network of the classes {join_limited(learned, 5)} for a dataset of {join_limited(classes, 5)}: "
             "fine-tune it first (atmviz train --finetune), or choose its dataset"
         )
     if count:

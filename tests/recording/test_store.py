@@ -388,9 +388,9 @@ def test_what_may_not_be_read_is_said_so(small, monkeypatch):
         def read(path, limit, forbidden=file):
             if path == forbidden:
                 raise PermissionError(13, "Permission denied", str(path))
-            return files.read_file(path, limit)
+            return files.read_limited(path, limit)
 
-        monkeypatch.setattr(store, "read_file", read)
+        monkeypatch.setattr(store, "read_limited", read)
         message = refusal(lambda: open_recording(small).counts("1_1"))
         assert str(file) in message
         assert "Permission denied" in message

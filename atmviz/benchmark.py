@@ -32,8 +32,8 @@ from atmviz.geometry import Preprocessing, map_size
 from atmviz.models import COMPILE_OPTIONS
 from atmviz.models.atmnet import ChannelMLP
 from atmviz.models.token_mixer import ActiveTokenMixer, OffsetLayer
+from atmviz.observe.hooks import forward_to_sites, observing
 from atmviz.ops import Branch, sample_along
-from atmviz.recording.recorder import OffsetRecorder, infer
 from atmviz.recording.run import load_inputs, on_device, record_offsets
 from atmviz.recording.store import Recording
 from atmviz.sources.files import find_images
@@ -168,7 +168,7 @@ def benchmark_operator(
     """
     variant = VARIANTS[model]
     for stage, (dim, num_offsets) in enumerate(zip(variant.dims, variant.num_offsets, strict=True)):
-        shape = (batch_size, *map_size(size, stage + 1), dim)
+        shape = (batch_size, *map_size(size, 4 * 2**stage), dim)
         x, grad = (torch.randn(shape, device=device).to(dtype) for _ in range(2))
         offsets = (OFFSET_SPREAD * torch.randn(*shape[:3], 2, num_offsets, device=device)).to(dtype)
         weight, bias = (torch.randn(*s, device=device).to(dtype) / dim**0.5 for s in ((dim, dim), (dim,)))
@@ -349,7 +349,7 @@ def benchmark_record(
 
         @torch.inference_mode()
         def infer_all(network: nn.Module) -> None:
-            out = [infer(network, normalize_batch(pixels, preprocessing)) for pixels in read()]
+            out = [forward_to_sites(network, normalize_batch(pixels, preprocessing)) for pixels in read()]
             out[-1].cpu()
 
         def record() -> Recording:
@@ -379,13 +379,14 @@ def make_photos(folder: Path, count: int) -> Path:
 
 @torch.inference_mode()
 def _assert_recorded(recording: Recording, network: nn.Module, inputs: Iterable[Tensor]) -> None:
-    with OffsetRecorder(network) as recorder:
-        kept = {source: torch.from_numpy(recording.distinct_offsets(source)) for source in recorder.sources}
+    sources = [site for site in recording.sites if site.is_source]
+    kept = {site: torch.from_numpy(recording.distinct_offsets(site.name)) for site in sources}
+    with observing(network) as observed:
         start = 0
         for pixels in inputs:
-            infer(network, pixels)
-            for source, offsets in kept.items():
-                i, j = recording.info(source).query
-                used = recorder.offsets[source][:, i, j].cpu()
+            forward_to_sites(network, pixels)
+            for site, offsets in kept.items():
+                i, j = site.query
+                used = observed.offsets[site.name][:, i, j].cpu()
                 _assert_same({"network": (used,), "the recording": (offsets[start : start + len(pixels)],)})
             start += len(pixels)

@@ -10,7 +10,7 @@ from timm.data import auto_augment, create_transform
 from torch import Tensor
 
 from atmviz.data.fitting import MEAN, STD
-from atmviz.errors import RecipeError, shortened
+from atmviz.errors import RecipeError, shorten
 
 Transform = Callable[[Image.Image], Tensor]
 # timm's policies, and the ranges of the numbers that each takes
@@ -77,11 +77,11 @@ def _require_policy(text: str) -> None:
         fault = f"none of {', '.join(_POLICIES)}"
     elif wrong:
         ranges = [f"{key} {low:g} to {high:g}" for key, (low, high) in known.items()]
-        fault = f"{shortened(wrong[0], 20)!r} is none of its settings: {', '.join(ranges) or 'none'}"
+        fault = f"{shorten(wrong[0], 20)!r} is none of its settings: {', '.join(ranges) or 'none'}"
     else:
         return
     raise RecipeError(
-        f"got auto_augment {shortened(text)!r} ({fault}), expected timm's name for a policy, "
+        f"got auto_augment {shorten(text)!r} ({fault}), expected timm's name for a policy, "
         "as rand-m9-mstd0.5-inc1, or none"
     )
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from atmviz.data.augmentation import Augmentation, Transform, eval_transform, train_transform
 from atmviz.data.readers import open_reader
-from atmviz.errors import DatasetError, some_of
+from atmviz.errors import DatasetError, join_limited
 from atmviz.sources.class_folders import ClassFolders, open_class_folders
 from atmviz.sources.datasets import DATASETS, class_names
 from atmviz.sources.digits import Digits
@@ -46,7 +46,7 @@ class LabelledImages(Dataset):
 
     @property
     def notes(self) -> list[str]:
-        order = f"classes are numbered {self._order}: {some_of(self.classes, 5)}"
+        order = f"classes are numbered {self._order}: {join_limited(self.classes, 5)}"
         is_unusual = self._order and list(self.classes) != sorted(self.classes, key=_natural)
         return [*filter(None, [self.source.note]), *([order] if is_unusual else [])]
 
@@ -118,7 +118,7 @@ def require_same_classes(train: LabelledImages, val: LabelledImages) -> None:
         )
     raise DatasetError(
         f"train has {len(train.classes)} classes and val {len(val.classes)}, expected the same; "
-        f"only in train: {some_of(only_train, 5) or 'none'}; only in val: {some_of(only_val, 5) or 'none'}"
+        f"only in train: {join_limited(only_train, 5) or 'none'}; only in val: {join_limited(only_val, 5) or 'none'}"
     )
 
 

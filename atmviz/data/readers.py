@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from timm.data import create_dataset
 
-from atmviz.errors import DatasetError, first_line
+from atmviz.errors import DatasetError, summarize
 from atmviz.sources.decoding import decode_image, read_file
 from atmviz.sources.source import Split, Truth
 
@@ -57,7 +57,7 @@ def _read_item(reader: Any, index: int) -> tuple[np.ndarray, int]:
         with file:
             data = file.read()
     except Exception as error:  # each reader has its own
-        raise DatasetError(f"cannot read image {index} ({first_line(error)}): load the dataset again") from None
+        raise DatasetError(f"cannot read image {index} ({summarize(error)}): load the dataset again") from None
     return decode_image(data, reader.filename(index, absolute=True) or str(index), upright=False), label
 
 
@@ -76,7 +76,7 @@ def open_reader(name: str, data_dir: str | Path | None, split: Split) -> tuple[R
         dataset = create_dataset(name, root=root, split="train" if split == "train" else "validation")
     except Exception as error:  # each reader has its own
         raise DatasetError(
-            f"cannot open {name} {root or ''} ({first_line(error)}): check the name and the folder"
+            f"cannot open {name} {root or ''} ({summarize(error)}): check the name and the folder"
         ) from None
     if hasattr(dataset, "loader"):  # torchvision's, which opens whatever Pillow knows
         dataset.loader = _open_image

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from atmviz.errors import DatasetError, some_of
+from atmviz.errors import DatasetError, join_limited
 from atmviz.sources.decoding import load_mask
 from atmviz.sources.files import ImageFiles
 from atmviz.sources.source import Truth
@@ -47,7 +47,7 @@ class Ade20kMasks:
         """Raise DatasetError if images have no mask; return a line for people on where masks are."""
         if missing := [name for name in images.names if not self.mask(name).is_file()]:
             raise DatasetError(
-                f"{len(missing)} of {len(images)} images have no mask in {self.masks[0]} ({some_of(missing, 3)}): "
+                f"{len(missing)} of {len(images)} images have no mask in {self.masks[0]} ({join_limited(missing, 3)}): "
                 "expected annotations/{training,validation}/*.png beside images; unpack them too"
             )
         return self.masks[1]

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from atmviz.errors import DatasetError, some_of
+from atmviz.errors import DatasetError, join_limited
 from atmviz.events import QUIET, Events
 from atmviz.sources.ade20k import Ade20kMasks, find_masks
 from atmviz.sources.coco import CocoInstances
@@ -88,10 +88,8 @@ def _check_ade20k(images: ImageFiles, split: Split) -> list[CheckResult]:
     masks = {Path(name).with_suffix("") for name in names if name.endswith(".png")}
     problem = f"in {folder}: unpack the archive again"
     if missing := sorted({Path(name).with_suffix("") for name in images.names} - masks):
-        problem = (
-            f"{len(missing)} images have no mask in {folder} ({some_of(map(str, missing), 3)}): unpack the archive "
-            "again"
-        )
+        some = join_limited(map(str, missing), 3)
+        problem = f"{len(missing)} images have no mask in {folder} ({some}): unpack the archive again"
     count = _count(f"{split} masks", len(masks), DATASETS["ade20k"].images[split], problem)
     return [replace(count, ok=count.ok and not missing, problem=problem if missing else count.problem)]
 
@@ -139,4 +137,4 @@ def _read_all(images: ImageFiles, split: Split, events: Events) -> CheckResult:
             problems.append(str(error))
         events.images(index + 1, len(images))
     good = len(images) - len(problems)
-    return CheckResult(f"{split} files read", f"{good:,}", f"{len(images):,}", not problems, some_of(problems, 3))
+    return CheckResult(f"{split} files read", f"{good:,}", f"{len(images):,}", not problems, join_limited(problems, 3))

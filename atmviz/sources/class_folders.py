@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from atmviz.errors import DatasetError, some_of
+from atmviz.errors import DatasetError, join_limited
 from atmviz.sources.files import ImageFiles
 from atmviz.sources.listing import UNREADABLE, is_hidden_folder, list_images
 from atmviz.sources.source import Truth
@@ -82,12 +82,12 @@ def open_class_folders(path: Path, num_classes: int | None = None) -> ImageFiles
         labels.require(images)
     if deeper := sorted(folder for folder in folders if "/" in folder):
         raise DatasetError(
-            f"images lie deeper than {path}/<class>/, in {len(deeper)} folders ({some_of(deeper, 5)}): "
+            f"images lie deeper than {path}/<class>/, in {len(deeper)} folders ({join_limited(deeper, 5)}): "
             "expected one folder per class, none within another"
         )
     if empty := sorted(_class_folders(path) - folders):
         raise DatasetError(
-            f"no images in {len(empty)} class folders of {path} ({some_of(empty, 5)}): fill or remove them"
+            f"no images in {len(empty)} class folders of {path} ({join_limited(empty, 5)}): fill or remove them"
         )
     if not folders:
         raise DatasetError(f"no images in {path}: expected {path}/<class>/*.jpg; {images.note}".rstrip("; "))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from atmviz.errors import AtmvizError, DatasetError, some_of
+from atmviz.errors import AtmvizError, DatasetError, join_limited
 from atmviz.sources.coco_json import Annotation, read_instances
 from atmviz.sources.datasets import DATASETS
 from atmviz.sources.decoding import load_image
@@ -122,7 +122,7 @@ class CocoInstances:
         if missing := [record["file_name"] for record in records if record["file_name"] not in names]:
             raise DatasetError(
                 f"{len(missing)} of the {len(records)} images in {self.file[0]} are not in {images.root} "
-                f"({some_of(missing, 3)}): unpack the images again, or take the annotations of this split"
+                f"({join_limited(missing, 3)}): unpack the images again, or take the annotations of this split"
             )
         if not records:
             raise DatasetError(f"{self.file[0]} has no image with objects: expected instances to learn from")

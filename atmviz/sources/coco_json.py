@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from atmviz.errors import DatasetError, first_line, shortened
+from atmviz.errors import DatasetError, shorten, summarize
 from atmviz.files import foreign_content
 from atmviz.sources.decoding import read_file
 
@@ -29,7 +29,7 @@ def read_instances(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(data)  # of any encoding of Unicode, with or without a byte order mark
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{file} is no whole JSON file ({first_line(error)}): unpack it again") from None
+        raise DatasetError(f"{file} is no whole JSON file ({summarize(error)}): unpack it again") from None
     parts = ("images", "annotations", "categories")
     if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in parts):
         raise DatasetError(f"{file} has no lists {', '.join(parts)}: expected COCO's instances_{{train,val}}2017.json")
@@ -97,7 +97,7 @@ def _is_length(value: Any, most: float = 1e6) -> bool:
 
 
 def _short(value: Any) -> str:
-    return "a huge number" if isinstance(value, int) and abs(value) >= 10**20 else shortened(str(value), 60)
+    return "a huge number" if isinstance(value, int) and abs(value) >= 10**20 else shorten(str(value), 60)
 
 
 def _are_run_lengths(mask: dict[str, Any]) -> bool:

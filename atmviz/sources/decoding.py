@@ -11,7 +11,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from atmviz import files
-from atmviz.errors import DatasetError, first_line
+from atmviz.errors import DatasetError, reason_of
 from atmviz.files import foreign_content
 from atmviz.geometry import MIN_SIZE_PX
 from atmviz.sources.listing import readable_formats
@@ -121,7 +121,7 @@ def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
 def read_file(path: Path, kind: str = "image", max_bytes: int = MAX_IMAGE_BYTES) -> bytes:
     """Return the content of a regular file of up to `max_bytes`; raise DatasetError that calls the file a `kind`."""
     try:
-        return files.read_file(path, max_bytes)
+        return files.read_limited(path, max_bytes)
     except (OSError, ValueError) as error:  # the latter: a zero byte in the name
         raise unreadable(kind, path, decoding_fault(error)) from None
 
@@ -137,7 +137,7 @@ def decoding_fault(error: Exception, data: bytes = b"", formats: Sequence[str] =
         what = foreign_content(data[:512])
         known = ", ".join(formats or readable_formats())
         return what if what and what != "an image" else f"no image of a known format: {known}"
-    return getattr(error, "strerror", None) or first_line(error)
+    return reason_of(error)
 
 
 def _require_bounded(image: Image.Image, data: bytes) -> None:

@@ -11,7 +11,7 @@ from typing import Protocol, Self
 import numpy as np
 from PIL import Image
 
-from atmviz.errors import DatasetError, first_line
+from atmviz.errors import DatasetError, summarize
 from atmviz.geometry import MIN_SIZE_PX
 from atmviz.sources.decoding import (
     decode_image,
@@ -226,7 +226,7 @@ def as_image(image: "str | Path | np.ndarray | Image.Image") -> np.ndarray:
         try:
             return require_large_enough(image_pixels(image.copy()), "in memory")
         except (OSError, ValueError) as error:
-            raise DatasetError(f"cannot convert the PIL image ({first_line(error)}): pass an RGB image") from None
+            raise DatasetError(f"cannot convert the PIL image ({summarize(error)}): pass an RGB image") from None
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
         got = (
             f"an array {list(image.shape)} of {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__

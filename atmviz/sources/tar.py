@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from atmviz.errors import DatasetError, first_line
+from atmviz.errors import DatasetError, summarize
 from atmviz.sources.decoding import MAX_IMAGE_BYTES, unreadable
 from atmviz.sources.files import ImageFiles
 from atmviz.sources.listing import HIDDEN, is_hidden_folder, why_left_out
@@ -53,7 +53,7 @@ class TarImages(ImageFiles):
             with tarfile.open(file, "r:") as tar:
                 search(tar, "", 0)
         except (OSError, ValueError, OverflowError, tarfile.TarError) as error:
-            raise DatasetError(f"cannot read {file} ({first_line(error)}): pack it again as plain tar") from None
+            raise DatasetError(f"cannot read {file} ({summarize(error)}): pack it again as plain tar") from None
         names = sorted(ranges)
         above = os.path.commonpath([os.path.dirname(os.path.dirname(name)) for name in names]) if names else ""
         shown = {os.path.relpath(name, above or "."): ranges[name] for name in names}

@@ -4,10 +4,10 @@ from typing import Any
 
 from timm.models import create_model
 
+from atmviz.architecture import OffsetMode
 from atmviz.models.atmfpn import ATMFPN
 from atmviz.models.atmnet import ATMNet, released_to_timm
 from atmviz.models.token_mixer import ActiveTokenMixer
-from atmviz.variants import OffsetMode
 
 __all__ = ["ATMFPN", "COMPILE_OPTIONS", "ATMNet", "ActiveTokenMixer", "OffsetMode", "create_model", "released_to_timm"]
 

@@ -15,11 +15,12 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from atmviz.architecture import FusionMode, OffsetMode
 from atmviz.geometry import MIN_SIZE_PX
 from atmviz.layers import LayerId, is_offset_source, offset_sources
 from atmviz.models.token_mixer import ActiveTokenMixer, OffsetLayer
 from atmviz.ops import channel_mlp
-from atmviz.variants import VARIANTS, FusionMode, OffsetMode
+from atmviz.variants import VARIANTS
 
 
 class PositionalEncodingGenerator(nn.Module):

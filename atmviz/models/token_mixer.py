@@ -11,8 +11,8 @@ from timm.layers import Mlp
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
+from atmviz.architecture import FusionMode, OffsetMode
 from atmviz.ops import sample_along, weighted_sum
-from atmviz.variants import FusionMode, OffsetMode
 
 
 class OffsetLayer(nn.Module):

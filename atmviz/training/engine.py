@@ -29,6 +29,7 @@ from timm.utils import ModelEmaV3, distribute_bn
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from atmviz.architecture import NETWORK_OPTIONS
 from atmviz.checkpoints import write_checkpoint
 from atmviz.data.classification import Augmentation, open_labelled, require_same_classes
 from atmviz.data.detection import open_detection
@@ -49,7 +50,6 @@ from atmviz.training.finetune import load_to_finetune
 from atmviz.training.health import OffsetHealth, measure_offsets
 from atmviz.training.recipe import Recipe
 from atmviz.training.tasks import Batch, ClassificationTask, DetectionTask, SegmentationTask, TrainingTask
-from atmviz.variants import NETWORK_OPTIONS
 
 HEALTH_IMAGES = 16
 _STATE_FORMAT = 3

@@ -13,14 +13,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from atmviz.errors import RecipeError, shortened
-from atmviz.geometry import MIN_SIZE_PX
-from atmviz.variants import (
+from atmviz.architecture import (
+    CROP_RANGE,
     FORMER_NAMES,
     HEAD_TASKS,
     NETWORK_OPTIONS,
     RANGES,
-    VARIANTS,
     Architecture,
     FusionMode,
     Head,
@@ -28,6 +26,9 @@ from atmviz.variants import (
     OffsetMode,
     Task,
 )
+from atmviz.errors import RecipeError, shortened
+from atmviz.geometry import MIN_SIZE_PX
+from atmviz.variants import VARIANTS
 
 REQUIRED = "required"
 _MAX_BYTES = 2**16  # of a recipe's file
@@ -70,9 +71,9 @@ class Recipe:
     )
     data_dir: str | None = _setting(None, "Folder of the dataset; else $ATMVIZ_DATA, else ./data.", _DATA)
     image_size: int = _setting(
-        128, "Side of the square input, px; of whole images the shorter.", _DATA, MIN_SIZE_PX, 4096
+        128, "Side of the square input, px; of whole images the shorter.", _DATA, *RANGES["image_size"]
     )
-    crop_pct: float = _setting(0.875, "Part of the resized image that evaluation crops.", _DATA, 0.01, 1)
+    crop_pct: float = _setting(0.875, "Part of the resized image that evaluation crops.", _DATA, *CROP_RANGE)
     train_images: int | None = _setting(
         None, "Images per epoch, drawn anew each epoch; all without it.", _DATA, 1, 10**9
     )
@@ -100,8 +101,7 @@ class Recipe:
         None,
         "Detection: shorter sides are drawn from here to image_size, by 32 px.",
         _DENSE,
-        MIN_SIZE_PX,
-        4096,
+        *RANGES["image_size"],
     )
     long_side: int = _setting(1333, "Detection: longest side, px.", _DENSE, MIN_SIZE_PX, 8192)
     head: Head | None = _setting(None, "Segmentation or detection head; none trains a classifier.", _DENSE)  # noqa: RUF009

@@ -29,9 +29,10 @@ class Variant:
     drop_path_rates: dict[str, float]
 
 
+_TASKS = ("classify", "segment", "detect")
 # fmt: off
 VARIANTS: dict[str, Variant] = {
-    name: Variant(depths, dims, ratios, offsets, interval, dict(zip(("classify", "segment", "detect"), drop, strict=True)))
+    name: Variant(depths, dims, ratios, offsets, interval, dict(zip(_TASKS, drop, strict=True)))
     for name, depths, dims, ratios, offsets, interval, drop in (
         #                  depths N       dims C               mlp_ratios E  num_offsets |O|   K  drop path, by task
         ("atmnet_nano",   (2, 2, 18, 2), (24, 48, 64, 96),    (4, 4, 4, 3), (12, 12, 16, 12), 6, (0.0, 0.0, 0.0)),

@@ -43,7 +43,7 @@ from atmviz.distributed import Accelerator, as_launched, new_accelerator, send_t
 from atmviz.errors import RecipeError, TrainingError, first_line, some_of
 from atmviz.files import atomic_path, write_csv
 from atmviz.models import COMPILE_OPTIONS, ATMNet, create_model
-from atmviz.models.atmnet import init_fan_in
+from atmviz.models.layers import init_fan_in
 from atmviz.signals import on_end_signals, saving, watch
 from atmviz.training.evaluate import HEADLINES, evaluate
 from atmviz.training.finetune import load_to_finetune

@@ -21,6 +21,19 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from atmviz.architecture import (
+    CROP_RANGE,
+    FORMER_NAMES,
+    HEAD_TASKS,
+    PAPER_CLASSES,
+    RANGES,
+    Architecture,
+    FusionMode,
+    Head,
+    OffsetMode,
+    is_architecture,
+    require_model,
+)
 from atmviz.averaged import WeightChoice, weight_sets
 from atmviz.dense import create_dense
 from atmviz.dense.layouts import backbone_prefix, describe_heads, head_of, mm_to_own
@@ -30,20 +43,7 @@ from atmviz.models import create_model, released_to_timm
 from atmviz.models.token_mixer import OffsetLayer
 from atmviz.processes import this_process
 from atmviz.stored import StoredTensor, read_file, read_weights
-from atmviz.variants import (
-    FORMER_NAMES,
-    HEAD_TASKS,
-    PAPER_CLASSES,
-    RANGES,
-    VARIANTS,
-    Architecture,
-    FusionMode,
-    Head,
-    OffsetMode,
-    Variant,
-    is_architecture,
-    require_model,
-)
+from atmviz.variants import VARIANTS, Variant
 
 _UNTRAINED_SPREAD = 2.5  # standard deviation of the seeded offsets, tokens
 # What the metadata of a file may set: of any network, of dense ones, of ATMNets, and per stage
@@ -517,9 +517,9 @@ def _may_be_noted(name: str, value: Any) -> bool:
         case "dataset":
             return _is_name(value)
         case "image_size":
-            return type(value) is int and 32 <= value <= 4096
+            return type(value) is int and value in _RANGES["image_size"]
         case "crop_pct":
-            return type(value) in (int, float) and 0.01 <= value <= 1
+            return type(value) in (int, float) and CROP_RANGE[0] <= value <= CROP_RANGE[1]
         case "classes":
             named = isinstance(value, list) and 1 <= len(value) <= 100_000 and all(_is_name(one) for one in value)
             return named and len({*value}) == len(value)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from atmviz.architecture import HEAD_TASKS
 from atmviz.files import file_name
 from atmviz.layers import LayerId
 from atmviz.training.recipe import Recipe, read_recipe, recipe_names
-from atmviz.variants import HEAD_TASKS
 
 from . import options
 from .console import METRIC_LABELS, import_matplotlib, is_main_process, print_json, say, say_if_alone, stderr, waiting

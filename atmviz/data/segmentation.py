@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from atmviz.architecture import IGNORE_INDEX
 from atmviz.data.fitting import normalize_image
 from atmviz.errors import DatasetError
 from atmviz.geometry import MIN_SIZE_PX, resized_size
 from atmviz.sources.datasets import class_names, datasets_for
 from atmviz.sources.opening import open_source
 from atmviz.sources.source import Source, Split, read_labeled
-from atmviz.variants import IGNORED
 
 View = Callable[[np.ndarray, np.ndarray], dict[str, Any]]
 _MAX_ASPECT = 4  # longer over shorter side that a resized image keeps; beyond it the longer side is 4 times `size`
@@ -133,7 +133,7 @@ class RandomView:
         padding = (0, self.size - image.shape[1], 0, self.size - image.shape[0])  # right and bottom
         pad = torch.nn.functional.pad
         labels = torch.from_numpy(np.ascontiguousarray(mask))
-        return {"image": pad(normalize_image(image), padding), "mask": pad(labels, padding, value=IGNORED)}
+        return {"image": pad(normalize_image(image), padding), "mask": pad(labels, padding, value=IGNORE_INDEX)}
 
     def _crop(self, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         height, width = mask.shape
@@ -143,7 +143,7 @@ class RandomView:
             top = int(torch.randint(max(0, height - self.size) + 1, ()))
             left = int(torch.randint(max(0, width - self.size) + 1, ()))
             crop = slice(top, top + self.size), slice(left, left + self.size)
-            counts = np.bincount(mask[crop].ravel(), minlength=256)[:IGNORED]
+            counts = np.bincount(mask[crop].ravel(), minlength=256)[:IGNORE_INDEX]
             if counts.max() < _MAX_FRACTION * counts.sum():
                 break
         return image[crop], mask[crop]

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from atmviz.architecture import IGNORE_INDEX
 from atmviz.errors import DatasetError, join_limited
 from atmviz.sources.decoding import load_mask
 from atmviz.sources.files import ImageFiles
 from atmviz.sources.source import Truth
-from atmviz.variants import IGNORED
 
 
 class Ade20kMasks:
@@ -41,7 +41,7 @@ class Ade20kMasks:
                 f"mask {file} has labels up to {int(mask.max())}, expected 0 to 150: "
                 "take ADEChallengeData2016, not the full ADE20K"
             )
-        return Truth(segments=np.where(mask == 0, IGNORED, mask - 1).astype(np.uint8))
+        return Truth(segments=np.where(mask == 0, IGNORE_INDEX, mask - 1).astype(np.uint8))
 
     def require(self, images: ImageFiles) -> str:
         """Raise DatasetError if images have no mask; return a line for people on where masks are."""

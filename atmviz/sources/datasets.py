@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 
+from atmviz.architecture import Task
 from atmviz.errors import DatasetError
 from atmviz.geometry import Fit, Preprocessing
 from atmviz.sources.source import Split
-from atmviz.variants import Task
 
 CLASSIFIER_SIZE_PX = 384  # the largest input of the paper's classifiers
 SHAPE_CLASSES = ("disc", "ring", "box", "triangle", "star", "cross", "bar", "arc", "wave", "chain")

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset, Subset
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
+from atmviz.architecture import Architecture, Task
 from atmviz.checkpoints import Checkpoint, WeightChoice, load_model, origin_of
 from atmviz.data.classification import LabelledImages, open_labelled
 from atmviz.data.detection import DetectionImages, open_detection
@@ -30,7 +31,6 @@ from atmviz.processes import available_cores
 from atmviz.sources.datasets import DATASETS
 from atmviz.sources.source import Split
 from atmviz.training.metrics import DetectionMetric, SegmentationMetric, segmentation_scores
-from atmviz.variants import Architecture, Task
 
 MULTI_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # of Table 3's multi-scale column, as mmsegmentation has them
 # What the best epoch has most of

@@ -13,15 +13,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from atmviz.errors import RecipeError, shorten
-from atmviz.geometry import MIN_SIZE_PX
-from atmviz.settings import require_ranges, setting
-from atmviz.variants import (
+from atmviz.architecture import (
+    CROP_RANGE,
     FORMER_NAMES,
     HEAD_TASKS,
     NETWORK_OPTIONS,
     RANGES,
-    VARIANTS,
     Architecture,
     FusionMode,
     Head,
@@ -29,6 +26,10 @@ from atmviz.variants import (
     OffsetMode,
     Task,
 )
+from atmviz.errors import RecipeError, shorten
+from atmviz.geometry import MIN_SIZE_PX
+from atmviz.settings import require_ranges, setting
+from atmviz.variants import VARIANTS
 
 REQUIRED = "required"
 _MAX_BYTES = 2**16  # of a recipe's file
@@ -67,9 +68,9 @@ class Recipe:
     )
     data_dir: str | None = setting(None, "Folder of the dataset; else $ATMVIZ_DATA, else ./data.", _DATA)
     image_size: int = setting(
-        128, "Side of the square input, px; of whole images the shorter.", _DATA, MIN_SIZE_PX, 4096
+        128, "Side of the square input, px; of whole images the shorter.", _DATA, *RANGES["image_size"]
     )
-    crop_pct: float = setting(0.875, "Part of the resized image that evaluation crops.", _DATA, 0.01, 1)
+    crop_pct: float = setting(0.875, "Part of the resized image that evaluation crops.", _DATA, *CROP_RANGE)
     train_images: int | None = setting(
         None, "Images per epoch, drawn anew each epoch; all without it.", _DATA, 1, 10**9
     )
@@ -97,8 +98,7 @@ class Recipe:
         None,
         "Detection: shorter sides are drawn from here to image_size, by 32 px.",
         _DENSE,
-        MIN_SIZE_PX,
-        4096,
+        *RANGES["image_size"],
     )
     long_side: int = setting(1333, "Detection: longest side, px.", _DENSE, MIN_SIZE_PX, 8192)
     head: Head | None = setting(None, "Segmentation or detection head; none trains a classifier.", _DENSE)  # noqa: RUF009

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torchvision.models import detection
 
+from atmviz.architecture import HEAD_TASKS, Architecture
 from atmviz.dense import create_dense, mask_rcnn, semantic_fpn
 from atmviz.errors import AtmvizError
 from atmviz.models import create_model
 from atmviz.observe import find_sites, forward_to_sites, observing
-from atmviz.variants import HEAD_TASKS, Architecture
 
 NECKS = ["fpn", "atmfpn"]
 SEGMENTERS = [name for name, task in HEAD_TASKS.items() if task == "segment"]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from atmviz.architecture import HEAD_TASKS
 from atmviz.checkpoints import load_model, read_checkpoint
 from atmviz.data.segmentation import open_segmentation
 from atmviz.errors import AtmvizError, CheckpointError, RecipeError
@@ -18,7 +19,6 @@ from atmviz.training import evaluate as module
 from atmviz.training.engine import build_network, build_optimizer, build_scheduler, build_task, train
 from atmviz.training.evaluate import HEADLINES, evaluate, evaluate_checkpoint, segment
 from atmviz.training.recipe import Recipe, read_recipe
-from atmviz.variants import HEAD_TASKS
 
 
 @pytest.mark.parametrize("neck", ["fpn", "atmfpn"])

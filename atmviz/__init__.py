@@ -16,6 +16,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "observe": ["find_sites", "observing"],
         "recording.run": ["record_offsets"],
         "recording.store": ["merge_recordings", "open_recording"],
-        "statistics": ["offset_histogram"],
+        "statistics": ["histogram_table", "offset_histogram"],
+        "views.histograms": ["histogram"],
+        "views.overlays": ["overlay"],
     },
 )

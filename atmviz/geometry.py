@@ -139,7 +139,7 @@ class Preprocessing:
         landscape, square, portrait = (f"{100 * share:.0f} %" for share in self.seen().values())
         cover = "" if self.crop_pct == 1 else " of images that cover {}×{} px".format(*self._cover_px())
         return (
-            f"centre crop to {self.size[0]}×{self.size[1]} px{cover}: {landscape} of a 4:3 photograph is seen, "
+            f"center crop to {self.size[0]}×{self.size[1]} px{cover}: {landscape} of a 4:3 photograph is seen, "
             f"{square} of 1:1, {portrait} of 3:4"
         )
 

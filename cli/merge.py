@@ -7,7 +7,6 @@ import typer
 
 from . import options
 from .console import print_json, say, waiting
-from .record import summary
 
 
 def merge(
@@ -23,4 +22,6 @@ def merge(
         merged = merge_recordings(recordings, out)
     say(f"{'already ' * there}merged {len(recordings)} recordings of {len(merged)} images in {out}")
     if as_json:
-        print_json(summary(merged))
+        from atmviz.views.drawn import describe_recording
+
+        print_json(describe_recording(merged))

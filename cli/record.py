@@ -1,4 +1,4 @@
-"""`atmviz record`, and the recording that other commands make on the way."""
+"""`atmviz record`."""
 
 from pathlib import Path
 from time import perf_counter
@@ -6,16 +6,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from atmviz.choices import DataChoice, FitChoice, ModelChoice, require_files
+from atmviz.events import Events
+from atmviz.settings import split_settings
+
 from . import options
 from .console import image_progress, is_main_process, print_json, say, say_if_alone, say_skipped, waiting
 
 if TYPE_CHECKING:
-    from atmviz.geometry import Preprocessing
     from atmviz.recording.run import RecordResult
     from atmviz.recording.store import Recording
     from atmviz.sources import ImageFiles
 
 
+@options.with_settings(DataChoice, FitChoice, ModelChoice)
 def record(
     sources: Annotated[
         list[str] | None,
@@ -31,21 +35,11 @@ def record(
     ] = None,
     query: Annotated[str, typer.Option(help="center, fractions X,Y of the input, or ROW:COL in tokens.")] = "center",
     shard: Annotated[str, typer.Option(help="K/N: record the K-th of N parts; all may share one --out.")] = "1/1",
-    dataset: options.DatasetOption = None,
-    data_dir: options.DataDir = None,
-    split: options.SplitOption = options.Split.VAL,
-    limit: options.Limit = None,
-    seed: options.Seed = 0,
-    strict: options.Strict = False,
-    size: options.Size = None,
-    fit: options.FitOption = None,
-    checkpoint: options.Checkpoint = options.DEFAULT_MODEL,
-    model: options.ModelOption = None,
-    weights: options.Weights = None,
-    device: options.Device = "auto",
     batch_size: options.BatchSize = 8,
     workers: options.Workers = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable image.")] = False,
     as_json: options.JsonOption = False,
+    **settings: Any,
 ) -> None:
     """Record what every ATM layer fetches, image by image, into a folder that opens without torch.
 
@@ -53,17 +47,15 @@ def record(
     the images.
     """
     part = _parse_shard(shard)
-    preprocessing = options.choose_preprocessing(size, fit, dataset)
-    images = find_source(sources, dataset, data_dir, split, limit, seed)
+    data, fit, choice = split_settings(options.given(settings), DataChoice, FitChoice, ModelChoice)
+    preprocessing = fit.for_recording(data.dataset)
+    images = require_files(data.open(sources, preprocessing.size, _Said()))
     recording = run_recording(
         images,
         out,
-        checkpoint=checkpoint,
-        model=model,
-        weights=weights.value if weights else None,
-        device=device,
-        preprocessing=preprocessing,
+        choice,
         layer_patterns=layer,
+        preprocessing=preprocessing,
         query=query,
         batch_size=batch_size,
         workers=workers,
@@ -71,69 +63,31 @@ def record(
         strict=strict,
     )
     if as_json and is_main_process():
-        print_json(summary(recording))
+        from atmviz.views.drawn import describe_recording
+
+        print_json(describe_recording(recording))
 
 
-def find_source(
-    sources: list[str] | None,
-    dataset: options.Dataset | None,
-    data_dir: Path | None,
-    split: options.Split,
-    limit: int | None,
-    seed: int,
-) -> "ImageFiles":
-    """The images that the options name: paths, a dataset, or the bundled photographs without either."""
-    from atmviz.sources import bundled_photos, find_dataset, find_images
-
-    if sources and dataset:
-        raise typer.BadParameter(f"got {sources[0]} and --dataset {dataset.value}, expected one of the two")
-    if data_dir and not dataset:
-        raise typer.BadParameter("got --data-dir without --dataset, expected both, or a folder of images as SOURCE")
-    if dataset:
-        images = find_dataset(dataset.value, data_dir, split.value)
-    else:
-        images = find_images(list(sources)) if sources else bundled_photos()
-    if images.note:
-        say(images.note)
-    if limit and len(images) < limit:
-        say(f"only {len(images)} images there: taking all, not {limit}")
-    return images.sample(limit, seed) if limit else images
+class _Said(Events):
+    def message(self, text: str) -> None:
+        say(text)
 
 
 def run_recording(
-    images: "ImageFiles",
-    out: Path,
-    *,
-    checkpoint: str,
-    model: str | None,
-    weights: str | None,
-    device: str,
-    preprocessing: "Preprocessing",
-    layer_patterns: list[str] | None = None,
-    needed: list[str] | None = None,
-    **settings: Any,
+    images: "ImageFiles", out: Path, choice: ModelChoice, layer_patterns: list[str] | None = None, **settings: Any
 ) -> "Recording":
-    """Load the model, record with a progress bar, say what came out.
-
-    `layer_patterns` are recorded, all layers without them; `needed` ones must be among the model's.
-    """
+    """Load the model, record these layers (all without patterns) with a progress bar, say what came out."""
     say_if_alone()
     with waiting("loading the model"):
-        from atmviz.checkpoints import load_model
-        from atmviz.layers import select_layers
         from atmviz.observe import find_sites
         from atmviz.recording.run import record_offsets
 
-        network = load_model(checkpoint, model=model, weights=weights, device=device, report=say)  # type: ignore[arg-type]
-        available = [site.name for site in find_sites(network)]
-        chosen = select_layers(layer_patterns, available) if layer_patterns else None
-        select_layers(needed or [], available)
+        network = choice.load(_Said())
+        chosen = [site.name for site in find_sites(network, layer_patterns)] if layer_patterns else None
     start = perf_counter()
     try:
         with image_progress(f"recording {images.title}") as progress:
-            result = record_offsets(
-                images, out, network, preprocessing=preprocessing, layers=chosen, on_images=progress, **settings
-            )
+            result = record_offsets(images, out, network, layers=chosen, on_images=progress, **settings)
     except KeyboardInterrupt:
         say(f"interrupted: finished images are kept in {out}; the same command continues")
         raise typer.Exit(130) from None
@@ -153,20 +107,6 @@ def _rate(result: "RecordResult", seconds: float) -> str:
     most = shares.pop(result.bound)
     rest = ", ".join(f"{what} {share}" for what, share in shares.items())
     return f", {result.images / seconds:.1f} images/s, bound by the {result.bound} ({most} of the time; {rest})"
-
-
-def summary(recording: "Recording") -> dict[str, Any]:
-    """What `--json` says of a recording."""
-    return {
-        "recording": str(recording.path),
-        "model": recording.model,
-        "trained": recording.trained,
-        "dataset": recording.attrs["dataset"],
-        "images": len(recording),
-        "skipped": recording.skipped,
-        "complete": recording.complete,
-        "layers": [site.name for site in recording.sites],
-    }
 
 
 def _parse_shard(text: str) -> tuple[int, int]:

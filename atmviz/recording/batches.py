@@ -47,6 +47,12 @@ class StageTimer:
 
     def __init__(self) -> None:
         self.seconds = {"input": 0.0, "network": 0.0, "output": 0.0}
+        self._start = time.perf_counter()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the timer was made."""
+        return time.perf_counter() - self._start
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:

@@ -12,8 +12,9 @@ from atmviz.architecture import is_architecture
 from atmviz.errors import DatasetError, RecordingFormatError
 from atmviz.files import cache_folder, file_name, find_checkpoint, sha256_of_file
 from atmviz.geometry import Preprocessing
-from atmviz.recording.store import SCHEMA_VERSION, Recording, is_recording, open_recording
-from atmviz.sources.files import ImageFiles
+from atmviz.recording.layout import SCHEMA_VERSION, is_recording
+from atmviz.recording.store import Recording, open_recording
+from atmviz.sources import Source
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class RecordingRequest:
         preprocessing, query, batch_size: see `record_offsets`.
     """
 
-    images: ImageFiles
+    images: Source
     checkpoint: str
     weights: str | None
     preprocessing: Preprocessing
@@ -37,8 +38,8 @@ class RecordingRequest:
     def key(self) -> str:
         """A fingerprint of atmviz, checkpoint, images (names, sizes, times) and settings."""
         files = hashlib.sha256()
-        for index, name in enumerate(self.images.names):
-            files.update(f"{name}\0{self.images.fingerprint(index)}\n".encode("utf-8", "surrogatepass"))
+        for index in range(len(self.images)):
+            files.update(f"{self.images.name(index)}\0{self.images.fingerprint(index)}\n".encode("utf-8", "surrogatepass"))
         named = is_architecture(self.checkpoint)
         described: dict[str, Any] = {
             "atmviz": version("atmviz"),  # how images are read and fitted
@@ -77,7 +78,7 @@ def cached_recording(request: RecordingRequest, record: Callable[[Path], Recordi
     return recording
 
 
-def _can_be_read(images: ImageFiles, name: str) -> bool:
+def _can_be_read(images: Source, name: str) -> bool:
     try:
         images.only(name).read(0)
     except DatasetError:

@@ -24,7 +24,7 @@ import numpy as np
 from numcodecs.zstd import Zstd
 
 from atmviz.errors import RecordingFormatError, shorten
-from atmviz.files import read_file
+from atmviz.files import read_limited
 from atmviz.observe.site import sources_of
 from atmviz.recording.quantities import QUANTITIES, Quantity, QuantityInfo
 from atmviz.recording.sites import MAX_SITES, RecordedSite
@@ -80,7 +80,9 @@ class StoredQuantity:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "StoredQuantity":
         """Read what `to_json` returned; KeyError, TypeError or ValueError for anything else."""
-        info = QuantityInfo(**{**{field.name: data[field.name] for field in fields(QuantityInfo)}, "dims": tuple(data["dims"])})
+        info = QuantityInfo(
+            **{**{field.name: data[field.name] for field in fields(QuantityInfo)}, "dims": tuple(data["dims"])}
+        )
         shapes = tuple(tuple(shape) for shape in data["shapes"])
         hints = get_type_hints(QuantityInfo)
         known = (
@@ -110,7 +112,11 @@ class StoredQuantity:
             return {info.name: StoredArray((length, len(members), *shape), dims, info.dtype, fill, rows)}
         return {
             f"{info.name}_{member}": StoredArray(
-                (length, *shape), (name, *(dim.replace("{source}", member) for dim in info.dims)), info.dtype, fill, rows
+                (length, *shape),
+                (name, *(dim.replace("{source}", member) for dim in info.dims)),
+                info.dtype,
+                fill,
+                rows,
             )
             for member, shape in zip(members, self.shapes, strict=True)
         }
@@ -142,11 +148,13 @@ class StoredArray:
     def described_by(self, description: Mapping[str, Any]) -> bool:
         """Whether zarr's metadata are those that the array is created with."""
         values, packing = description["codecs"]
+        grid = {"name": "regular", "configuration": {"chunk_shape": list(self.chunk_shape)}}
         return (
             description["shape"] == list(self.shape)
             and description["data_type"] == self.dtype
             and description["fill_value"] == ("NaN" if np.isnan(self.fill) else self.fill)
-            and description["chunk_grid"] == {"name": "regular", "configuration": {"chunk_shape": list(self.chunk_shape)}}
+            and description["chunk_grid"]
+            == {"name": "regular", "configuration": {"chunk_shape": list(self.chunk_shape)}}
             and description["chunk_key_encoding"] == {"name": "default", "configuration": {"separator": "/"}}
             and values in ({"name": "bytes"}, {"name": "bytes", "configuration": {"endian": "little"}})
             and packing["name"] == "zstd"
@@ -228,7 +236,7 @@ class ArrayFiles:
                 self._described.add(name)
             values = np.full(array.chunk_shape, array.fill, "uint8" if array.dtype == "bool" else array.dtype)
             with suppress(FileNotFoundError):
-                packed = read_file(self.file(name, chunk), values.nbytes + values.nbytes // 64 + 1024)
+                packed = read_limited(self.file(name, chunk), values.nbytes + values.nbytes // 64 + 1024)
                 Zstd().decode(packed, out=values)
         except PermissionError as error:
             raise unreadable(error) from None
@@ -256,7 +264,7 @@ class ArrayFiles:
 
 def read_description(folder: Path, kind: str) -> dict[str, Any]:
     """Return what zarr's file says of a "group" or an "array"; ValueError for another kind."""
-    description = json.loads(read_file(folder / "zarr.json", _MAX_DESCRIPTION_BYTES), parse_constant=_refuse)
+    description = json.loads(read_limited(folder / "zarr.json", _MAX_DESCRIPTION_BYTES), parse_constant=_refuse)
     if description["node_type"] != kind or description["zarr_format"] != 3:
         raise ValueError(f"no {kind} of zarr 3")
     return description

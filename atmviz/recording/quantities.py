@@ -1,7 +1,7 @@
 """What a recording keeps of each image, declared once. Torch-free until something is reduced.
 
-The store, the reader, the writer, merging and the documentation read these declarations. To keep something more, declare
-a `Quantity` and pass it to `record(..., quantities=(*QUANTITIES, mine))`; nothing else changes.
+The reader, the writer, merging and the documentation follow these declarations. To keep something more, declare a
+`Quantity` and pass it to `record(..., quantities=(*QUANTITIES, mine))`; nothing else changes.
 
 Legend: B batch, H/W grid in tokens, C channels, O distinct offsets per direction, N images, R the longest axis of all
 grids, in tokens.

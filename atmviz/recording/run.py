@@ -45,17 +45,34 @@ class RecordResult:
         images: How many this call recorded, of all processes.
         seconds: Spent by this process waiting for "input" (images to be read), in the "network" (and reducing what it
             did) and on "output" (writing).
+        elapsed: Seconds from start to end.
     """
 
     recording: Recording
     skipped: dict[str, str] = field(default_factory=dict)
     images: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    elapsed: float = 0.0
 
     @property
     def bound(self) -> str:
         """The stage that takes most of the time: speeding it up makes recording faster."""
         return max(self.seconds, key=self.seconds.__getitem__)
+
+    def describe(self) -> str:
+        """`out holds 640 images, 85.0 images/s, bound by the network (91% of the time; input 7%, output 2%)`."""
+        recording = self.recording
+        total = len(recording.attrs["images"])
+        state = "" if recording.complete else f" (of {total}: other parts are missing)"
+        text = f"{recording.path} holds {len(recording)} images{state}"
+        if not self.images:
+            return f"{text}, nothing was left to do"
+        busy = sum(self.seconds.values())
+        fractions = {stage: f"{seconds / busy:.0%}" for stage, seconds in self.seconds.items()}
+        most = fractions.pop(self.bound)
+        rest = ", ".join(f"{stage} {fraction}" for stage, fraction in fractions.items())
+        rate = self.images / self.elapsed
+        return f"{text}, {rate:.1f} images/s, bound by the {self.bound} ({most} of the time; {rest})"
 
 
 def record(
@@ -87,13 +104,13 @@ def record(
         ValueError, QueryError, LayerNotFoundError, CheckpointError, RecordingFormatError: see there.
     """
     chosen = RecordingSettings(**settings)
-    images = open_source(source, size=chosen.input_size) if _is_named(source) else source
+    if source is None or isinstance(source, str | Path | list | tuple):
+        source = open_source(source, size=chosen.input_size)
     network = network if isinstance(network, nn.Module) else load_model(network, events=events)
-    return run_recording(images, network, out, chosen, events=events, quantities=quantities).recording
-
-
-def _is_named(source: Any) -> bool:
-    return source is None or isinstance(source, str | Path | list | tuple)
+    result = run_recording(source, network, out, chosen, events=events, quantities=quantities)  # type: ignore[arg-type]
+    events.message(result.describe())
+    events.left_out(result.skipped)
+    return result.recording
 
 
 @as_launched()
@@ -101,7 +118,7 @@ def run_recording(
     images: Source,
     network: nn.Module,
     out: str | Path,
-    settings: RecordingSettings = RecordingSettings(),
+    settings: RecordingSettings | None = None,
     *,
     preprocessing: Preprocessing | None = None,
     events: Events = QUIET,
@@ -111,6 +128,7 @@ def run_recording(
 
     `preprocessing` replaces what the settings say of size and fit.
     """
+    settings = settings or RecordingSettings()
     if not len(images):
         raise DatasetError(f"no images in {images.root}: expected at least one")
     preprocessing = preprocessing or settings.preprocessing(images.title)
@@ -134,7 +152,11 @@ def run_recording(
     timer = StageTimer()
     batches = load_batches(images, preprocessing, _batches(missing, settings.batch_size), settings.workers, device)
     events.images(total - left, total)
-    with observing(network, sites) as observed, torch.inference_mode(), ChunkBuffer(writer, len(images), timer) as buffer:
+    with (
+        observing(network, sites) as observed,
+        torch.inference_mode(),
+        ChunkBuffer(writer, len(images), timer) as buffer,
+    ):
         for batch in timer.waiting("input", batches):
             if batch.errors and settings.strict:
                 raise DatasetError(next(iter(batch.errors.values())))
@@ -163,7 +185,7 @@ def _result(
         recording.require_all()
     for name in recording.skipped:
         reasons.setdefault(name, "skipped in an earlier run")
-    return RecordResult(recording, reasons, recorded, timer.seconds)
+    return RecordResult(recording, reasons, recorded, timer.seconds, timer.elapsed)
 
 
 def _identity(
@@ -223,9 +245,7 @@ def _summarize(
             for site in sites
         }
         for quantity in quantities:
-            values = {
-                member: quantity.reduce(done[site.name]) for member, site in members_of(quantity, sites).items()
-            }
+            values = {member: quantity.reduce(done[site.name]) for member, site in members_of(quantity, sites).items()}
             if quantity.separate:
                 tensors |= {f"{quantity.name}_{member}": value for member, value in values.items()}
             else:

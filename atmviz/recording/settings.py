@@ -33,7 +33,9 @@ class RecordingSettings:
         None, "Input size in px: 224, or HEIGHTxWIDTH as in 600x800.", "Data"
     )
     fit: Literal["crop", "squash"] = setting(
-        "crop", "crop: cover the size (with a margin of an eighth up to 384 px), cut the center. squash: stretch.", "Data"
+        "crop",
+        "crop: cover the size (with a margin of an eighth up to 384 px), cut the center. squash: stretch.",
+        "Data",
     )
     batch_size: int = setting(8, "Images per forward pass.", "Model", 1, flags=("--batch-size", "-b"))
     workers: int | None = setting(None, "Processes that decode images.", "Model", 0, flags=("--workers", "-j"))
@@ -43,7 +45,9 @@ class RecordingSettings:
     def __post_init__(self) -> None:
         require_ranges(self)
         if self.fit not in ("crop", "squash"):
-            raise ValueError(f"got fit {self.fit!r}, expected crop or squash: all images of a recording need one map size")
+            raise ValueError(
+                f"got fit {self.fit!r}, expected crop or squash: a recording needs one map size"
+            )
         self.part  # noqa: B018  raises for a shard of another form
         self.input_size  # noqa: B018
 

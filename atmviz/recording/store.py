@@ -237,7 +237,9 @@ class Recording:
         try:
             import xarray
         except ImportError:
-            raise RecordingFormatError("xarray is not installed: install it, or use offsets(), counts() and so on") from None
+            raise RecordingFormatError(
+                "xarray is not installed: install it, or use offsets(), counts() and so on"
+            ) from None
         names = [site.name for site in self.sites]
         variables = {}
         for name, quantity in self.quantities.items():

@@ -138,7 +138,9 @@ class RecordingWriter:
         with temporary_folder(self.path) as temporary, open_zarr() as zarr:
             made = temporary / "made"
             create_group(zarr, made, attrs, sites)
-            for file in sorted(file for folder in made.iterdir() if not folder.is_symlink() for file in folder.rglob("*")):
+            for file in sorted(
+                file for folder in made.iterdir() if not folder.is_symlink() for file in folder.rglob("*")
+            ):
                 if file.is_file():
                     target = self.path / file.relative_to(made)
                     target.parent.mkdir(parents=True, exist_ok=True)
@@ -148,7 +150,9 @@ class RecordingWriter:
                 os.replace(made / "zarr.json", self.path / "zarr.json")
 
 
-def arrays_of(attrs: Mapping[str, Any], sites: Sequence[RecordedSite], chunks: int | None = None) -> dict[str, StoredArray]:
+def arrays_of(
+    attrs: Mapping[str, Any], sites: Sequence[RecordedSite], chunks: int | None = None
+) -> dict[str, StoredArray]:
     """Return every array of a recording with these attributes; `chunks` where they are not of regular length."""
     images = len(attrs["images"])
     chunks = -(-images // CHUNK_IMAGES) if chunks is None else chunks
@@ -165,7 +169,7 @@ def create_group(
     for quantity in stored_quantities(attrs, sites):
         info = quantity.info
         names = quantity.arrays(sites, len(attrs["images"]), 1)
-        about |= dict.fromkeys(names, {"description": info.description, "units": info.unit})
+        about |= {name: {"description": info.description, "units": info.unit} for name in names}
     made = {
         name: group.create_array(
             name,

@@ -333,7 +333,7 @@ def benchmark_record(
     Raises:
         AtmvizError: what was recorded is not what the network used.
     """
-    network = load_model(model, device=device, report=lambda line: None)
+    network = load_model(model, device=device)
     released = as_released(network)
     preprocessing = Preprocessing(size)
     with tempfile.TemporaryDirectory() as folder:

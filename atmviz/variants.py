@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from atmviz.errors import AtmvizError, CheckpointError
+from atmviz.errors import AtmvizError
 
 Task = Literal["classify", "segment", "detect"]
 TASKS: tuple[Task, ...] = get_args(Task)
@@ -130,9 +130,3 @@ def is_architecture(name: object) -> bool:
     """Whether it names a network to build, a variant or a head around a backbone, and no file."""
     text = str(name)
     return text in VARIANTS or any(text.startswith(f"{head}(") for head in HEAD_TASKS)
-
-
-def require_model(found: str, expected: str | None, where: object) -> None:
-    """Raises CheckpointError if a checkpoint is neither of the expected network nor on that backbone; None is any."""
-    if expected not in (None, found, Architecture.parse(found).backbone):
-        raise CheckpointError(f"got {found} in {where}, expected {expected}: drop --model or change it")

@@ -66,7 +66,7 @@ def benchmark(
         import torch
 
         from atmviz.benchmark import benchmark_model, benchmark_operator, benchmark_record, describe_machine
-        from atmviz.checkpoints import pick_device
+        from atmviz.devices import pick_device
 
         place = pick_device(device)
     wanted = options.parse_size(size) if size else (224, 224)

@@ -162,8 +162,8 @@ def _make_recording(
     strict: bool,
 ) -> "Recording":
     """The recording of these images and settings, from the cache or made now; `layers` are checked first."""
+    from atmviz.checkpoints import require_model
     from atmviz.recording.cache import RecordingRequest, cached_recording
-    from atmviz.variants import require_model
 
     query = "center"
     made = False

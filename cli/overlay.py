@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
-from .console import image_progress, import_matplotlib, print_json, print_path, say, say_skipped, waiting
+from .console import CONSOLE, image_progress, import_matplotlib, print_json, print_path, say, say_skipped, waiting
 
 if TYPE_CHECKING:
     from atmviz.figures import OverlayPanel
@@ -74,7 +74,7 @@ def overlay(
             model=model,
             weights=weights.value if weights else None,
             device=device,
-            report=say,
+            events=CONSOLE,
         )
         origin = origin_of(network)
         chosen = select_layers(layer or ["3_last"], [one.id for one in find_layers(network)])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
-from .console import image_progress, is_main_process, print_json, say, say_if_alone, say_skipped, waiting
+from .console import CONSOLE, image_progress, is_main_process, print_json, say, say_if_alone, say_skipped, waiting
 
 if TYPE_CHECKING:
     from atmviz.data import ImageSet
@@ -124,7 +124,7 @@ def run_recording(
         from atmviz.recording.recorder import find_layers
         from atmviz.recording.run import record_offsets
 
-        network = load_model(checkpoint, model=model, weights=weights, device=device, report=say)  # type: ignore[arg-type]
+        network = load_model(checkpoint, model=model, weights=weights, device=device, events=CONSOLE)  # type: ignore[arg-type]
         available = [layer.id for layer in find_layers(network)]
         chosen = select_layers(layer_patterns, available) if layer_patterns else None
         select_layers(needed or [], available)

@@ -30,7 +30,7 @@ def _one_thread():
 
 @pytest.fixture(scope="session")
 def network():
-    return load_model("atmnet_nano", device="cpu", report=lambda line: None)
+    return load_model("atmnet_nano", device="cpu")
 
 
 @pytest.fixture(scope="session")

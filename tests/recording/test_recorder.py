@@ -109,7 +109,7 @@ def test_layers_that_generate_nothing_are_aliases_of_their_source(nano, batch):
 
 
 def test_features_only_networks_are_recorded_alike(network, batch):
-    features = load_model("atmnet_nano", device="cpu", features_only=True, report=lambda line: None)
+    features = load_model("atmnet_nano", device="cpu", features_only=True)
     recorded = []
     for model in (features, network):
         with OffsetRecorder(model) as recorder, torch.inference_mode():

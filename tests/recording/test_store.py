@@ -15,7 +15,7 @@ import zarr
 from numcodecs.zstd import Zstd
 
 from atmviz import files
-from atmviz.checkpoints import build, load_model, seeded_checkpoint
+from atmviz.checkpoints import build, load_model, random_checkpoint
 from atmviz.data.images import find_images
 from atmviz.errors import LayerNotFoundError, RecordingFormatError
 from atmviz.geometry import Preprocessing
@@ -577,9 +577,9 @@ def test_other_images_are_refused_and_named(small, record, images, tmp_path):
 
 
 def test_other_weights_are_refused_and_named(small, record, images):
-    other = build(seeded_checkpoint("atmnet_nano", seed=1)).eval()
+    other = build(random_checkpoint("atmnet_nano", seed=1)).eval()
     assert "checkpoint sha256 is" in refusal(record, part(images, 0, 4), small, network=other)
-    xtiny = load_model("atmnet_xtiny", device="cpu", report=lambda line: None)
+    xtiny = load_model("atmnet_xtiny", device="cpu")
     assert "model is atmnet_nano there and atmnet_xtiny here" in refusal(
         record, part(images, 0, 4), small, network=xtiny
     )
@@ -647,7 +647,7 @@ def test_incomplete_parts_are_refused(halves, record, images, tmp_path):
         ("batch_size", {"batch_size": 4}),
         ("query", {"query": "0:0"}),
         ("layers", {"layers": [LayerId(3, 18)]}),
-        ("checkpoint", {"network": lambda: build(seeded_checkpoint("atmnet_nano", seed=1)).eval()}),
+        ("checkpoint", {"network": lambda: build(random_checkpoint("atmnet_nano", seed=1)).eval()}),
     ],
 )
 def test_parts_that_differ_are_refused(key, options, halves, record, images, tmp_path):

@@ -201,17 +201,16 @@ class ChunkBuffer:
         self._finished: dict[int, dict[str, np.ndarray]] = {}
         self._written = time.perf_counter()
 
-    def add(self, summary: BatchSummary) -> int:
-        """Take a batch, and return the number of images of the batch before, which are now fetched."""
+    def add(self, summary: BatchSummary) -> Iterator[int]:
+        """Take a batch; yields the number of images of the batch before, which has arrived meanwhile."""
         fetch = summary.to_host()
-        fetched = self.flush()
+        yield from self.flush()
         self._pending = summary.indices, fetch
-        return fetched
 
-    def flush(self) -> int:
-        """Fetch the batch that is still on its way, and return its number of images."""
+    def flush(self) -> Iterator[int]:
+        """Fetch the batch that is still on its way, if there is one, and yield its number of images."""
         if self._pending is None:
-            return 0
+            return
         (indices, fetch), self._pending = self._pending, None
         with self.timer.measure("network"):
             self._parts.append(fetch())
@@ -219,7 +218,7 @@ class ChunkBuffer:
             self._finished[indices[-1] // CHUNK_IMAGES] = self._join()
             if time.perf_counter() - self._written > WRITE_INTERVAL_S:
                 self.write()
-        return len(indices)
+        yield len(indices)
 
     def write(self) -> None:
         """Write the finished chunks."""
@@ -241,9 +240,5 @@ class ChunkBuffer:
     def __enter__(self) -> "ChunkBuffer":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self.flush()
-        finally:
-            self.write()
+    def __exit__(self, *_: object) -> None:
+        self.write()

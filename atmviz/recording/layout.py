@@ -39,7 +39,7 @@ _MAX_CHUNK_BYTES = 2**26
 _MAX_QUANTITIES = 100
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _DTYPES = ("float32", "float64", "int64", "int32", "int16", "uint8", "bool")
-_COORDINATES = ("axis", "image", "layer", "source")
+COORDINATES = ("axis", "image", "layer", "source")
 
 # What a recording must say of itself, and of what kind it is; see `_fits`.
 KINDS: dict[str, Any] = {
@@ -87,7 +87,7 @@ class StoredQuantity:
         hints = get_type_hints(QuantityInfo)
         known = (
             _NAME.fullmatch(info.name)
-            and info.name not in (*_COORDINATES, "status", "done")
+            and info.name not in (*COORDINATES, "status", "done")
             and all(isinstance(text, str) for text in (info.unit, info.description, *info.dims))
             and info.dtype in _DTYPES
             and info.per in get_args(hints["per"])
@@ -153,8 +153,7 @@ class StoredArray:
             description["shape"] == list(self.shape)
             and description["data_type"] == self.dtype
             and description["fill_value"] == ("NaN" if np.isnan(self.fill) else self.fill)
-            and description["chunk_grid"]
-            == {"name": "regular", "configuration": {"chunk_shape": list(self.chunk_shape)}}
+            and description["chunk_grid"] == grid
             and description["chunk_key_encoding"] == {"name": "default", "configuration": {"separator": "/"}}
             and values in ({"name": "bytes"}, {"name": "bytes", "configuration": {"endian": "little"}})
             and packing["name"] == "zstd"
@@ -171,7 +170,7 @@ def all_arrays(
     }
     for quantity in quantities:
         own = quantity.arrays(sites, images, chunks)
-        if twice := (own.keys() & {*arrays, *_COORDINATES}):
+        if twice := (own.keys() & {*arrays, *COORDINATES}):
             raise ValueError(f"two arrays named {min(twice)}")
         arrays |= own
     return arrays

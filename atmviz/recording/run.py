@@ -8,7 +8,7 @@ Legend: B batch, H/W grid in tokens, O distinct offsets per direction.
 
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,8 @@ def record(
     out: str | Path,
     events: Events = QUIET,
     quantities: Sequence[Quantity] = QUANTITIES,
-    **settings: Any,
+    settings: RecordingSettings | None = None,
+    **changes: Any,
 ) -> Recording:
     """Record what every layer of a network fetches, image by image, into a folder that opens without torch.
 
@@ -97,13 +98,13 @@ def record(
         out: Folder of the recording; created, or continued if it holds the same recording.
         events: Receives progress and what was left out.
         quantities: What is kept.
-        settings: Fields of `RecordingSettings`.
+        settings, changes: How to record, and fields of `RecordingSettings` that differ from it (or from the default).
 
     Raises:
         DatasetError: no readable image, or any unreadable one if strict.
         ValueError, QueryError, LayerNotFoundError, CheckpointError, RecordingFormatError: see there.
     """
-    chosen = RecordingSettings(**settings)
+    chosen = replace(settings or RecordingSettings(), **changes)
     if source is None or isinstance(source, str | Path | list | tuple):
         source = open_source(source, size=chosen.input_size)
     network = network if isinstance(network, nn.Module) else load_model(network, events=events)
@@ -132,8 +133,10 @@ def run_recording(
     if not len(images):
         raise DatasetError(f"no images in {images.root}: expected at least one")
     preprocessing = preprocessing or settings.preprocessing(images.title)
+    if preprocessing.fit == "whole":
+        raise ValueError("got fit 'whole', expected crop or squash: a recording needs one map size")
     require_observable(network)
-    chosen = {site.name for site in find_sites(network, settings.layers or ("all",))}
+    chosen = {site.name for site in find_sites(network, map(str, settings.layers or ("all",)))}
     sites = recorded_sites([s for s in find_sites(network) if s.name in chosen], preprocessing.size, settings.query)
     device = next(network.parameters()).device
     processes = join_processes(cpu=device.type != "cuda")
@@ -165,9 +168,12 @@ def run_recording(
                 if batch.pixels is not None:
                     forward_to_sites(network, normalize_batch(batch.pixels, preprocessing))
                 summary = _summarize(batch, observed, sites, quantities, writer)
-            left -= buffer.add(summary)  # the batch before, which has arrived meanwhile
+            for fetched in buffer.add(summary):
+                left -= fetched
+                events.images(total - left, total)
+        for fetched in buffer.flush():
+            left -= fetched
             events.images(total - left, total)
-    events.images(total, total)
     return _result(out, images, settings, skipped, sum(map(len, missing)), timer)
 
 

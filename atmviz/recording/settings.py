@@ -45,9 +45,7 @@ class RecordingSettings:
     def __post_init__(self) -> None:
         require_ranges(self)
         if self.fit not in ("crop", "squash"):
-            raise ValueError(
-                f"got fit {self.fit!r}, expected crop or squash: a recording needs one map size"
-            )
+            raise ValueError(f"got fit {self.fit!r}, expected crop or squash: a recording needs one map size")
         self.part  # noqa: B018  raises for a shard of another form
         self.input_size  # noqa: B018
 

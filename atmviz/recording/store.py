@@ -6,7 +6,7 @@ Legend: N images, C channels, O distinct offsets per direction, S channels that 
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -140,6 +140,19 @@ class Recording:
     def __repr__(self) -> str:
         state = "" if self.complete else f", incomplete: {len(self)} of {len(self._status)} images"
         return f"<Recording {self.path}: {self.model} on {self.attrs['dataset']}, {len(self)} images{state}>"
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the recording is, as plain values."""
+        return {
+            "recording": str(self.path),
+            "model": self.model,
+            "trained": self.trained,
+            "dataset": self.attrs["dataset"],
+            "images": len(self),
+            "skipped": self.skipped,
+            "complete": self.complete,
+            "layers": [site.name for site in self.sites],
+        }
 
     def require_all(self) -> None:
         """Raise DatasetError if an image was skipped."""

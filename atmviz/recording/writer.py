@@ -11,9 +11,10 @@ import numpy as np
 
 from atmviz.errors import AtmvizError, RecordingFormatError, summarize
 from atmviz.files import clear_leftovers, temporary_folder
-from atmviz.observe.site import AXES
+from atmviz.observe.site import AXES, sources_of
 from atmviz.recording.layout import (
     CHUNK_IMAGES,
+    COORDINATES,
     SCHEMA_VERSION,
     SKIPPED,
     ArrayFiles,
@@ -68,7 +69,7 @@ class RecordingWriter:
         )
         self.arrays = arrays_of(attrs, sites)
         if not is_recording(path):
-            if path.exists() and not _is_unfilled(path, self.arrays):
+            if path.exists() and not _is_unfilled(path, self.arrays, _aliases(attrs, sites)):
                 raise RecordingFormatError(f"{path} exists and is no recording: choose another folder")
             self._create(attrs, sites)
         existing = Recording(path).attrs
@@ -183,39 +184,42 @@ def create_group(
         )
         for name, array in arrays_of(attrs, sites, chunks).items()
     }
-    coordinates = {
-        "axis": list(AXES),
-        "image": list(attrs["images"]),
-        "layer": [site.name for site in sites],
-        "source": list(dict.fromkeys(site.source for site in sites)),
-    }
-    for name, values in coordinates.items():
+    layers, sources = [site.name for site in sites], list(sources_of(sites))
+    for name, values in zip(COORDINATES, (list(AXES), list(attrs["images"]), layers, sources), strict=True):
         coordinate = group.create_array(name, shape=(len(values),), dtype=str, dimension_names=(name,))
-        coordinate[:] = np.array(values, dtype=object)
+        # a name that is not UTF-8 as text shows it; the attributes have its bytes
+        coordinate[:] = np.array([os.fsencode(value).decode("utf-8", "replace") for value in values], dtype=object)
     _link_aliases(path, attrs, sites)
     return made
 
 
+def _aliases(attrs: Mapping[str, Any], sites: Sequence[RecordedSite]) -> dict[str, str]:
+    """Names such as `offset_3_18`, and the array `offset_3_13` that each stands for."""
+    separate = [q.info.name for q in stored_quantities(attrs, sites) if q.info.separate and q.info.of == "source"]
+    return {f"{name}_{s.name}": f"{name}_{s.source}" for name in separate for s in sites if not s.is_source}
+
+
 def _link_aliases(path: Path, attrs: Mapping[str, Any], sites: Sequence[RecordedSite]) -> None:
-    """Let `offset_3_18` lead to `offset_3_13`, for whoever opens the folder with zarr or xarray."""
-    for quantity in stored_quantities(attrs, sites):
-        if quantity.info.separate and quantity.info.of == "source":
-            for site in sites:
-                with suppress(OSError):  # there already, or a file system without links
-                    if not site.is_source:
-                        target = f"{quantity.info.name}_{site.source}"
-                        (path / f"{quantity.info.name}_{site.name}").symlink_to(target, target_is_directory=True)
+    """Let `offset_3_18` lead to `offset_3_13`, for zarr and xarray; not where the file system has no links."""
+    for alias, array in _aliases(attrs, sites).items():
+        with suppress(OSError):
+            (path / alias).symlink_to(array, target_is_directory=True)
 
 
-def _is_unfilled(path: Path, arrays: Mapping[str, StoredArray]) -> bool:
+def _is_unfilled(path: Path, arrays: Mapping[str, StoredArray], aliases: Mapping[str, str]) -> bool:
     """Whether a folder is empty, but for what creating a recording there has begun with."""
     if not path.is_dir():
         return False
     for child in path.iterdir():
-        leftover = child.name.startswith(".atmviz-") and child.is_dir()
-        described = child.name in arrays and {inner.name for inner in child.iterdir()} <= {"zarr.json"}
-        coordinate = child.name in ("axis", "image", "layer", "source") and child.is_dir()
-        if not (leftover or described or coordinate or child.is_symlink()):
+        if child.is_symlink():
+            expected = child.name in aliases and os.readlink(child) == aliases[child.name]
+        else:
+            known = (
+                {"zarr.json"} if child.name in arrays else {"zarr.json", "c"} if child.name in COORDINATES else set()
+            )
+            leftover = child.name.startswith(".atmviz-")
+            expected = child.is_dir() and (leftover or {inner.name for inner in child.iterdir()} <= known)
+        if not expected:
             return False
     return True
 

@@ -1,24 +1,22 @@
-"""Which network, which images and which input size: settings that recordings and figures share. Torch-free."""
+"""Which network and which images: settings that recordings and figures share. Torch-free."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from atmviz.errors import DatasetError, SettingsError
+from atmviz.errors import SettingsError
 from atmviz.events import QUIET, Events
-from atmviz.geometry import MAX_SIZE_PX, MIN_SIZE_PX, Fit, Preprocessing
 from atmviz.settings import setting
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from atmviz.sources import ImageFiles, Source
+    from atmviz.sources import Source
 
 DEFAULT_MODEL = "atmnet_nano.shapes"
 """The demonstration model, which comes with atmviz."""
 DatasetName = Literal["ade20k", "coco", "imagenet", "shapes", "digits"]
-Size = tuple[int, int] | int | str
 
 
 @dataclass(frozen=True)
@@ -43,9 +41,7 @@ class ModelChoice:
         """Return the network; see `atmviz.load_model`."""
         from atmviz.checkpoints import load_model
 
-        return load_model(
-            self.checkpoint, model=self.model, weights=self.weights, device=self.device, report=events.message
-        )
+        return load_model(self.checkpoint, model=self.model, weights=self.weights, device=self.device, events=events)
 
 
 @dataclass(frozen=True)
@@ -99,70 +95,3 @@ class DataChoice:
         if self.limit and len(images) < self.limit:
             events.message(f"only {len(images)} images exist: all are taken instead of {self.limit}")
         return images.sample(self.limit, self.seed) if self.limit else images
-
-
-@dataclass(frozen=True)
-class FitChoice:
-    """How images are fitted to the network."""
-
-    size: Size | None = setting(  # noqa: RUF009
-        None, "Input size in px: 224, or HEIGHTxWIDTH as in 600x800; by default the dataset's, else 224.", "Data"
-    )
-    fit: Fit | None = setting(  # noqa: RUF009
-        None,
-        "crop: cover the size (with a margin of an eighth up to 384 px) and cut the center. squash: stretch. "
-        "whole: keep all, shorter side = size.",
-        "Data",
-    )
-
-    def preprocessing(self, dataset: str | None = None, default_fit: Fit = "crop") -> Preprocessing:
-        """Return the preprocessing for a dataset, or for image files without it; see `preprocessing_for`.
-
-        Raises:
-            SettingsError: the size is no size.
-        """
-        from atmviz.sources import preprocessing_for
-
-        size = None if self.size is None else as_size(self.size)
-        return preprocessing_for(dataset, size, self.fit or default_fit)
-
-    def for_recording(self, dataset: str | None = None) -> Preprocessing:
-        """Return the preprocessing of a recording, whose images all need one map size.
-
-        Raises:
-            SettingsError: the size is no size, or images are to be kept whole.
-        """
-        if self.fit == "whole":
-            raise SettingsError("got fit whole, expected crop or squash: all images of a recording need one map size")
-        return self.preprocessing(dataset)
-
-
-def require_files(images: "Source") -> "ImageFiles":
-    """Return image files as they are; raise DatasetError for drawn scenes, which are not recorded yet."""
-    from atmviz.sources import ImageFiles
-
-    if not isinstance(images, ImageFiles):
-        raise DatasetError(f"got {images.title}, expected image files: drawn scenes are not recorded yet")
-    return images
-
-
-def as_size(size: Size) -> tuple[int, int]:
-    """Return a size as (height, width) px.
-
-    Raises:
-        SettingsError: the size is no size, or a side is below 32 or above 65,535 px.
-
-    >>> as_size(224), as_size("600x800"), as_size((600, 800))
-    ((224, 224), (600, 800), (600, 800))
-    """
-    try:
-        sides = [int(side) for side in size.lower().split("x")] if isinstance(size, str) else size
-        sides = [sides] if isinstance(sides, int) else list(sides)
-        height, width = sides * 2 if len(sides) == 1 else sides
-    except (TypeError, ValueError):
-        height = width = 0
-    if not MIN_SIZE_PX <= min(height, width) <= max(height, width) <= MAX_SIZE_PX:
-        raise SettingsError(
-            f"got size {size!r}, expected {MIN_SIZE_PX} to {MAX_SIZE_PX}, or HEIGHTxWIDTH as in 600x800"
-        )
-    return height, width

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import typer
 
+from atmviz import geometry
 from atmviz.choices import DEFAULT_MODEL as DEFAULT_MODEL
-from atmviz.choices import as_size as parse_size  # noqa: F401
 from atmviz.settings import settings_of
 
 PublicDataset = Literal["ade20k", "coco", "imagenet"]
@@ -116,6 +116,14 @@ def _option_type(hint: Any) -> Any:
     if get_origin(hint) is tuple:
         return list[str] if get_args(hint) == (str, ...) else str
     return hint if get_origin(hint) is Literal or isinstance(hint, type) else str
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Return `224` or `600x800` as (height, width); raise a usage error for anything else."""
+    try:
+        return geometry.parse_size(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def parse_formats(text: str) -> list[str]:

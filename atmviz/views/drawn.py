@@ -1,7 +1,7 @@
 """A figure with its file name, its numbers and its table."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from atmviz.figures.style import FigureFormat, save_figure
 from atmviz.files import write_csv
 from atmviz.geometry import Preprocessing
-from atmviz.recording.store import Recording
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -25,14 +24,12 @@ class DrawnFigure:
         name: File name without suffix.
         numbers: The numbers drawn and where they come from, ready for JSON.
         table: The numbers as a table, where the figure has one.
-        skipped: Images that could not be read, by name, with the reason where it is known.
     """
 
     figure: Figure
     name: str
     numbers: dict[str, Any]
     table: "DataFrame | None" = None
-    skipped: Mapping[str, str] = field(default_factory=dict)
 
     def save(self, folder: str | Path = ".", formats: Iterable[FigureFormat] = ("png",)) -> list[Path]:
         """Write the figure in each format, and its table as CSV; return the files."""
@@ -51,18 +48,4 @@ def describe_preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
         "fit": preprocessing.fit,
         "crop_pct": preprocessing.crop_pct if preprocessing.fit == "crop" else None,
         "seen": preprocessing.seen(),
-    }
-
-
-def describe_recording(recording: Recording) -> dict[str, Any]:
-    """Return what a recording holds, ready for JSON."""
-    return {
-        "recording": str(recording.path),
-        "model": recording.model,
-        "trained": recording.trained,
-        "dataset": recording.attrs["dataset"],
-        "images": len(recording),
-        "skipped": recording.skipped,
-        "complete": recording.complete,
-        "layers": [site.name for site in recording.sites],
     }

@@ -4,10 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from atmviz.errors import SettingsError
-from atmviz.geometry import Anchor
+from atmviz.geometry import Anchor, Fit, Preprocessing, parse_size
 from atmviz.paper import FIGURES, FigurePreset
 from atmviz.settings import setting
+from atmviz.sources.datasets import preprocessing_for
 from atmviz.statistics import TokenSelection
+
+NOT_RECORDED = ("layers", "query", "shard")
+"""Fields of `RecordingSettings` that a recording for a histogram leaves as they are: it holds all layers."""
 
 
 def as_tuple(values: Sequence[str] | str) -> tuple[str, ...]:
@@ -34,16 +38,30 @@ class OverlaySettings:
     anchor: Anchor = setting(  # noqa: RUF009
         "cell", "Where a token is drawn: at the center of its cell, or of its receptive field (rf).", "Figure"
     )
-    strict: bool = setting(False, "Stop at the first unreadable image.", "Data")
+    size: str | int | tuple[int, int] | None = setting(
+        None, "Input size in px: 224, or HEIGHTxWIDTH as in 600x800.", "Data"
+    )
+    fit: Fit = setting(  # noqa: RUF009
+        "whole",
+        "crop: cover the size (with a margin of an eighth up to 384 px), cut the center. squash: stretch. "
+        "whole: keep all, shorter side = size.",
+        "Data",
+    )
+    strict: bool = setting(False, "Fail at the first unreadable image instead of leaving it out.", "Data")
 
     def __post_init__(self) -> None:
         for name in ("layers", "queries"):
             object.__setattr__(self, name, as_tuple(getattr(self, name)))
+        self.preprocessing()  # raises ValueError for a size or fit of another form
+
+    def preprocessing(self, dataset: str | None = None) -> Preprocessing:
+        """Return how images of a dataset, or image files, are fitted."""
+        return preprocessing_for(dataset, None if self.size is None else parse_size(self.size), self.fit)
 
 
 @dataclass(frozen=True)
 class HistogramSettings:
-    """What a histogram shows (Figs. 3, 6, 7), and how a recording for it is made."""
+    """What a histogram shows (Figs. 3, 6, 7)."""
 
     layers: tuple[str, ...] = setting(
         (),
@@ -57,9 +75,6 @@ class HistogramSettings:
     figure: int | None = setting(
         None, "3, 6 or 7: dataset, size, layers and number of images of that figure of the paper.", "Figure"
     )
-    strict: bool = setting(False, "Stop at the first unreadable image.", "Data")
-    batch_size: int = setting(8, "Images per forward pass.", "Model", 1, flags=("--batch-size", "-b"))
-    workers: int | None = setting(None, "Processes that decode images.", "Model", 0, flags=("--workers", "-j"))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", as_tuple(self.layers))

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atmviz.geometry import Preprocessing
 from atmviz.models import create_model
-from atmviz.recording.run import record_offsets
+from atmviz.recording.run import record
 
 
 @pytest.fixture(autouse=True)
@@ -30,5 +29,5 @@ def recorded(photos, tmp_path_factory):
     """The folder of a recording of both images at 64 x 64 px."""
     network = create_model("atmnet_nano", num_classes=5).eval()
     out = tmp_path_factory.mktemp("recorded") / "out"
-    record_offsets([photos], out, network, preprocessing=Preprocessing((64, 64), "squash"))
+    record([photos], network, out=out, size=64, fit="squash")
     return out

@@ -9,9 +9,12 @@ from PIL import Image
 from atmviz.checkpoints import load_model
 from atmviz.geometry import Preprocessing
 from atmviz.observe import find_sites, observe_image
-from atmviz.recording.run import record_offsets
+from atmviz.recording.layout import CHUNK_IMAGES
+from atmviz.recording.run import run_recording
 from atmviz.recording.sites import RecordedSite
-from atmviz.recording.store import CHUNK_IMAGES, RecordingWriter, open_recording
+from atmviz.recording.store import open_recording
+from atmviz.recording.writer import RecordingWriter
+from atmviz.sources import open_source
 from atmviz.statistics import histogram_table, offset_histogram, sampling_map
 
 SOURCE, ALIAS = "3_13", "3_18"
@@ -62,7 +65,7 @@ def write(tmp_path):
             part = slice(chunk * CHUNK_IMAGES, (chunk + 1) * CHUNK_IMAGES)
             rows = {name: values[part] for name, values in arrays.items()}
             own = np.zeros((1, 2, 2 * max(grid) + 1)) if counts is None else np.asarray(counts)[None]
-            recording.write_chunks({chunk: {**rows, "counts": own}})
+            recording.write_chunks({chunk: {**rows, "counts": own[None]}})
         return open_recording(tmp_path / "made")
 
     return writer
@@ -171,9 +174,8 @@ def test_histograms_of_a_recorded_network_agree_with_its_offsets(tmp_path):
     network = load_model("atmnet_nano", device="cpu")
     preprocessing = Preprocessing(size=(64, 128), fit="squash")  # stage 2: 8 x 16 tokens
     layer = "2_2"
-    recording = record_offsets(
-        [tmp_path / "0.png", tmp_path / "1.png"], tmp_path / "out", network, preprocessing=preprocessing
-    ).recording
+    images = open_source([tmp_path / "0.png", tmp_path / "1.png"])
+    recording = run_recording(images, network, tmp_path / "out", preprocessing=preprocessing).recording
     offsets = np.stack(
         [observe_image(network, photo, preprocessing, find_sites(network, [layer])).offsets[layer] for photo in photos]
     )  # [N, H, W, 2, O]; O = 12 for 48 channels

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from atmviz.checkpoints import load
 from atmviz.geometry import Preprocessing
 from atmviz.models import create_model
-from atmviz.recording.run import record_offsets
+from atmviz.recording.run import run_recording
+from atmviz.sources import open_source
 
 _draw_once = functools.cache(load.random_checkpoint)
 
@@ -124,7 +125,8 @@ def _recorded(tmp_path_factory):
         Image.fromarray(pixels).save(folder / f"{name}.png")
     network = load.load_model("atmnet_nano", device="cpu")
     sources = [folder / f"{name}.png" for name in "abc"]
-    record_offsets(sources, folder / "out", network, preprocessing=Preprocessing(size=(64, 96), crop_pct=1.0))
+    preprocessing = Preprocessing(size=(64, 96), crop_pct=1.0)
+    run_recording(open_source(sources), network, folder / "out", preprocessing=preprocessing)
     return folder / "out"
 
 

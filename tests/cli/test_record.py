@@ -43,7 +43,7 @@ def test_images_become_a_recording_that_says_what_it_is(succeed, folder, images)
         "layers": ["2_1", "2_2", "3_18"],
     }
     assert recording.offsets("3_18").shape == (3, 2, 64)
-    assert recording.info("2_1").map_size == (8, 8)
+    assert recording.site("2_1").map_size == (8, 8)
     assert "here holds 3 images" in result.stderr
 
 
@@ -77,7 +77,7 @@ def test_another_run_is_not_mixed_into_a_recording(succeed, refuse, images):
 @pytest.mark.parametrize(("query", "token"), [("center", (2, 2)), ("0.9,0.3", (1, 3)), ("1:0", (1, 0))])
 def test_the_query_token_is_chosen_once_for_all_images(succeed, folder, images, query, token):
     succeed("record", images, *SMALL, "--query", query, "--layer", "3_*")
-    assert open_recording(folder / "recording").info("3_1").query == token
+    assert open_recording(folder / "recording").site("3_1").query == token
 
 
 def test_shards_fill_one_recording_that_can_be_drawn_before_it_is_full(succeed, many):
@@ -97,10 +97,10 @@ def test_an_interrupt_keeps_finished_images_and_the_same_command_continues(succe
     script = """
 import signal, time
 from atmviz_cli.app import main
-from atmviz.recording import run
-infer = run.infer
-run.infer = lambda *inputs: time.sleep(0.1) or infer(*inputs)  # or it would be finished before it is interrupted
-run.WRITE_INTERVAL_S = 0
+from atmviz.recording import batches, run
+forward = run.forward_to_sites
+run.forward_to_sites = lambda *inputs: time.sleep(0.1) or forward(*inputs)  # or it would finish before the interrupt
+batches.WRITE_INTERVAL_S = 0
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts without
 main()
 """
@@ -117,7 +117,7 @@ main()
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said.splitlines()[-1] == "interrupted: finished images are kept in out; the same command continues"
+    assert said.splitlines()[-1] == "interrupted: finished images are kept in out; the same command resumes"
     assert "Traceback" not in said
     recording = open_recording(folder / "out")
     assert not recording.complete

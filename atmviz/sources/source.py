@@ -1,6 +1,6 @@
 """What every source of images offers: names, pixels, and what is known of each image. Torch-free."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, Self
 
@@ -45,7 +45,7 @@ class Truth:
     label: int | None = None
     segments: np.ndarray | None = None
     instances: np.ndarray | None = None
-    objects: tuple[Object, ...] = ()
+    objects: Sequence[Object] = ()
 
 
 class Source(Protocol):

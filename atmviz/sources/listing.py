@@ -75,21 +75,7 @@ def list_images(folder: Path, pattern: Sequence[str] = ()) -> Listing:
         inside = [links.popleft()]
         while inside:
             parts = inside.pop()
-            try:
-                identity = os.stat(folder.joinpath(*parts))
-                entries = list(os.scandir(folder.joinpath(*parts)))
-            except OSError as error:
-                if not parts:
-                    raise DatasetError(
-                        f"cannot read folder {folder} ({error.strerror}): allow it, or choose another"
-                    ) from None
-                left_out[UNREADABLE].append("/".join(parts))
-                continue
-            if (identity.st_dev, identity.st_ino) in seen:
-                left_out[SEEN].append("/".join(parts))
-                continue
-            seen.add((identity.st_dev, identity.st_ino))
-            for entry in entries:
+            for entry in _entries(folder, parts, seen, left_out):
                 below = (*parts, entry.name)
                 if not _may_lead_to(below, pattern):
                     continue
@@ -105,6 +91,27 @@ def list_images(folder: Path, pattern: Sequence[str] = ()) -> Listing:
                         reason = ATMVIZ_FIGURE
                     (left_out[reason] if reason else names).append("/".join(below))
     return Listing(tuple(sorted(names)), {reason: sorted(found) for reason, found in sorted(left_out.items())})
+
+
+def _entries(
+    folder: Path, parts: tuple[str, ...], seen: set[tuple[int, int]], left_out: dict[str, list[str]]
+) -> list[os.DirEntry[str]]:
+    """Return the entries of a folder below `folder`; none where it was seen before or may not be read."""
+    path = folder.joinpath(*parts)
+    try:
+        stat = os.stat(path)
+        entries = list(os.scandir(path))
+    except OSError as error:
+        if not parts:
+            raise DatasetError(f"cannot read folder {folder} ({error.strerror}): allow it, or choose another") from None
+        left_out[UNREADABLE].append("/".join(parts))
+        return []
+    identity = stat.st_dev, stat.st_ino
+    if identity in seen:
+        left_out[SEEN].append("/".join(parts))
+        return []
+    seen.add(identity)
+    return entries
 
 
 def why_left_out(name: str, named: bool = False) -> str | None:

@@ -43,7 +43,7 @@ def test_images_become_a_recording_that_says_what_it_is(succeed, folder, images)
         "layers": ["2_1", "2_2", "3_18"],
     }
     assert recording.offsets("3_18").shape == (3, 2, 64)
-    assert recording.site("2_1").map_size == (8, 8)
+    assert recording.site("2_1").grid == (8, 8)
     assert "here holds 3 images" in result.stderr
 
 

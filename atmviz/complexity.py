@@ -17,10 +17,10 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from atmviz.architecture import Architecture
 from atmviz.dense import create_dense
 from atmviz.errors import AtmvizError, summarize
 from atmviz.paper import PaperRow
-from atmviz.variants import Architecture
 
 _ATEN = torch.ops.aten
 

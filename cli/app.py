@@ -30,7 +30,7 @@ COMMANDS = {
     "layers": "List the ATM layers of a model: whose offsets they use, how many channels share one, the map size.",
     "models": "List the variants with their parameters and FLOPs, counted now, beside the paper's.",
     "complexity": "Count parameters and FLOPs in the paper's convention, beside what its tables print; nothing is run.",
-    "benchmark": "Time atmviz beside the released arrangement, in turns, on the same tensors; the results must agree.",
+    "benchmark": "Time atmviz beside the released code, which samples with torchvision's deform_conv2d.",
     "convert": "Write a checkpoint as safetensors under timm's names, or as an ONNX file that equals PyTorch.",
     "data": "Public datasets: where their files are, and whether yours are whole.",
 }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from atmviz.architecture import CROP_RANGE, RANGES
 from atmviz.files import check_writable, file_name, write_csv
 
 from . import options
@@ -57,10 +58,14 @@ def evaluate(
     size: Annotated[
         int | None,
         typer.Option(
-            min=32, max=4096, help="Of the input, px: side of a crop, shorter side of a whole image; else training's."
+            min=RANGES["image_size"][0],
+            max=RANGES["image_size"][1],
+            help="Of the input, px: side of a crop, shorter side of a whole image; else training's.",
         ),
     ] = None,
-    crop_pct: Annotated[float | None, typer.Option(min=0.01, max=1, help="Part of the resized image to crop.")] = None,
+    crop_pct: Annotated[
+        float | None, typer.Option(min=CROP_RANGE[0], max=CROP_RANGE[1], help="Part of the resized image to crop.")
+    ] = None,
     weights: Annotated[
         EvalWeights | None, typer.Option(help="EMA where the file has them; both evaluates one after the other.")
     ] = None,

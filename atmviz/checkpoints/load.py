@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from atmviz.architecture import PAPER_CLASSES, Architecture, is_architecture, require_model
 from atmviz.checkpoints.averaged import WeightChoice
-from atmviz.checkpoints.origin import Checkpoint, Origin, attach_origin, fingerprint, require_model
+from atmviz.checkpoints.origin import Checkpoint, Origin, attach_origin, fingerprint
 from atmviz.checkpoints.read import read_checkpoint
 from atmviz.dense import create_dense
 from atmviz.devices import pick_device
@@ -18,7 +19,7 @@ from atmviz.errors import CheckpointError, join_limited, shorten, summarize
 from atmviz.events import QUIET, Events
 from atmviz.models import create_model
 from atmviz.models.token_mixer import OffsetLayer
-from atmviz.variants import PAPER_CLASSES, VARIANTS, Architecture, is_architecture
+from atmviz.variants import VARIANTS
 
 _RANDOM_OFFSET_STD = 2.5  # tokens
 _CLASSIFIER = ("norm.", "head.")  # parts that feature maps do not need

@@ -11,16 +11,17 @@ from typing import Any, get_args
 
 import timm
 
-from atmviz.errors import AtmvizError, CheckpointError, shorten, summarize
-from atmviz.variants import (
+from atmviz.architecture import (
+    CROP_RANGE,
     FORMER_NAMES,
     RANGES,
-    VARIANTS,
     Architecture,
     FusionMode,
     OffsetMode,
     is_architecture,
 )
+from atmviz.errors import AtmvizError, CheckpointError, shorten, summarize
+from atmviz.variants import VARIANTS
 
 TRAINING_INFO = "about"  # key of the training run's notes
 _MAX_NAME = 200  # characters, of classes and datasets
@@ -123,9 +124,9 @@ def _is_valid_info(name: str, value: Any) -> bool:
         case "dataset":
             return _is_name(value)
         case "image_size":
-            return type(value) is int and 32 <= value <= 4096
+            return type(value) is int and value in _RANGES["image_size"]
         case "crop_pct":
-            return type(value) in (int, float) and 0.01 <= value <= 1
+            return type(value) in (int, float) and CROP_RANGE[0] <= value <= CROP_RANGE[1]
         case "classes":
             listed = isinstance(value, list) and 1 <= len(value) <= 100_000
             return listed and all(_is_name(label) for label in value) and len({*value}) == len(value)

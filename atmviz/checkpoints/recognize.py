@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from atmviz.architecture import HEAD_TASKS, Architecture, Head
 from atmviz.checkpoints.metadata import require_settings
 from atmviz.checkpoints.origin import Layout
 from atmviz.dense.layouts import backbone_prefix, describe_heads, head_of, mm_to_own
 from atmviz.errors import CheckpointError, join_limited, summarize
 from atmviz.models import released_to_timm
-from atmviz.variants import HEAD_TASKS, VARIANTS, Architecture, Head, Variant
+from atmviz.variants import VARIANTS, Variant
 
 
 class NamedState(NamedTuple):

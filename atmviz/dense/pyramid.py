@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
+from atmviz.architecture import Neck
 from atmviz.errors import AtmvizError, summarize
 from atmviz.models import ATMFPN
-from atmviz.variants import VARIANTS, Neck
+from atmviz.variants import VARIANTS
 
 PYRAMID_DIM = 256  # in the paper
 _SWIN_PATCH = 4

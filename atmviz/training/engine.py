@@ -29,6 +29,7 @@ from timm.utils import ModelEmaV3, distribute_bn
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from atmviz.architecture import NETWORK_OPTIONS
 from atmviz.checkpoints import write_checkpoint
 from atmviz.data.classification import Augmentation, open_labelled, require_same_classes
 from atmviz.data.detection import open_detection
@@ -42,14 +43,13 @@ from atmviz.distributed import Accelerator, as_launched, new_accelerator, send_t
 from atmviz.errors import RecipeError, TrainingError, join_limited, reason_of, summarize
 from atmviz.files import atomic_path, write_csv
 from atmviz.models import COMPILE_OPTIONS, ATMNet, create_model
-from atmviz.models.atmnet import init_fan_in
+from atmviz.models.layers import init_fan_in
 from atmviz.signals import on_end_signals, saving, watch
 from atmviz.training.evaluate import HEADLINES, evaluate
 from atmviz.training.finetune import load_to_finetune
 from atmviz.training.health import OffsetHealth, measure_offsets
 from atmviz.training.recipe import Recipe
 from atmviz.training.tasks import Batch, ClassificationTask, DetectionTask, SegmentationTask, TrainingTask
-from atmviz.variants import NETWORK_OPTIONS
 
 HEALTH_IMAGES = 16
 _STATE_FORMAT = 3

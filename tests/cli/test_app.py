@@ -120,7 +120,7 @@ def test_lack_of_memory_is_one_line(refuse, images, monkeypatch, error):
     def full(*_, **__):
         raise error
 
-    monkeypatch.setattr("atmviz.recording.observe.OffsetRecorder", full)
+    monkeypatch.setattr("atmviz.observe.image.observing", full)
     refuse(1, "out of memory: lower", "overlay", images, *SMALL)
 
 
@@ -157,7 +157,7 @@ USAGE = {
     "query outside the map": (["overlay", "{images}", *SMALL, "--query", "4:0"], "expected rows 0 ... 3"),
     "query outside the crop": (
         ["overlay", "{images}", *SMALL, "--fit", "crop", "--query", "0,0"],
-        "outside the centre crop the network sees: use --fit whole or squash",
+        "outside the center crop of the network: choose fit whole or squash",
     ),
     "query in px to record": (["record", "{images}", *SMALL, "--query", "10,10"], "for a dataset: expected center"),
     "queries to record": (["record", "{images}", *SMALL, "--query", "random:3"], "for a dataset: expected center"),
@@ -198,7 +198,7 @@ DATA = {
     "device": (["overlay", "{images}", "--device", "abacus"], "no device 'abacus' here"),
     "other variant": (["overlay", "{images}", "-c", "{checkpoint}", "-m", "atmnet_large"], "expected atmnet_large"),
     "other variant to record": (["record", "{images}", "--model", "atmnet_base"], "expected atmnet_base"),
-    "weights the file has not": (["layers", "{lacking}", "--weights", "ema"], "only model: pass --weights model"),
+    "weights the file has not": (["layers", "{lacking}", "--weights", "ema"], "only model: choose model weights"),
     "output is a file": (["histogram", "{recording}", "--out", "{checkpoint}"], "nano.pth"),
     "output below a file": (["overlay", "{images}", *SMALL, "--out", "{checkpoint}/here"], "nano.pth"),
     "output is a device": (["histogram", "{recording}", "--out", "/dev/full"], "/dev/full"),

@@ -17,8 +17,9 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 
 from atmviz.architecture import Architecture, Task
 from atmviz.checkpoints import Origin, WeightChoice, load_model, origin_of
-from atmviz.data.classification import MEAN, STD, LabelledImages, Split, open_labelled
+from atmviz.data.classification import LabelledImages, open_labelled
 from atmviz.data.detection import DetectionImages, open_detection
+from atmviz.data.fitting import MEAN, STD
 from atmviz.data.loader import open_loader, read_batches
 from atmviz.data.segmentation import SegmentationImages, open_segmentation
 from atmviz.distributed import as_launched, join_processes
@@ -27,6 +28,8 @@ from atmviz.observe.hooks import find_sites, forward_to_sites, observing
 from atmviz.observe.interventions import Intervention, edits_of
 from atmviz.paper import printed_accuracies
 from atmviz.processes import available_cores
+from atmviz.sources.datasets import DATASETS
+from atmviz.sources.source import Split
 from atmviz.training.metrics import DetectionMetric, SegmentationMetric, segmentation_scores
 
 MULTI_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # of Table 3's multi-scale column, as mmsegmentation has them
@@ -388,7 +391,7 @@ def evaluate_checkpoint(
     return CheckpointEvaluation(row, images.classes, found, paper)
 
 
-OFFLINE = ("shapes", "digits", "imagenet", "folder", "ade20k", "coco")  # what a checkpoint may name by itself
+OFFLINE = (*DATASETS, "folder")  # what a checkpoint may name by itself
 _RELEASED_SIZES: dict[Task, int] = {"classify": 224, "segment": 512, "detect": 800}
 _BATCH_SIZES: dict[Task, int] = {"classify": 64, "segment": 8, "detect": 4}
 

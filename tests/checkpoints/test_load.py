@@ -23,10 +23,10 @@ from torchvision.ops import deform_conv2d
 
 from atmviz.checkpoints import load as loading
 from atmviz.checkpoints import load_model, random_checkpoint
-from atmviz.data.shapes import SHAPE_CLASSES
 from atmviz.events import Events
 from atmviz.models import create_model
 from atmviz.observe import find_sites, observing
+from atmviz.sources.datasets import SHAPE_CLASSES
 
 LAYOUTS = json.loads((Path(__file__).parents[1] / "data" / "released_layouts.json").read_text())
 # Paper, Tables 10 and 1; Sec. A1.

@@ -158,7 +158,7 @@ def _make_recording(
     device: str,
 ) -> "Recording":
     """The recording of these images and settings, from the cache or made now; `layers` are checked first."""
-    from atmviz.checkpoints import require_model
+    from atmviz.architecture import require_model
     from atmviz.recording.cache import RecordingRequest, cached_recording
 
     made = []

@@ -198,7 +198,7 @@ DATA = {
     "device": (["overlay", "{images}", "--device", "abacus"], "no device 'abacus' here"),
     "other variant": (["overlay", "{images}", "-c", "{checkpoint}", "-m", "atmnet_large"], "expected atmnet_large"),
     "other variant to record": (["record", "{images}", "--model", "atmnet_base"], "expected atmnet_base"),
-    "weights the file has not": (["layers", "{lacking}", "--weights", "ema"], "only model: pass --weights model"),
+    "weights the file has not": (["layers", "{lacking}", "--weights", "ema"], "only model: choose model weights"),
     "output is a file": (["histogram", "{recording}", "--out", "{checkpoint}"], "nano.pth"),
     "output below a file": (["overlay", "{images}", *SMALL, "--out", "{checkpoint}/here"], "nano.pth"),
     "output is a device": (["histogram", "{recording}", "--out", "/dev/full"], "/dev/full"),

@@ -36,7 +36,7 @@ from atmviz.architecture import (
 )
 from atmviz.averaged import WeightChoice, weight_sets
 from atmviz.dense import create_dense
-from atmviz.dense.layouts import backbone_prefix, describe_heads, head_of, mm_to_own
+from atmviz.dense.layouts import backbone_path, describe_heads, head_of, mm_to_atmviz
 from atmviz.errors import AtmvizError, CheckpointError, first_line, shortened, some_of
 from atmviz.files import atomic_path, find_checkpoint, sha256_of_file
 from atmviz.models import create_model, released_to_timm
@@ -371,13 +371,13 @@ def _rename(
     state: dict[str, Tensor], timm_name: str | None
 ) -> tuple[str, Head | None, dict[str, Tensor], dict[str, int]]:
     """Layout, head, the network's tensors under this project's names, and what else was in the file."""
-    if head := head_of(state, own=True):
+    if head := head_of(state, "atmviz"):
         return "timm", head, state, {}
     if timm_name:
         return "timm", None, state, {}
-    if head := head_of(state, own=False):
+    if head := head_of(state, "mm"):
         layout = "mmseg" if HEAD_TASKS[head] == "segment" else "mmdet"
-        return layout, head, mm_to_own(head, state), {}
+        return layout, head, mm_to_atmviz(head, state), {}
     if any(name.startswith("backbone.") for name in state):  # of a head that is none of ours
         left_out = Counter(name.split(".")[0] for name in state if not name.startswith("backbone."))
         backbone = {n.removeprefix("backbone."): t for n, t in state.items() if n.startswith("backbone.")}
@@ -403,7 +403,7 @@ def _recognise(
             return timm_name, {}
         model, config = _recognise_backbone(state, path)
         return model, _require_settings(config, Architecture(model), path)
-    prefix = backbone_prefix(head) + "model."
+    prefix = backbone_path(head) + "."
     body = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     backbone, config = _recognise_backbone(body, path)
     architecture, config["num_classes"] = describe_heads(head, backbone, state)

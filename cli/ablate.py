@@ -1,6 +1,5 @@
 """`atmviz ablate`."""
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,14 +7,14 @@ import typer
 from rich.table import Table
 
 from atmviz.architecture import NETWORK_OPTIONS
-from atmviz.training.recipe import DENSE_SETTINGS
+from atmviz.training.recipe import DENSE_SETTINGS, Recipe
 
 from . import options
 from .console import import_matplotlib, is_main_process, print_json, print_table, say, waiting
-from .train import TrainingConsole, exit_if_stopped, recipe_with, with_settings
+from .train import TrainingConsole, exit_if_stopped, recipe_with
 
 
-@partial(with_settings, without=(*NETWORK_OPTIONS, "seed", *DENSE_SETTINGS))
+@options.with_settings(Recipe, without=(*NETWORK_OPTIONS, "seed", *DENSE_SETTINGS), overriding=True)
 def ablate(
     recipe: Annotated[str, typer.Option("--recipe", "-r", help="What the runs have in common.")] = "ablation",
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs; finished ones are kept.")] = Path(

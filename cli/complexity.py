@@ -5,7 +5,6 @@ import io
 from collections.abc import Container
 from dataclasses import fields
 from enum import StrEnum
-from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -17,7 +16,6 @@ from atmviz.training.recipe import Recipe
 
 from . import options
 from .console import METRIC_LABELS, print_json, print_table, waiting
-from .train import with_settings
 
 _MARKS = {True: " ✓", False: " ✗", None: ""}
 _COUNTED = (("#P (M)", "params", 1e6, "paper_params_m"), ("FLOPs (G)", "flops", 1e9, "paper_flops_g"))
@@ -32,7 +30,10 @@ class TableFormat(StrEnum):
     CSV = "csv"
 
 
-@partial(with_settings, without=[one.name for one in fields(Recipe) if one.name not in NETWORK_OPTIONS])
+_OTHERS = tuple(one.name for one in fields(Recipe) if one.name not in NETWORK_OPTIONS)
+
+
+@options.with_settings(Recipe, without=_OTHERS, overriding=True)
 def complexity(
     table: Annotated[
         list[int] | None, typer.Option("--table", "-t", min=1, max=8, help="A table of the paper; may be repeated.")

@@ -1,12 +1,16 @@
-"""Options that several commands share."""
+"""Options that several commands share, and options made from the settings of the library."""
 
+import inspect
+import types
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
 
 from atmviz.geometry import MAX_SIZE_PX, MIN_SIZE_PX, Preprocessing
+from atmviz.settings import settings_of
 
 DEFAULT_MODEL = "atmnet_nano.shapes"  # the demonstration model
 CLASSIFIER_SIZE_PX = 384  # the largest input of the paper's classifiers
@@ -110,6 +114,65 @@ Format = Annotated[
 FigureFolder = Annotated[
     Path, typer.Option("--out", "-o", help="Folder for the figure and its data.", rich_help_panel=_OUTPUT)
 ]
+
+
+def with_settings(
+    *kinds: type, without: tuple[str, ...] = (), overriding: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command one option per field of settings dataclasses, in place of its `**settings`.
+
+    The command receives None for each option that was not given.
+
+    Args:
+        kinds: Dataclasses declared with `atmviz.settings.setting`.
+        without: Fields that get no option.
+        overriding: The options change settings read from elsewhere, so that no default is shown and switches can be
+            turned off too.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        parameters = [p for p in inspect.signature(command).parameters.values() if p.kind != p.VAR_KEYWORD]
+        for kind in kinds:
+            hints = get_type_hints(kind)
+            for declared in settings_of(kind, without):
+                hint: Any = hints[declared.name]
+                annotation: Any = Annotated[_option_type(hint) | None, _option(declared, hint, overriding)]
+                parameters.append(
+                    inspect.Parameter(
+                        declared.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+                    )
+                )
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in parameters}
+        return command
+
+    return decorate
+
+
+def given(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that the command line names."""
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _option(declared: Any, hint: Any, overriding: bool) -> Any:
+    """The option of one field: a switch for a bool, a range where the field has one."""
+    about, default = declared.metadata, declared.default
+    flags = list(about["flags"])
+    if hint is bool and not overriding:
+        flags = flags or [f"--{declared.name.replace('_', '-')}"]
+    show_default = False if overriding or default in (None, False, ()) else str(default)
+    ranged = not overriding and _option_type(hint) in (int, float)
+    limits = {"min": about["low"], "max": about["high"]} if ranged else {}
+    return typer.Option(*flags, help=about["help"], rich_help_panel=about["panel"], show_default=show_default, **limits)
+
+
+def _option_type(hint: Any) -> Any:
+    """What Typer reads for a field: several texts for tuple[str, ...], one text for other tuples, else its type."""
+    if get_origin(hint) in (types.UnionType, Union):  # X | None -> X; of several types the first
+        hint = get_args(hint)[0]
+    if get_origin(hint) is tuple:
+        return list[str] if get_args(hint) == (str, ...) else str
+    return hint if get_origin(hint) is Literal or isinstance(hint, type) else str
 
 
 def parse_size(text: str) -> tuple[int, int]:

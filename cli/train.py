@@ -1,16 +1,14 @@
 """`atmviz train`."""
 
-import inspect
 import shlex
 import signal
-from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import fields
 from enum import StrEnum
 from math import isnan
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -33,30 +31,10 @@ class TaskChoice(StrEnum):
     DETECT = "detect"
 
 
-def with_settings(command: Callable[..., None], without: Sequence[str] = ()) -> Callable[..., None]:
-    """Give a command one option per recipe setting (but those `without`), in place of its `**settings`."""
-    hints = get_type_hints(Recipe)
-    parameters = [p for p in inspect.signature(command).parameters.values() if p.kind != p.VAR_KEYWORD]
-    for setting in (one for one in fields(Recipe) if one.name not in without):
-        kind: Any = hints[setting.name]
-        if get_origin(kind) is not Literal:
-            kind = str if get_origin(kind) is tuple else next(iter(get_args(kind)), kind)  # X | None -> X
-        option = typer.Option(
-            help=setting.metadata["help"], rich_help_panel=setting.metadata["panel"], show_default=False
-        )
-        annotation = Annotated[kind | None, option]
-        parameters.append(
-            inspect.Parameter(setting.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        )
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in parameters}
-    return command
-
-
 def recipe_with(name: str, settings: dict[str, Any]) -> Recipe:
     """A recipe with those of the options that were given; `--finetune none` and its like take a value back."""
     optional = {one.name for one in fields(Recipe) if one.default is None}
-    given = {key: value for key, value in settings.items() if value is not None}
+    given = options.given(settings)
     return read_recipe(name, {k: None if v == "none" and k in optional else v for k, v in given.items()})
 
 
@@ -67,7 +45,7 @@ def exit_if_stopped(by: signal.Signals | None) -> None:
         raise typer.Exit(128 + by)
 
 
-@with_settings
+@options.with_settings(Recipe, overriding=True)
 def train(
     recipe: Annotated[
         str | None,

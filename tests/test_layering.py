@@ -16,6 +16,8 @@ MODULES = {
 # "a module and what is below it" -> the modules of this package it may import
 ALLOWED = {
     "atmviz.errors": [],
+    "atmviz.events": [],
+    "atmviz.settings": ["errors"],
     "atmviz.files": ["variants", "errors"],
     "atmviz.processes": [],
     "atmviz.signals": ["files"],
@@ -33,9 +35,13 @@ ALLOWED = {
     ],
     "atmviz.paper": ["architecture"],
     "atmviz.complexity": ["dense", "paper", "architecture", "variants", "errors"],
+    "atmviz.benchmark": [
+        *("benchmark", "checkpoints", "models", "ops", "geometry", "variants", "errors"),
+        *("data.images", "recording.recorder", "recording.run", "recording.store"),
+    ],
     "atmviz.dense": ["dense", "models", "layers", "geometry", "architecture", "variants", "errors"],
     "atmviz.data": ["data", "geometry", "architecture", "files", "errors"],
-    "atmviz.training.recipe": ["architecture", "variants", "geometry", "errors"],
+    "atmviz.training.recipe": ["settings", "architecture", "variants", "geometry", "errors"],
     "atmviz.training.tasks": ["training.recipe", "data.shapes", "models"],
     "atmviz.training.metrics": ["distributed", "data.detection", "architecture"],
     "atmviz.training.health": ["recording.recorder", "layers"],

@@ -8,9 +8,8 @@ from types import TracebackType
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
-from torchvision.models.detection import RetinaNet
-from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
+from atmviz.dense import is_detector
 from atmviz.errors import AtmvizError, CheckpointError
 from atmviz.geometry import Placement, map_size
 from atmviz.layers import LayerId, select_layers
@@ -121,8 +120,10 @@ def infer(network: nn.Module, pixels: Tensor) -> Tensor:
     """
     parameter = next(network.parameters())
     network = getattr(network, "_orig_mod", network)
-    if isinstance(network, GeneralizedRCNN | RetinaNet):
-        network = network.backbone  # a detector's heads fetch no tokens, and it would resize the images
+    if is_detector(network):
+        network = network.get_submodule(
+            "backbone"
+        )  # a detector's heads fetch no tokens, and it would resize the images
     return network(pixels.to(parameter.device, parameter.dtype, non_blocking=True))
 
 

@@ -23,6 +23,7 @@ from atmviz.data.detection import DetectionImages, open_detection
 from atmviz.data.keyed import seed_of
 from atmviz.data.loader import open_loader, read_batches
 from atmviz.data.segmentation import SegmentationImages, open_segmentation
+from atmviz.dense import predicts_masks
 from atmviz.distributed import as_launched, join_processes
 from atmviz.errors import AtmvizError, CheckpointError, DatasetError, some_of
 from atmviz.paper import printed_accuracies
@@ -234,7 +235,7 @@ def segment(network: nn.Module, views: Sequence[Tensor], size: Sequence[int], fl
 class _DetectionJudge(_Judge):
     def __init__(self, dataset: DetectionImages, network: nn.Module) -> None:
         self.dataset = dataset
-        with_masks = hasattr(network, "roi_heads")
+        with_masks = predicts_masks(network)
         self.metric = DetectionMetric(dataset.category_ids, dataset.classes, with_masks)
 
     def update(self, network: nn.Module, items: Sequence[dict[str, Any]]) -> Sequence[tuple[Tensor, Any, Any]]:

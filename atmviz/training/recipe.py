@@ -6,7 +6,7 @@ import reprlib
 import types
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -14,10 +14,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import yaml
 
 from atmviz.architecture import (
+    BOX_SAMPLES,
     CROP_RANGE,
     FORMER_NAMES,
     HEAD_TASKS,
     NETWORK_OPTIONS,
+    PYRAMID_DIM,
     RANGES,
     Architecture,
     FusionMode,
@@ -28,16 +30,13 @@ from atmviz.architecture import (
 )
 from atmviz.errors import RecipeError, shortened
 from atmviz.geometry import MIN_SIZE_PX
+from atmviz.settings import require_ranges, setting
 from atmviz.variants import VARIANTS
 
 REQUIRED = "required"
 _MAX_BYTES = 2**16  # of a recipe's file
 _MAX_BITS = 10_000  # of a number, which is printed where it is too large
 _MAX_TEXT = 4096  # characters of a setting, the longest path
-
-
-def _setting(default: Any, help: str, panel: str, low: float | None = None, high: float | None = None) -> Any:
-    return field(default=default, metadata={"help": help, "panel": panel, "low": low, "high": high})
 
 
 _DATA, _AUGMENT, _MODEL, _OPTIMIZE, _RUN = "Data", "Augmentation", "Model", "Optimization", "Run"
@@ -66,113 +65,114 @@ class Recipe:
     Paper: Table 9 and Sec. 4.1 to 4.3; `recipes/imagenet1k.yaml` and its neighbours hold their values.
     """
 
-    dataset: str = _setting(
+    dataset: str = setting(
         "shapes", "shapes, digits, imagenet, folder, or a timm reader such as hfds/NAME; ade20k; coco.", _DATA
     )
-    data_dir: str | None = _setting(None, "Folder of the dataset; else $ATMVIZ_DATA, else ./data.", _DATA)
-    image_size: int = _setting(
+    data_dir: str | None = setting(None, "Folder of the dataset; else $ATMVIZ_DATA, else ./data.", _DATA)
+    image_size: int = setting(
         128, "Side of the square input, px; of whole images the shorter.", _DATA, *RANGES["image_size"]
     )
-    crop_pct: float = _setting(0.875, "Part of the resized image that evaluation crops.", _DATA, *CROP_RANGE)
-    train_images: int | None = _setting(
+    crop_pct: float = setting(0.875, "Part of the resized image that evaluation crops.", _DATA, *CROP_RANGE)
+    train_images: int | None = setting(
         None, "Images per epoch, drawn anew each epoch; all without it.", _DATA, 1, 10**9
     )
-    val_images: int | None = _setting(None, "Images to validate on; all without it.", _DATA, 1, 10**9)
+    val_images: int | None = setting(None, "Images to validate on; all without it.", _DATA, 1, 10**9)
 
-    crop_scale_min: float = _setting(
+    crop_scale_min: float = setting(
         1.0, "Smallest share of the area a random crop keeps; 1 is no crop.", _AUGMENT, 0, 1
     )
-    hflip: float = _setting(0.0, "Probability of a horizontal flip.", _AUGMENT, 0, 1)
-    color_jitter: float = _setting(0.0, "Strength; timm leaves it out beside auto_augment.", _AUGMENT, 0, 10)
-    auto_augment: str = _setting("none", "timm's name for a policy, as rand-m9-mstd0.5-inc1, or none.", _AUGMENT)
-    random_erasing: float = _setting(0.0, "Probability of erasing a rectangle.", _AUGMENT, 0, 1)
-    erase_mode: Literal["pixel", "rand", "const"] = _setting("pixel", "What fills it.", _AUGMENT)
-    mixup: float = _setting(0.0, "Mixup's alpha.", _AUGMENT, 0, 100)
-    cutmix: float = _setting(
+    hflip: float = setting(0.0, "Probability of a horizontal flip.", _AUGMENT, 0, 1)
+    color_jitter: float = setting(0.0, "Strength; timm leaves it out beside auto_augment.", _AUGMENT, 0, 10)
+    auto_augment: str = setting("none", "timm's name for a policy, as rand-m9-mstd0.5-inc1, or none.", _AUGMENT)
+    random_erasing: float = setting(0.0, "Probability of erasing a rectangle.", _AUGMENT, 0, 1)
+    erase_mode: Literal["pixel", "rand", "const"] = setting("pixel", "What fills it.", _AUGMENT)
+    mixup: float = setting(0.0, "Mixup's alpha.", _AUGMENT, 0, 100)
+    cutmix: float = setting(
         0.0, "CutMix's alpha; where both are on, each batch takes one of the two.", _AUGMENT, 0, 100
     )
-    label_smoothing: float = _setting(0.0, "Weight spread over the other classes.", _AUGMENT, 0, 0.99)
-    repeated_augmentation: int = _setting(1, "Differently augmented copies of an image per epoch.", _AUGMENT, 1, 100)
+    label_smoothing: float = setting(0.0, "Weight spread over the other classes.", _AUGMENT, 0, 0.99)
+    repeated_augmentation: int = setting(1, "Differently augmented copies of an image per epoch.", _AUGMENT, 1, 100)
 
-    scale_min: float = _setting(1.0, "Segmentation: smallest factor of the image before the crop.", _DENSE, 0.05, 20)
-    scale_max: float = _setting(1.0, "Segmentation: largest factor.", _DENSE, 0.05, 20)
-    photometric: float = _setting(0.0, "Segmentation: probability of each change of colour.", _DENSE, 0, 1)
-    short_side_min: int | None = _setting(
+    scale_min: float = setting(1.0, "Segmentation: smallest factor of the image before the crop.", _DENSE, 0.05, 20)
+    scale_max: float = setting(1.0, "Segmentation: largest factor.", _DENSE, 0.05, 20)
+    photometric: float = setting(0.0, "Segmentation: probability of each change of colour.", _DENSE, 0, 1)
+    short_side_min: int | None = setting(
         None,
         "Detection: shorter sides are drawn from here to image_size, by 32 px.",
         _DENSE,
         *RANGES["image_size"],
     )
-    long_side: int = _setting(1333, "Detection: longest side, px.", _DENSE, MIN_SIZE_PX, 8192)
-    head: Head | None = _setting(None, "Segmentation or detection head; none trains a classifier.", _DENSE)  # noqa: RUF009
-    neck: Neck = _setting("fpn", "Neck between backbone and head.", _DENSE)  # noqa: RUF009
-    dim: int = _setting(256, "Channels of the feature pyramid; head widths scale with it.", _DENSE, *RANGES["dim"])
-    box_samples: int = _setting(
-        512, "Mask R-CNNs: proposals that box heads learn from, per image.", _DENSE, *RANGES["box_samples"]
+    long_side: int = setting(1333, "Detection: longest side, px.", _DENSE, MIN_SIZE_PX, 8192)
+    head: Head | None = setting(None, "Segmentation or detection head; none trains a classifier.", _DENSE)  # noqa: RUF009
+    neck: Neck = setting("fpn", "Neck between backbone and head.", _DENSE)  # noqa: RUF009
+    dim: int = setting(
+        PYRAMID_DIM, "Channels of the feature pyramid; head widths scale with it.", _DENSE, *RANGES["dim"]
+    )
+    box_samples: int = setting(
+        BOX_SAMPLES, "Mask R-CNNs: proposals that box heads learn from, per image.", _DENSE, *RANGES["box_samples"]
     )
 
-    model: str = _setting("atmnet_nano", f"One of {', '.join(VARIANTS)}; a timm backbone under a head.", _MODEL)
-    offset_mode: OffsetMode = _setting("decoupled", "Table 8 and Fig. 2, A.", _MODEL)  # noqa: RUF009
-    num_samples: int = _setting(
+    model: str = setting("atmnet_nano", f"One of {', '.join(VARIANTS)}; a timm backbone under a head.", _MODEL)
+    offset_mode: OffsetMode = setting("decoupled", "Table 8 and Fig. 2, A.", _MODEL)  # noqa: RUF009
+    num_samples: int = setting(
         1, "Tokens fetched per channel and direction; 3 in Fig. 2, B.", _MODEL, *RANGES["num_samples"]
     )
-    channels_per_offset: int | None = _setting(
+    channels_per_offset: int | None = setting(
         None, "Channels that share an offset: 1 in Fig. 2; else the variant's.", _MODEL, *RANGES["channels_per_offset"]
     )
-    fusion: FusionMode = _setting(  # noqa: RUF009
+    fusion: FusionMode = setting(  # noqa: RUF009
         "image", "Fusion weights per image (released) or per token, or Eq. (4) as printed.", _MODEL
     )
-    peg: bool = _setting(True, "Positional encoding generators.", _MODEL)
-    drop_path: float | None = _setting(None, "Stochastic depth; the variant's (Table 9) without it.", _MODEL, 0, 0.99)
-    init: Literal["released", "fan_in"] = _setting("released", "fan_in suits widths under 100 channels.", _MODEL)
-    finetune: str | None = _setting(
+    peg: bool = setting(True, "Positional encoding generators.", _MODEL)
+    drop_path: float | None = setting(None, "Stochastic depth; the variant's (Table 9) without it.", _MODEL, 0, 0.99)
+    init: Literal["released", "fan_in"] = setting("released", "fan_in suits widths under 100 channels.", _MODEL)
+    finetune: str | None = setting(
         None,
         "File to start from, its head replaced where it must be; under a head also the backbone's alone, "
         "of other backbones timm's own.",
         _MODEL,
     )
-    finetune_weights: Literal["ema", "model"] = _setting(
+    finetune_weights: Literal["ema", "model"] = setting(
         "ema",
         "Of that file: averaged ones where it has them; or model, as the released code.",
         _MODEL,
     )
-    pixel_weight: float = _setting(0.0, "Weight of the per-pixel labels' loss (shapes only).", _MODEL, 0, 1000)
+    pixel_weight: float = setting(0.0, "Weight of the per-pixel labels' loss (shapes only).", _MODEL, 0, 1000)
 
-    epochs: int = _setting(10, "With warm-up, without cooldown.", _OPTIMIZE, 1, 10**6)
-    warmup_epochs: float = _setting(0.0, "Linear warm-up of the learning rate.", _OPTIMIZE, 0, 10**6)
-    cooldown_epochs: int = _setting(0, "Epochs more at min_lr.", _OPTIMIZE, 0, 10**6)
-    batch_size: int = _setting(32, "Images per update, over all processes.", _OPTIMIZE, 1, 10**6)
-    accumulate: int = _setting(1, "Passes that make up one update.", _OPTIMIZE, 1, 10**6)
-    optimizer: str = _setting("adamw", "timm's name for an optimizer.", _OPTIMIZE)
-    lr: float = _setting(1e-3, "Peak learning rate at lr_batch_size images per update.", _OPTIMIZE, 0, 1000)
-    lr_batch_size: int | None = _setting(
+    epochs: int = setting(10, "With warm-up, without cooldown.", _OPTIMIZE, 1, 10**6)
+    warmup_epochs: float = setting(0.0, "Linear warm-up of the learning rate.", _OPTIMIZE, 0, 10**6)
+    cooldown_epochs: int = setting(0, "Epochs more at min_lr.", _OPTIMIZE, 0, 10**6)
+    batch_size: int = setting(32, "Images per update, over all processes.", _OPTIMIZE, 1, 10**6)
+    accumulate: int = setting(1, "Passes that make up one update.", _OPTIMIZE, 1, 10**6)
+    optimizer: str = setting("adamw", "timm's name for an optimizer.", _OPTIMIZE)
+    lr: float = setting(1e-3, "Peak learning rate at lr_batch_size images per update.", _OPTIMIZE, 0, 1000)
+    lr_batch_size: int | None = setting(
         None, "The rate scales with batch_size / this; without it never.", _OPTIMIZE, 1, 10**6
     )
-    schedule: Literal["cosine", "poly", "step"] = _setting("cosine", "How the learning rate falls.", _OPTIMIZE)
-    poly_power: float = _setting(1.0, "Of the share of updates left, under poly.", _OPTIMIZE, 0, 100)
-    decay_epochs: tuple[int, ...] = _setting((), "Epochs after which it falls to a tenth, under step: 8,11.", _OPTIMIZE)
-    warmup_lr: float = _setting(1e-6, "Where warm-up starts.", _OPTIMIZE, 0, 1000)
-    min_lr: float = _setting(1e-5, "Where cosine and poly end.", _OPTIMIZE, 0, 1000)
-    lr_steps: Literal["update", "epoch"] = _setting("update", "How often the learning rate moves.", _OPTIMIZE)
-    weight_decay: float = _setting(0.05, "Of the parameters that `decay` names.", _OPTIMIZE, 0, 1000)
-    decay: Literal["no_1d", "no_norm", "all"] = _setting(
+    schedule: Literal["cosine", "poly", "step"] = setting("cosine", "How the learning rate falls.", _OPTIMIZE)
+    poly_power: float = setting(1.0, "Of the share of updates left, under poly.", _OPTIMIZE, 0, 100)
+    decay_epochs: tuple[int, ...] = setting((), "Epochs after which it falls to a tenth, under step: 8,11.", _OPTIMIZE)
+    warmup_lr: float = setting(1e-6, "Where warm-up starts.", _OPTIMIZE, 0, 1000)
+    min_lr: float = setting(1e-5, "Where cosine and poly end.", _OPTIMIZE, 0, 1000)
+    lr_steps: Literal["update", "epoch"] = setting("update", "How often the learning rate moves.", _OPTIMIZE)
+    weight_decay: float = setting(0.05, "Of the parameters that `decay` names.", _OPTIMIZE, 0, 1000)
+    decay: Literal["no_1d", "no_norm", "all"] = setting(
         "no_1d",
         "What has weight decay: all but norms, biases and PEG (classifiers as released); all but the norms that "
         "the released segmentation code names; all.",
         _OPTIMIZE,
     )
-    clip_grad: float = _setting(0.0, "Largest gradient norm; 0 does not clip.", _OPTIMIZE, 0, 10**6)
-    ema_decay: float = _setting(0.0, "Decay of the averaged weights; 0 keeps none.", _OPTIMIZE, 0, 1)
+    clip_grad: float = setting(0.0, "Largest gradient norm; 0 does not clip.", _OPTIMIZE, 0, 10**6)
+    ema_decay: float = setting(0.0, "Decay of the averaged weights; 0 keeps none.", _OPTIMIZE, 0, 1)
 
-    precision: Literal["fp32", "bf16", "fp16"] = _setting("fp32", "Mixed precision of the forward pass.", _RUN)
-    compile: bool = _setting(False, "torch.compile the training step.", _RUN)
-    seed: int = _setting(0, "Of weights, order, augmentation and drawn scenes.", _RUN, 0, 2**32 - 1)
-    save_updates: int = _setting(500, "Updates between saved states; each epoch's end saves too.", _RUN, 1, 10**9)
-    workers: int = _setting(2, "Processes that load images, per training process.", _RUN, 0, 256)
+    precision: Literal["fp32", "bf16", "fp16"] = setting("fp32", "Mixed precision of the forward pass.", _RUN)
+    compile: bool = setting(False, "torch.compile the training step.", _RUN)
+    seed: int = setting(0, "Of weights, order, augmentation and drawn scenes.", _RUN, 0, 2**32 - 1)
+    save_updates: int = setting(500, "Updates between saved states; each epoch's end saves too.", _RUN, 1, 10**9)
+    workers: int = setting(2, "Processes that load images, per training process.", _RUN, 0, 256)
 
     def __post_init__(self) -> None:
-        for setting in fields(self):
-            _require_valid(setting.name, getattr(self, setting.name), setting.metadata)
+        require_ranges(self, RecipeError)
         if self.head is None and self.model not in VARIANTS:
             raise RecipeError(
                 f"got model {self.model!r}, expected one of {', '.join(VARIANTS)}{_nearest(self.model, VARIANTS)}"
@@ -293,9 +293,9 @@ class Recipe:
     def to_yaml(self) -> str:
         """The whole recipe, one commented line per setting; `read_recipe` reads it back."""
         lines = []
-        for setting in fields(self):
-            value = yaml.safe_dump({setting.name: getattr(self, setting.name)}, width=1000).strip()
-            lines.append(f"{value:<36}# {setting.metadata['help']}")
+        for declared in fields(self):
+            value = yaml.safe_dump({declared.name: getattr(self, declared.name)}, width=1000).strip()
+            lines.append(f"{value:<36}# {declared.metadata['help']}")
         return "\n".join(lines) + "\n"
 
 
@@ -417,17 +417,6 @@ def _as_kind(value: Any, kind: Any) -> Any:
     if kind is str:
         return value if isinstance(value, str) and 0 < len(value) <= _MAX_TEXT else _NOT
     return value if type(value) is kind else _NOT
-
-
-def _require_valid(name: str, value: Any, limits: Mapping[str, Any]) -> None:
-    low, high = limits["low"], limits["high"]
-    if value is None or low is None:
-        return
-    if not low <= value <= (float("inf") if high is None else high):
-        raise RecipeError(
-            f"got {name}: {shortened(str(value))}, expected {low} or more"
-            + (f", at most {high}" if high is not None else "")
-        )
 
 
 def _nearest(name: str, known: Any) -> str:

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from atmviz.architecture import CROP_RANGE, RANGES
-from atmviz.files import file_name, require_place, write_csv
+from atmviz.files import check_writable, file_name, write_csv
 
 from . import options
 from .console import (
@@ -102,7 +102,7 @@ def evaluate(
         raise typer.BadParameter(f"got --confusion {confusion}, expected a name ending in .png, .pdf or .svg")
     for place in (out, confusion, show and show / "image.png"):
         if place:
-            require_place(place)
+            check_writable(place)
     if out and out.suffix != ".csv":
         raise typer.BadParameter(f"got --out {out}, expected a name ending in .csv")
     say_if_alone()

@@ -17,7 +17,7 @@ from atmviz.benchmark.timing import BASELINE, Timing, require_same, time_version
 from atmviz.checkpoints import load_model
 from atmviz.data.images import find_images, normalise
 from atmviz.geometry import Preprocessing
-from atmviz.recording.recorder import OffsetRecorder, infer
+from atmviz.observe.hooks import forward_to_sites, observing
 from atmviz.recording.run import load_inputs, on_device, record_offsets
 from atmviz.recording.store import Recording
 
@@ -53,7 +53,7 @@ def benchmark_record(
 
         @torch.inference_mode()
         def infer_all(network: nn.Module) -> None:
-            out = [infer(network, normalise(pixels, preprocessing)) for pixels in read()]
+            out = [forward_to_sites(network, normalise(pixels, preprocessing)) for pixels in read()]
             out[-1].cpu()  # wait for a GPU
 
         def record() -> Recording:
@@ -84,13 +84,14 @@ def make_photos(folder: Path, count: int) -> Path:
 @torch.inference_mode()
 def _require_recorded(recording: Recording, network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Check that the recorded offsets are those that the network uses for the same pixels."""
-    with OffsetRecorder(network) as recorder:
-        recorded = {source: torch.from_numpy(recording.distinct_offsets(source)) for source in recorder.sources}
+    sources = [site for site in recording.sites if site.is_source]
+    recorded = {site: torch.from_numpy(recording.distinct_offsets(site.name)) for site in sources}
+    with observing(network) as observed:
         start = 0
         for pixels in batches:
-            infer(network, pixels)
-            for source, offsets in recorded.items():
-                i, j = recording.info(source).query
-                used = recorder.offsets[source][:, i, j].cpu()
+            forward_to_sites(network, pixels)
+            for site, offsets in recorded.items():
+                i, j = site.query
+                used = observed.offsets[site.name][:, i, j].cpu()
                 require_same({"network": (used,), "the recording": (offsets[start : start + len(pixels)],)})
             start += len(pixels)

@@ -18,7 +18,7 @@ from atmviz.architecture import IGNORE_INDEX
 from atmviz.data.classification import Split
 from atmviz.data.images import ImageSet, find_dataset, load_image, load_mask
 from atmviz.data.shapes import SHAPE_CLASSES, Shapes
-from atmviz.errors import DatasetError, some_of
+from atmviz.errors import DatasetError, join_limited
 from atmviz.geometry import MIN_SIZE_PX, Preprocessing, resized_size
 
 _MAX_ASPECT = 4  # longer over shorter side that a resized image keeps; beyond it the longer side is 4 times `size`
@@ -137,7 +137,7 @@ class ADE20K(Dataset):
         self.notes = [*filter(None, [images.note, beside])]
         if lacking := [name for name in images.names if not self.mask(name).is_file()]:
             raise DatasetError(
-                f"{len(lacking)} of {len(images)} images have no mask in {self.masks} ({some_of(lacking, 3)}): "
+                f"{len(lacking)} of {len(images)} images have no mask in {self.masks} ({join_limited(lacking, 3)}): "
                 "expected annotations/{training,validation}/*.png beside images; unpack them too"
             )
 

@@ -16,7 +16,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from atmviz.architecture import PYRAMID_DIM, Neck
-from atmviz.errors import AtmvizError, first_line
+from atmviz.errors import AtmvizError, summarize
 from atmviz.models import ATMFPN
 from atmviz.variants import VARIANTS
 
@@ -46,7 +46,7 @@ def create_backbone(name: str, first_level: int = 2, drop_path_rate: float = 0.0
             strides = probe.feature_info.reduction()
     except (RuntimeError, TypeError, ValueError) as error:
         raise AtmvizError(
-            f"cannot build {name} ({first_line(error)}): expected one of {', '.join(VARIANTS)} or a timm backbone"
+            f"cannot build {name} ({summarize(error)}): expected one of {', '.join(VARIANTS)} or a timm backbone"
         ) from None
     if strides[-4:] != [4, 8, 16, 32]:
         raise AtmvizError(f"got {name}, whose maps have strides {strides}, expected a backbone with 4, 8, 16, 32")

@@ -95,7 +95,7 @@ def benchmark_operator(
     """
     variant = VARIANTS[model]
     for stage, (dim, num_offsets) in enumerate(zip(variant.dims, variant.num_offsets, strict=True), start=1):
-        shape = (batch_size, *map_size(size, stage), dim)
+        shape = (batch_size, *map_size(size, 2 ** (stage + 1)), dim)
         x, grad = (torch.randn(shape, device=device).to(dtype) for _ in range(2))
         offsets = (OFFSET_SPREAD * torch.randn(*shape[:3], 2, num_offsets, device=device)).to(dtype)
         weight, bias = (torch.randn(*s, device=device).to(dtype) / dim**0.5 for s in ((dim, dim), (dim,)))

@@ -83,11 +83,8 @@ def benchmark_operator(
     """Time one branch on the maps of each stage, forward and forward + backward.
 
     Args:
-        model: Variant whose maps are taken.
-        size: Input height and width, px.
-        batch_size: Images per call.
-        dtype: Dtype of all tensors.
-        device: Device to run on.
+        model, size, batch_size: Variant, input height and width in px, and images that give the maps.
+        dtype, device: Dtype and device of all tensors.
         rounds: Timed calls of each version.
 
     Raises:

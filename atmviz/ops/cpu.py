@@ -113,7 +113,7 @@ def _build(compiler: str, flags: Iterable[str], built: Path) -> None:
 def forward(x: Tensor, offset: Tensor, axis: int) -> Tensor:
     """Compute `sample_along` of tokens [B, H, W, C] and offsets [B, H, W, O] along axis 1 (H) or 2 (W), unchecked."""
     dtype = _arithmetic(x, offset)
-    tokens, shifts = x.to(dtype).contiguous(), _readable(offset.to(dtype))
+    tokens, shifts = x.to(dtype).contiguous(), readable(offset.to(dtype))
     out = torch.empty_like(tokens)
     if x.numel():
         grid, layouts = _grid(tokens, shifts, axis), [_layout(t, axis) for t in (tokens, shifts)]
@@ -124,7 +124,7 @@ def forward(x: Tensor, offset: Tensor, axis: int) -> Tensor:
 def backward(grad: Tensor, x: Tensor, offset: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     """Return gradients of x and offset, in their shapes and dtypes, from that of the output, [B, H, W, C]."""
     dtype = _arithmetic(x, offset)
-    tokens, shifts, grad = x.to(dtype).contiguous(), _readable(offset.to(dtype)), grad.to(dtype).contiguous()
+    tokens, shifts, grad = x.to(dtype).contiguous(), readable(offset.to(dtype)), grad.to(dtype).contiguous()
     grad_x, grad_offset = torch.empty_like(tokens), torch.empty(offset.shape, dtype=dtype)
     if x.numel():
         tensors = map(_pointer, (tokens, shifts, grad, grad_x, grad_offset))
@@ -191,7 +191,7 @@ def _mixable(branches: Sequence[Tensor], weights: Tensor) -> tuple[list[Tensor],
     return tokens, weights.to(dtype).transpose(1, 2).contiguous(), dtype
 
 
-def _readable(offset: Tensor) -> Tensor:
+def readable(offset: Tensor) -> Tensor:
     """Make channels adjacent; a view of one direction's offsets already is, and is not copied."""
     return offset if offset.stride(-1) == 1 else offset.contiguous()
 

@@ -14,6 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from atmviz.ops.cpu import readable
+
 _TOKENS = 16
 _CHANNELS = 64
 
@@ -116,7 +118,7 @@ def _backward_x(
 
 def forward(x: Tensor, offset: Tensor, axis: int) -> Tensor:
     """Compute `sample_along` of tokens [B, H, W, C] and offsets [B, H, W, O] along axis 1 (H) or 2 (W), unchecked."""
-    x, offset = x.contiguous(), _readable(offset)
+    x, offset = x.contiguous(), readable(offset)
     out = torch.empty_like(x)
     if x.numel():
         grid, shape, tile = _launch(x, offset, axis)
@@ -126,7 +128,7 @@ def forward(x: Tensor, offset: Tensor, axis: int) -> Tensor:
 
 def backward(grad: Tensor, x: Tensor, offset: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     """Return gradients of x and offset, in their shapes and dtypes, from that of the output, [B, H, W, C]."""
-    x, offset, grad = x.contiguous(), _readable(offset), grad.contiguous()
+    x, offset, grad = x.contiguous(), readable(offset), grad.contiguous()
     grad_x = torch.empty_like(x)
     grad_offset = torch.empty_like(offset, memory_format=torch.contiguous_format)
     if x.numel():
@@ -136,11 +138,6 @@ def backward(grad: Tensor, x: Tensor, offset: Tensor, axis: int) -> tuple[Tensor
         whole = triton.next_power_of_2(x.shape[axis])
         _backward_x[grid](offset, grad, grad_x, *strides, *shape, WHOLE=whole, **tile)
     return grad_x, grad_offset
-
-
-def _readable(offset: Tensor) -> Tensor:
-    """Make channels adjacent; a view of one direction's offsets already is, and is not copied."""
-    return offset if offset.stride(-1) == 1 else offset.contiguous()
 
 
 def _strides(tensor: Tensor, axis: int) -> tuple[int, int, int]:

@@ -33,14 +33,14 @@ struct Reads {
 
     explicit Reads(int64_t n) : low(n), high(n), inside_low(n), inside_high(n), fraction(n) {}
 
-    void locate(const T* __restrict offset, int64_t own, int32_t size) {
+    void locate(const T* __restrict offset, int64_t query, int32_t size) {
         int32_t* __restrict first = low.data();
         int32_t* __restrict second = high.data();
         T *__restrict in_low = inside_low.data(), *__restrict in_high = inside_high.data();
         T* __restrict part = fraction.data();
         const T from = -2, to = size + 1;  // beyond, all reads are zero: huge offsets stay finite
         for (size_t o = 0; o < low.size(); ++o) {
-            T position = T(own) + offset[o];
+            T position = T(query) + offset[o];
             position = position < from ? from : position;
             position = position > to ? to : position;
             const T floor = std::floor(position);

@@ -14,8 +14,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "layers": ["LayerId"],
         "models": ["create_model"],
         "observe": ["find_sites", "observing"],
-        "recording.run": ["record_offsets"],
-        "recording.store": ["merge_recordings", "open_recording"],
+        "recording.merge": ["merge_recordings"],
+        "recording.quantities": ["QUANTITIES", "Quantity"],
+        "recording.run": ["record"],
+        "recording.store": ["open_recording"],
         "statistics": ["offset_histogram"],
     },
 )

@@ -15,6 +15,9 @@ class Events:
     def images(self, done: int, total: int) -> None:
         """Receive how many of this process's images are done, those of an earlier run included."""
 
+    def left_out(self, reasons: dict[str, str]) -> None:
+        """Receive why images could not be read and were left out, by name; empty where none was."""
+
     def epoch(self, row: dict[str, float], health: "list[OffsetHealth]") -> None:
         """Receive the log row of a finished training epoch and the state of each layer's offsets."""
 

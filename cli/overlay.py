@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
-from .console import image_progress, import_matplotlib, print_json, print_path, say, say_skipped, waiting
+from .console import CONSOLE, image_progress, import_matplotlib, print_json, print_path, say, say_skipped, waiting
 
 if TYPE_CHECKING:
     from atmviz.figures import OverlayPanel
@@ -57,11 +57,11 @@ def overlay(
     with waiting("loading the model"):
         import_matplotlib()
         from atmviz.checkpoints import load_model, origin_of
-        from atmviz.data import bundled_photos, find_images, load_image
         from atmviz.errors import DatasetError
         from atmviz.figures import draw_overlay, figure_name, overlay_panels, save_figure
         from atmviz.observe import find_sites, observe_image
         from atmviz.recording.query import parse_queries
+        from atmviz.sources import bundled_photos, find_images
 
         queries = [one for text in query or ["center"] for one in parse_queries(text, seed)]
         images = find_images(list(sources)) if sources else bundled_photos().only("astronaut.jpg")
@@ -72,7 +72,7 @@ def overlay(
             model=model,
             weights=weights.value if weights else None,
             device=device,
-            report=say,
+            events=CONSOLE,
         )
         origin = origin_of(network)
         sites = find_sites(network, layer or ["3_last"])
@@ -91,7 +91,7 @@ def overlay(
         for index, name in enumerate(images.names):
             progress(index, len(images))
             try:
-                photo = load_image(images.path(index))
+                photo = images.read(index)
             except DatasetError as error:
                 if strict or len(images) == 1:
                     raise

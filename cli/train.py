@@ -99,13 +99,13 @@ def train(
 
 def _eval_command(recipe: Recipe, folder: Path) -> str:
     """What evaluates a run's weights, from any folder."""
-    from atmviz.data.images import DATASET_LAYOUTS, data_folder
+    from atmviz.sources import PUBLIC_DATASETS, data_folder
     from atmviz.training.evaluate import OFFLINE
 
     words = ["atmviz", "eval", str(folder.absolute() / "best.safetensors")]
     if recipe.dataset not in OFFLINE:
         words += ["--dataset", recipe.dataset]
-    if recipe.data_dir or recipe.dataset in ("folder", *DATASET_LAYOUTS):
+    if recipe.data_dir or recipe.dataset in ("folder", *PUBLIC_DATASETS):
         words += ["--data-dir", str(data_folder(recipe.data_dir).absolute())]
     return shlex.join(words)
 

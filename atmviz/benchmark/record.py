@@ -15,11 +15,14 @@ from torch import Tensor, nn
 from atmviz.benchmark.model import as_baseline
 from atmviz.benchmark.timing import BASELINE, Timing, require_same, time_versions
 from atmviz.checkpoints import load_model
-from atmviz.data.images import find_images, normalise
+from atmviz.data.fitting import normalize_batch
 from atmviz.geometry import Preprocessing
 from atmviz.observe.hooks import forward_to_sites, observing
-from atmviz.recording.run import load_inputs, on_device, record_offsets
+from atmviz.recording.batches import load_batches
+from atmviz.recording.run import run_recording
+from atmviz.recording.settings import RecordingSettings
 from atmviz.recording.store import Recording
+from atmviz.sources.files import find_images
 
 
 def benchmark_record(
@@ -35,7 +38,7 @@ def benchmark_record(
     Raises:
         AtmvizError: a recorded offset is not the one that the network used.
     """
-    network = load_model(model, device=device, report=lambda line: None)
+    network = load_model(model, device=device)
     baseline = as_baseline(network)
     preprocessing = Preprocessing(size)
     with tempfile.TemporaryDirectory() as folder:
@@ -43,21 +46,21 @@ def benchmark_record(
         batches = [range(first, min(first + batch_size, images)) for first in range(0, images, batch_size)]
 
         def read() -> Iterator[Tensor]:
-            inputs = load_inputs(photos, preprocessing, batches, None, pin_memory=device.type == "cuda")
-            for _, pixels, _ in on_device(zip(batches, inputs, strict=True), device):
-                assert pixels is not None
-                yield pixels
+            for batch in load_batches(photos, preprocessing, batches, None, device):
+                assert batch.pixels is not None
+                yield batch.pixels
 
         @torch.inference_mode()
         def infer_all(network: nn.Module) -> None:
-            out = [forward_to_sites(network, normalise(pixels, preprocessing)) for pixels in read()]
+            out = [forward_to_sites(network, normalize_batch(pixels, preprocessing)) for pixels in read()]
             out[-1].cpu()  # wait for a GPU
 
         def record() -> Recording:
             out = Path(folder, uuid.uuid4().hex)
-            return record_offsets(photos, out, network, preprocessing=preprocessing, batch_size=batch_size).recording
+            settings = RecordingSettings(batch_size=batch_size)
+            return run_recording(photos, network, out, settings, preprocessing=preprocessing).recording
 
-        _require_recorded(record(), network, (normalise(pixels, preprocessing) for pixels in read()))
+        _require_recorded(record(), network, (normalize_batch(pixels, preprocessing) for pixels in read()))
         versions: dict[str, Callable[[], Any]] = {
             "inference": partial(infer_all, network),
             "recording": record,

@@ -31,7 +31,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from atmviz.architecture import BOX_SAMPLES, NETWORK_OPTIONS, PYRAMID_DIM
 from atmviz.checkpoints import write_checkpoint
-from atmviz.data.classification import Augmentation, open_labelled, require_same_classes
+from atmviz.data.augmentation import Augmentation
+from atmviz.data.classification import open_labelled, require_same_classes
 from atmviz.data.detection import open_detection
 from atmviz.data.keyed import KeyedBatchSampler, KeyedDataset, seed_of, seeded
 from atmviz.data.loader import open_loader, read_batches, stack_by_name

@@ -16,9 +16,10 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from atmviz.architecture import Architecture, Task
-from atmviz.checkpoints import Checkpoint, WeightChoice, load_model, origin_of
-from atmviz.data.classification import MEAN, STD, LabelledImages, Split, open_labelled
+from atmviz.checkpoints import Origin, WeightChoice, load_model, origin_of
+from atmviz.data.classification import LabelledImages, open_labelled
 from atmviz.data.detection import DetectionImages, open_detection
+from atmviz.data.fitting import MEAN, STD
 from atmviz.data.loader import open_loader, read_batches
 from atmviz.data.segmentation import SegmentationImages, open_segmentation
 from atmviz.dense import predicts_masks
@@ -28,6 +29,8 @@ from atmviz.observe.hooks import find_sites, forward_to_sites, observing
 from atmviz.observe.interventions import Intervention, edits_of
 from atmviz.paper import printed_accuracies
 from atmviz.processes import available_cores
+from atmviz.sources.datasets import DATASETS
+from atmviz.sources.source import Split
 from atmviz.training.metrics import DetectionMetric, SegmentationMetric, segmentation_scores
 
 MULTI_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # of Table 3's multi-scale column, as mmsegmentation has them
@@ -334,11 +337,13 @@ def evaluate_checkpoint(
     """
     state = join_processes(cpu=device == "cpu")
     target = str(state.device) if state.num_processes > 1 else device
-    network = load_model(checkpoint, weights=weights, device=target, report=report if state.is_main_process else _quiet)
+    network = load_model(checkpoint, weights=weights, device=target)
     origin = origin_of(network)
+    if state.is_main_process:
+        report(origin.describe())
     task = Architecture.parse(origin.model).task
     _require_options(task, crop_pct=crop_pct, multi_scale=multi_scale, confusion=confusion, show=on_prediction)
-    name = origin.about.get("dataset") if dataset is None else dataset
+    name = origin.training_info.get("dataset") if dataset is None else dataset
     if name is None:
         raise DatasetError(f"{checkpoint} does not say what it was trained on: name the --dataset to evaluate on")
     if dataset is None and name not in OFFLINE:
@@ -346,11 +351,11 @@ def evaluate_checkpoint(
             f"{checkpoint} says that it was trained on {name!r}, which may be fetched from the network and so is yours "
             "to ask for: name it as --dataset"
         )
-    size = size or origin.about.get("image_size", _RELEASED_SIZES[task])
-    crop_pct = (crop_pct or origin.about.get("crop_pct", 0.875)) if task == "classify" else 1.0
+    size = size or origin.training_info.get("image_size", _RELEASED_SIZES[task])
+    crop_pct = (crop_pct or origin.training_info.get("crop_pct", 0.875)) if task == "classify" else 1.0
     images = _open(task, network, name, split, size, data_dir, crop_pct, multi_scale)
     if isinstance(images, LabelledImages):
-        images.number_as(origin.about.get("classes", ()))
+        images.number_as(origin.training_info.get("classes", ()))
     _require_learned_classes(origin, images.classes)
     for note in images.notes if state.is_main_process else ():
         report(note)
@@ -387,7 +392,7 @@ def evaluate_checkpoint(
     return CheckpointEvaluation(row, images.classes, found, paper)
 
 
-OFFLINE = ("shapes", "digits", "imagenet", "folder", "ade20k", "coco")  # what a checkpoint may name by itself
+OFFLINE = (*DATASETS, "folder")  # what a checkpoint may name by itself
 _RELEASED_SIZES: dict[Task, int] = {"classify": 224, "segment": 512, "detect": 800}
 _BATCH_SIZES: dict[Task, int] = {"classify": 64, "segment": 8, "detect": 4}
 
@@ -419,8 +424,8 @@ def _require_options(task: Task, **options: Any) -> None:
         raise AtmvizError(f"got --{flag} for a network to {task}, which has no use for it: leave it out")
 
 
-def _require_learned_classes(origin: Checkpoint, classes: tuple[str, ...]) -> None:
-    learned = tuple(origin.about.get("classes", classes))
+def _require_learned_classes(origin: Origin, classes: tuple[str, ...]) -> None:
+    learned = tuple(origin.training_info.get("classes", classes))
     count = origin.config.get("num_classes")
     if learned != classes:
         raise CheckpointError(
@@ -429,7 +434,3 @@ def _require_learned_classes(origin: Checkpoint, classes: tuple[str, ...]) -> No
         )
     if count:
         _require_classes(count, len(classes))
-
-
-def _quiet(text: str) -> None:
-    pass

@@ -9,8 +9,9 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from atmviz.architecture import IGNORE_INDEX
-from atmviz.data.detection import Annotation, coco_masks, run_lengths
 from atmviz.distributed import gather_all
+from atmviz.sources.coco import coco_masks, run_lengths
+from atmviz.sources.coco_json import Annotation
 
 IouType = Literal["bbox", "segm"]
 _AP_NAMES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
@@ -84,7 +85,7 @@ class DetectionMetric:
         Args:
             image_id: Its number.
             size: See above.
-            annotations: What is there, see `atmviz.data.detection`.
+            annotations: What is there, see `atmviz.sources.coco_json`.
             found: boxes [N, 4], scores [N], labels [N], and masks [N, 1, H, W] where the detector draws them.
         """
         self._images.append({"id": image_id, "height": size[0], "width": size[1]})

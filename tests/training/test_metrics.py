@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from atmviz.architecture import IGNORE_INDEX
-from atmviz.data.detection import open_detection, run_lengths
+from atmviz.data.detection import open_detection
+from atmviz.sources.coco import run_lengths
 from atmviz.training.metrics import DetectionMetric, SegmentationMetric, class_iou, segmentation_scores
 
 

@@ -1,0 +1,5 @@
+"""Images and what is known of them: files, public datasets and drawn scenes behind one protocol."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

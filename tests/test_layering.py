@@ -53,9 +53,13 @@ ALLOWED = {
     "atmviz.checkpoints.averaged": ["checkpoints.stored"],
     "atmviz.checkpoints.origin": [],
     "atmviz.checkpoints.metadata": ["architecture", "variants", "errors"],
-    "atmviz.export": ["checkpoints", "files", "events", "errors"],
+    "atmviz.export": ["checkpoints", "dense", "files", "events", "errors"],
     "atmviz.paper": ["architecture", "variants"],
     "atmviz.complexity": ["dense", "paper", "architecture", "variants", "errors"],
+    "atmviz.benchmark": [
+        *("benchmark", "checkpoints", "models", "ops", "geometry", "variants", "errors"),
+        *("data.fitting", "observe", "recording", "sources.files"),
+    ],
     "atmviz.dense": ["dense", "models", "layers", "geometry", "architecture", "variants", "errors"],
     "atmviz.sources.source": ["errors"],
     "atmviz.sources.listing": ["files", "errors"],
@@ -69,7 +73,7 @@ ALLOWED = {
     "atmviz.observe.site": ["layers"],
     "atmviz.observe.interventions": ["observe.hooks", "observe.site", "data.keyed"],
     "atmviz.observe.image": ["observe", "data.fitting", "geometry", "errors"],
-    "atmviz.observe": ["observe.site", "models", "errors"],
+    "atmviz.observe": ["observe.site", "dense", "models", "errors"],
     "atmviz.training.health": ["observe"],
     "atmviz.training.evaluate": [
         *("training.metrics", "data", "sources", "observe", "checkpoints", "dense", "paper", "distributed"),

@@ -11,15 +11,7 @@ from typing import Any, get_args
 
 import timm
 
-from atmviz.architecture import (
-    CROP_RANGE,
-    FORMER_NAMES,
-    RANGES,
-    Architecture,
-    FusionMode,
-    OffsetMode,
-    is_architecture,
-)
+from atmviz.architecture import CROP_RANGE, FORMER_NAMES, RANGES, Architecture, FusionMode, OffsetMode, is_architecture
 from atmviz.errors import AtmvizError, CheckpointError, shorten, summarize
 from atmviz.variants import VARIANTS
 

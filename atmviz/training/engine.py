@@ -29,7 +29,7 @@ from timm.utils import ModelEmaV3, distribute_bn
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from atmviz.architecture import NETWORK_OPTIONS
+from atmviz.architecture import BOX_SAMPLES, NETWORK_OPTIONS, PYRAMID_DIM
 from atmviz.checkpoints import write_checkpoint
 from atmviz.data.augmentation import Augmentation
 from atmviz.data.classification import open_labelled, require_same_classes
@@ -38,8 +38,6 @@ from atmviz.data.keyed import KeyedBatchSampler, KeyedDataset, seed_of, seeded
 from atmviz.data.loader import open_loader, read_batches, stack_by_name
 from atmviz.data.segmentation import ViewAugmentation, open_segmentation
 from atmviz.dense import create_dense
-from atmviz.dense.pyramid import PYRAMID_DIM
-from atmviz.dense.roi_heads import BOX_SAMPLES
 from atmviz.distributed import Accelerator, as_launched, new_accelerator, send_to_device
 from atmviz.errors import RecipeError, TrainingError, join_limited, reason_of, summarize
 from atmviz.files import atomic_path, write_csv

@@ -22,6 +22,7 @@ from atmviz.data.detection import DetectionImages, open_detection
 from atmviz.data.fitting import MEAN, STD
 from atmviz.data.loader import open_loader, read_batches
 from atmviz.data.segmentation import SegmentationImages, open_segmentation
+from atmviz.dense import predicts_masks
 from atmviz.distributed import as_launched, join_processes
 from atmviz.errors import AtmvizError, CheckpointError, DatasetError, join_limited
 from atmviz.observe.hooks import find_sites, forward_to_sites, observing
@@ -235,7 +236,7 @@ def segment(network: nn.Module, views: Sequence[Tensor], size: Sequence[int], fl
 class _DetectionJudge(_Judge):
     def __init__(self, dataset: DetectionImages, network: nn.Module) -> None:
         self.dataset = dataset
-        with_masks = hasattr(network, "roi_heads")
+        with_masks = predicts_masks(network)
         self.metric = DetectionMetric(dataset.category_ids, dataset.classes, with_masks)
 
     def update(self, network: nn.Module, items: Sequence[dict[str, Any]]) -> Sequence[tuple[Tensor, Any, Any]]:

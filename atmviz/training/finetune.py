@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from atmviz.architecture import Architecture, is_architecture
 from atmviz.checkpoints import Checkpoint, mismatch, read_checkpoint
-from atmviz.dense.layouts import backbone_prefix
+from atmviz.dense.layouts import backbone_path
 from atmviz.errors import RecipeError
 from atmviz.training.recipe import Recipe
 from atmviz.variants import VARIANTS
@@ -43,8 +43,7 @@ def load_to_finetune(network: nn.Module, recipe: Recipe, num_classes: int, messa
         had = checkpoint.origin.config.get("num_classes") or "no"
         message(f"{taken} of {had} classes; {f'a new head for {num_classes}' if is_new_head else 'the head is kept'}")
     elif checkpoint.origin.model == recipe.model:
-        body = network.get_submodule(backbone_prefix(recipe.head).removesuffix("."))  # type: ignore[arg-type]
-        left_out = _load_backbone(body.get_submodule("model"), checkpoint)
+        left_out = _load_backbone(network.get_submodule(backbone_path(recipe.head)), checkpoint)  # type: ignore[arg-type]
         shown = ", ".join(f"{part} ({count})" for part, count in left_out.items()) or "nothing"
         message(f"{taken} of {recipe.model} for the backbone; left out: {shown}; all else is new")
     else:

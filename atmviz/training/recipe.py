@@ -14,10 +14,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import yaml
 
 from atmviz.architecture import (
+    BOX_SAMPLES,
     CROP_RANGE,
     FORMER_NAMES,
     HEAD_TASKS,
     NETWORK_OPTIONS,
+    PYRAMID_DIM,
     RANGES,
     Architecture,
     FusionMode,
@@ -103,9 +105,11 @@ class Recipe:
     long_side: int = setting(1333, "Detection: longest side, px.", _DENSE, MIN_SIZE_PX, 8192)
     head: Head | None = setting(None, "Segmentation or detection head; none trains a classifier.", _DENSE)  # noqa: RUF009
     neck: Neck = setting("fpn", "Neck between backbone and head.", _DENSE)  # noqa: RUF009
-    dim: int = setting(256, "Channels of the feature pyramid; head widths scale with it.", _DENSE, *RANGES["dim"])
+    dim: int = setting(
+        PYRAMID_DIM, "Channels of the feature pyramid; head widths scale with it.", _DENSE, *RANGES["dim"]
+    )
     box_samples: int = setting(
-        512, "Mask R-CNNs: proposals that box heads learn from, per image.", _DENSE, *RANGES["box_samples"]
+        BOX_SAMPLES, "Mask R-CNNs: proposals that box heads learn from, per image.", _DENSE, *RANGES["box_samples"]
     )
 
     model: str = setting("atmnet_nano", f"One of {', '.join(VARIANTS)}; a timm backbone under a head.", _MODEL)

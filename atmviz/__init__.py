@@ -17,5 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "recording.run": ["record_offsets"],
         "recording.store": ["merge_recordings", "open_recording"],
         "statistics": ["offset_histogram"],
+        "training.evaluate": ["evaluate"],
+        "training.loop": ["train"],
     },
 )

@@ -34,25 +34,35 @@ ALLOWED = {
     "atmviz.complexity": ["dense", "paper", "variants", "errors"],
     "atmviz.dense": ["dense", "models", "layers", "geometry", "variants", "errors"],
     "atmviz.data": ["data", "geometry", "variants", "files", "errors"],
-    "atmviz.training.recipe": ["settings", "variants", "geometry", "errors"],
+    "atmviz.training.recipe_values": ["errors"],
+    "atmviz.training.recipe": ["training.recipe_values", "settings", "variants", "geometry", "errors"],
+    "atmviz.training.recipe_files": ["training.recipe", "training.recipe_values", "files", "variants", "errors"],
     "atmviz.training.tasks": ["training.recipe", "data.shapes", "models"],
-    "atmviz.training.metrics": ["distributed", "data.detection", "variants"],
     "atmviz.training.health": ["recording.recorder", "layers"],
+    "atmviz.training.evaluation_settings": ["settings", "errors"],
+    "atmviz.training.evaluators": [
+        *("training.evaluators", "data", "recording.recorder", "distributed", "variants", "errors"),
+    ],
     "atmviz.training.evaluate": [
-        *("training.metrics", "data", "recording.recorder", "checkpoints", "dense", "paper", "distributed"),
-        *("processes", "variants", "errors"),
+        *("training.evaluators", "training.evaluation_settings", "data", "recording.recorder", "checkpoints", "paper"),
+        *("distributed", "processes", "variants", "events", "errors"),
     ],
-    "atmviz.training": [
-        *("training", "data", "models", "dense", "checkpoints", "distributed", "signals", "files", "variants"),
-        "errors",
+    "atmviz.training.finetune": ["training.recipe", "checkpoints", "dense", "variants", "events", "errors"],
+    "atmviz.training.build": [
+        *("training.finetune", "training.recipe", "training.tasks", "data", "models", "dense", "distributed"),
+        *("variants", "events", "errors"),
     ],
+    "atmviz.training.run_folder": ["training.recipe", "training.health", "checkpoints", "files", "errors"],
+    "atmviz.training.stopping": ["signals", "events"],
+    "atmviz.training.loop": ["training", "data", "distributed", "signals", "events", "errors"],
+    "atmviz.training.ablation": ["training.loop", "training.recipe", "files", "variants", "events", "errors"],
     "atmviz.recording.store": ["geometry", "layers", "files", "errors"],
     "atmviz.recording.query": ["geometry", "errors"],
     "atmviz.recording.cache": ["data.images", "recording.store", "geometry", "files", "variants", "errors"],
     "atmviz.statistics": ["recording.store", "layers", "errors"],
     "atmviz.figures": [
         *("figures", "statistics", "recording.store", "recording.query", "geometry", "layers", "variants", "files"),
-        "errors",
+        *("events", "errors"),
     ],
 }
 TORCH_FREE = [
@@ -71,7 +81,10 @@ TORCH_FREE = [
     "atmviz.data.listing",
     "atmviz.data.shapes",
     "atmviz.training",
+    "atmviz.training.evaluation_settings",
     "atmviz.training.recipe",
+    "atmviz.training.recipe_files",
+    "atmviz.training.recipe_values",
     "atmviz.recording",
     "atmviz.recording.store",
     "atmviz.recording.query",
@@ -79,6 +92,7 @@ TORCH_FREE = [
     "atmviz.figures",
     "atmviz.figures.confusion",
     "atmviz.figures.histograms",
+    "atmviz.figures.prediction_folder",
     "atmviz.figures.predictions",
     "atmviz.figures.overlay",
     "atmviz.figures.style",
@@ -148,7 +162,8 @@ def test_the_library_knows_no_command_line_and_no_pyplot(module):
 def test_commands_load_torch_only_when_they_run(file):
     heavy = ("torch", "timm", "matplotlib", "seaborn", "zarr", "cv2", "atmviz.models", "atmviz.checkpoints")
     found = imports(file, everywhere=False)
-    light = ("atmviz.training.recipe",)  # what every option of `train` comes from
+    # the settings that options come from
+    light = tuple(f"atmviz.training.{name}" for name in ("recipe", "recipe_files", "evaluation_settings"))
     heavy = (*heavy, "atmviz.recording", "atmviz.figures", "atmviz.training")
     assert {name for name in found if below(name, *heavy) and not below(name, *light)} == set()
 

@@ -31,7 +31,7 @@ from atmviz.data.classification import (
 )
 from atmviz.data.loader import read_batches
 from atmviz.errors import DatasetError, RecipeError
-from atmviz.training.recipe import read_recipe, recipe_names
+from atmviz.training.recipe_files import read_recipe, recipe_names
 
 
 def write_image(path, color=(200, 10, 10), size=(40, 50)):

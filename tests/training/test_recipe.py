@@ -5,7 +5,8 @@ from dataclasses import fields
 import pytest
 
 from atmviz.errors import RecipeError
-from atmviz.training.recipe import Recipe, read_recipe, recipe_names
+from atmviz.training.recipe import Recipe
+from atmviz.training.recipe_files import read_recipe, recipe_names
 
 TABLE_9 = {
     "optimizer": "adamw",
@@ -59,7 +60,7 @@ def test_stochastic_depth_follows_the_variant(model, rate):
 
 
 def test_fine_tuning_at_384_takes_30_epochs_at_5e_6_and_a_checkpoint():
-    with pytest.raises(RecipeError, match="leaves finetune to you: pass --finetune"):
+    with pytest.raises(RecipeError, match="leaves finetune to you: set it"):
         read_recipe("imagenet1k_384")
     recipe = read_recipe("imagenet1k_384", {"finetune": "L.pth"})
     assert (recipe.image_size, recipe.epochs, recipe.scaled_lr) == (384, 30, 5e-6)
@@ -166,7 +167,7 @@ def test_every_setting_explains_itself():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("epochs: 3\nepochs: 5", "epochs is there twice"),
+        ("epochs: 3\nepochs: 5", "epochs occurs twice"),
         ("dataset: 2020-13-45", "is no YAML"),
         ("epochs: !!int abc", "is no YAML"),
         ("epochs: " + "[" * 3000, "is no YAML"),

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from atmviz.events import Events
-from atmviz.files import require_place, write_csv
+from atmviz.files import check_writable, write_csv
 from atmviz.training.evaluation_settings import EvaluationSettings
 
 from . import options
@@ -73,7 +73,6 @@ def evaluate(
     say_if_alone()
     with waiting("loading the model"):
         import_matplotlib()
-        from atmviz.figures.confusion import draw_confusion
         from atmviz.figures.prediction_folder import PredictionFolder
         from atmviz.training import evaluate as library
 
@@ -92,10 +91,8 @@ def evaluate(
                 **options.given(settings),
             )
         results.append(result)
-        if confusion and result.confusion is not None and is_main_process():
-            path = confusion.with_stem(f"{confusion.stem}-{kind}") if suffix else confusion
-            draw_confusion(result.confusion, result.classes, path, title=result.title)
-            say(f"wrote {path}")
+        if confusion and is_main_process():
+            _draw_confusion(result, confusion.with_stem(f"{confusion.stem}-{kind}") if suffix else confusion)
     if not is_main_process():
         return
     rows, paper = [result.row for result in results], results[0].paper  # the same for both weights
@@ -108,13 +105,21 @@ def evaluate(
     print_table(_table(rows, paper))
 
 
+def _draw_confusion(result: "EvaluationResult", path: Path) -> None:
+    from atmviz.figures.confusion import draw_confusion
+
+    if result.confusion is not None:
+        draw_confusion(result.confusion, result.classes, path, title=result.title)
+        say(f"wrote {path}")
+
+
 def _require_files(out: Path | None, confusion: Path | None, show: Path | None) -> None:
     """See that the results can be written, before long work."""
     if confusion and confusion.suffix not in (".png", ".pdf", ".svg"):
         raise typer.BadParameter(f"got --confusion {confusion}, expected a name ending in .png, .pdf or .svg")
     for path in (out, confusion, show and show / "image.png"):
         if path:
-            require_place(path)
+            check_writable(path)
     if out and out.suffix != ".csv":
         raise typer.BadParameter(f"got --out {out}, expected a name ending in .csv")
 

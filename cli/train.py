@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
+from atmviz.architecture import Task
 from atmviz.training.evaluation_settings import OFFLINE
 from atmviz.training.recipe import Recipe
 from atmviz.training.recipe_files import default_folder, default_recipe, read_recipe, recipe_names
-from atmviz.variants import Task
 
 from . import options
 from .console import import_matplotlib, is_main_process, print_json, say, say_if_alone, waiting

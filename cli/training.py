@@ -3,7 +3,9 @@
 import signal
 from contextlib import AbstractContextManager
 from dataclasses import fields
+from itertools import groupby
 from math import isnan
+from statistics import fmean
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from atmviz import events
+from atmviz.layers import LayerId
 from atmviz.training.recipe import Recipe
 
 from . import options
@@ -75,9 +78,9 @@ def epoch_line(row: dict[str, float], health: "list[OffsetHealth]") -> str:
     """Return an epoch's row of the log as one line."""
     text = f"epoch {row['epoch']:>3}: loss {row['train_loss']:.3f}, {metrics_line(row)}"
     if health:
-        stages = sorted({layer.layer.stage for layer in health})
-        means = [[layer.mean_abs for layer in health if layer.layer.stage == stage] for stage in stages]
-        text += "; mean |offset| by stage " + " ".join(f"{sum(m) / len(m):.2f}" for m in means)
+        by_stage = sorted((LayerId.parse(layer.layer).stage, layer.mean_abs) for layer in health)
+        means = (fmean(mean for _, mean in layers) for _, layers in groupby(by_stage, lambda pair: pair[0]))
+        text += "; mean |offset| by stage " + " ".join(f"{mean:.2f}" for mean in means)
     return text
 
 

@@ -13,23 +13,21 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from atmviz.architecture import BOX_SAMPLES, NETWORK_OPTIONS, PYRAMID_DIM
 from atmviz.data.classification import Augmentation, open_labelled, require_same_classes
 from atmviz.data.detection import open_detection
 from atmviz.data.keyed import KeyedBatchSampler, KeyedDataset, seed_of
 from atmviz.data.loader import open_loader, stack_by_name
 from atmviz.data.segmentation import ViewAugmentation, open_segmentation
 from atmviz.dense import create_dense
-from atmviz.dense.pyramid import PYRAMID_DIM
-from atmviz.dense.roi_heads import BOX_SAMPLES
 from atmviz.distributed import Accelerator, new_accelerator
-from atmviz.errors import RecipeError, TrainingError, first_line
+from atmviz.errors import RecipeError, TrainingError, summarize
 from atmviz.events import QUIET, Events
 from atmviz.models import COMPILE_OPTIONS, ATMNet, create_model
-from atmviz.models.atmnet import init_fan_in
+from atmviz.models.layers import init_fan_in
 from atmviz.training.finetune import load_to_finetune
 from atmviz.training.recipe import Recipe
 from atmviz.training.tasks import ClassificationTask, DetectionTask, SegmentationTask, TrainingTask
-from atmviz.variants import NETWORK_OPTIONS
 
 
 @dataclass(frozen=True)
@@ -98,13 +96,7 @@ def open_accelerator(recipe: Recipe, device: str) -> Accelerator:
 
 
 def build(recipe: Recipe, accelerator: Accelerator, classes: list[str] | None = None, events: Events = QUIET) -> Parts:
-    """Build the parts of a run.
-
-    Args:
-        recipe: What to train, on what, how.
-        accelerator: Device, processes and precision.
-        classes: Order of the classes in an earlier part of the run, which is kept.
-        events: Receives notes about the data and the weights.
+    """Build the parts of a run; a resumed run passes the `classes` it saved and keeps their order.
 
     Raises:
         RecipeError: the recipe does not fit the data or the processes.
@@ -228,7 +220,7 @@ def build_optimizer(task: TrainingTask, recipe: Recipe) -> torch.optim.Optimizer
             raise ValueError("it needs second derivatives")
     except (ValueError, TypeError, RuntimeError, AssertionError) as error:
         raise RecipeError(
-            f"got optimizer {recipe.optimizer!r} ({first_line(error)}), expected a timm optimizer, e.g. adamw"
+            f"got optimizer {recipe.optimizer!r} ({summarize(error)}), expected a timm optimizer, e.g. adamw"
         ) from None
     return optimizer
 

@@ -1,37 +1,33 @@
-"""Evaluation: the metrics of a task over exactly the images of a dataset, on any number of processes.
+"""Evaluation: the metrics of a task over exactly the images of a dataset, on any number of processes."""
 
-Legend: B batch, H/W grid in tokens, O distinct offsets per direction.
-"""
-
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Dataset, Subset
 
+from atmviz.architecture import Architecture, Task
 from atmviz.checkpoints import Checkpoint, load_model, origin_of
 from atmviz.data.classification import LabelledImages, open_labelled
 from atmviz.data.detection import DetectionImages, open_detection
-from atmviz.data.keyed import seed_of
 from atmviz.data.loader import open_loader, read_batches
 from atmviz.data.segmentation import SegmentationImages, open_segmentation
 from atmviz.distributed import as_launched, join_processes
-from atmviz.errors import AtmvizError, CheckpointError, DatasetError, some_of
+from atmviz.errors import AtmvizError, CheckpointError, DatasetError, join_limited
 from atmviz.events import QUIET, Events
+from atmviz.observe.hooks import find_sites, observing
+from atmviz.observe.interventions import edits_of
 from atmviz.paper import printed_accuracies
 from atmviz.processes import available_cores
-from atmviz.recording.recorder import find_layers
-from atmviz.training.evaluation_settings import OFFLINE, EvaluationSettings, Intervention
+from atmviz.training.evaluation_settings import OFFLINE, EvaluationSettings
 from atmviz.training.evaluators.base import Evaluator, Prediction, require_classes
 from atmviz.training.evaluators.classification import ClassificationEvaluator
 from atmviz.training.evaluators.detection import DetectionEvaluator
 from atmviz.training.evaluators.segmentation import SegmentationEvaluator
-from atmviz.variants import Architecture, Task
 
 MULTI_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # Table 3's multi-scale column; mmsegmentation's scales
 # The metric that decides which epoch is best
@@ -63,41 +59,37 @@ class Evaluation:
 def evaluate_network(
     network: nn.Module,
     dataset: Dataset,
+    settings: EvaluationSettings | None = None,
     *,
-    batch_size: int = 64,
-    workers: int = 0,
-    limit: int | None = None,
-    confusion: bool = False,
-    flip: bool = False,
     rank: int = 0,
     world: int = 1,
     events: Events = QUIET,
     on_prediction: Callable[[Prediction], None] | None = None,
+    **changes: Any,
 ) -> Evaluation:
     """Compute the metrics of a network on its device.
 
     Args:
         network: A classifier, a segmenter or a detector; put into evaluation mode meanwhile.
         dataset: Images with the labels of the network's task.
-        batch_size: Images per forward pass; images of different sizes pass one by one.
-        workers: Processes that load images.
-        limit: Number of images, the first ones; default: all.
-        confusion: Count which class is taken for which.
-        flip: Segment each view mirrored too, and average.
+        settings: Only batch_size (default 64), workers (default 0), limit, confusion and multi_scale (which mirrors
+            each view of a segmenter) are used. Images of different sizes pass one by one.
         rank: Number of this process, which takes every world-th image from its rank on.
         world: Number of processes, over all of which the metrics are; no image is padded or repeated.
         events: Receives the number of images that are done.
         on_prediction: Receives each image with its prediction; not called for classifiers.
+        changes: Settings that replace those of `settings`.
 
     Raises:
         CheckpointError: the network has another number of classes than the dataset.
         DatasetError: an image cannot be read.
         AtmvizError: the COCO backend is not installed.
     """
-    total = min(limit or len(dataset), len(dataset))  # type: ignore[arg-type]
+    settings = replace(settings or EvaluationSettings(), **changes)
+    total = min(settings.limit or len(dataset), len(dataset))  # type: ignore[arg-type]
     indices = range(rank, total, world)
-    evaluator = _open_evaluator(network, dataset, total, confusion, flip)
-    loader = open_loader(Subset(dataset, indices), workers, list, batch_size=batch_size)
+    evaluator = _open_evaluator(network, dataset, total, settings)
+    loader = open_loader(Subset(dataset, indices), settings.workers or 0, list, batch_size=settings.batch_size or 64)
     was_training = network.training
     network.eval()
     done = 0
@@ -109,16 +101,16 @@ def evaluate_network(
         done += len(items)
         events.images(done, len(indices))
     network.train(was_training)
-    return Evaluation(evaluator.metrics(), total, evaluator.confusion() if confusion else None)
+    return Evaluation(evaluator.metrics(), total, evaluator.confusion() if settings.confusion else None)
 
 
-def _open_evaluator(network: nn.Module, dataset: Any, total: int, confusion: bool, flip: bool) -> Evaluator:
+def _open_evaluator(network: nn.Module, dataset: Any, total: int, settings: EvaluationSettings) -> Evaluator:
     device = next(network.parameters()).device
     if isinstance(dataset, SegmentationImages):
-        return SegmentationEvaluator(len(dataset.classes), device, flip)
+        return SegmentationEvaluator(len(dataset.classes), device, flip=settings.multi_scale)
     if isinstance(dataset, DetectionImages):
         return DetectionEvaluator(dataset, with_masks=hasattr(network, "roi_heads"))
-    return ClassificationEvaluator(len(dataset.classes), device, total, confusion)
+    return ClassificationEvaluator(len(dataset.classes), device, total, settings.confusion)
 
 
 @dataclass(frozen=True)
@@ -191,32 +183,18 @@ def evaluate(
     _require_learned_classes(origin, images.classes)
     for note in images.notes:
         notes.message(note)
-    with offsets_replaced(network, settings.offsets, settings.seed):
+    sites = find_sites(network) if settings.offsets != "learned" else []
+    with observing(network, sites, edits_of(settings.offsets, sites, settings.seed)):
         evaluation = evaluate_network(
             network,
             images,
-            batch_size=settings.batch_size or _BATCH_SIZES[task],
-            workers=min(4, available_cores()) if settings.workers is None else settings.workers,
-            limit=settings.limit,
-            confusion=settings.confusion,
-            flip=settings.multi_scale,
+            settings,
             rank=state.process_index,
             world=state.num_processes,
             events=events,
             on_prediction=on_prediction,
         )
-    setup = {
-        "checkpoint": str(checkpoint),
-        "model": origin.model,
-        "weights": origin.weights or ("untrained" if origin.seed is not None else "model"),
-        "dataset": settings.dataset,
-        "split": settings.split,
-        "images": evaluation.images,
-        "size": settings.size,
-        **({"crop_pct": settings.crop_pct} if task == "classify" else {}),
-        **({"multi_scale": settings.multi_scale} if task == "segment" else {}),
-        "offsets": settings.offsets,
-    }
+    setup = _setup(checkpoint, origin, task, settings, evaluation.images)
     paper = _printed(origin, task, settings)
     return EvaluationResult(setup, evaluation.metrics, images.classes, evaluation.confusion, paper)
 
@@ -236,8 +214,8 @@ def _require_supported(task: Task, settings: EvaluationSettings, draws: bool) ->
 def _complete(
     settings: EvaluationSettings, task: Task, origin: Checkpoint, checkpoint: str | Path
 ) -> EvaluationSettings:
-    """Return the settings with dataset, size and crop filled in from the checkpoint's training."""
-    name = settings.dataset or origin.about.get("dataset")
+    """Return the settings with what was left open filled in, from the checkpoint's training where it says so."""
+    name = origin.about.get("dataset") if settings.dataset is None else settings.dataset
     if name is None:
         raise DatasetError(f"{checkpoint} does not say what it was trained on: name the dataset to evaluate on")
     if settings.dataset is None and name not in OFFLINE:
@@ -251,6 +229,8 @@ def _complete(
         dataset=name,
         size=settings.size or origin.about.get("image_size", _RELEASED_SIZES[task]),
         crop_pct=crop_pct if task == "classify" else None,
+        batch_size=settings.batch_size or _BATCH_SIZES[task],
+        workers=min(4, available_cores()) if settings.workers is None else settings.workers,
     )
 
 
@@ -268,11 +248,28 @@ def _open_images(
     return open_labelled(name, split, size, data_dir=data_dir, crop_pct=settings.crop_pct or 1.0)
 
 
+def _setup(
+    checkpoint: str | Path, origin: Checkpoint, task: Task, settings: EvaluationSettings, images: int
+) -> dict[str, Any]:
+    return {
+        "checkpoint": str(checkpoint),
+        "model": origin.model,
+        "weights": origin.weights or ("untrained" if origin.seed is not None else "model"),
+        "dataset": settings.dataset,
+        "split": settings.split,
+        "images": images,
+        "size": settings.size,
+        **({"crop_pct": settings.crop_pct} if task == "classify" else {}),
+        **({"multi_scale": settings.multi_scale} if task == "segment" else {}),
+        "offsets": settings.offsets,
+    }
+
+
 def _require_learned_classes(origin: Checkpoint, classes: tuple[str, ...]) -> None:
     learned = tuple(origin.about.get("classes", classes))
     if learned != classes:
         raise CheckpointError(
-            f"got a network of the classes {some_of(learned, 5)} for a dataset of {some_of(classes, 5)}: "
+            f"got a network of the classes {join_limited(learned, 5)} for a dataset of {join_limited(classes, 5)}: "
             "fine-tune it on this dataset first, or evaluate it on its own"
         )
     if count := origin.config.get("num_classes"):
@@ -286,33 +283,3 @@ def _printed(origin: Checkpoint, task: Task, settings: EvaluationSettings) -> di
         return {}
     size = int(settings.size or 0)
     return printed_accuracies(origin.model, origin.config, str(settings.dataset), size, settings.multi_scale)
-
-
-@contextmanager
-def offsets_replaced(network: nn.Module, by: Intervention, seed: int = 0) -> Iterator[None]:
-    """Within the block, what every ATM layer fetches is changed, to see what the learned offsets are worth.
-
-    Args:
-        network: An ATMNet, or a model around one.
-        by: "zero" lets every channel read the query token itself (Table 8, row 1, without training for it);
-            "shuffle" hands each token the offsets of another one, by one permutation of the map per layer, so that
-            their distribution stays and their place is lost; "learned" changes nothing.
-        seed: Of the permutations.
-    """
-    handles = []
-    for layer in find_layers(network) if by != "learned" else ():
-
-        def hook(module: nn.Module, args: tuple[Tensor], offset: Tensor, source: str = str(layer.source)) -> Tensor:
-            if by == "zero":
-                return torch.zeros_like(offset)
-            height, width = offset.shape[1:3]
-            generator = torch.Generator().manual_seed(seed_of(seed, source, height, width))
-            order = torch.randperm(height * width, generator=generator).to(offset.device)
-            return offset.flatten(1, 2)[:, order].view_as(offset)
-
-        handles.append(layer.mixer.hook_offset.register_forward_hook(hook))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from atmviz.architecture import CROP_RANGE, RANGES
 from atmviz.errors import AtmvizError
+from atmviz.observe.site import Intervention
 from atmviz.settings import require_ranges, setting
 
-Intervention = Literal["learned", "zero", "shuffle"]
 # Datasets that are never fetched from the network, so that a checkpoint may name them
 OFFLINE = ("shapes", "digits", "imagenet", "folder", "ade20k", "coco")
 _DATA, _MODEL = "Data", "Model"
@@ -36,11 +37,10 @@ class EvaluationSettings:
         None,
         "Input size in px (crop side, or shorter side for segmentation and detection). Default: as in training.",
         _DATA,
-        32,
-        4096,
+        *RANGES["image_size"],
     )
     crop_pct: float | None = setting(
-        None, "Classification: fraction of the resized image to crop. Default: as in training.", _DATA, 0.01, 1
+        None, "Classification: fraction of the resized image to crop. Default: as in training.", _DATA, *CROP_RANGE
     )
     multi_scale: bool = setting(
         False, "Segmentation: average over 0.5 to 1.75 times the size, each also mirrored.", _DATA

@@ -7,12 +7,13 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from atmviz.architecture import Architecture, is_architecture
 from atmviz.checkpoints import Checkpoint, mismatch, read_checkpoint
 from atmviz.dense.layouts import backbone_prefix
 from atmviz.errors import RecipeError
 from atmviz.events import QUIET, Events
 from atmviz.training.recipe import Recipe
-from atmviz.variants import VARIANTS, Architecture, is_architecture
+from atmviz.variants import VARIANTS
 
 # Layers whose shape depends on the number of classes
 _CLASS_LAYERS = ("head.fc.", ".classifier.", ".cls_logits.", ".cls_score.", ".bbox_pred.", ".mask_fcn_logits.")
@@ -24,12 +25,7 @@ def load_to_finetune(network: nn.Module, recipe: Recipe, num_classes: int, event
 
     A classifier takes a classifier's weights. A dense network takes those of its own architecture, or a classifier's
     for its backbone alone: of an ATMNet in any public layout, of another backbone in timm's or its authors' layout.
-
-    Args:
-        network: The recipe's network.
-        recipe: Names the file in `finetune`.
-        num_classes: Number of classes to train.
-        events: Receives one line: which weights are loaded, which layers keep their random weights.
+    One message says which weights are loaded and which layers keep their random weights.
 
     Raises:
         RecipeError: the file is of another network, or has missing, unknown or misshapen tensors, which are listed.

@@ -3,14 +3,13 @@
 Legend: B batch, H/W grid in tokens, O distinct offsets per direction.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from atmviz.layers import LayerId
-from atmviz.recording.recorder import OffsetRecorder, infer
+from atmviz.observe.hooks import find_sites, forward_to_sites, observing
 
 DEAD_BELOW = 0.1  # tokens: interpolation then gives the query token a weight of at least 0.9
 _OUTSIDE_LIMIT = 0.5
@@ -22,7 +21,7 @@ class OffsetHealth:
     """Offset statistics of one generating layer, over all query tokens, channels and both directions.
 
     Attributes:
-        layer: Label of the layer.
+        layer: Name of the site, e.g. "3_13".
         mean_abs: Mean |offset|, tokens.
         mean_fraction: Mean |offset| as a fraction of the map's width or height.
         p99_abs: 99th percentile of |offset|, tokens.
@@ -30,7 +29,7 @@ class OffsetHealth:
         dead_fraction: Fraction of the distinct offsets that stay below `DEAD_BELOW` tokens for all queries and images.
     """
 
-    layer: LayerId
+    layer: str
     mean_abs: float
     mean_fraction: float
     p99_abs: float
@@ -50,38 +49,28 @@ class OffsetHealth:
 
     def row(self) -> dict[str, Any]:
         """Return the columns of offsets.csv, whose names are those of earlier versions."""
-        return {
-            "layer": str(self.layer),
-            "mean_abs": self.mean_abs,
-            "mean_share": self.mean_fraction,
-            "p99_abs": self.p99_abs,
-            "outside": self.outside_fraction,
-            "still": self.dead_fraction,
-        }
+        columns = ("layer", "mean_abs", "mean_share", "p99_abs", "outside", "still")
+        return dict(zip(columns, asdict(self).values(), strict=True))
 
 
 def measure_offsets(network: nn.Module, pixels: Tensor) -> list[OffsetHealth]:
     """Return the offset statistics of every generating layer; an empty list for a network without offsets.
 
-    The network keeps its mode and its gradients.
-
-    Args:
-        network: A network with ATM layers.
-        pixels: Images, [B, 3, H, W], normalized.
+    The network keeps its mode and its gradients. `pixels` are normalized images, [B, 3, H, W].
     """
     if all(module.offset_mode == "zero" for module in network.modules() if hasattr(module, "offset_mode")):
         return []
     was_training = network.training
-    recorder = OffsetRecorder(network)
+    sources = [site.name for site in find_sites(network) if site.is_source]
     try:
-        with recorder, torch.no_grad():
-            infer(network.eval(), pixels)
+        with observing(network) as observed, torch.no_grad():
+            forward_to_sites(network.eval(), pixels)
     finally:
         network.train(was_training)
-    return [_measure(layer, recorder.offsets[layer].float()) for layer in recorder.sources]
+    return [_measure(name, observed.offsets[name].float()) for name in sources]
 
 
-def _measure(layer: LayerId, offset: Tensor) -> OffsetHealth:
+def _measure(layer: str, offset: Tensor) -> OffsetHealth:
     """Return the statistics of offsets [B, H, W, 2, O], tokens."""
     height, width = offset.shape[1:3]
     sizes = torch.tensor([width, height], device=offset.device, dtype=offset.dtype).view(2, 1)

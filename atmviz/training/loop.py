@@ -102,23 +102,14 @@ def train(
 
 @dataclass
 class _Loop:
-    """The steps of a run.
-
-    Attributes:
-        parts: What is trained, and with what.
-        folder: Where the run is saved.
-        state: How far the run is.
-        events: Receives progress.
-        images_here: Images since this process started, over all processes.
-        started: When this process started, in seconds of `time.perf_counter`.
-    """
+    """The steps of a run."""
 
     parts: Parts
     folder: RunFolder
     state: RunState
     events: Events
-    images_here: int = 0
-    started: float = 0.0
+    images_here: int = 0  # since this process started, over all processes
+    started: float = 0.0  # when this process started, in seconds of `time.perf_counter`
 
     @classmethod
     def open(cls, folder: RunFolder, accelerator: Accelerator, events: Events) -> "_Loop":

@@ -6,16 +6,12 @@ from typing import Any, Literal, get_type_hints
 
 import yaml
 
-from atmviz.errors import RecipeError
-from atmviz.geometry import MIN_SIZE_PX
-from atmviz.settings import require_ranges, setting
-from atmviz.training.recipe_values import nearest, typed_values
-from atmviz.variants import (
+from atmviz.architecture import (
+    CROP_RANGE,
     FORMER_NAMES,
     HEAD_TASKS,
     NETWORK_OPTIONS,
     RANGES,
-    VARIANTS,
     Architecture,
     FusionMode,
     Head,
@@ -23,6 +19,11 @@ from atmviz.variants import (
     OffsetMode,
     Task,
 )
+from atmviz.errors import RecipeError
+from atmviz.geometry import MIN_SIZE_PX
+from atmviz.settings import require_ranges, setting
+from atmviz.training.recipe_values import nearest, typed_values
+from atmviz.variants import VARIANTS
 
 _DATA, _AUGMENT, _MODEL, _OPTIMIZE, _RUN = "Data", "Augmentation", "Model", "Optimization", "Run"
 _DENSE = "Dense prediction"
@@ -58,9 +59,9 @@ class Recipe:
     )
     data_dir: str | None = setting(None, "Dataset folder; default: $ATMVIZ_DATA, else ./data.", _DATA)
     image_size: int = setting(
-        128, "Input size in px: side of the square, or shorter side of whole images.", _DATA, MIN_SIZE_PX, 4096
+        128, "Input size in px: side of the square, or shorter side of whole images.", _DATA, *RANGES["image_size"]
     )
-    crop_pct: float = setting(0.875, "Fraction of the resized image that evaluation crops.", _DATA, 0.01, 1)
+    crop_pct: float = setting(0.875, "Fraction of the resized image that evaluation crops.", _DATA, *CROP_RANGE)
     train_images: int | None = setting(None, "Images per epoch, a new draw each epoch; default: all.", _DATA, 1, 10**9)
     val_images: int | None = setting(None, "Validation images; default: all.", _DATA, 1, 10**9)
 
@@ -81,7 +82,10 @@ class Recipe:
     scale_max: float = setting(1.0, "Segmentation: largest scale of the image before the crop.", _DENSE, 0.05, 20)
     photometric: float = setting(0.0, "Segmentation: probability of each color change.", _DENSE, 0, 1)
     short_side_min: int | None = setting(
-        None, "Detection: draw the shorter side from here to image_size, in steps of 32 px.", _DENSE, MIN_SIZE_PX, 4096
+        None,
+        "Detection: draw the shorter side from here to image_size, by 32 px.",
+        _DENSE,
+        *RANGES["image_size"],
     )
     long_side: int = setting(1333, "Detection: largest longer side in px.", _DENSE, MIN_SIZE_PX, 8192)
     head: Head | None = setting(None, "Segmentation or detection head; omit to train a classifier.", _DENSE)  # noqa: RUF009

@@ -8,11 +8,11 @@ from typing import Any
 
 import yaml
 
-from atmviz.errors import RecipeError, shortened
-from atmviz.files import file_name, read_file
+from atmviz.architecture import FORMER_NAMES, HEAD_TASKS, Task
+from atmviz.errors import RecipeError, shorten
+from atmviz.files import file_name, read_limited
 from atmviz.training.recipe import Recipe
 from atmviz.training.recipe_values import nearest
-from atmviz.variants import FORMER_NAMES, HEAD_TASKS, Task
 
 DEFAULT_RECIPES: dict[Task, str] = {"classify": "shapes", "segment": "shapes_segment", "detect": "shapes_detect"}
 REQUIRED = "required"  # value of a setting that a recipe leaves to the user
@@ -32,12 +32,7 @@ def default_recipe(task: Task | None = None, head: str | None = None) -> str:
 
 
 def default_folder(name: str, recipe: Recipe) -> Path:
-    """Return the folder of a run without a folder of its own: runs/RECIPE-MODEL-SEED.
-
-    Args:
-        name: The recipe's name or file.
-        recipe: Its settings, overrides included.
-    """
+    """Return the default folder of a run, runs/RECIPE-MODEL-SEED, from the recipe's name or file and its settings."""
     parts = [Path(name).stem]
     if recipe.head and recipe.head not in name:
         parts.append(recipe.head)
@@ -47,11 +42,9 @@ def default_folder(name: str, recipe: Recipe) -> Path:
 
 
 def read_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """Return a recipe of the package by name, or of a YAML file; settings it leaves out have `Recipe`'s defaults.
+    """Return a recipe of the package by name, or of a YAML file, with `overrides` in place of its settings.
 
-    Args:
-        name_or_path: A name of `recipe_names()`, or a YAML file.
-        overrides: Settings that replace the recipe's.
+    Settings that the file leaves out have `Recipe`'s defaults.
 
     Raises:
         RecipeError: there is no such recipe, it is no YAML mapping, a setting is unknown (the nearest is named), has
@@ -61,7 +54,7 @@ def read_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
     overrides = overrides or {}
     values = {key: value for key, value in values.items() if FORMER_NAMES.get(str(key), key) not in overrides}
     if missing := [key for key, value in {**values, **overrides}.items() if value == REQUIRED]:
-        raise RecipeError(f"recipe {name_or_path} leaves {shortened(str(missing[0]))} to you: set it")
+        raise RecipeError(f"recipe {name_or_path} leaves {shorten(str(missing[0]))} to you: set it")
     return Recipe.from_stored({**values, **overrides})
 
 
@@ -78,7 +71,7 @@ def _read_text(name_or_path: str | Path) -> str:
     if path.stat().st_size > _MAX_BYTES:
         raise RecipeError(f"{path} has more than {_MAX_BYTES // 1024} kB, expected a recipe's YAML")
     try:
-        return read_file(path, _MAX_BYTES).decode("utf-8-sig")
+        return read_limited(path, _MAX_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise RecipeError(f"recipe {path} is no text: expected YAML, `key: value` lines") from None
 
@@ -87,7 +80,7 @@ def _parse(text: str, name: str | Path) -> Mapping[Any, Any]:
     try:
         values = yaml.load(text, _StrictLoader)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:  # odd values raise the last three
-        reason = shortened(" ".join(str(error).split()), 200)
+        reason = shorten(" ".join(str(error).split()), 200)
         raise RecipeError(f"recipe {name} is no YAML ({reason}): correct it") from None
     values = {} if values is None else values
     if not isinstance(values, Mapping):
@@ -107,7 +100,7 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
         if repeated := [key for key, count in keys.items() if count > 1]:
-            problem = f"{shortened(repeated[0])} occurs twice"
+            problem = f"{shorten(repeated[0])} occurs twice"
             raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
         return super().construct_mapping(node, deep)
 

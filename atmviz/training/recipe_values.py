@@ -7,17 +7,13 @@ import types
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
-from atmviz.errors import RecipeError, shortened
+from atmviz.errors import RecipeError, shorten
 
 _MAX_TEXT = 4096  # characters in a setting: the longest path
 
 
 def typed_values(values: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert values to their settings' types, e.g. "1e-3" to a float: YAML reads it as text.
-
-    Args:
-        values: Values by setting, as YAML or the command line has them.
-        hints: Type of each setting.
+    """Convert values to their settings' types: YAML reads 1e-3 as text and 1 as an integer.
 
     Raises:
         RecipeError: a setting is unknown (the nearest is named), or a value has another type.
@@ -26,8 +22,8 @@ def typed_values(values: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[st
     for key, value in values.items():
         if key not in hints:
             raise RecipeError(
-                f"no recipe setting {shortened(str(key))!r}: a printed recipe lists them all"
-                + nearest(shortened(str(key)), hints)
+                f"no recipe setting {shorten(str(key))!r}: a printed recipe lists them all"
+                + nearest(shorten(str(key)), hints)
             )
         kinds = get_args(hints[key]) if get_origin(hints[key]) in (types.UnionType, Union) else (hints[key],)
         typed[key] = next((v for kind in kinds if (v := _as_kind(value, kind)) is not _INVALID), _INVALID)

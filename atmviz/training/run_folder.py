@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from atmviz.checkpoints import write_checkpoint
-from atmviz.errors import RecipeError, TrainingError, first_line, some_of
+from atmviz.errors import RecipeError, TrainingError, join_limited, reason_of, summarize
 from atmviz.files import atomic_path, write_csv
 from atmviz.training.health import OffsetHealth
 from atmviz.training.recipe import Recipe
@@ -58,12 +58,7 @@ class RunState:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of a run.
-
-    Attributes:
-        path: The folder, which need not exist yet.
-        recipe: The run's recipe; a folder with a run of another recipe is refused.
-    """
+    """The folder of a run, which need not exist yet; one with a run of another recipe is refused."""
 
     path: Path
     recipe: Recipe
@@ -143,13 +138,13 @@ class RunFolder:
             yield
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise TrainingError(
-                f"{self.path / 'state.pt'} does not fit this run ({first_line(error)}): choose another folder"
+                f"{self.path / 'state.pt'} does not fit this run ({summarize(error)}): choose another folder"
             ) from None
 
     def require_same_data(self, saved: RunState, data: dict[str, Any]) -> None:
         """Raises TrainingError if a run was trained on other data."""
         then, now = (
-            f"{x['images']} images of {len(x['classes'])} classes, {some_of(x['classes'], 5)}"
+            f"{x['images']} images of {len(x['classes'])} classes, {join_limited(x['classes'], 5)}"
             for x in (saved.data, data)
         )
         if saved.data != data:
@@ -185,14 +180,7 @@ class RunFolder:
     def write_epoch(
         self, state: RunState, weights: dict[str, dict[str, Tensor]], config: dict[str, Any], is_best: bool
     ) -> None:
-        """Write the weights and the logs of a finished epoch, the last row of the state's history.
-
-        Args:
-            state: The run's state with the epoch's rows.
-            weights: State dicts for `write_checkpoint`.
-            config: Constructor arguments of the network.
-            is_best: Replace best.safetensors too.
-        """
+        """Write the weights and the logs of the epoch that is last in the state's history."""
         recipe = self.recipe
         about = {
             "dataset": recipe.dataset,
@@ -236,7 +224,7 @@ class RunFolder:
             elsewhere = isinstance(error, FileNotFoundError) or getattr(error, "errno", None) == errno.EMFILE
             if elsewhere or not (isinstance(error, OSError | SafetensorError) or in_torch):
                 raise
-            reason = getattr(error, "strerror", None) or first_line(error)
+            reason = reason_of(error)
             is_full = not isinstance(error, OSError) or error.errno in _DISK_FULL
             remedy = "free disk space, then run the same command to resume" if is_full else "choose another folder"
             raise TrainingError(

@@ -15,14 +15,6 @@ def stop_signals(events: Events, world: int, has_begun: Callable[[], bool]) -> I
     Before the first update, which may compile for minutes, a signal ends the process at once: nothing is lost. After
     it a single process finishes its update however long it takes. With several processes, one that waits for another
     is ended after a grace period.
-
-    Args:
-        events: Receives one line about a signal.
-        world: Number of processes.
-        has_begun: Whether an update is done.
-
-    Yields:
-        The signals received so far.
     """
     received: list[signal.Signals] = []
 

@@ -111,9 +111,7 @@ def test_the_recipe_is_printed_whole_and_nothing_trained(succeed, folder):
 
 def test_warnings_of_sick_offsets_are_shown(succeed, trained):
     succeed("train")
-    health = [
-        SimpleNamespace(layer=SimpleNamespace(stage=1), mean_abs=0.5, warning="60% of the samples of 1_1 lie outside")
-    ]
+    health = [SimpleNamespace(layer="1_1", mean_abs=0.5, warning="60% of the samples of 1_1 lie outside")]
     from atmviz_cli.training import epoch_line
 
     line = epoch_line(ROW, health)

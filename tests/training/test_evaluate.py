@@ -13,13 +13,14 @@ import torch
 from PIL import Image
 from torch import nn
 
+import atmviz
 from atmviz.checkpoints import write_checkpoint
 from atmviz.data.classification import LabelledImages, open_labelled
-from atmviz.errors import CheckpointError, DatasetError
+from atmviz.errors import AtmvizError, CheckpointError, DatasetError
 from atmviz.models import create_model
-from atmviz.recording.recorder import OffsetRecorder
 from atmviz.training import evaluate as module
-from atmviz.training.evaluate import Evaluation, evaluate, evaluate_network, offsets_replaced
+from atmviz.training.evaluate import Evaluation, evaluate, evaluate_network
+from atmviz.training.evaluation_settings import EvaluationSettings
 
 CLASSES = 7
 RNG = np.random.default_rng(0)
@@ -83,48 +84,6 @@ def test_another_number_of_classes_is_refused(numbered):
     numbered.classes = ("a", "b", "c")
     with pytest.raises(CheckpointError, match=r"got a network of 7 classes for a dataset of 3: fine-tune it"):
         evaluate_network(Table(), numbered)
-
-
-# Interventions.
-
-
-def recorded(network, images, by):
-    with offsets_replaced(network, by), OffsetRecorder(network) as recorder:
-        scores = network(images)
-    return scores, recorder.offsets
-
-
-def test_zero_offsets_make_every_channel_read_its_own_token(nano):
-    images = torch.randn(2, 3, 64, 64)
-    scores, offsets = recorded(nano, images, "zero")
-    assert all((offset == 0).all() for offset in offsets.values())
-    fixed = create_model("atmnet_nano", num_classes=5, offset_mode="zero").eval()
-    fixed.load_state_dict({k: v for k, v in nano.state_dict().items() if ".offset." not in k})
-    torch.testing.assert_close(scores, fixed(images))
-
-
-def test_shuffled_offsets_keep_their_distribution_and_lose_their_place(nano):
-    images = torch.randn(2, 3, 64, 64)
-    _, learned = recorded(nano, images, "learned")
-    with offsets_replaced(nano, "shuffle"):
-        handle = OffsetRecorder(nano)
-        with handle:
-            nano(images)
-    first = next(iter(learned))  # later layers see other features
-    own, shuffled = learned[first].flatten(1, 2), handle.offsets[first].flatten(1, 2)
-    assert not torch.equal(own, shuffled)
-    torch.testing.assert_close(own.sort(1).values, shuffled.sort(1).values)
-
-
-def test_an_intervention_ends_with_its_block(nano):
-    images = torch.randn(2, 3, 64, 64)
-    before = nano(images)
-    for by in ("zero", "shuffle"):
-        with offsets_replaced(nano, by):
-            assert not torch.equal(nano(images), before)
-        assert torch.equal(nano(images), before)
-    again = [recorded(nano, images, "shuffle")[0] for _ in range(2)]
-    assert torch.equal(*again)
 
 
 # Checkpoints.
@@ -319,3 +278,19 @@ def test_labels_follow_the_checkpoint_or_torchvisions_order(tmp_path, named, not
 def test_a_dataset_of_other_classes_is_refused():
     with pytest.raises(CheckpointError, match=r"got a network of the classes disc, .* for a dataset of 0, 1, 2, 3, 4"):
         evaluate("atmnet_nano.shapes", dataset="digits", device="cpu", limit=4, workers=0)
+
+
+def test_settings_are_checked_and_may_be_given_by_name_or_as_a_whole(capsys):
+    settings = EvaluationSettings(limit=4, workers=0, device="cpu", batch_size=2)
+    result = atmviz.evaluate("atmnet_nano.shapes", settings, limit=3)
+    assert (result.setup["images"], result.setup["dataset"]) == (3, "shapes")
+    assert result.row == {**result.setup, **result.metrics}
+    assert result.title == "atmnet_nano, shapes val, 3 images"
+    assert capsys.readouterr() == ("", "")
+    with pytest.raises(AtmvizError, match="got limit: 0, expected 1 or more"):
+        atmviz.evaluate("atmnet_nano.shapes", limit=0)
+
+
+def test_an_empty_name_is_no_dataset(checkpoint):
+    with pytest.raises(DatasetError, match="no dataset ''"):
+        evaluate(checkpoint, dataset="", device="cpu")

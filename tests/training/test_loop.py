@@ -6,12 +6,14 @@ import os
 import resource
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
 
+import atmviz
 from atmviz.checkpoints import load_model, read_checkpoint
 from atmviz.errors import RecipeError, TrainingError
 from atmviz.events import QUIET
@@ -319,3 +321,16 @@ def test_a_gpu_trains_in_half_precision(tmp_path, small):
     for precision in ("fp16", "bf16"):
         result = loop.train(small(precision=precision), tmp_path / precision, device="cuda")
         assert result.history[-1]["train_loss"] < 3
+
+
+def test_a_name_and_settings_are_enough_to_train(tmp_path, small, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = {"train_images": 16, "val_images": 8, "batch_size": 16, "epochs": 1, "warmup_epochs": 0, "workers": 0}
+    result = atmviz.train("digits", device="cpu", image_size=32, **settings)
+    assert result.out == Path("runs/digits-atmnet_nano-0")
+    assert result.best_row == result.history[0]
+    assert result.best == result.history[0]["val_top1"]
+    again = loop.train(small(**settings), tmp_path / "other", device="cpu", lr=0.5)
+    assert read_checkpoint(again.out / "last.safetensors").about["recipe"]["lr"] == 0.5
+    with pytest.raises(RecipeError, match=r"no recipe setting 'epoch'.*did you mean epochs"):
+        atmviz.train("digits", epoch=3)

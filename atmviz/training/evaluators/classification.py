@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
-from atmviz.recording.recorder import infer
+from atmviz.observe.hooks import forward_to_sites
 from atmviz.training.evaluators.base import Evaluator, Item, require_classes
 
 
@@ -31,7 +31,7 @@ class ClassificationEvaluator(Evaluator):
         self.matrix = MulticlassConfusionMatrix(classes).to(device) if confusion else None
 
     def update(self, network: nn.Module, items: Sequence[Item]) -> Sequence[tuple[Tensor, Any, Any]]:
-        scores = infer(network, torch.stack([item["image"] for item in items])).float()
+        scores = forward_to_sites(network, torch.stack([item["image"] for item in items])).float()
         labels = torch.tensor([item["label"] for item in items], device=scores.device)
         require_classes(scores.shape[1], self.classes)
         for metric in (self.top1, self.top5, *([self.matrix] if self.matrix else [])):

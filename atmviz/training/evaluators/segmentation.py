@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from atmviz.recording.recorder import infer
+from atmviz.architecture import IGNORE_INDEX
+from atmviz.observe.hooks import forward_to_sites
 from atmviz.training.evaluators.base import Evaluator, Item, pixels_of, require_classes
-from atmviz.variants import IGNORED
 
 
 class SegmentationEvaluator(Evaluator):
@@ -24,7 +24,7 @@ class SegmentationEvaluator(Evaluator):
 
     def __init__(self, classes: int, device: torch.device | str = "cpu", flip: bool = False) -> None:
         self.classes, self.flip = classes, flip
-        self._matrix = MulticlassConfusionMatrix(classes, ignore_index=IGNORED).to(device)
+        self._matrix = MulticlassConfusionMatrix(classes, ignore_index=IGNORE_INDEX).to(device)
 
     def update(self, network: nn.Module, items: Sequence[Item]) -> Sequence[tuple[Tensor, Any, Any]]:
         shapes = {tuple(x.shape for x in (*item["views"], item["mask"])) for item in items}
@@ -68,7 +68,7 @@ def segment(network: nn.Module, views: Sequence[Tensor], size: Sequence[int], fl
     total: Any = 0
     for view in views:
         for mirrored in (False, True) if flip else (False,):
-            scores = infer(network, view.flip(-1) if mirrored else view).float()
+            scores = forward_to_sites(network, view.flip(-1) if mirrored else view).float()
             require_classes(scores.shape[1], classes)
             scores = scores.flip(-1) if mirrored else scores
             if tuple(scores.shape[-2:]) != tuple(size):

@@ -1,4 +1,4 @@
-"""`atmviz data`: what public datasets must look like, and whether they do."""
+"""`atmviz data`: where public datasets are to be had, and whether a folder holds all of one."""
 
 from typing import Annotated, Any
 
@@ -11,27 +11,27 @@ from .console import image_progress, print_json, print_table, say, waiting
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Public datasets: where their files are, and whether yours are whole.",
+    help="Public datasets: where their files are, and whether yours are complete.",
 )
 Name = Annotated[options.Dataset, typer.Argument(metavar="NAME", help="ade20k, coco or imagenet.", show_default=False)]
 
 
 @app.command("info")
 def info(name: Name, as_json: options.JsonOption = False) -> None:
-    """Say where a dataset's files are, their checksums, and the tree they must unpack to."""
+    """Print where a dataset's files are, their checksums, and the tree they must unpack to."""
     from dataclasses import asdict
 
-    from atmviz.data.check import dataset_info
+    from atmviz.sources.datasets import dataset_info
 
-    found = dataset_info(name.value)
+    dataset = dataset_info(name.value)
     if as_json:
-        print_json(asdict(found))
+        print_json({key: asdict(dataset)[key] for key in ("title", "page", "files", "tree")})
         return
-    lines = [found.title, f"terms: {found.page}", ""]
-    for file in found.files:
+    lines = [dataset.title, f"terms: {dataset.page}", ""]
+    for file in dataset.files:
         size = f", {file.size / 1e9:.1f} GB" if file.size else ""
         lines.append(f"{file.url}  (md5 {file.md5}{size})")
-    lines += ["", found.tree, "", f"then: atmviz data check {name.value} --data-dir FOLDER"]
+    lines += ["", dataset.tree, "", f"then: atmviz data check {name.value} --data-dir FOLDER"]
     typer.echo("\n".join(lines))
 
 
@@ -43,26 +43,33 @@ def check(
     read: Annotated[bool, typer.Option("--read", help="Open every image and mask too: minutes to hours.")] = False,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Look for every part of a dataset; exit code 1 where something is missing or wrong."""
+    """Check every part of a dataset; exit code 1 if something is missing or wrong."""
     with waiting("looking"):
-        from atmviz.data.check import check_dataset
-    splits = [split.value] if split else ["train", "val"]
+        from atmviz.events import Events
+        from atmviz.sources.check import check_dataset
     with image_progress("reading") as on_images:
-        found = check_dataset(name.value, data_dir, splits=splits, read=read, on_images=on_images)
-    whole = all(one.ok for one in found)
+
+        class Progress(Events):
+            def images(self, done: int, total: int) -> None:
+                on_images(done, total)
+
+        splits = (split.value,) if split else ("train", "val")
+        results = check_dataset(name.value, data_dir, splits=splits, read=read, events=Progress())  # type: ignore[arg-type]
+    whole = all(result.ok for result in results)
     if as_json:
-        rows: list[dict[str, Any]] = [vars(one) for one in found]
+        rows: list[dict[str, Any]] = [vars(result) for result in results]
         print_json({"dataset": name.value, "whole": whole, "findings": rows})
     else:
         table = Table()
         for heading in ("", name.value, "found", "expected"):
             table.add_column(heading, justify="right" if heading in ("found", "expected") else "left")
-        for one in found:
-            table.add_row("✓" if one.ok else "✗", one.what, one.found, one.expected)
+        for result in results:
+            table.add_row("✓" if result.ok else "✗", result.what, result.found, result.expected)
         print_table(table)
-        for one in found:
-            for line in filter(None, (one.problem, one.note)):
-                say(f"{one.what}: {line}")
-        say(f"{name.value} is whole" if whole else f"{name.value} is not whole: see `atmviz data info {name.value}`")
+        for result in results:
+            for line in filter(None, (result.problem, result.note)):
+                say(f"{result.what}: {line}")
+        state = "complete" if whole else f"incomplete or damaged: see `atmviz data info {name.value}`"
+        say(f"{name.value} is {state}")
     if not whole:
         raise typer.Exit(1)

@@ -9,9 +9,9 @@ from . import options, record
 from .console import import_matplotlib, is_main_process, print_json, print_path, say, say_skipped, waiting
 
 if TYPE_CHECKING:
-    from atmviz.data import ImageSet
     from atmviz.geometry import Preprocessing
     from atmviz.recording.store import Recording
+    from atmviz.sources import ImageFiles
     from atmviz.statistics import OffsetHistogram
 
 _DEFAULT_LAYERS = ["2_1", "3_1", "3_last"]
@@ -148,7 +148,7 @@ def _default_layers(available: list[str]) -> list[str]:
 
 
 def _make_recording(
-    images: "ImageSet",
+    images: "ImageFiles",
     *,
     layers: list[str],
     preprocessing: "Preprocessing",

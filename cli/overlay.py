@@ -57,11 +57,11 @@ def overlay(
     with waiting("loading the model"):
         import_matplotlib()
         from atmviz.checkpoints import load_model, origin_of
-        from atmviz.data import bundled_photos, find_images, load_image
         from atmviz.errors import DatasetError
         from atmviz.figures import draw_overlay, figure_name, overlay_panels, save_figure
         from atmviz.observe import find_sites, observe_image
         from atmviz.recording.query import parse_queries
+        from atmviz.sources import bundled_photos, find_images
 
         queries = [one for text in query or ["center"] for one in parse_queries(text, seed)]
         images = find_images(list(sources)) if sources else bundled_photos().only("astronaut.jpg")
@@ -91,7 +91,7 @@ def overlay(
         for index, name in enumerate(images.names):
             progress(index, len(images))
             try:
-                photo = load_image(images.path(index))
+                photo = images.read(index)
             except DatasetError as error:
                 if strict or len(images) == 1:
                     raise

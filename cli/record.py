@@ -10,10 +10,10 @@ from . import options
 from .console import image_progress, is_main_process, print_json, say, say_if_alone, say_skipped, waiting
 
 if TYPE_CHECKING:
-    from atmviz.data import ImageSet
     from atmviz.geometry import Preprocessing
     from atmviz.recording.run import RecordResult
     from atmviz.recording.store import Recording
+    from atmviz.sources import ImageFiles
 
 
 def record(
@@ -81,9 +81,9 @@ def find_source(
     split: options.Split,
     limit: int | None,
     seed: int,
-) -> "ImageSet":
+) -> "ImageFiles":
     """The images that the options name: paths, a dataset, or the bundled photographs without either."""
-    from atmviz.data import bundled_photos, find_dataset, find_images
+    from atmviz.sources import bundled_photos, find_dataset, find_images
 
     if sources and dataset:
         raise typer.BadParameter(f"got {sources[0]} and --dataset {dataset.value}, expected one of the two")
@@ -101,7 +101,7 @@ def find_source(
 
 
 def run_recording(
-    images: "ImageSet",
+    images: "ImageFiles",
     out: Path,
     *,
     checkpoint: str,
@@ -130,7 +130,7 @@ def run_recording(
         select_layers(needed or [], available)
     start = perf_counter()
     try:
-        with image_progress(f"recording {images.name}") as progress:
+        with image_progress(f"recording {images.title}") as progress:
             result = record_offsets(
                 images, out, network, preprocessing=preprocessing, layers=chosen, on_images=progress, **settings
             )

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from atmviz.architecture import Task
-from atmviz.training.evaluation_settings import OFFLINE
 from atmviz.training.recipe import Recipe
 from atmviz.training.recipe_files import default_folder, default_recipe, read_recipe, recipe_names
 
@@ -64,11 +63,12 @@ def train(
 
 def _eval_command(recipe: Recipe, folder: Path) -> str:
     """Return the command that evaluates a run's weights, for any working folder."""
-    from atmviz.data.images import DATASET_LAYOUTS, data_folder
+    from atmviz.sources import PUBLIC_DATASETS, data_folder
+    from atmviz.training.evaluate import OFFLINE
 
     words = ["atmviz", "eval", str(folder.absolute() / "best.safetensors")]
     if recipe.dataset not in OFFLINE:
         words += ["--dataset", recipe.dataset]
-    if recipe.data_dir or recipe.dataset in ("folder", *DATASET_LAYOUTS):
+    if recipe.data_dir or recipe.dataset in ("folder", *PUBLIC_DATASETS):
         words += ["--data-dir", str(data_folder(recipe.data_dir).absolute())]
     return shlex.join(words)

@@ -332,7 +332,8 @@ def annotations(place: Place, draw: random.Random) -> None:
     """COCO's instances: values, run lengths, polygons, bytes."""
     import numpy as np
 
-    from atmviz.data.detection import coco_masks, open_detection
+    from atmviz.data.detection import open_detection
+    from atmviz.sources.coco import coco_masks
 
     runs = coco_masks().encode(np.asfortranarray(np.tri(64, dtype=np.uint8)))
     folder = place.input / "coco"
@@ -418,7 +419,7 @@ def image(place: Place, draw: random.Random) -> None:
     """Photographs in every format that Pillow writes: modes, sizes, bytes, formats that nobody asked for."""
     from PIL import Image
 
-    from atmviz.data.images import load_image
+    from atmviz.sources.decoding import load_image
 
     Image.init()
     made = _image(draw).convert(draw.choice(("RGB", "RGB", "L", "P", "RGBA", "I", "F", "1", "LA", "CMYK", "I;16")))

@@ -28,10 +28,10 @@ from torchvision.ops import deform_conv2d
 
 from atmviz import checkpoints
 from atmviz.checkpoints import convert_checkpoint, load_model, origin_of, pick_device, seeded_checkpoint
-from atmviz.data.shapes import SHAPE_CLASSES
 from atmviz.errors import AtmvizError, CheckpointError
 from atmviz.models import create_model
 from atmviz.observe import find_sites, observing
+from atmviz.sources.datasets import SHAPE_CLASSES
 
 LAYOUTS = json.loads((Path(__file__).parent / "data" / "released_layouts.json").read_text())
 # Paper, Tables 10 and 1; Sec. A1.

@@ -14,7 +14,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
 import atmviz.geometry
-from atmviz.data.images import preprocess
+from atmviz.data.fitting import preprocess
 from atmviz.geometry import Placement, Preprocessing, map_size, token_at_px, token_center_px
 
 STAGES = (1, 2, 3, 4)

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from atmviz.benchmark.model import as_baseline
 from atmviz.benchmark.timing import BASELINE, Timing, require_same, time_versions
 from atmviz.checkpoints import load_model
-from atmviz.data.images import find_images, normalise
+from atmviz.data.fitting import normalize_batch
 from atmviz.geometry import Preprocessing
 from atmviz.observe.hooks import forward_to_sites, observing
 from atmviz.recording.run import load_inputs, on_device, record_offsets
 from atmviz.recording.store import Recording
+from atmviz.sources.files import find_images
 
 
 def benchmark_record(
@@ -53,14 +54,14 @@ def benchmark_record(
 
         @torch.inference_mode()
         def infer_all(network: nn.Module) -> None:
-            out = [forward_to_sites(network, normalise(pixels, preprocessing)) for pixels in read()]
+            out = [forward_to_sites(network, normalize_batch(pixels, preprocessing)) for pixels in read()]
             out[-1].cpu()  # wait for a GPU
 
         def record() -> Recording:
             out = Path(folder, uuid.uuid4().hex)
             return record_offsets(photos, out, network, preprocessing=preprocessing, batch_size=batch_size).recording
 
-        _require_recorded(record(), network, (normalise(pixels, preprocessing) for pixels in read()))
+        _require_recorded(record(), network, (normalize_batch(pixels, preprocessing) for pixels in read()))
         versions: dict[str, Callable[[], Any]] = {
             "inference": partial(infer_all, network),
             "recording": record,

@@ -1,5 +1,1 @@
-"""Images: finding them, reading them, fitting them to the network."""
-
-from atmviz.data.images import ImageSet, bundled_photos, find_dataset, find_images, load_image, preprocess
-
-__all__ = ["ImageSet", "bundled_photos", "find_dataset", "find_images", "load_image", "preprocess"]
+"""Network inputs for training and evaluation: views, augmentation, batches, loading in other processes."""

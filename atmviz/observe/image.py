@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from atmviz.data.images import preprocess
+from atmviz.data.fitting import preprocess
 from atmviz.errors import AtmvizError
 from atmviz.geometry import Placement, Preprocessing
 from atmviz.observe.hooks import forward_to_sites, observing, require_observable

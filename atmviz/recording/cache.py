@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from atmviz.architecture import is_architecture
-from atmviz.data.images import ImageSet, load_image
 from atmviz.errors import DatasetError, RecordingFormatError
 from atmviz.files import cache_folder, file_name, find_checkpoint, sha256_of_file
 from atmviz.geometry import Preprocessing
 from atmviz.recording.store import SCHEMA_VERSION, Recording, is_recording, open_recording
+from atmviz.sources.files import ImageFiles
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class RecordingRequest:
         preprocessing, query, batch_size: see `record_offsets`.
     """
 
-    images: ImageSet
+    images: ImageFiles
     checkpoint: str
     weights: str | None
     preprocessing: Preprocessing
@@ -38,12 +38,7 @@ class RecordingRequest:
         """A fingerprint of atmviz, checkpoint, images (names, sizes, times) and settings."""
         files = hashlib.sha256()
         for index, name in enumerate(self.images.names):
-            try:
-                stat = self.images.path(index).stat()
-                about = f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\n"
-            except OSError:  # a broken link: an unreadable image like any other
-                about = f"{name}\0\n"
-            files.update(about.encode("utf-8", "surrogatepass"))
+            files.update(f"{name}\0{self.images.fingerprint(index)}\n".encode("utf-8", "surrogatepass"))
         named = is_architecture(self.checkpoint)
         described: dict[str, Any] = {
             "atmviz": version("atmviz"),  # how images are read and fitted
@@ -53,8 +48,8 @@ class RecordingRequest:
             "preprocessing": asdict(self.preprocessing),
             "query": self.query,
             "batch_size": self.batch_size,
-            "root": str(self.images.root),
-            "sampling": self.images.sampling,
+            "root": self.images.root,
+            "sampling": dict(self.images.sampling),
             "files": files.hexdigest(),
         }
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:20]
@@ -68,11 +63,11 @@ def cached_recording(request: RecordingRequest, record: Callable[[Path], Recordi
     Raises:
         RecordingFormatError: what is cached is damaged, or another process is at work on it.
     """
-    folder = cache_folder() / "recordings" / file_name(f"{request.images.name}-{request.key()}")
+    folder = cache_folder() / "recordings" / file_name(f"{request.images.title}-{request.key()}")
     try:
         if is_recording(folder):
             recording = open_recording(folder)
-            if recording.complete and not any(_can_be_read(request.images.root / name) for name in recording.skipped):
+            if recording.complete and not any(_can_be_read(request.images, name) for name in recording.skipped):
                 return recording
         recording = record(folder)
     except RecordingFormatError as error:
@@ -82,9 +77,9 @@ def cached_recording(request: RecordingRequest, record: Callable[[Path], Recordi
     return recording
 
 
-def _can_be_read(image: Path) -> bool:
+def _can_be_read(images: ImageFiles, name: str) -> bool:
     try:
-        load_image(image)
+        images.only(name).read(0)
     except DatasetError:
         return False
     return True

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from atmviz.checkpoints import load_model, origin_of
-from atmviz.data.images import ImageSet, find_images, fit_image, load_image, normalise
+from atmviz.data.fitting import fit_image, normalize_batch
 from atmviz.data.loader import open_loader, read_batches
 from atmviz.distributed import as_launched, gather_all, join_processes
 from atmviz.errors import AtmvizError, DatasetError
@@ -40,6 +40,7 @@ from atmviz.recording.store import (
     RecordingWriter,
     open_recording,
 )
+from atmviz.sources.files import ImageFiles, find_images
 
 Progress = Callable[[int, int], None]
 # Chunks that are ready wait this long for others, as many are written in little more time than one. A killed run loses
@@ -72,7 +73,7 @@ class RecordResult:
 
 @as_launched()
 def record_offsets(
-    images: ImageSet | Sequence[str | Path],
+    images: ImageFiles | Sequence[str | Path],
     out: str | Path,
     network: nn.Module | str | Path = "atmnet_nano.shapes",
     *,
@@ -92,7 +93,7 @@ def record_offsets(
     process.
 
     Args:
-        images: An `ImageSet`, or files, folders and globs.
+        images: An `ImageFiles`, or files, folders and globs.
         out: Folder of the recording; created, or continued if it holds the same one.
         network: A network on its device, in evaluation mode, or what `load_model` takes.
         preprocessing: Input size and fit; 224 x 224 with the released evaluation transform without it.
@@ -108,7 +109,7 @@ def record_offsets(
         DatasetError: no readable image, or any unreadable one if strict.
         QueryError, LayerNotFoundError, CheckpointError, RecordingFormatError: see there.
     """
-    images = images if isinstance(images, ImageSet) else find_images(images)
+    images = images if isinstance(images, ImageFiles) else find_images(images)
     network = network if isinstance(network, nn.Module) else load_model(network)
     preprocessing = preprocessing or Preprocessing()
     if preprocessing.fit == "whole":
@@ -131,9 +132,9 @@ def record_offsets(
         "preprocessing": asdict(preprocessing),
         "query": query,
         "input_size": list(preprocessing.size),
-        "dataset": images.name,
+        "dataset": images.title,
         "seed": images.sampling.get("seed"),
-        "sampling": images.sampling,
+        "sampling": dict(images.sampling),
         "batch_size": batch_size,
         "decoding": "opencv or pillow, resized by torchvision",
         "images": list(images.names),
@@ -183,7 +184,7 @@ def record_offsets(
             skipped.update({images.names[index]: reason for index, reason in errors.items()})
             with clock.measure("network"):
                 if pixels is not None:
-                    forward_to_sites(network, normalise(pixels, preprocessing))
+                    forward_to_sites(network, normalize_batch(pixels, preprocessing))
                 current = _Pending(
                     indices, _reduce(observed, infos, [index not in errors for index in indices]), device
                 )
@@ -398,13 +399,13 @@ def _images_of(chunk: int, total: int) -> range:
 class _Inputs(Dataset):
     """Network inputs by image index; an unreadable image gives its reason instead."""
 
-    def __init__(self, images: ImageSet, preprocessing: Preprocessing) -> None:
+    def __init__(self, images: ImageFiles, preprocessing: Preprocessing) -> None:
         self.images = images
         self.preprocessing = preprocessing
 
     def __getitem__(self, index: int) -> tuple[int, np.ndarray | str]:
         try:
-            return index, fit_image(load_image(self.images.path(index)), self.preprocessing)[0]
+            return index, fit_image(self.images.read(index), self.preprocessing)[0]
         except DatasetError as error:
             return index, str(error)
 
@@ -416,7 +417,7 @@ def _collate(items: list[tuple[int, np.ndarray | str]]) -> tuple[Tensor | None, 
 
 
 def load_inputs(
-    images: ImageSet,
+    images: ImageFiles,
     preprocessing: Preprocessing,
     batches: Sequence[Sequence[int]],
     workers: int | None,

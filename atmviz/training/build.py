@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from atmviz.architecture import BOX_SAMPLES, NETWORK_OPTIONS, PYRAMID_DIM
-from atmviz.data.classification import Augmentation, open_labelled, require_same_classes
+from atmviz.data.augmentation import Augmentation
+from atmviz.data.classification import open_labelled, require_same_classes
 from atmviz.data.detection import open_detection
 from atmviz.data.keyed import KeyedBatchSampler, KeyedDataset, seed_of
 from atmviz.data.loader import open_loader, stack_by_name

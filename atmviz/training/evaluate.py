@@ -23,7 +23,8 @@ from atmviz.observe.hooks import find_sites, observing
 from atmviz.observe.interventions import edits_of
 from atmviz.paper import printed_accuracies
 from atmviz.processes import available_cores
-from atmviz.training.evaluation_settings import OFFLINE, EvaluationSettings
+from atmviz.sources.datasets import DATASETS
+from atmviz.training.evaluation_settings import EvaluationSettings
 from atmviz.training.evaluators.base import Evaluator, Prediction, require_classes
 from atmviz.training.evaluators.classification import ClassificationEvaluator
 from atmviz.training.evaluators.detection import DetectionEvaluator
@@ -32,6 +33,8 @@ from atmviz.training.evaluators.segmentation import SegmentationEvaluator
 MULTI_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # Table 3's multi-scale column; mmsegmentation's scales
 # The metric that decides which epoch is best
 HEADLINES: dict[Task, str] = {"classify": "top1", "segment": "miou", "detect": "box_ap"}
+# Datasets that are never fetched from the network, so that a checkpoint may name them
+OFFLINE = (*DATASETS, "folder")
 _RELEASED_SIZES: dict[Task, int] = {"classify": 224, "segment": 512, "detect": 800}
 _BATCH_SIZES: dict[Task, int] = {"classify": 64, "segment": 8, "detect": 4}
 _NETWORKS: dict[Task, str] = {"classify": "classifiers", "segment": "segmenters", "detect": "detectors"}

@@ -9,8 +9,6 @@ from atmviz.errors import AtmvizError
 from atmviz.observe.site import Intervention
 from atmviz.settings import require_ranges, setting
 
-# Datasets that are never fetched from the network, so that a checkpoint may name them
-OFFLINE = ("shapes", "digits", "imagenet", "folder", "ade20k", "coco")
 _DATA, _MODEL = "Data", "Model"
 
 

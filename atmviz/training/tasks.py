@@ -11,8 +11,8 @@ from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from timm.models import ResNet
 from torch import Tensor, nn
 
-from atmviz.data.shapes import SHAPE_CLASSES
 from atmviz.models import ATMNet
+from atmviz.sources.datasets import SHAPE_CLASSES
 from atmviz.training.recipe import Recipe
 
 Batch = dict[str, Any]  # tensors, or lists of them where images differ in size

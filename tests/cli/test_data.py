@@ -2,8 +2,8 @@
 
 import json
 
-from atmviz.data import check as module
-from atmviz.data.check import Finding
+from atmviz.sources import check as module
+from atmviz.sources.check import CheckResult
 
 
 def test_info_prints_addresses_and_the_tree(succeed):
@@ -23,7 +23,7 @@ def test_check_prints_what_lacks_and_fails(run, succeed, monkeypatch, tmp_path):
 
     def check(name, data_dir, **options):
         made.append((name, data_dir, options["splits"], options["read"]))
-        return [Finding("val images", "4", "5", len(made) > 2, "" if len(made) > 2 else "in here: unpack again")]
+        return [CheckResult("val images", "4", "5", len(made) > 2, "" if len(made) > 2 else "in here: unpack again")]
 
     monkeypatch.setattr(module, "check_dataset", check)
     result = run("data", "check", "coco", "--data-dir", tmp_path, "--split", "val", "--read")
@@ -33,9 +33,9 @@ def test_check_prints_what_lacks_and_fails(run, succeed, monkeypatch, tmp_path):
     found = run("data", "check", "coco", "--json")
     assert found.exit_code == 1
     assert json.loads(found.stdout)["whole"] is False
-    assert "ade20k is whole" in succeed("data", "check", "ade20k").stderr
-    assert made == [("coco", tmp_path, ["val"], True), ("coco", None, ["train", "val"], False),
-                    ("ade20k", None, ["train", "val"], False)]  # fmt: skip
+    assert "ade20k is complete" in succeed("data", "check", "ade20k").stderr
+    assert made == [("coco", tmp_path, ("val",), True), ("coco", None, ("train", "val"), False),
+                    ("ade20k", None, ("train", "val"), False)]  # fmt: skip
 
 
 def test_a_folder_without_the_dataset_lacks_it(run, tmp_path):
@@ -45,6 +45,6 @@ def test_a_folder_without_the_dataset_lacks_it(run, tmp_path):
 
 
 def test_what_does_not_count_is_said(succeed, monkeypatch):
-    found = Finding("val images", "5", "5", True, note="left out of coco: hidden or of a tool: 1 (@eaDir/)")
+    found = CheckResult("val images", "5", "5", True, note="left out of coco: hidden or of a tool: 1 (@eaDir/)")
     monkeypatch.setattr(module, "check_dataset", lambda *_, **__: [found])
     assert "val images: left out of coco: hidden or of a tool: 1 (@eaDir/)" in succeed("data", "check", "coco").stderr

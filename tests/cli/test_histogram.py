@@ -190,10 +190,10 @@ def test_figures_of_the_paper_are_presets(succeed, datasets, recording, monkeypa
         return images
 
     def run_recording(images, folder, *, preprocessing, **_):
-        asked.update(name=images.name, preprocessing=preprocessing)
+        asked.update(name=images.title, preprocessing=preprocessing)
         return open_recording(recording)
 
-    monkeypatch.setattr("atmviz.data.ImageSet.sample", sample)
+    monkeypatch.setattr("atmviz.sources.ImageFiles.sample", sample)
     monkeypatch.setattr("atmviz_cli.record.run_recording", run_recording)
     said = json.loads(succeed("histogram", "--figure", figure, "--data-dir", datasets, "--json").stdout)
     assert asked["name"] == dataset

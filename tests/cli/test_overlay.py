@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from atmviz.checkpoints import load_model
-from atmviz.data import load_image
 from atmviz.geometry import Preprocessing
 from atmviz.observe import find_sites, observe_image
+from atmviz.sources.decoding import load_image
 
 SMALL = ("--size", "64")
 

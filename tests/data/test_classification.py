@@ -14,23 +14,16 @@ from timm.data import create_transform
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
-from atmviz.data import bundled_photos, load_image
-from atmviz.data.classification import (
-    MEAN,
-    STD,
-    Augmentation,
-    Digits,
-    ReaderImages,
-    _natural,
-    eval_transform,
-    find_split,
-    open_labelled,
-    posterize,
-    require_same_classes,
-    train_transform,
-)
+from atmviz.data.augmentation import Augmentation, eval_transform, posterize, train_transform
+from atmviz.data.classification import _natural, open_labelled, require_same_classes
+from atmviz.data.fitting import MEAN, STD
 from atmviz.data.loader import read_batches
+from atmviz.data.readers import ReaderImages
 from atmviz.errors import DatasetError, RecipeError
+from atmviz.sources.decoding import load_image
+from atmviz.sources.digits import Digits
+from atmviz.sources.files import bundled_photos
+from atmviz.sources.opening import find_split
 from atmviz.training.recipe_files import read_recipe, recipe_names
 
 
@@ -164,8 +157,8 @@ def test_training_and_recording_read_the_same_pixels(folders, image, name, optio
     path = folders / "train/cat" / name
     Image.fromarray(image).save(path, **options)
     train = open_labelled("folder", "train", 64, data_dir=folders)
-    pixels, _ = train.source[train.source.images.names.index(f"cat/{name}")]
-    assert np.array_equal(np.asarray(pixels), load_image(path))
+    pixels = train.source.read(train.source.names.index(f"cat/{name}"))
+    assert np.array_equal(pixels, load_image(path))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
@@ -199,8 +192,8 @@ def test_a_readers_images_are_read_like_others(folders):
     PNG = folders.joinpath("train/cat/0.png").read_bytes()
     source = ReaderImages(SimpleNamespace(reader=Reader()))
     with pytest.raises(DatasetError, match=r"cannot read image 0 .*no image of a known format"):
-        source[0]
-    assert np.asarray(source[1][0])[0, 0].tolist() == [250, 0, 0]
+        source.read(0)
+    assert source.read(1)[0, 0].tolist() == [250, 0, 0]
 
 
 def test_torchvisions_folders_are_opened_by_the_one_reader(folders):
@@ -230,7 +223,10 @@ def test_imagenet_is_found_in_its_published_places_and_needs_all_classes(folders
         folders.joinpath(split).rename(root / split)
     assert find_split("imagenet", folders, "val") == root / "val"
     monkeypatch.setenv("ATMVIZ_DATA", str(folders))
-    with pytest.raises(DatasetError, match=r"got 2 classes .*expected ImageNet's 1000.*--dataset folder"):
+    with pytest.raises(
+        DatasetError,
+        match=r"got 2 classes .*expected ImageNet's 1000: complete it, or take the folder as a dataset",
+    ):
         open_labelled("imagenet", "val", 32)
 
 
@@ -342,10 +338,9 @@ def test_settings_of_a_policy_that_timm_has_not_or_never_ends_are_refused(policy
 def test_digits_are_real_images_split_four_to_one():
     train, val = Digits("train"), Digits("val")
     assert (len(train), len(val)) == (1437, 360)
-    assert np.bincount(val.labels).min() > 25
-    image, label = val[0]
-    assert (image.mode, image.size, label) == ("RGB", (8, 8), 0)
-    assert max(image.max() for image in val.images) == 255
+    assert np.bincount([val.truth(i).label for i in range(len(val))]).min() > 25
+    assert (val.read(0).shape, val.truth(0).label) == ((8, 8, 3), 0)
+    assert max(val.read(i).max() for i in range(len(val))) == 255
 
 
 def test_shapes_bring_their_pixels_labels():

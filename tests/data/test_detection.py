@@ -9,10 +9,12 @@ import torch
 from PIL import Image
 
 from atmviz.data.classification import require_same_classes
-from atmviz.data.detection import coco_masks, open_detection, run_lengths
+from atmviz.data.detection import open_detection
 from atmviz.data.keyed import seeded
-from atmviz.data.shapes import SHAPE_CLASSES, Shapes
 from atmviz.errors import AtmvizError, DatasetError
+from atmviz.sources.coco import coco_masks, run_lengths
+from atmviz.sources.datasets import SHAPE_CLASSES
+from atmviz.sources.shapes import Shapes
 
 SIZE = (60, 80)  # height, width
 CATEGORIES = [{"id": 90, "name": "toothbrush"}, {"id": 1, "name": "person"}, {"id": 13, "name": "stop sign"}]
@@ -277,13 +279,13 @@ def test_of_a_folder_that_is_a_link_the_annotations_beside_it_go_first(coco, tmp
     mine.mkdir()
     (mine / "val2017").symlink_to(folder / "val2017")
     found = opened(mine)
-    assert found.source.annotation_file == folder / "annotations/instances_val2017.json"
+    assert found.source.instances.file[0] == folder / "annotations/instances_val2017.json"
     assert "is a link: taking the annotations" in found.notes[0]
     (mine / "annotations").mkdir()
     (folder / "annotations/instances_val2017.json").rename(mine / "annotations/instances_val2017.json")
     coco([])
     found = opened(mine)
-    assert (len(found.source.annotations[7]), found.notes) == (1, [])
+    assert (len(found.source.instances.content.annotations[7]), found.notes) == (1, [])
 
 
 def test_images_that_are_not_there_are_counted(coco):

@@ -7,20 +7,19 @@ import torch
 from PIL import Image
 
 from atmviz.architecture import IGNORE_INDEX
-from atmviz.data.images import find_dataset
 from atmviz.data.keyed import seeded
 from atmviz.data.segmentation import (
-    ADE20K,
     RandomView,
     ViewAugmentation,
     WholeViews,
-    ade20k_classes,
     open_segmentation,
     recolored,
 )
-from atmviz.data.shapes import SHAPE_CLASSES, Shapes
 from atmviz.errors import DatasetError
 from atmviz.geometry import Preprocessing
+from atmviz.sources.datasets import SHAPE_CLASSES, class_names
+from atmviz.sources.opening import find_dataset
+from atmviz.sources.shapes import Shapes
 
 MEAN, STD = (torch.tensor(values)[:, None, None] for values in (Preprocessing.mean, Preprocessing.std))
 
@@ -88,7 +87,7 @@ def test_training_and_validation_have_their_own_folders(ade20k):
         (np.full((40, 60), 151, np.uint8), "labels up to 151, expected 0 to 150: take ADEChallengeData2016"),
         (np.full((40, 60), 300, np.uint16), "has labels up to 300"),
         (np.ones((40, 60), bool), "PNG of 1 pixels; expected one lossless channel of 8 or 16 bits"),
-        (np.zeros((40, 61), np.uint8), "mask .*ADE_val_00000001.png is 40 x 61, its image 40 x 60"),
+        (np.zeros((40, 61), np.uint8), "mask of ADE_val_00000001.jpg in .* is 40 x 61, its image 40 x 60"),
         (np.zeros((40, 60, 3), np.uint8), "PNG of RGB pixels; expected one lossless channel"),
         (None, r"1 of 1 images have no mask in .*annotations/validation \(ADE_val_00000001.jpg\)"),
     ],
@@ -105,7 +104,7 @@ def test_a_damaged_mask_is_named(ade20k):
     file = next(folder.rglob("*.png"))
     file.write_bytes(file.read_bytes()[:40])
     with pytest.raises(DatasetError, match=r"cannot read mask .*png .*replace it"):
-        ADE20K(find_dataset("ade20k", folder))[0]
+        find_dataset("ade20k", folder).truth(0)
 
 
 def test_masks_of_16_bits_are_read_and_of_links_the_place_beside_them_goes_first(ade20k, tmp_path):
@@ -244,7 +243,7 @@ def test_without_augmentation_scenes_pass_unchanged():
 
 
 def test_names_are_those_of_the_150_classes():
-    assert [ade20k_classes()[k] for k in (2, 12, 20, 149)] == ["sky", "person", "car", "flag"]
+    assert [class_names("ade20k", "segment")[k] for k in (2, 12, 20, 149)] == ["sky", "person", "car", "flag"]
 
 
 # Colour: mmsegmentation 0.11's distribution, in closed form.

@@ -10,9 +10,11 @@ import zarr
 from PIL import Image
 
 from atmviz.checkpoints import load_model
-from atmviz.data.images import find_images, load_image, preprocess
+from atmviz.data.fitting import preprocess
 from atmviz.geometry import Preprocessing
 from atmviz.recording.run import record_offsets
+from atmviz.sources.decoding import load_image
+from atmviz.sources.files import find_images
 
 SIZE = (64, 96)  # not square, so that axes cannot be swapped unseen
 NUM_IMAGES = 130  # three chunks: 64, 64 and 2

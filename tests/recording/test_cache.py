@@ -5,12 +5,12 @@ import shutil
 
 import pytest
 
-from atmviz.data.images import find_images
 from atmviz.errors import RecordingFormatError
 from atmviz.geometry import Preprocessing
 from atmviz.recording import cache, store
 from atmviz.recording.cache import RecordingRequest, cached_recording
 from atmviz.recording.store import open_recording
+from atmviz.sources.files import ImageFiles, find_images
 
 
 @pytest.fixture
@@ -52,10 +52,12 @@ def test_a_recording_is_made_once_though_an_image_stays_unreadable(folder, cache
 def test_an_image_that_can_be_read_again_is_tried_again(folder, cached, monkeypatch):
     """With the same size and times, as after a permission or a network share came back."""
     cached(folder)
-    read = lambda path: read_before(folder / "000.png" if path.name == "070.png" else path)  # noqa: E731
-    read_before = cache.load_image
-    monkeypatch.setattr(cache, "load_image", read)
-    monkeypatch.setattr("atmviz.recording.run.load_image", read)
+    path = ImageFiles.path
+    monkeypatch.setattr(
+        ImageFiles,
+        "content",
+        lambda images, index: path(images, index).with_name(images.names[index].replace("070", "000")).read_bytes(),
+    )
     again, made = cached(folder)
     assert (made, again.skipped, len(again)) == (True, [], 3)
     assert not cached(folder)[1]

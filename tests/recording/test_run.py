@@ -20,7 +20,6 @@ import zarr
 from torch import nn
 
 from atmviz.checkpoints import load_model
-from atmviz.data.images import find_images
 from atmviz.errors import (
     AtmvizError,
     CheckpointError,
@@ -33,6 +32,7 @@ from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId
 from atmviz.recording import run
 from atmviz.recording.store import merge_recordings, open_recording
+from atmviz.sources.files import ImageFiles, find_images
 
 # Of nano at 64x96 px: every layer's map, and the layer whose offsets it uses (six blocks share, Sec. A1).
 MAPS = {1: (16, 24), 2: (8, 12), 3: (4, 6), 4: (2, 3)}
@@ -171,7 +171,7 @@ def test_recording_says_what_it_is(recording, network, images):
     }
     assert attrs["images"] == list(images.names)
     assert attrs["image_root"] == str(images.root)
-    assert attrs["dataset"] == images.name
+    assert attrs["dataset"] == images.title
     assert attrs["query"] == "center"
     assert attrs["batch_size"] == 8
     assert attrs["axes"] == ["horizontal", "vertical"]
@@ -442,12 +442,12 @@ def test_time_is_told_apart_and_counted_once(record, images, recording, tmp_path
     assert result.bound == max(result.seconds, key=result.seconds.get)
     assert record(subset(images, *range(70)), tmp_path / "out").images == 0
 
-    def read_slowly(path):
+    def read_slowly(images, index):
         time.sleep(0.05)
-        return load_image(path)
+        return read(images, index)
 
-    load_image = run.load_image
-    monkeypatch.setattr(run, "load_image", read_slowly)
+    read = ImageFiles.read
+    monkeypatch.setattr(ImageFiles, "read", read_slowly)
     assert record(subset(images, *range(16)), tmp_path / "slow").bound == "input"
 
 
@@ -512,5 +512,5 @@ def test_a_merged_recording_is_not_continued(record, images, tmp_path):
     for name, part in (("a", broken), ("b", whole)):
         record(part, tmp_path / name)
     merged = merge_recordings([tmp_path / "a", tmp_path / "b"], tmp_path / "both")
-    everything = replace(subset(images, 70, 0, 1, 2), name=merged.attrs["dataset"])
+    everything = replace(subset(images, 70, 0, 1, 2), title=merged.attrs["dataset"])
     assert "merged" in refusal(RecordingFormatError, record, everything, tmp_path / "both")

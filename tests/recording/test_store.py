@@ -16,12 +16,12 @@ from numcodecs.zstd import Zstd
 
 from atmviz import files
 from atmviz.checkpoints import build, load_model, seeded_checkpoint
-from atmviz.data.images import find_images
 from atmviz.errors import LayerNotFoundError, RecordingFormatError
 from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId
 from atmviz.recording import store
 from atmviz.recording.store import is_recording, merge_recordings, open_recording
+from atmviz.sources.files import find_images
 
 # Of nano at 64x96 px, 130 images of which one is unreadable, in three chunks; see conftest.py.
 SHAPES = {
@@ -571,7 +571,7 @@ def test_other_settings_are_refused_and_named(key, options, small, record, image
 
 def test_other_images_are_refused_and_named(small, record, images, tmp_path):
     assert "images is" in refusal(record, part(images, 1, 5), small)
-    elsewhere = shutil.copytree(images.root, tmp_path / "elsewhere")
+    elsewhere = shutil.copytree(images.folder, tmp_path / "elsewhere")
     assert "dataset is" in refusal(record, part(find_images([elsewhere]), 0, 4), small)
     assert "sampling limit is None there and 4 here" in refusal(record, part(images.sample(4, 0), 0, 4), small)
 
@@ -586,7 +586,7 @@ def test_other_weights_are_refused_and_named(small, record, images):
 
 
 def test_images_may_have_moved(small, record, images, tmp_path):
-    moved = replace(part(images, 0, 4), root=shutil.copytree(images.root, tmp_path / "moved"))
+    moved = replace(part(images, 0, 4), folder=shutil.copytree(images.folder, tmp_path / "moved"))
     assert len(record(moved, small).recording) == 4
 
 
@@ -622,8 +622,8 @@ def test_parts_of_any_size_are_joined_in_the_order_given(record, images, tmp_pat
 def test_merged_recording_names_images_of_several_folders(record, images, tmp_path):
     paths = []
     for name in ("left", "right"):
-        root = shutil.copytree(images.root, tmp_path / name)
-        paths.append(record(replace(part(images, 0, 2), root=root), tmp_path / f"{name}_recording").recording.path)
+        root = shutil.copytree(images.folder, tmp_path / name)
+        paths.append(record(replace(part(images, 0, 2), folder=root), tmp_path / f"{name}_recording").recording.path)
     merged = merge_recordings(paths, tmp_path / "merged")
     assert merged.images == ["left/000.png", "left/001.png", "right/000.png", "right/001.png"]
     assert merged.attrs["image_root"] == str(tmp_path)

@@ -18,6 +18,7 @@ from atmviz.checkpoints import write_checkpoint
 from atmviz.data.classification import LabelledImages, open_labelled
 from atmviz.errors import AtmvizError, CheckpointError, DatasetError
 from atmviz.models import create_model
+from atmviz.sources.source import Truth
 from atmviz.training import evaluate as module
 from atmviz.training.evaluate import Evaluation, evaluate, evaluate_network
 from atmviz.training.evaluation_settings import EvaluationSettings
@@ -38,9 +39,26 @@ class Table(nn.Module):
         return self.scores[images.long()]
 
 
+class Numbered:
+    """Images of one pixel that holds their index."""
+
+    note = ""
+
+    def __len__(self):
+        return 53
+
+    def read(self, index):
+        return np.full((1, 1), index, np.uint8)
+
+    def truth(self, index):
+        return Truth(label=int(LABELS[index]))
+
+
 @pytest.fixture
 def numbered():
-    return LabelledImages([(k, int(LABELS[k])) for k in range(53)], [str(c) for c in range(CLASSES)], torch.tensor)
+    return LabelledImages(
+        Numbered(), [str(c) for c in range(CLASSES)], lambda image: torch.tensor(image.getpixel((0, 0)))
+    )
 
 
 def expected(chosen):
@@ -248,9 +266,7 @@ def test_labels_follow_the_checkpoint_or_torchvisions_order(tmp_path, named, not
     with torch.inference_mode():
         network(torch.stack([images[k]["image"] for k in range(12)]))
     known = torch.cat([features[0], torch.ones(12, 1)], 1).double()
-    wanted = torch.eye(12, dtype=torch.double)[
-        [learned.index(name.split("/")[0]) for name in images.source.images.names]
-    ]
+    wanted = torch.eye(12, dtype=torch.double)[[learned.index(name.split("/")[0]) for name in images.source.names]]
     weights = torch.linalg.lstsq(known, wanted, driver="gelsd").solution.float()
     with torch.no_grad():
         network.head.fc.weight.copy_(weights[:-1].T)

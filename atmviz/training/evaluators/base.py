@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from atmviz.data.classification import MEAN, STD
+from atmviz.data.fitting import MEAN, STD
 from atmviz.errors import CheckpointError
 
 Item = dict[str, Any]  # an image of a dataset, and what is known of it

@@ -7,8 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from atmviz.data.detection import Annotation, DetectionImages, coco_masks, run_lengths
+from atmviz.data.detection import DetectionImages
 from atmviz.distributed import gather_all
+from atmviz.sources.coco import coco_masks, run_lengths
+from atmviz.sources.coco_json import Annotation
 from atmviz.training.evaluators.base import Evaluator, Item, pixels_of, require_classes
 
 IouType = Literal["bbox", "segm"]
@@ -82,7 +84,7 @@ class DetectionMetric:
         Args:
             image_id: Number of the image.
             size: Height and width, px.
-            annotations: True objects, see `atmviz.data.detection`.
+            annotations: True objects, see `atmviz.sources.coco_json`.
             detections: boxes [N, 4] in px, scores [N], labels [N], and masks [N, 1, H, W] where the detector predicts
                 them.
         """

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from atmviz.data.detection import open_detection, run_lengths
+from atmviz.data.detection import open_detection
+from atmviz.sources.coco import run_lengths
 from atmviz.training.evaluators.detection import DetectionMetric
 
 

@@ -1,22 +1,24 @@
 """Datasets that are whole, and each way in which they are not."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from atmviz.data import check as module
-from atmviz.data.check import DATASETS, check_dataset, dataset_info
 from atmviz.errors import DatasetError
+from atmviz.events import Events
+from atmviz.sources.check import check_dataset
+from atmviz.sources.datasets import DATASETS, PUBLIC_DATASETS, dataset_info
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
     """Datasets of two images and three objects a split."""
-    for name in ("ade20k", "coco", "imagenet"):
-        monkeypatch.setitem(module._IMAGES, name, {"train": 2, "val": 2})
-    monkeypatch.setattr(module, "_COCO_OBJECTS", {"train": 3, "val": 3})
+    for name in PUBLIC_DATASETS:
+        small = replace(DATASETS[name], images={"train": 2, "val": 2}, objects={"train": 3, "val": 3})
+        monkeypatch.setitem(DATASETS, name, small)
 
 
 def write(path, array=None):
@@ -91,7 +93,12 @@ def test_every_file_is_read_on_request(ade20k):
     file = write(ade20k / "ADEChallengeData2016/annotations/validation/2.png", np.full((40, 50), 200, np.uint8))
     assert problems("ade20k", ade20k) == {}
     seen = []
-    found = problems("ade20k", ade20k, read=True, on_images=lambda done, total: seen.append((done, total)))
+
+    class Seen(Events):
+        def images(self, done, total):
+            seen.append((done, total))
+
+    found = problems("ade20k", ade20k, read=True, events=Seen())
     assert list(found) == ["val files read"]
     assert str(file) in found["val files read"]
     assert seen == [(1, 2), (2, 2), (1, 2), (2, 2)]
@@ -125,12 +132,12 @@ def test_imagenet_needs_its_thousand_folders(tmp_path):
 def test_an_empty_folder_lacks_everything(tmp_path):
     assert problems("coco", tmp_path) == {
         f"{split} images": f"no coco {split} images in {tmp_path}: expected coco/{{val2017,train2017}}/*.jpg; "
-        "name the folder with --data-dir or $ATMVIZ_DATA"
+        "choose another data folder, or set $ATMVIZ_DATA to it"
         for split in ("train", "val")
     }
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", PUBLIC_DATASETS)
 def test_info_names_files_and_tree(name):
     found = dataset_info(name)
     assert all(len(file.md5) == 32 for file in found.files)

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from PIL import Image
 
-from atmviz.data.listing import FORMATS, HIDDEN, OTHER, SEEN, describe_left_out, image_suffixes, list_images
+from atmviz.sources.listing import FORMATS, HIDDEN, OTHER, SEEN, describe_left_out, image_suffixes, list_images
 
 
 def touch(root, *names):

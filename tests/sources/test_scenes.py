@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atmviz.data.shapes import MAIN_SCALE, SHAPE_CLASSES, Scene, SceneObject, Shapes
 from atmviz.errors import DatasetError
+from atmviz.sources.datasets import SHAPE_CLASSES
+from atmviz.sources.scenes import MAIN_SCALE, Scene, SceneObject
+from atmviz.sources.shapes import Shapes
 
 SCENES = [Shapes(96, split="val")[index] for index in range(300)]
 
@@ -31,7 +33,8 @@ def test_a_scene_follows_from_seed_split_and_index():
 
 def test_another_process_draws_the_same_scene():
     code = (
-        "import hashlib; from atmviz.data.shapes import Shapes; print(hashlib.sha256(Shapes(96)[7].image).hexdigest())"
+        "from hashlib import sha256; from atmviz.sources.shapes import Shapes\n"
+        "print(sha256(Shapes(96)[7].image).hexdigest())"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert found == hashlib.sha256(Shapes(96)[7].image).hexdigest()

@@ -1,0 +1,112 @@
+"""How images of classifiers vary in training and are cut in evaluation, by timm's transforms."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image, ImageOps
+from timm.data import auto_augment, create_transform
+from torch import Tensor
+
+from atmviz.data.fitting import MEAN, STD
+from atmviz.errors import RecipeError, shorten
+
+Transform = Callable[[Image.Image], Tensor]
+# timm's policies, and the ranges of the numbers that each takes
+_POLICIES: dict[str, dict[str, tuple[float, float]]] = {
+    "none": {},
+    **{name: {"mstd": (0, 1000)} for name in ("original", "originalr", "v0", "v0r", "3a")},
+    "rand": {"m": (0, 30), "mmax": (1, 30), "mstd": (0, 1000), "n": (1, 10), "p": (0, 1), "inc": (0, 1)},
+    "augmix": {"m": (0, 30), "mstd": (0, 1000), "w": (1, 10), "d": (0, 10), "a": (0.1, 100), "b": (0, 1)},
+}
+_POLICY_SETTING = re.compile(r"([a-z]+)([0-9]{1,6}(\.[0-9]{1,6})?)")
+_POLICY_REALS = ("mstd", "p", "a")
+_RAND_SETS = ("tweights", "t3a", "t3aw")
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training images vary, in timm's terms; the defaults change nothing."""
+
+    crop_scale_min: float = 1.0
+    hflip: float = 0.0
+    color_jitter: float = 0.0
+    auto_augment: str = "none"
+    random_erasing: float = 0.0
+    erase_mode: str = "pixel"
+
+
+def eval_transform(size: int, crop_pct: float) -> Transform:
+    """The released evaluation: short side to size / crop_pct (bicubic), centre crop, ImageNet's mean and deviation."""
+    return create_transform(size, interpolation="bicubic", crop_pct=crop_pct, crop_mode="center", mean=MEAN, std=STD)
+
+
+def train_transform(size: int, augmentation: Augmentation) -> Transform:
+    """timm's training transform; without any augmentation a plain resize and centre crop."""
+    a = augmentation
+    if a == Augmentation():
+        return eval_transform(size, 1.0)
+    _require_policy(a.auto_augment)
+    transform = create_transform(
+        size,
+        is_training=True,
+        scale=(a.crop_scale_min, 1.0),
+        hflip=a.hflip,
+        color_jitter=a.color_jitter,
+        auto_augment=None if a.auto_augment == "none" else a.auto_augment,
+        interpolation="bicubic",
+        mean=MEAN,
+        std=STD,
+        re_prob=a.random_erasing,
+        re_mode=a.erase_mode,
+        re_count=1,
+    )
+    for operation in _augment_operations(transform):
+        if operation.aug_fn is auto_augment.posterize:
+            operation.aug_fn = posterize
+    return transform
+
+
+def _require_policy(text: str) -> None:
+    """Raises RecipeError for a policy that timm has not, and for settings that it ignores, fails at or drowns in."""
+    name, *settings = text.split("-")
+    known = _POLICIES.get(name, {})
+    wrong = [one for one in settings if not (_is_setting(one, known) or (name == "rand" and one in _RAND_SETS))]
+    if name not in _POLICIES:
+        fault = f"none of {', '.join(_POLICIES)}"
+    elif wrong:
+        ranges = [f"{key} {low:g} to {high:g}" for key, (low, high) in known.items()]
+        fault = f"{shorten(wrong[0], 20)!r} is none of its settings: {', '.join(ranges) or 'none'}"
+    else:
+        return
+    raise RecipeError(
+        f"got auto_augment {shorten(text)!r} ({fault}), expected timm's name for a policy, "
+        "as rand-m9-mstd0.5-inc1, or none"
+    )
+
+
+def _is_setting(text: str, known: dict[str, tuple[float, float]]) -> bool:
+    """Whether it is a known key and a number in its range."""
+    found = _POLICY_SETTING.fullmatch(text)
+    if not found or found[1] not in known or (found[3] and found[1] not in _POLICY_REALS):
+        return False
+    low, high = known[found[1]]
+    return low <= float(found[2]) <= high
+
+
+def posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
+    """The image with the highest `bits` bits of each value; black for 0 bits, which Pillow refuses from 13 on.
+
+    timm's policies ask for 0 bits at their largest magnitude, and the released networks were trained on black images
+    there.
+    """
+    return image.point([0] * 256 * len(image.getbands())) if bits < 1 else ImageOps.posterize(image, min(bits, 8))
+
+
+def _augment_operations(transform: Any) -> Iterator[auto_augment.AugmentOp]:
+    """The single operations of timm's RandAugment, AutoAugment or AugMix within a training transform."""
+    for part in transform.transforms:
+        yield from getattr(part, "ops", ())
+        for policy in getattr(part, "policy", ()):
+            yield from policy

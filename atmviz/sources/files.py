@@ -1,0 +1,235 @@
+"""Image files: folders, globs and single files as one source, and any kind of image as an array. Torch-free."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from glob import has_magic
+from importlib import resources
+from pathlib import Path
+from typing import Protocol, Self
+
+import numpy as np
+from PIL import Image
+
+from atmviz.errors import DatasetError, summarize
+from atmviz.geometry import MIN_SIZE_PX
+from atmviz.sources.decoding import (
+    decode_image,
+    image_pixels,
+    load_image,
+    orientation_of,
+    read_file,
+    require_large_enough,
+)
+from atmviz.sources.listing import (
+    OWN_FIGURE,
+    LeftOut,
+    Listing,
+    describe_left_out,
+    image_suffixes,
+    is_own_figure,
+    list_images,
+)
+from atmviz.sources.source import Truth, turn_truth
+
+
+class Labels(Protocol):
+    """What is known of image files: read from their folders' names or from annotation files, when first asked for."""
+
+    def truth(self, images: "ImageFiles", index: int) -> Truth | None:
+        """Return what is known of an image, in the pixels as they lie in its file."""
+        ...
+
+    def require(self, images: "ImageFiles") -> str:
+        """Raise DatasetError where annotations are missing; return a line for people on where they are, or ""."""
+        ...
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """An ordered list of image files, a `Source`.
+
+    Attributes:
+        title: Short name for titles and file names, e.g. "ade20k".
+        folder: Folder that `names` are relative to.
+        names: Paths below `folder`, with "/" between parts.
+        sampling: How the images were drawn from more, e.g. {"limit": 5000, "seed": 0, "of": 50000}; else empty.
+        left_out: Files and folders that were found and do not count, by reason.
+        labels: What is known of the images.
+        upright: Whether `read` applies the rotation that EXIF asks for; False keeps pixels as they lie in the file.
+        min_side_px: Shorter sides are refused; by default those under one token of the last stage.
+    """
+
+    title: str
+    folder: Path
+    names: tuple[str, ...]
+    sampling: Mapping[str, int] = field(default_factory=dict)
+    left_out: LeftOut = field(default_factory=dict, compare=False)
+    labels: Labels | None = field(default=None, compare=False)
+    upright: bool = True
+    min_side_px: int = MIN_SIZE_PX
+
+    @property
+    def root(self) -> str:
+        """The folder as text."""
+        return str(self.folder)
+
+    @property
+    def note(self) -> str:
+        """One line for people on what was left out; empty where nothing was."""
+        return f"left out of {self.title}: {describe_left_out(self.left_out)}" if self.left_out else ""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        """Return the path of an image below `folder`."""
+        return self.names[index]
+
+    def path(self, index: int) -> Path:
+        """Return the path of an image's file."""
+        return self.folder / self.names[index]
+
+    def content(self, index: int) -> bytes:
+        """Return the bytes of an image's file; raise DatasetError."""
+        return read_file(self.path(index))
+
+    def read(self, index: int) -> np.ndarray:
+        """Return an image as RGB, uint8, [H, W, 3]; raise DatasetError, see `load_image`."""
+        path = self.path(index)
+        return require_large_enough(decode_image(self.content(index), path, self.upright), path, self.min_side_px)
+
+    def truth(self, index: int) -> Truth | None:
+        """Return what is known of an image, turned as `read` turns its pixels."""
+        truth = self.labels.truth(self, index) if self.labels else None
+        if truth is None or (truth.segments is None and truth.instances is None) or not self.upright:
+            return truth
+        return turn_truth(truth, orientation_of(self.content(index)))
+
+    def require_truth(self) -> str:
+        """Raise DatasetError where annotations are missing; return a line for people on where they are, or ""."""
+        return self.labels.require(self) if self.labels else ""
+
+    def fingerprint(self, index: int) -> str:
+        """Return size and times of an image's file; empty for a broken link."""
+        try:
+            stat = self.path(index).stat()
+        except OSError:
+            return ""
+        return f"{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}"
+
+    def only(self, name: str) -> Self:
+        """Return the source of one of the images."""
+        return replace(self, title=Path(name).stem, names=(name,), sampling={}, left_out={})
+
+    def sample(self, limit: int, seed: int) -> Self:
+        """Return a random sample of `limit` images, in the order of the whole list."""
+        if limit >= len(self):
+            return self
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:limit])
+        names = tuple(self.names[i] for i in chosen)
+        return replace(self, names=names, sampling={"limit": limit, "seed": seed, "of": len(self)})
+
+
+def find_images(sources: Sequence[str | Path] | str | Path) -> ImageFiles:
+    """Return the images of files, folders (searched through) and globs, in this order; folders and globs are sorted.
+
+    Each image keeps the path it was named by: links are not replaced by their targets.
+
+    Raises:
+        DatasetError: a path does not exist, may not be read or holds no image.
+    """
+    sources = [sources] if isinstance(sources, str | Path) else sources
+    if not sources or "" in sources:  # which pathlib takes for the working folder
+        raise DatasetError("no images named: expected files, folders or globs")
+    if len(sources) == 1 and os.path.isdir(sources[0]):
+        root = called(sources[0])
+        found = _require_images(list_images(root), sources[0])
+        return ImageFiles(root.name, root, found.names, left_out=found.left_out)
+    paths: dict[Path, None] = {}
+    left_out: dict[str, list[str]] = {}
+    for source in sources:
+        root, found = _search(source)
+        paths.update(dict.fromkeys(root / name for name in found.names))
+        for reason, names in found.left_out.items():
+            left_out.setdefault(reason, []).extend(os.path.relpath(root / name) for name in names)
+    if not paths:
+        raise DatasetError(f"no images left of those named; left out: {describe_left_out(left_out)}")
+    root = Path(os.path.commonpath([path.parent for path in paths]))
+    names = tuple(path.relative_to(root).as_posix() for path in paths)
+    name = Path(names[0]).stem if len(names) == 1 else root.name or "images"
+    return ImageFiles(name, root, names, left_out=left_out)
+
+
+def _search(source: str | Path) -> tuple[Path, Listing]:
+    """Return a folder, and the images in it that a file name, a folder or a glob means."""
+    path = called(source)
+    if os.path.isdir(path):
+        return path, _require_images(list_images(path), source)
+    if os.path.exists(path):
+        names = (path.name,)
+        return path.parent, Listing((), {OWN_FIGURE: names}) if is_own_figure(path) else Listing(names, {})
+    parts = Path(source).parts
+    magic = next((k for k, part in enumerate(parts) if has_magic(part)), None)
+    if magic is not None:
+        root = called(Path(*parts[:magic]))
+        if os.path.isdir(root):
+            found = list_images(root, parts[magic:])
+            if found.names or found.left_out:
+                return root, _require_images(found, source)
+    for folder in reversed((path, *path.parents)):
+        if os.path.isdir(folder):
+            require_readable(folder)
+    raise DatasetError(f"no image, folder or match for {str(source)!r}: check the path")
+
+
+def called(path: str | Path) -> Path:
+    """Return the absolute path as it was named: only links before a ".." are followed."""
+    parts = Path(path).absolute().parts
+    after = len(parts) - parts[::-1].index("..") if ".." in parts else 0
+    return Path(*parts[:after]).resolve().joinpath(*parts[after:]) if after else Path(*parts)
+
+
+def require_readable(folder: Path) -> None:
+    """Raise DatasetError if a folder may not be searched."""
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise DatasetError(f"cannot read folder {folder} (permission denied): allow it, or choose another")
+
+
+def _require_images(found: Listing, source: str | Path) -> Listing:
+    if not found.names:
+        left_out = f"; left out: {describe_left_out(found.left_out)}" if found.left_out else ""
+        raise DatasetError(
+            f"no images in {source}: expected files ending in {', '.join(sorted(image_suffixes()))}{left_out}"
+        )
+    return found
+
+
+def bundled_photos() -> ImageFiles:
+    """Return the photographs that come with atmviz; assets/photos/ORIGINS.md tells their origin and license."""
+    root = Path(str(resources.files("atmviz_assets") / "photos"))
+    return ImageFiles("photos", root, list_images(root).names)
+
+
+def as_image(image: "str | Path | np.ndarray | Image.Image") -> np.ndarray:
+    """Return any kind of image as RGB, uint8, [H, W, 3], upright.
+
+    Args:
+        image: Path of a file, array [H, W, 3] of uint8 (RGB), or PIL image.
+
+    Raises:
+        DatasetError: the file cannot be read, the array has another shape or type, or a side is under 32 px.
+    """
+    if isinstance(image, str | Path):
+        return load_image(Path(image))
+    if isinstance(image, Image.Image):
+        try:
+            return require_large_enough(image_pixels(image.copy()), "in memory")
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"cannot convert the PIL image ({summarize(error)}): pass an RGB image") from None
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
+        got = (
+            f"an array {list(image.shape)} of {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
+        )
+        raise DatasetError(f"got {got} as an image, expected a path, an array [H, W, 3] of uint8 or a PIL image")
+    return require_large_enough(image, "in memory")

@@ -1,0 +1,152 @@
+"""What every source of images offers: names, pixels, and what is known of each image. Torch-free."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, Self
+
+import numpy as np
+
+from atmviz.errors import DatasetError
+
+Split = Literal["train", "val"]
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Object:
+    """One visible object.
+
+    Attributes:
+        label: Class number among the dataset's object classes.
+        box: (left, top, right, bottom), px; right and bottom are exclusive.
+        length_px: Length along the object's own axis, hidden parts included; None where the source does not know it.
+        elongation: Length over width of the whole outline; None where the source does not know it.
+        angle: Direction of the axis, radians, clockwise from the right; None where the source does not know it.
+    """
+
+    label: int
+    box: Box
+    length_px: float | None = None
+    elongation: float | None = None
+    angle: float | None = None
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known of one image, in the pixels that `Source.read` gives.
+
+    Attributes:
+        label: Class of the image.
+        segments: Class of each pixel, [H, W], uint8; 255 where none is given.
+        instances: Object of each pixel, [H, W]: 0 for none, k for `objects[k - 1]`.
+        objects: The objects, each with at least one pixel of `instances` where that is given.
+    """
+
+    label: int | None = None
+    segments: np.ndarray | None = None
+    instances: np.ndarray | None = None
+    objects: tuple[Object, ...] = ()
+
+
+class Source(Protocol):
+    """An ordered collection of images.
+
+    Attributes:
+        title: Short name for titles and file names, e.g. "ade20k".
+        root: Folder that names are relative to; "" where there are no files.
+        sampling: How the images were chosen, e.g. {"limit": 5000, "seed": 0, "of": 50000}; empty for all of a folder.
+        note: One line for people on what was left out; empty where nothing was.
+    """
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def root(self) -> str: ...
+    @property
+    def sampling(self) -> Mapping[str, int]: ...
+    @property
+    def note(self) -> str: ...
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """Return the name of an image as recordings list it, with "/" between parts."""
+        ...
+
+    def read(self, index: int) -> np.ndarray:
+        """Return an image as RGB, uint8, [H, W, 3], upright; raise DatasetError where it cannot be read."""
+        ...
+
+    def truth(self, index: int) -> Truth | None:
+        """Return what is known of an image, None where nothing is; raise DatasetError for damaged annotations."""
+        ...
+
+    def require_truth(self) -> str:
+        """Raise DatasetError where annotations are missing; return a line for people on where they are, or ""."""
+        ...
+
+    def fingerprint(self, index: int) -> str:
+        """Return a text that changes when the pixels of an image change."""
+        ...
+
+    def sample(self, limit: int, seed: int) -> Self:
+        """Return `limit` of the images: a random sample in the source's order, or the first ones of drawn scenes."""
+        ...
+
+
+def read_labeled(source: Source, index: int) -> tuple[np.ndarray, Truth]:
+    """Return an image [H, W, 3] and what is known of it; raise DatasetError where their sizes differ."""
+    image, truth = source.read(index), source.truth(index) or Truth()
+    for labels in (truth.segments, truth.instances):
+        if labels is not None and labels.shape != image.shape[:2]:
+            raise DatasetError(
+                f"mask of {source.name(index)} in {source.root} is {' x '.join(map(str, labels.shape))}, its image "
+                f"{image.shape[0]} x {image.shape[1]}: expected one label per pixel; unpack both again"
+            )
+    return image, truth
+
+
+# EXIF orientation -> (rows become columns, then rows are reversed, then columns are reversed)
+_TURNS = {
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+
+
+def turn_truth(truth: Truth, orientation: int) -> Truth:
+    """Turn segments, instances and boxes as EXIF orientation 1 to 8 turns the image.
+
+    >>> turn_truth(Truth(segments=np.array([[1, 2, 3]])), 6).segments.tolist()
+    [[1], [2], [3]]
+    """
+    shape = next((part.shape for part in (truth.segments, truth.instances) if part is not None), None)
+    if orientation not in _TURNS or shape is None:
+        return truth
+    turn = _TURNS[orientation]
+    return replace(
+        truth,
+        segments=None if truth.segments is None else _turn(truth.segments, *turn),
+        instances=None if truth.instances is None else _turn(truth.instances, *turn),
+        objects=tuple(replace(thing, box=_turn_box(thing.box, shape, *turn)) for thing in truth.objects),
+    )
+
+
+def _turn(pixels: np.ndarray, transposed: bool, rows: bool, columns: bool) -> np.ndarray:
+    pixels = pixels.T if transposed else pixels
+    return np.ascontiguousarray(pixels[:: -1 if rows else 1, :: -1 if columns else 1])
+
+
+def _turn_box(box: Box, shape: tuple[int, ...], transposed: bool, rows: bool, columns: bool) -> Box:
+    left, top, right, bottom = box
+    height, width = shape
+    if transposed:
+        left, top, right, bottom, height, width = top, left, bottom, right, width, height
+    if rows:
+        top, bottom = height - bottom, height - top
+    if columns:
+        left, right = width - right, width - left
+    return left, top, right, bottom

@@ -1,0 +1,72 @@
+"""Opening datasets in their published folders, and drawn ones, by their names."""
+
+import pytest
+
+from atmviz.errors import DatasetError
+from atmviz.sources.opening import find_dataset
+
+TREES = {
+    "ade20k": ("ADEChallengeData2016", "images/validation", "images/training", ["ADE_1.jpg", "ADE_2.jpg"]),
+    "coco": ("coco", "val2017", "train2017", ["000001.jpg", "000002.jpg"]),
+    "imagenet": ("imagenet", "val", "train", ["n01/ILSVRC_2.JPEG", "n02/ILSVRC_1.JPEG"]),
+}
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def refusal(find, *arguments, **options):
+    """The message of what must be refused; it is one line."""
+    with pytest.raises(DatasetError) as caught:
+        find(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("above", [False, True], ids=["root given", "one above given"])
+@pytest.mark.parametrize("split", ["val", "train"])
+@pytest.mark.parametrize("name", TREES)
+def test_datasets_are_found_in_their_published_layout(name, split, above, tmp_path):
+    top, val, train, files = TREES[name]
+    folders = {"val": val, "train": train}
+    touch(tmp_path / top / folders[split], *files, "notes.txt", "._hidden.jpg")
+    images = find_dataset(name, tmp_path if above else tmp_path / top, split)
+    assert images.title == name
+    assert images.names == tuple(files)
+    assert images.sampling == {}
+    assert [images.path(i) for i in range(2)] == [tmp_path / top / folders[split] / file for file in files]
+
+
+def test_imagenet_validation_may_be_flat(tmp_path):
+    touch(tmp_path / "imagenet" / "val", "b.JPEG", "a.JPEG")
+    assert find_dataset("imagenet", tmp_path).names == ("a.JPEG", "b.JPEG")
+
+
+@pytest.mark.parametrize("name", TREES)
+@pytest.mark.parametrize("split", ["val", "train"])
+def test_missing_dataset_is_an_error_that_shows_the_tree(name, split, tmp_path):
+    top, *_ = TREES[name]
+    message = refusal(find_dataset, name, tmp_path, split)
+    assert str(tmp_path) in message
+    assert f"expected {top}/" in message
+    assert "$ATMVIZ_DATA" in message
+
+
+def test_split_that_is_not_there_is_an_error(tmp_path):
+    touch(tmp_path / "val2017", "1.jpg")
+    assert "no coco train images" in refusal(find_dataset, "coco", tmp_path, "train")
+
+
+def test_data_folder_comes_from_the_environment(tmp_path, monkeypatch):
+    touch(tmp_path / "there" / "coco" / "val2017", "1.jpg")
+    touch(tmp_path / "here" / "data" / "coco" / "val2017", "2.jpg")
+    monkeypatch.chdir(tmp_path / "here")
+    assert find_dataset("coco").names == ("2.jpg",)
+    monkeypatch.setenv("ATMVIZ_DATA", str(tmp_path / "there"))
+    assert find_dataset("coco").names == ("1.jpg",)
+    assert find_dataset("coco", tmp_path / "here" / "data").names == ("2.jpg",)
+    monkeypatch.setenv("ATMVIZ_DATA", str(tmp_path / "gone"))
+    assert str(tmp_path / "gone") in refusal(find_dataset, "coco")

@@ -19,5 +19,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "recording.run": ["record"],
         "recording.store": ["open_recording"],
         "statistics": ["offset_histogram"],
+        "training.evaluate": ["evaluate"],
+        "training.loop": ["train"],
     },
 )

@@ -13,7 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "geometry": ["Preprocessing"],
         "layers": ["LayerId"],
         "models": ["create_model"],
-        "recording.recorder": ["OffsetRecorder"],
+        "observe": ["find_sites", "observing"],
         "recording.run": ["record_offsets"],
         "recording.store": ["merge_recordings", "open_recording"],
         "statistics": ["offset_histogram"],

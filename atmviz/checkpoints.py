@@ -21,29 +21,29 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from atmviz.architecture import (
+    CROP_RANGE,
+    FORMER_NAMES,
+    HEAD_TASKS,
+    PAPER_CLASSES,
+    RANGES,
+    Architecture,
+    FusionMode,
+    Head,
+    OffsetMode,
+    is_architecture,
+    require_model,
+)
 from atmviz.averaged import WeightChoice, weight_sets
 from atmviz.dense import create_dense
 from atmviz.dense.layouts import backbone_prefix, describe_heads, head_of, mm_to_own
-from atmviz.errors import AtmvizError, CheckpointError, first_line, shortened, some_of
+from atmviz.errors import AtmvizError, CheckpointError, join_limited, shorten, summarize
 from atmviz.files import atomic_path, find_checkpoint, sha256_of_file
 from atmviz.models import create_model, released_to_timm
 from atmviz.models.token_mixer import OffsetLayer
 from atmviz.processes import this_process
 from atmviz.stored import StoredTensor, read_file, read_weights
-from atmviz.variants import (
-    FORMER_NAMES,
-    HEAD_TASKS,
-    PAPER_CLASSES,
-    RANGES,
-    VARIANTS,
-    Architecture,
-    FusionMode,
-    Head,
-    OffsetMode,
-    Variant,
-    is_architecture,
-    require_model,
-)
+from atmviz.variants import VARIANTS, Variant
 
 _UNTRAINED_SPREAD = 2.5  # standard deviation of the seeded offsets, tokens
 # What the metadata of a file may set: of any network, of dense ones, of ATMNets, and per stage
@@ -171,7 +171,7 @@ def pick_device(name: str | torch.device) -> torch.device:
             raise RuntimeError("networks do not run on it")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
-        reason = first_line(error).split(". ")[0].split(" [")[0]
+        reason = summarize(error).split(". ")[0].split(" [")[0]
         raise AtmvizError(f"no device {str(name)!r} here ({reason}); expected auto, cpu, cuda, cuda:N or mps") from None
     return device
 
@@ -214,7 +214,7 @@ def read_checkpoint(
         model, config = _recognise(state, head, metadata, path, timm_name)
     except (IndexError, KeyError) as error:  # a tensor that tells a size has none, or is not there
         raise CheckpointError(
-            f"{path} is not whole: it has the names of {head} without their shapes ({first_line(error)})"
+            f"{path} is not whole: it has the names of {head} without their shapes ({summarize(error)})"
         ) from None
     return Checkpoint(
         model=model,
@@ -247,7 +247,7 @@ def build(checkpoint: Checkpoint, features_only: bool = False) -> nn.Module:
             network = create()
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise CheckpointError(
-            f"{checkpoint.path} has a configuration that builds no network ({shortened(first_line(error), 200)}): "
+            f"{checkpoint.path} has a configuration that builds no network ({shorten(summarize(error), 200)}): "
             "train or convert it again"
         ) from None
     filled: Any = network.model if features_only and of_classifier else network
@@ -419,8 +419,7 @@ def _read_architecture(text: str, path: Path) -> Architecture:
         architecture = None
     if architecture is None or (architecture.backbone not in VARIANTS and not timm.is_model(architecture.backbone)):
         raise CheckpointError(
-            f"{path} is of {shortened(text)!r}, expected one of {', '.join(VARIANTS)}, also within a head: "
-            "update atmviz"
+            f"{path} is of {shorten(text)!r}, expected one of {', '.join(VARIANTS)}, also within a head: update atmviz"
         )
     return architecture
 
@@ -431,9 +430,7 @@ def _read_config(text: str, architecture: Architecture, path: Path) -> dict[str,
         if not isinstance(config, dict):
             raise TypeError(f"a {type(config).__name__} where settings belong")
     except (TypeError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path} has damaged metadata ({shortened(first_line(error))}): convert it again"
-        ) from None
+        raise CheckpointError(f"{path} has damaged metadata ({shorten(summarize(error))}): convert it again") from None
     config = {FORMER_NAMES.get(name, name): value for name, value in config.items()}
     return _require_settings(config, architecture, path)
 
@@ -451,7 +448,7 @@ def _require_settings(config: dict[str, Any], architecture: Architecture, path: 
         right_length = len(values) == (4 if name in _STAGE_SETTINGS else 1)
         if not right_length or not all(_is_one_of(one, known.get(name, ())) for one in values):
             raise CheckpointError(
-                f"{path} has damaged metadata or is of a newer atmviz (got {shortened(name)} {reprlib.repr(value)} "
+                f"{path} has damaged metadata or is of a newer atmviz (got {shorten(name)} {reprlib.repr(value)} "
                 f"for {architecture}): train or convert it again"
             )
     return config
@@ -477,7 +474,7 @@ def _recognise_backbone(state: Mapping[str, Tensor], path: Path) -> tuple[str, d
     best = max(VARIANTS, key=lambda name: agreement(VARIANTS[name]))
     if agreement(VARIANTS[best]) < 0.5:
         raise CheckpointError(
-            f"{path} is not of an ATMNet ({len(state)} tensors: {some_of(state, 12)}): "
+            f"{path} is not of an ATMNet ({len(state)} tensors: {join_limited(state, 12)}): "
             f"expected one of {', '.join(VARIANTS)}"
         )
     config: dict[str, Any] = {"num_classes": 0}
@@ -507,10 +504,10 @@ def _read_about(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
     try:
         about = json.loads(metadata.get("about", "{}"))
         if wrong := next((name for name, value in about.items() if not _may_be_noted(name, value)), None):
-            raise ValueError(f"{shortened(wrong)} is {reprlib.repr(about[wrong])}")
+            raise ValueError(f"{shorten(wrong)} is {reprlib.repr(about[wrong])}")
     except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"{path} has damaged metadata ({shortened(first_line(error))}): train or convert it again"
+            f"{path} has damaged metadata ({shorten(summarize(error))}): train or convert it again"
         ) from None
     return about
 
@@ -520,9 +517,9 @@ def _may_be_noted(name: str, value: Any) -> bool:
         case "dataset":
             return _is_name(value)
         case "image_size":
-            return type(value) is int and 32 <= value <= 4096
+            return type(value) is int and value in _RANGES["image_size"]
         case "crop_pct":
-            return type(value) in (int, float) and 0.01 <= value <= 1
+            return type(value) in (int, float) and CROP_RANGE[0] <= value <= CROP_RANGE[1]
         case "classes":
             named = isinstance(value, list) and 1 <= len(value) <= 100_000 and all(_is_name(one) for one in value)
             return named and len({*value}) == len(value)
@@ -558,7 +555,7 @@ def mismatch(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str
         if name in state and expected[name].is_floating_point() and not state[name].is_floating_point()
     ]
     return "; ".join(
-        f"{len(names)} {label}: {some_of((shortened(name) for name in names), 12)}"
+        f"{len(names)} {label}: {join_limited((shorten(name) for name in names), 12)}"
         for label, names in (
             *(("missing", missing), ("unknown", unknown), ("of a wrong shape", misshapen)),
             ("of a wrong kind", counted),

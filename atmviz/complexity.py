@@ -17,10 +17,10 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from atmviz.architecture import Architecture
 from atmviz.dense import create_dense
-from atmviz.errors import AtmvizError, first_line
+from atmviz.errors import AtmvizError, summarize
 from atmviz.paper import PaperRow
-from atmviz.variants import Architecture
 
 _ATEN = torch.ops.aten
 
@@ -85,7 +85,7 @@ def create_meta(architecture: Architecture | str, **config: Any) -> nn.Module:
             return timm.create_model(architecture.backbone, **config)
     except (RuntimeError, TypeError, ValueError) as error:
         raise AtmvizError(
-            f"cannot build {architecture} ({first_line(error)}): expected a variant (`atmviz models`) or a timm model"
+            f"cannot build {architecture} ({summarize(error)}): expected a variant (`atmviz models`) or a timm model"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Errors a caller can put right. Every message says what was got, what was expected, what to do."""
+"""Errors the caller can put right. Each message says what was got, what was expected and what to do."""
 
 from collections.abc import Iterable
 
@@ -32,25 +32,34 @@ class RecipeError(AtmvizError):
 
 
 class TrainingError(AtmvizError):
-    """A training run cannot start, go on, or be continued."""
+    """A training run cannot start or resume."""
 
 
-def first_line(error: BaseException) -> str:
-    """What another library's error says, in one line; its class where it says nothing."""
+def summarize(error: BaseException) -> str:
+    """Return the first line of an error's message, or its class name where the message is empty."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
+def reason_of(error: BaseException) -> str:
+    """Return why a file operation failed, e.g. "Permission denied", without the path; for other errors, a summary."""
+    return getattr(error, "strerror", None) or summarize(error)
+
+
 def printable(text: str) -> str:
-    r"""The text with every sign that acts or cannot be shown (controls, bidi overrides, surrogates) as `\x1b`."""
+    r"""Return the text with control, bidirectional and surrogate characters escaped, as `\x1b`."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def some_of(names: Iterable[str], limit: int) -> str:
-    """Enough of a list for one line."""
+def join_limited(names: Iterable[str], limit: int) -> str:
+    """Join the first `limit` names with commas and count the rest.
+
+    >>> join_limited(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
     names = list(names)
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
-def shortened(text: str, limit: int = 80) -> str:
-    """Enough of a text for one line."""
+def shorten(text: str, limit: int = 80) -> str:
+    """Return the text, cut after `limit` characters."""
     return text if len(text) <= limit else f"{text[:limit]}..."

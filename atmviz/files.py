@@ -108,11 +108,11 @@ def cache_folder() -> Path:
     return folder
 
 
-def read_file(path: Path, limit: int) -> bytes:
-    """All that a file holds; without waiting for a pipe, and without more memory than the limit.
+def read_limited(path: Path, limit: int) -> bytes:
+    """Read a regular file of at most `limit` bytes. A pipe is refused at once, without waiting for its writer.
 
     Raises:
-        OSError: it is no file, cannot be read, or has more than `limit` bytes.
+        OSError: the path is not a regular file, cannot be read, or holds more than `limit` bytes.
     """
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
         found = os.fstat(file.fileno())
@@ -123,11 +123,11 @@ def read_file(path: Path, limit: int) -> bytes:
         return file.read(found.st_size)
 
 
-def require_place(path: Path) -> None:
-    """See, before long work, that a file could be written at `path`.
+def check_writable(path: Path) -> None:
+    """Check before long work that a file can be written at `path`.
 
     Raises:
-        AtmvizError: no, and why.
+        AtmvizError: its folder is write-protected, or is a file.
     """
     folder = next(one for one in path.absolute().parents if one.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):

@@ -16,11 +16,6 @@ MIN_SIZE_PX = 32  # one token of the last stage
 MAX_SIZE_PX = 65_535  # of a JPEG's side
 
 
-def stage_stride(stage: int) -> int:
-    """Input pixels per token in the 1-based stage: 4, 8, 16, 32."""
-    return 2 ** (stage + 1)
-
-
 def resized_size(shape: Sequence[int], short: int, long: int) -> tuple[int, int]:
     """(height, width) with the shorter side at `short` px, or smaller where the longer one would be over `long` px.
 
@@ -34,16 +29,18 @@ def resized_size(shape: Sequence[int], short: int, long: int) -> tuple[int, int]
     return height, width
 
 
-def map_size(input_size: tuple[int, int], stage: int) -> tuple[int, int]:
-    """Token grid (H, W) of the 1-based stage, by the arithmetic of the stem (7, 4, 2) and downsampling (3, 2, 1).
+def map_size(input_size: tuple[int, int], stride: int) -> tuple[int, int]:
+    """Token grid (H, W) at a stride of 4, 8, 16 or 32 px, by the arithmetic of the stem and the downsampling layers.
 
-    >>> map_size((600, 800), 3)
+    Their (kernel, stride, padding) are (7, 4, 2) and (3, 2, 1).
+
+    >>> map_size((600, 800), 16)
     (38, 50)
     """
 
     def along(size: int) -> int:
         size = (size + 2 * 2 - 7) // 4 + 1
-        for _ in range(stage - 1):
+        for _ in range(stride.bit_length() - 3):
             size = (size + 2 * 1 - 3) // 2 + 1
         return size
 

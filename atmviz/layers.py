@@ -1,4 +1,4 @@
-"""Layer labels: `3_18` <-> module path <-> the layer whose offsets it uses. Torch-free.
+"""Layer names: `3_18` <-> module path <-> the layer whose offsets it uses. Torch-free.
 
 The paper's `layer_i_j` is the j-th layer of the i-th stage; both count from 1 here, so `3_18` is `stages.2.blocks.17`.
 The units of an ATMFpn are named by their pyramid level: `fpn_c2` takes C2, the first stage's map; `fpn_p2` gives P2.
@@ -21,8 +21,8 @@ class LayerId:
         index: Within the stage, 1-based; 0 for a unit of a neck.
         unit: "fpn_c" or "fpn_p" for the lateral and output units of a neck, "" in the backbone.
 
-    >>> str(LayerId(3, 18)), LayerId(3, 18).title, str(LayerId(1, 0, "fpn_p"))
-    ('3_18', 'layer_3_18', 'fpn_p2')
+    >>> str(LayerId(3, 18)), str(LayerId(1, 0, "fpn_p"))
+    ('3_18', 'fpn_p2')
     """
 
     stage: int
@@ -39,11 +39,6 @@ class LayerId:
         if match := re.fullmatch(r"(fpn_[cp])(\d+)", text):
             return cls(int(match[2]) - 1, 0, match[1])
         raise ValueError(f"no layer label: {text!r}")
-
-    @property
-    def title(self) -> str:
-        """As figures name it."""
-        return str(self) if self.unit else f"layer_{self}"
 
     def __str__(self) -> str:
         return f"{self.unit}{self.stage + 1}" if self.unit else f"{self.stage}_{self.index}"
@@ -81,16 +76,21 @@ def offset_sources(depths: Sequence[int], interval: int) -> dict[LayerId, LayerI
     return sources
 
 
-def select_layers(patterns: Iterable[str], available: Sequence[LayerId]) -> list[LayerId]:
-    """The layers that the patterns name, in the order asked for and without repeats.
+def title_of(name: str) -> str:
+    """A layer's name in figures: `layer_3_18`; a name of another form stays as it is."""
+    return f"layer_{name}" if re.fullmatch(r"\d+_\d+", name) else name
 
-    A pattern is a label (`3_18`, `layer_3_18`, a module path), a glob (`3_*`), `3_last`, `all`, or several of
-    these joined by commas.
+
+def select_layers(patterns: Iterable[str], available: Sequence[str]) -> list[str]:
+    """Return the names that patterns select, in the order asked for and without repeats.
+
+    A pattern is a name (`3_18`, `layer_3_18`, a module path), a glob (`3_*`), `3_last`, `all`, or several of these
+    joined by commas.
 
     Raises:
-        LayerNotFoundError: a pattern names no layer; the message lists the valid ones.
+        LayerNotFoundError: a pattern selects no name; the message lists the valid ones.
     """
-    selected: dict[LayerId, None] = {}
+    selected: dict[str, None] = {}
     for pattern in (part.strip() for patterns_ in patterns for part in patterns_.split(",")):
         if matches := _match(pattern, available):
             selected.update(dict.fromkeys(matches))
@@ -102,24 +102,41 @@ def select_layers(patterns: Iterable[str], available: Sequence[LayerId]) -> list
     return list(selected)
 
 
-def _match(pattern: str, available: Sequence[LayerId]) -> list[LayerId]:
+def find_layer(name: "str | LayerId", available: Sequence[str]) -> str:
+    """Return the one name that a label, title or module path means.
+
+    Raises:
+        LayerNotFoundError: none of the available ones.
+    """
+    wanted = _canonical(str(name))
+    if wanted not in available:
+        raise LayerNotFoundError(f"no layer {str(name)!r}: expected one of {describe_layers(available)}")
+    return wanted
+
+
+def _match(pattern: str, available: Sequence[str]) -> list[str]:
     if pattern == "all":
         return list(available)
     if match := re.fullmatch(r"(?:layer_)?(\d+)_last", pattern):
-        return [layer for layer in available if layer.stage == int(match[1]) and not layer.unit][-1:]
+        return [name for name in available if re.fullmatch(rf"{match[1]}_\d+", name)][-1:]
+    wanted = _canonical(pattern)
+    if wanted in available:
+        return [wanted]
+    glob = pattern.removeprefix("layer_")
+    return [name for name in available if fnmatchcase(name, glob)]
+
+
+def _canonical(text: str) -> str:
+    """`layer_3_18`, `3.18` and the module path as `3_18`; other text as it is."""
     try:
-        wanted = LayerId.parse(pattern)
+        return str(LayerId.parse(text))
     except ValueError:
-        glob = pattern.removeprefix("layer_")
-        return [layer for layer in available if fnmatchcase(str(layer), glob)]
-    return [layer for layer in available if layer == wanted]
+        return text
 
 
-def describe_layers(available: Sequence[LayerId]) -> str:
-    """`1_1 ... 1_2, 2_1 ... 2_3`: what one line of an error can hold."""
-    stages: dict[int | str, list[LayerId]] = {}
-    for layer in available:
-        stages.setdefault(layer.unit or layer.stage, []).append(layer)
-    return ", ".join(
-        str(layers[0]) if len(layers) == 1 else f"{layers[0]} ... {layers[-1]}" for layers in stages.values()
-    )
+def describe_layers(available: Sequence[str]) -> str:
+    """`1_1 ... 1_2, 2_1 ... 2_3`: the names of each stage or kind of unit, in one line of an error."""
+    groups: dict[str, list[str]] = {}
+    for name in available:
+        groups.setdefault(re.sub(r"_?\d+$", "", name), []).append(name)
+    return ", ".join(names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]}" for names in groups.values())

@@ -1,7 +1,7 @@
-"""The paper's Tables 1 to 8 as data, to the digits they print, and what is printed for a network. Torch-free.
+"""The paper's Tables 1 to 8 as data, to the digits they print, and what its figures of offsets show. Torch-free.
 
-Sources: "Active Token Mixer" (arXiv 2203.06108); `tables/release.csv` is from the README of its released code
-(github.com/microsoft/ActiveMLP).
+Sources: "Active Token Mixer" (arXiv 2203.06108). `tables/1.csv` to `tables/8.csv` hold the printed rows with all
+printed columns; `tables/release.csv` is from the README of the released code (github.com/microsoft/ActiveMLP).
 """
 
 import csv
@@ -10,23 +10,23 @@ from dataclasses import dataclass, field, replace
 from importlib import resources
 from typing import Any
 
-from atmviz.variants import NETWORK_OPTIONS, PAPER_CLASSES, Architecture, Head, Task
+from atmviz.architecture import NETWORK_OPTIONS, PAPER_CLASSES, PYRAMID_DIM, Architecture, Head, Task
 
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One row of a table.
+    """One printed row.
 
     Attributes:
-        table: Its number; None for the release's README.
-        label: The row's name, as printed.
-        architecture: What is counted, as `Architecture.parse` reads it; None for a rival, which is not built here.
-        size: Input height and width of the FLOPs, px.
-        params_m, flops_g: As printed, in millions and in G; None where nothing is.
-        accuracies: As printed, in %, None where nothing is; by the metrics' names in `atmviz eval`, followed by _ms
-            (multi-scale) or by the schedule, _1x or _3x.
-        config: Constructor arguments besides.
-        remark: Why a cell is not met, or is odd.
+        table: Number of the table; None for the README of the released code.
+        label: Name of the row, as printed.
+        architecture: The network, as `Architecture.parse` reads it; None for networks that atmviz does not build.
+        size: Input height and width at which the paper counts FLOPs, px.
+        params_m, flops_g: Parameters in millions and FLOPs in G, as printed; None for an empty cell.
+        accuracies: Accuracies in %, as printed; None for an empty cell. Names are the metrics of `atmviz eval`,
+            followed by _ms (multi-scale) or by the schedule, _1x or _3x.
+        config: Constructor arguments that differ from the defaults.
+        remark: Why atmviz counts another number, or why a printed cell is odd.
     """
 
     table: int | None
@@ -40,6 +40,34 @@ class PaperRow:
     remark: str = ""
 
 
+@dataclass(frozen=True)
+class FigurePreset:
+    """What one of the paper's histograms of offsets shows.
+
+    Attributes:
+        figure: Number of the figure.
+        dataset: Dataset whose validation images are counted.
+        size: Input height and width, px.
+        layers: Layers drawn.
+        limit: How many random images are counted; None for all.
+    """
+
+    figure: int
+    dataset: str
+    size: tuple[int, int]
+    layers: tuple[str, ...]
+    limit: int | None
+
+
+# Dataset, size, number of images and stages are the paper's; the layers within the stages are our choice.
+FIGURES: dict[int, FigurePreset] = {
+    preset.figure: preset
+    for preset in (
+        FigurePreset(3, "ade20k", (512, 512), ("2_1", "3_last"), None),
+        FigurePreset(6, "coco", (600, 800), ("2_1", "3_1", "3_last"), None),
+        FigurePreset(7, "imagenet", (224, 224), ("2_1", "3_1", "3_last"), 5000),
+    )
+}
 CAPTIONS = {
     1: "ImageNet-1K, 224×224 px († 384×384 px)",
     2: "Semantic FPN, 512×512 px",
@@ -64,14 +92,14 @@ _CONFIGS: dict[tuple[int | None, str], dict[str, Any]] = {
 }
 _REMARKS: dict[tuple[int | None, str], str] = {
     (1, "ATMNet-L"): "the authors' README prints 12.4",
-    (3, "ATMNet-B"): "truncated in print; the authors' README has 1055.9",
-    (5, "WaveMLP-B"): "its mask AP of 1x, as printed, cannot be: AP75 is above AP50",
+    (3, "ATMNet-B"): "the paper truncates; the authors' README has 1055.9",
+    (5, "WaveMLP-B"): "the printed mask AP of 1x is impossible: AP75 exceeds AP50",
     (7, "ResNet-50, Semantic FPN, ATMFpn"): (
-        "no one design gives both: Mask R-CNN's +39.1 G are +10.0 G at this size, not +3.0"
+        "no design gives both cells: Mask R-CNN's +39.1 G amount to +10.0 G at this size, not +3.0"
     ),
-    (8, "2: ATMNet w/o PEG"): "printed is what offsets made once per stage, and not every K = 2 blocks, would cost",
+    (8, "2: ATMNet w/o PEG"): "the printed cost is that of offsets made once per stage, not every K = 2 blocks",
 }
-# The columns of Table 8 that are not of the classifier itself
+# Columns of Table 8 that are measured with a head on the classifier
 _ABLATED_IN: dict[str, Head] = {"box_ap_1x": "retinanet", "miou": "semantic_fpn"}
 _DATASETS: dict[Task, str] = {"classify": "imagenet", "segment": "ade20k", "detect": "coco"}
 
@@ -102,11 +130,25 @@ PAPER_ROWS = [row for table in CAPTIONS for row in _read(table)]
 RELEASED_ROWS = _read(None)
 
 
-def split_metric(column: str) -> tuple[str, str]:
-    """The metric and the rest of an accuracy's name: "box_ap_1x" is ("box_ap", "1x"), "top1" is ("top1", "").
+def table_rows(table: int) -> list[PaperRow]:
+    """Rows of one table, in printed order."""
+    return [row for row in PAPER_ROWS if row.table == table]
 
-    >>> split_metric("miou_ms")
-    ('miou', 'ms')
+
+def paper_row(table: int, label: str) -> PaperRow:
+    """The row of a table with this label.
+
+    >>> paper_row(8, "1: Baseline").accuracies["top1"]
+    '79.3'
+    """
+    return next(row for row in table_rows(table) if row.label == label)
+
+
+def split_metric(column: str) -> tuple[str, str]:
+    """Split the name of an accuracy into metric and setting.
+
+    >>> split_metric("box_ap_1x"), split_metric("miou_ms"), split_metric("top1")
+    (('box_ap', '1x'), ('miou', 'ms'), ('top1', ''))
     """
     metric, _, setting = column.rpartition("_")
     return (metric, setting) if setting in ("ms", "1x", "3x") else (column, "")
@@ -115,40 +157,49 @@ def split_metric(column: str) -> tuple[str, str]:
 def printed_accuracies(
     model: str, config: Mapping[str, Any], dataset: str, size: int, multi_scale: bool = False
 ) -> dict[str, dict[str, str]]:
-    """What is printed for a network on the validation images of a dataset.
+    """Accuracies that the paper prints for a network on the validation images of a dataset.
 
     Args:
-        model: Its name, as `Architecture.parse` reads it.
-        config: Its constructor arguments.
-        dataset: As `atmviz eval` names it.
+        model: Name of the network, as `Architecture.parse` reads it.
+        config: Constructor arguments of the network.
+        dataset: Name of the dataset, as in `atmviz eval`.
         size: Side of the crop or shorter side, px.
-        multi_scale: Whether it is judged at several scales.
+        multi_scale: Whether predictions are averaged over several scales.
 
     Returns:
-        By source ("Table 5 of the paper, 3x"), values in % by metric; a source that only repeats another is left out.
-        Empty where backbone, head, neck, options, classes, dataset, size or scale are none that is printed.
+        Values in % by metric, by source ("Table 5 of the paper, 3x"). Sources that only repeat an earlier one are left
+        out. Empty unless backbone, head, neck, options, classes, dataset, size and scale are all those of a row.
     """
     asked = Architecture.parse(model)
     if dataset != _DATASETS[asked.task] or config.get("num_classes") != PAPER_CLASSES[asked.task]:
         return {}
-    usual = {**NETWORK_OPTIONS, "dim": 256, "num_offsets": None}
+    usual = {**NETWORK_OPTIONS, "dim": PYRAMID_DIM, "num_offsets": None}
     changed = {name: config[name] for name in usual if config.get(name, usual[name]) != usual[name]}
-    found: dict[str, dict[str, str]] = {}
+    printed: dict[str, dict[str, str]] = {}
     for row in (*PAPER_ROWS, *RELEASED_ROWS):
-        if row.architecture is None or row.config != changed:
-            continue
         for column, value in row.accuracies.items():
-            metric, setting = split_metric(column)
-            architecture, side = Architecture.parse(row.architecture), min(row.size)
-            if row.table == 8 and column in _ABLATED_IN:
-                architecture = replace(architecture, head=_ABLATED_IN[column])
-                side = min(INPUT_SIZES[architecture.head])
-            if value and (architecture, side, setting == "ms") == (asked, size, multi_scale):
-                source = f"Table {row.table} of the paper" if row.table else "the authors' README"
-                schedule = f", {setting}" if setting in ("1x", "3x") else ""
-                found.setdefault(source + schedule, {})[metric] = value
+            if value and row.config == changed and _conditions(row, column) == (asked, size, multi_scale):
+                metric, setting = split_metric(column)
+                printed.setdefault(_source(row, setting), {})[metric] = value
+    sources = list(printed.items())
     return {
         source: values
-        for i, (source, values) in enumerate(found.items())
-        if not any(values.items() <= before.items() for before in list(found.values())[:i])
+        for i, (source, values) in enumerate(sources)
+        if not any(values.items() <= earlier.items() for _, earlier in sources[:i])
     }
+
+
+def _conditions(row: PaperRow, column: str) -> tuple[Architecture, int, bool] | None:
+    """Network, input size in px and multi-scale testing behind an accuracy; None for networks not built here."""
+    if row.architecture is None:
+        return None
+    architecture, size = Architecture.parse(row.architecture), row.size
+    if row.table == 8 and column in _ABLATED_IN:
+        architecture = replace(architecture, head=_ABLATED_IN[column])
+        size = INPUT_SIZES[architecture.head]
+    return architecture, min(size), split_metric(column)[1] == "ms"
+
+
+def _source(row: PaperRow, setting: str) -> str:
+    source = f"Table {row.table} of the paper" if row.table else "the authors' README"
+    return f"{source}, {setting}" if setting in ("1x", "3x") else source

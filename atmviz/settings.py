@@ -6,7 +6,7 @@ The command line makes one option of each field, so a type, default, range and h
 from dataclasses import Field, field, fields
 from typing import Any
 
-from atmviz.errors import shortened
+from atmviz.errors import shorten
 
 
 def setting(
@@ -41,4 +41,4 @@ def require_ranges(settings: Any, error: type[Exception] = ValueError) -> None:
         if value is None or low is None or low <= value <= (float("inf") if high is None else high):
             continue
         upper = "" if high is None else f", at most {high}"
-        raise error(f"got {declared.name}: {shortened(str(value))}, expected {low} or more{upper}")
+        raise error(f"got {declared.name}: {shorten(str(value))}, expected {low} or more{upper}")

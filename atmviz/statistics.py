@@ -11,7 +11,9 @@ import numpy as np
 
 from atmviz.errors import RecordingFormatError
 from atmviz.layers import LayerId
-from atmviz.recording.store import AXES, LayerInfo, Recording
+from atmviz.observe.site import AXES
+from atmviz.recording.sites import RecordedSite
+from atmviz.recording.store import Recording
 
 Tokens = Literal["center", "all"]
 
@@ -21,7 +23,7 @@ class OffsetHistogram:
     """Samples by nearest integer offset, of one layer and axis.
 
     Attributes:
-        layer: The layer.
+        site: Where the offsets are used.
         axis: 0 horizontal, 1 vertical.
         first: Offset of the first bin, tokens.
         counts: Samples per bin, int64, over the whole possible range of the map.
@@ -32,7 +34,7 @@ class OffsetHistogram:
         tokens: "center": offsets of the recorded query token. "all": of every token.
     """
 
-    layer: LayerInfo
+    site: RecordedSite
     axis: int
     first: int
     counts: np.ndarray
@@ -71,15 +73,15 @@ def offset_histogram(
     The range is [-q, n - 1 - q] for a query token at q of n, e.g. [-32, 31] for the centre of 64 (Figs. 3, 6, 7), and
     [-(n - 1), n - 1] over all tokens. Each of the C channels counts, also where channels share an offset.
     """
-    info = recording.info(layer)
+    info = recording.site(layer)
     if not len(recording):
         raise RecordingFormatError(f"{recording.path} holds no finished image: run its `atmviz record` command again")
-    size = info.map_size[::-1][axis]
+    size = info.grid[::-1][axis]
     if tokens == "all":
-        counts = recording.counts(layer)[axis] * info.share
+        counts = recording.counts(layer)[axis] * info.channels_per_offset
         inside = counts[1:-1]
         return OffsetHistogram(
-            layer=info,
+            site=info,
             axis=axis,
             first=-(size - 1),
             counts=inside,
@@ -92,9 +94,9 @@ def offset_histogram(
         )
     own = info.query[::-1][axis]
     offsets = recording.distinct_offsets(layer)[:, axis]
-    counts = _count_positions(offsets, own, size) * info.share
+    counts = _count_positions(offsets, own, size) * info.channels_per_offset
     return OffsetHistogram(
-        layer=info,
+        site=info,
         axis=axis,
         first=-own,
         counts=counts[1:-1],
@@ -124,8 +126,8 @@ def histogram_table(histograms: list[OffsetHistogram]) -> list[dict[str, object]
         ]
         rows += [
             {
-                "layer": str(histogram.layer.layer),
-                "source": str(histogram.layer.source),
+                "layer": histogram.site.name,
+                "source": histogram.site.source,
                 "axis": AXES[histogram.axis],
                 "tokens": histogram.tokens,
                 "offset": offset,

@@ -25,7 +25,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from atmviz.errors import CheckpointError, first_line, shortened, some_of
+from atmviz.errors import CheckpointError, join_limited, shorten, summarize
 from atmviz.files import foreign_content
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -137,16 +137,16 @@ def read_file(path: Path) -> tuple[Any, dict[str, str]]:
         raise CheckpointError(f"no permission to read {path}: ask its owner, or change its mode") from None
     except _ForeignName as error:
         raise CheckpointError(
-            f"{path} wants to run {shortened(str(error))!r} when loaded: refused, nothing was run. Expected tensors "
+            f"{path} wants to run {shorten(str(error))!r} when loaded: refused, nothing was run. Expected tensors "
             "and plain values; re-save its state dict, or get the file from its authors"
         ) from None
     except SafetensorError as error:
         raise CheckpointError(
-            f"{path} is not a whole safetensors file ({shortened(first_line(error), 200)}): copy or download it again"
+            f"{path} is not a whole safetensors file ({shorten(summarize(error), 200)}): copy or download it again"
         ) from None
     except _DAMAGE as error:
         raise CheckpointError(
-            f"{path} is damaged or no checkpoint ({shortened(first_line(error), 200)}): copy or download it again"
+            f"{path} is damaged or no checkpoint ({shorten(summarize(error), 200)}): copy or download it again"
         ) from None
 
 
@@ -158,7 +158,7 @@ def read_weights(state: Mapping[str, StoredTensor], path: Path) -> dict[str, Ten
     """
     others = {name: tensor.kind for name, tensor in state.items() if not _may_be_weight(name, tensor)}
     if others:
-        named = some_of((f"{shortened(name)} ({kind})" for name, kind in others.items()), 5)
+        named = join_limited((f"{shorten(name)} ({kind})" for name, kind in others.items()), 5)
         raise CheckpointError(
             f"{path} has {len(others)} tensors that are no weights: {named}; expected float16, bfloat16, float32 or "
             "float64: convert it back, or take the file before it was quantized"
@@ -172,12 +172,14 @@ def read_weights(state: Mapping[str, StoredTensor], path: Path) -> dict[str, Ten
         read = {name: tensor.load() for name, tensor in state.items()}
     except _DAMAGE as error:
         raise CheckpointError(
-            f"{path} is damaged ({shortened(first_line(error), 200)}): copy or download it again"
+            f"{path} is damaged ({shorten(summarize(error), 200)}): copy or download it again"
         ) from None
     floats = {name: tensor for name, tensor in read.items() if tensor.is_floating_point()}
-    bad = [shortened(name) for name, tensor in floats.items() if not tensor.isfinite().all()]
+    bad = [shorten(name) for name, tensor in floats.items() if not tensor.isfinite().all()]
     if bad:
-        raise CheckpointError(f"{path} has NaN or infinite values in {some_of(bad, 12)}: use an earlier checkpoint")
+        raise CheckpointError(
+            f"{path} has NaN or infinite values in {join_limited(bad, 12)}: use an earlier checkpoint"
+        )
     return read
 
 
@@ -213,7 +215,7 @@ def _describe_json(file: BinaryIO) -> str:
         shards = sorted({str(name) for name in json.loads(file.read(2**24).decode("utf-8-sig"))["weight_map"].values()})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "a JSON file, which describes a model without its weights: expected the file of weights beside it"
-    named = shortened(some_of(shards, 3), 200)
+    named = shorten(join_limited(shards, 3), 200)
     if len(shards) == 1:
         return f"the index of one file of weights: give that, {named}"
     return f"the index of {len(shards)} files of weights ({named}): merge their tensors into one file"

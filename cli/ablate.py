@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from atmviz.architecture import NETWORK_OPTIONS
 from atmviz.training.recipe import DENSE_SETTINGS, Recipe
-from atmviz.variants import NETWORK_OPTIONS
 
 from . import options
 from .console import import_matplotlib, is_main_process, print_json, print_table, say, waiting

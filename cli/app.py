@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from atmviz.errors import AtmvizError, LayerNotFoundError, QueryError, printable
+from atmviz.errors import AtmvizError, LayerNotFoundError, QueryError, printable, reason_of
 from atmviz.processes import this_process
 from atmviz.signals import on_end_signals, watch
 
@@ -30,7 +30,7 @@ COMMANDS = {
     "layers": "List the ATM layers of a model: whose offsets they use, how many channels share one, the map size.",
     "models": "List the variants with their parameters and FLOPs, counted now, beside the paper's.",
     "complexity": "Count parameters and FLOPs in the paper's convention, beside what its tables print; nothing is run.",
-    "benchmark": "Time atmviz beside the released arrangement, in turns, on the same tensors; the results must agree.",
+    "benchmark": "Time atmviz beside the released code, which samples with torchvision's deform_conv2d.",
     "convert": "Write a checkpoint as safetensors under timm's names, or as an ONNX file that equals PyTorch.",
     "data": "Public datasets: where their files are, and whether yours are whole.",
 }
@@ -92,8 +92,7 @@ class _Commands(TyperGroup):
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 _exit(1, "too few files may be open at once: raise the limit (ulimit -n)")
             place = f" {error.filename}" if error.filename else ""
-            reason = error.strerror or error
-            _exit(1, f"cannot read or write{place}: {reason}; make room there or choose another place")
+            _exit(1, f"cannot read or write{place}: {reason_of(error)}; make room there or choose another place")
         except Exception as error:
             # torch's own errors by what they say: torch itself may not be loaded
             lacking = ("out of memory", "DefaultCPUAllocator", "MemoryError")

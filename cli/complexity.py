@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from atmviz.architecture import NETWORK_OPTIONS, Architecture, Head, Neck
 from atmviz.paper import CAPTIONS, INPUT_SIZES, PAPER_ROWS, split_metric
 from atmviz.training.recipe import Recipe
-from atmviz.variants import NETWORK_OPTIONS, Architecture, Head, Neck
 
 from . import options
 from .console import METRIC_LABELS, print_json, print_table, waiting

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from atmviz.errors import printable, some_of
+from atmviz.errors import join_limited, printable
 from atmviz.processes import ignored_launcher, this_process
 
 # Of the metrics a table or a line shows, in percent but for the loss
@@ -101,7 +101,7 @@ def say_skipped(skipped: dict[str, str]) -> None:
     """Name the images that were left out, at the end where they are not overlooked."""
     if skipped:
         reason = next((reason for reason in skipped.values() if ":" in reason), "")
-        say(f"skipped {len(skipped)} unreadable image{'s'[: len(skipped) > 1]}: {some_of(skipped, 20)}")
+        say(f"skipped {len(skipped)} unreadable image{'s'[: len(skipped) > 1]}: {join_limited(skipped, 20)}")
         if reason:
             say(f"  the first: {reason}")
 

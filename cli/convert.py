@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from atmviz.files import require_place
+from atmviz.files import check_writable
 
 from . import options
 from .console import say, waiting
@@ -30,7 +30,7 @@ def convert(
         raise typer.BadParameter(f"{target} is a folder, expected the name of a file")
     if target.exists() and not overwrite:
         raise typer.BadParameter(f"{target} exists: choose another name, or pass --overwrite")
-    require_place(target)
+    check_writable(target)
     choice: Any = weights.value if weights else None
     wanted = options.parse_size(size) if size else (224, 224)
     with waiting("converting"):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from atmviz.files import file_name, require_place, write_csv
+from atmviz.architecture import CROP_RANGE, RANGES
+from atmviz.files import check_writable, file_name, write_csv
 
 from . import options
 from .console import (
@@ -57,10 +58,14 @@ def evaluate(
     size: Annotated[
         int | None,
         typer.Option(
-            min=32, max=4096, help="Of the input, px: side of a crop, shorter side of a whole image; else training's."
+            min=RANGES["image_size"][0],
+            max=RANGES["image_size"][1],
+            help="Of the input, px: side of a crop, shorter side of a whole image; else training's.",
         ),
     ] = None,
-    crop_pct: Annotated[float | None, typer.Option(min=0.01, max=1, help="Part of the resized image to crop.")] = None,
+    crop_pct: Annotated[
+        float | None, typer.Option(min=CROP_RANGE[0], max=CROP_RANGE[1], help="Part of the resized image to crop.")
+    ] = None,
     weights: Annotated[
         EvalWeights | None, typer.Option(help="EMA where the file has them; both evaluates one after the other.")
     ] = None,
@@ -97,7 +102,7 @@ def evaluate(
         raise typer.BadParameter(f"got --confusion {confusion}, expected a name ending in .png, .pdf or .svg")
     for place in (out, confusion, show and show / "image.png"):
         if place:
-            require_place(place)
+            check_writable(place)
     if out and out.suffix != ".csv":
         raise typer.BadParameter(f"got --out {out}, expected a name ending in .csv")
     say_if_alone()

@@ -11,7 +11,6 @@ from .console import import_matplotlib, is_main_process, print_json, print_path,
 if TYPE_CHECKING:
     from atmviz.data import ImageSet
     from atmviz.geometry import Preprocessing
-    from atmviz.layers import LayerId
     from atmviz.recording.store import Recording
     from atmviz.statistics import OffsetHistogram
 
@@ -99,7 +98,7 @@ def histogram(
         from atmviz.layers import select_layers
         from atmviz.statistics import offset_histogram
 
-        available = [info.layer for info in recording.layers]
+        available = [site.name for site in recording.sites]
         chosen = select_layers(layer, available) if layer else _default_layers(available)
         if 2 * len(chosen) > MOST_PANELS:
             raise typer.BadParameter(
@@ -137,7 +136,7 @@ def _find_recording(sources: list[str] | None, ignored: list[str]) -> "Recording
     return recording
 
 
-def _default_layers(available: list["LayerId"]) -> list["LayerId"]:
+def _default_layers(available: list[str]) -> list[str]:
     """The default layers, or all that were recorded where those were not."""
     from atmviz.errors import LayerNotFoundError
     from atmviz.layers import select_layers
@@ -162,8 +161,8 @@ def _make_recording(
     strict: bool,
 ) -> "Recording":
     """The recording of these images and settings, from the cache or made now; `layers` are checked first."""
+    from atmviz.architecture import require_model
     from atmviz.recording.cache import RecordingRequest, cached_recording
-    from atmviz.variants import require_model
 
     query = "center"
     made = False
@@ -217,7 +216,7 @@ def _write(
         f"{recording.preprocessing.describe()}",
         trained=recording.trained,
     )
-    layers = [pair[0].layer.layer for pair in pairs]
+    layers = [pair[0].site.name for pair in pairs]
     sha256 = attrs["checkpoint"]["sha256"]
     details = ["all-tokens"] if first.tokens == "all" else [str(attrs["query"]).replace(":", "-")]
     details = [detail for detail in details if detail != "center"]
@@ -229,16 +228,16 @@ def _write(
 
 
 def _describe(histograms: list["OffsetHistogram"]) -> list[dict[str, Any]]:
-    from atmviz.recording.store import AXES
+    from atmviz.observe.site import AXES
 
     return [
         {
-            "layer": str(one.layer.layer),
-            "source": str(one.layer.source),
+            "layer": one.site.name,
+            "source": one.site.source,
             "axis": AXES[one.axis],
-            "map_size": list(one.layer.map_size),
-            "query": list(one.layer.query),
-            "channels": one.layer.channels,
+            "map_size": list(one.site.grid),
+            "query": list(one.site.query),
+            "channels": one.site.channels,
             "range": [one.first, one.last],
             "mean_abs_offset": one.mean_abs,
             "outside_share": one.outside_share,

@@ -22,7 +22,7 @@ def layers(
     with waiting("loading the model"):
         from atmviz.checkpoints import load_model, origin_of
         from atmviz.geometry import map_size
-        from atmviz.recording.recorder import find_layers
+        from atmviz.observe import find_sites
 
         network = load_model(
             checkpoint,
@@ -33,16 +33,16 @@ def layers(
     name = origin_of(network).model
     rows: list[dict[str, Any]] = [
         {
-            "layer": str(layer.id),
-            "module": layer.module,
-            "offsets_of": str(layer.source),
-            "generates": layer.is_offset_source,
-            "channels": layer.channels,
-            "offsets": layer.num_offsets,
-            "channels_per_offset": layer.channels_per_offset,
-            "map_size": list(map_size(input_size, layer.id.stage)),
+            "layer": site.name,
+            "module": site.module,
+            "offsets_of": site.source,
+            "generates": site.is_source,
+            "channels": site.channels,
+            "offsets": site.num_offsets,
+            "channels_per_offset": site.channels_per_offset,
+            "map_size": list(map_size(input_size, site.stride_px[0])),
         }
-        for layer in find_layers(network)
+        for site in find_sites(network)
     ]
     if as_json:
         print_json({"model": name, "size": list(input_size), "layers": rows})

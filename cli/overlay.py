@@ -60,10 +60,8 @@ def overlay(
         from atmviz.data import bundled_photos, find_images, load_image
         from atmviz.errors import DatasetError
         from atmviz.figures import draw_overlay, figure_name, overlay_panels, save_figure
-        from atmviz.layers import select_layers
-        from atmviz.recording.observe import observe_image
+        from atmviz.observe import find_sites, observe_image
         from atmviz.recording.query import parse_queries
-        from atmviz.recording.recorder import find_layers
 
         queries = [one for text in query or ["center"] for one in parse_queries(text, seed)]
         images = find_images(list(sources)) if sources else bundled_photos().only("astronaut.jpg")
@@ -77,14 +75,16 @@ def overlay(
             report=say,
         )
         origin = origin_of(network)
-        chosen = select_layers(layer or ["3_last"], [one.id for one in find_layers(network)])
+        sites = find_sites(network, layer or ["3_last"])
 
     skipped: dict[str, str] = {}
     described: list[dict[str, Any]] = []
     drawn = f"-seed{seed}" if seed else ""
     asked = [text.replace(":", "-") + drawn * text.startswith("random") for text in query or []]
     stems = [
-        figure_name(subject, "overlay", origin.model, origin.trained, origin.sha256, chosen, asked)
+        figure_name(
+            subject, "overlay", origin.model, origin.trained, origin.sha256, [site.name for site in sites], asked
+        )
         for subject in _subjects(images.names)
     ]
     with image_progress("drawing") as progress:
@@ -97,7 +97,7 @@ def overlay(
                     raise
                 skipped[name] = str(error)
                 continue
-            observed = observe_image(network, photo, preprocessing, chosen)
+            observed = observe_image(network, photo, preprocessing, sites)
             panels = overlay_panels(observed, queries, anchor.value)
             height, width = observed.placement.size
             where = f"at the centre of its {_ANCHOR_TEXT[anchor]}"
@@ -105,7 +105,7 @@ def overlay(
             figure = draw_overlay(
                 photo,
                 panels,
-                columns=min(6, len(chosen)) if len(chosen) > 1 else min(4, math.ceil(len(queries) ** 0.5)),
+                columns=min(6, len(sites)) if len(sites) > 1 else min(4, math.ceil(len(queries) ** 0.5)),
                 title=f"{origin.model} on {Path(name).name}, input {height}×{width} px",
                 note=f"one dot per sampled token (the nearest), {where}; {_FIT_TEXT[preprocessing.fit]}: {seen}",
                 trained=origin.trained,
@@ -151,8 +151,8 @@ def _describe(name: str, files: list[Path], panels: list["OverlayPanel"], placem
         "seen": round(placement.seen_share, 4),
         "panels": [
             {
-                "layer": str(panel.layer.layer),
-                "source": str(panel.layer.source),
+                "layer": panel.site.name,
+                "source": panel.site.source,
                 "query": str(panel.query),
                 "query_token": list(panel.samples.query),
                 "query_px": [round(value, 3) for value in panel.position_px(*panel.samples.query)][::-1],

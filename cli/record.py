@@ -121,11 +121,11 @@ def run_recording(
     with waiting("loading the model"):
         from atmviz.checkpoints import load_model
         from atmviz.layers import select_layers
-        from atmviz.recording.recorder import find_layers
+        from atmviz.observe import find_sites
         from atmviz.recording.run import record_offsets
 
         network = load_model(checkpoint, model=model, weights=weights, device=device, report=say)  # type: ignore[arg-type]
-        available = [layer.id for layer in find_layers(network)]
+        available = [site.name for site in find_sites(network)]
         chosen = select_layers(layer_patterns, available) if layer_patterns else None
         select_layers(needed or [], available)
     start = perf_counter()
@@ -165,7 +165,7 @@ def summary(recording: "Recording") -> dict[str, Any]:
         "images": len(recording),
         "skipped": recording.skipped,
         "complete": recording.complete,
-        "layers": [str(info.layer) for info in recording.layers],
+        "layers": [site.name for site in recording.sites],
     }
 
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from atmviz.architecture import HEAD_TASKS
 from atmviz.files import file_name
+from atmviz.layers import LayerId
 from atmviz.training.recipe import Recipe, read_recipe, recipe_names
-from atmviz.variants import HEAD_TASKS
 
 from . import options
 from .console import METRIC_LABELS, import_matplotlib, is_main_process, print_json, say, say_if_alone, stderr, waiting
@@ -158,8 +159,8 @@ class TrainingConsole(AbstractContextManager["TrainingConsole"]):
 def _epoch_line(row: dict[str, float], health: "list[OffsetHealth]") -> str:
     text = f"epoch {row['epoch']:>3}: loss {row['train_loss']:.3f}, {_metrics(row)}"
     if health:
-        stages = sorted({one.layer.stage for one in health})
-        means = [[one.mean_abs for one in health if one.layer.stage == stage] for stage in stages]
+        stages = sorted({LayerId.parse(one.layer).stage for one in health})
+        means = [[one.mean_abs for one in health if LayerId.parse(one.layer).stage == stage] for stage in stages]
         text += "; mean |offset| by stage " + " ".join(f"{sum(m) / len(m):.2f}" for m in means)
     return text
 

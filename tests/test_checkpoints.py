@@ -31,7 +31,7 @@ from atmviz.checkpoints import convert_checkpoint, load_model, origin_of, pick_d
 from atmviz.data.shapes import SHAPE_CLASSES
 from atmviz.errors import AtmvizError, CheckpointError
 from atmviz.models import create_model
-from atmviz.recording.recorder import OffsetRecorder
+from atmviz.observe import find_sites, observing
 
 LAYOUTS = json.loads((Path(__file__).parent / "data" / "released_layouts.json").read_text())
 # Paper, Tables 10 and 1; Sec. A1.
@@ -624,10 +624,11 @@ def test_untrained_networks_are_reproducible_and_leave_the_random_state_alone():
 
 def test_untrained_offsets_spread_over_a_few_tokens():
     network = load("atmnet_nano")
-    with OffsetRecorder(network) as recorder, torch.inference_mode():
+    with observing(network) as observed, torch.inference_mode():
         network(torch.randn(2, 3, 128, 128))
-    assert len(recorder.offsets) == 6
-    assert all(1 < offset.std() < 6 for offset in recorder.offsets.values())
+    sources = [site.name for site in find_sites(network) if site.is_source]
+    assert len(sources) == 6
+    assert all(1 < observed.offsets[name].std() < 6 for name in sources)
 
 
 def test_without_a_name_the_demonstration_model_is_loaded():

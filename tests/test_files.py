@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from atmviz.files import atomic_path, cache_folder, clear_leftovers, file_name, read_file, temporary_folder
+from atmviz.files import atomic_path, cache_folder, clear_leftovers, file_name, read_limited, temporary_folder
 
 
 @pytest.mark.parametrize("text", ["cat", "IMG 0815,2", "写真", "हिन्दी", "café", "a.b-c_d+e=f@g"])
@@ -167,15 +167,15 @@ def test_leftovers_of_other_users_stay(tmp_path):
 
 def test_a_file_is_read_up_to_a_limit_and_a_pipe_not_waited_for(tmp_path):
     (tmp_path / "file").write_bytes(b"12345")
-    assert read_file(tmp_path / "file", 5) == b"12345"
+    assert read_limited(tmp_path / "file", 5) == b"12345"
     os.mkfifo(tmp_path / "pipe")
     os.truncate(tmp_path / "file", 2**40)  # without blocks on the disk
     for name, reason in (("file", "larger"), ("pipe", "no regular"), (".", "directory")):
         with pytest.raises(OSError, match=reason):
-            read_file(tmp_path / name, 5)
+            read_limited(tmp_path / name, 5)
     opened = len(os.listdir("/dev/fd"))
     with pytest.raises(IsADirectoryError):
-        read_file(tmp_path, 5)
+        read_limited(tmp_path, 5)
     assert len(os.listdir("/dev/fd")) == opened
 
 

@@ -2,8 +2,17 @@
 
 import pytest
 
-from atmviz.paper import CAPTIONS, PAPER_ROWS, RELEASED_ROWS, printed_accuracies, split_metric
-from atmviz.variants import NETWORK_OPTIONS, Architecture
+from atmviz.architecture import NETWORK_OPTIONS, Architecture
+from atmviz.paper import (
+    CAPTIONS,
+    FIGURES,
+    PAPER_ROWS,
+    RELEASED_ROWS,
+    paper_row,
+    printed_accuracies,
+    split_metric,
+    table_rows,
+)
 
 AP = ["box_ap", "box_ap50", "box_ap75", "box_ap_small", "box_ap_medium", "box_ap_large"]
 BOX_AND_MASK = ["box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_ap75"]
@@ -11,11 +20,6 @@ BOX_AND_MASK = ["box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_
 
 def both(metrics):
     return [f"{metric}_{schedule}" for schedule in ("1x", "3x") for metric in metrics]
-
-
-def row(table, label):
-    (found,) = (one for one in PAPER_ROWS if (one.table, one.label) == (table, label))
-    return found
 
 
 @pytest.mark.parametrize(
@@ -32,7 +36,7 @@ def row(table, label):
     ],
 )
 def test_every_row_and_accuracy_is_there(table, rivals, built, cells, accuracies):
-    rows = [one for one in PAPER_ROWS if one.table == table]
+    rows = table_rows(table)
     own = [one for one in rows if one.architecture]
     assert (len(rows) - len(own), len(own)) == (rivals, built)
     assert sum(value is not None for one in own for value in one.accuracies.values()) == cells
@@ -67,7 +71,7 @@ def test_every_row_and_accuracy_is_there(table, rivals, built, cells, accuracies
     ],
 )
 def test_cells_are_as_printed(table, label, params_m, flops_g, accuracies):
-    found = row(table, label)
+    found = paper_row(table, label)
     assert (found.params_m, found.flops_g) == (params_m, flops_g)
     assert " ".join(value or "-" for value in found.accuracies.values()) == accuracies
 
@@ -76,15 +80,15 @@ def test_tables_agree_with_each_other():
     """Tables 7 and 8 repeat cells of Tables 1, 2, 4 and 5."""
     for size in "TL":
         assert (
-            row(7, f"ATMNet-{size}, Semantic FPN, FPN").accuracies["miou"]
-            == row(2, f"ATMNet-{size}").accuracies["miou"]
+            paper_row(7, f"ATMNet-{size}, Semantic FPN, FPN").accuracies["miou"]
+            == paper_row(2, f"ATMNet-{size}").accuracies["miou"]
         )
-        boxes = row(5, f"ATMNet-{size}").accuracies["box_ap_1x"]
-        assert row(7, f"ATMNet-{size}, Mask R-CNN, FPN").accuracies["box_ap_1x"] == boxes
-    last = row(8, "3: ATMNet").accuracies
-    assert last["top1"] == row(1, "ATMNet-T").accuracies["top1"]
-    assert last["box_ap_1x"] == row(4, "ATMNet-T").accuracies["box_ap_1x"]
-    assert last["miou"] == row(2, "ATMNet-T").accuracies["miou"]
+        boxes = paper_row(5, f"ATMNet-{size}").accuracies["box_ap_1x"]
+        assert paper_row(7, f"ATMNet-{size}, Mask R-CNN, FPN").accuracies["box_ap_1x"] == boxes
+    last = paper_row(8, "3: ATMNet").accuracies
+    assert last["top1"] == paper_row(1, "ATMNet-T").accuracies["top1"]
+    assert last["box_ap_1x"] == paper_row(4, "ATMNet-T").accuracies["box_ap_1x"]
+    assert last["miou"] == paper_row(2, "ATMNet-T").accuracies["miou"]
 
 
 @pytest.mark.parametrize("one", PAPER_ROWS, ids=lambda one: f"{one.table}-{one.label}")
@@ -189,7 +193,8 @@ def test_what_is_printed_for_a_network_is_found(model, dataset, size, options, e
             800,
             {},
         ),  # only a rival
-        *(("atmnet_tiny", "imagenet", 224, {name: value}) for name, value in (("fusion", "paper"), ("share", 1))),
+        ("atmnet_tiny", "imagenet", 224, {"fusion": "paper"}),
+        ("atmnet_tiny", "imagenet", 224, {"channels_per_offset": 1}),
         ("atmnet_tiny", "imagenet", 224, {"num_offsets": [64, 128, 320, 512]}),
     ],
 )
@@ -203,3 +208,17 @@ def test_options_at_their_usual_values_change_nothing():
 
 def test_the_release_is_no_table():
     assert [(one.table, one.label) for one in RELEASED_ROWS] == [(None, "ATMNet-T"), (None, "UperNet-L")]
+
+
+@pytest.mark.parametrize(
+    ("figure", "dataset", "size", "layers", "limit"),
+    [
+        (3, "ade20k", (512, 512), ("2_1", "3_last"), None),
+        (6, "coco", (600, 800), ("2_1", "3_1", "3_last"), None),
+        (7, "imagenet", (224, 224), ("2_1", "3_1", "3_last"), 5000),
+    ],
+)
+def test_histograms_show_what_the_captions_say(figure, dataset, size, layers, limit):
+    preset = FIGURES[figure]
+    assert (preset.dataset, preset.size, preset.layers, preset.limit) == (dataset, size, layers, limit)
+    assert {number for number in FIGURES} == {3, 6, 7}

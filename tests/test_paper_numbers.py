@@ -3,11 +3,12 @@
 import pytest
 import torch
 
+from atmviz.architecture import Architecture
 from atmviz.complexity import count_flops, count_parameters, count_row, create_meta
 from atmviz.layers import LayerId
 from atmviz.models import create_model
 from atmviz.paper import INPUT_SIZES, PAPER_ROWS
-from atmviz.variants import VARIANTS, Architecture
+from atmviz.variants import VARIANTS
 
 
 def build(name, **kwargs):
@@ -66,8 +67,8 @@ def test_flops_are_those_of_table_8(arguments, flops):
     ("arguments", "flops", "more"),
     [
         # Sec. 4.5: "very close FLOPs", "+50% additional computation cost". Their sharing of offsets is not printed.
-        pytest.param({"offset_mode": "joint", "share": 1}, 2.1368, "-2.0", id="A"),
-        pytest.param({"num_samples": 3, "share": 1}, 3.2385, "+48.6", id="B"),
+        pytest.param({"offset_mode": "joint", "channels_per_offset": 1}, 2.1368, "-2.0", id="A"),
+        pytest.param({"num_samples": 3, "channels_per_offset": 1}, 3.2385, "+48.6", id="B"),
         pytest.param({"offset_mode": "joint"}, 2.0220, "-7.2", id="A, sharing as ATMNet-xT"),
         pytest.param({"num_samples": 3}, 2.8941, "+32.8", id="B, sharing as ATMNet-xT"),
     ],

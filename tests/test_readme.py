@@ -27,7 +27,7 @@ PAGES = {
 }
 README = PAGES["README.md"]
 DOCS = {name: text for name, text in PAGES.items() if name.startswith("docs/")}
-EVERY_LAYER = sorted({layer for v in VARIANTS.values() for layer in offset_sources(v.depths, v.offset_interval)})
+EVERY_LAYER = sorted({str(layer) for v in VARIANTS.values() for layer in offset_sources(v.depths, v.offset_interval)})
 OTHER_TOOLS = {"--nnodes", "--nproc-per-node", "--rdzv-backend", "--rdzv-endpoint"}  # torchrun's options
 
 

@@ -8,13 +8,13 @@ from PIL import Image
 
 from atmviz.checkpoints import load_model
 from atmviz.geometry import Preprocessing
-from atmviz.layers import LayerId
-from atmviz.recording.observe import observe_image
+from atmviz.observe import find_sites, observe_image
 from atmviz.recording.run import record_offsets
-from atmviz.recording.store import CHUNK_IMAGES, LayerInfo, RecordingWriter, open_recording
+from atmviz.recording.sites import RecordedSite
+from atmviz.recording.store import CHUNK_IMAGES, RecordingWriter, open_recording
 from atmviz.statistics import histogram_table, offset_histogram, sampling_map
 
-SOURCE, ALIAS = LayerId(3, 13), LayerId(3, 18)
+SOURCE, ALIAS = "3_13", "3_18"
 
 
 @pytest.fixture
@@ -24,19 +24,21 @@ def write(tmp_path):
     def writer(offsets, grid, share=1, counts=None, outside=None, mean_abs=None, status=None, chunks=1):
         offsets = np.asarray(offsets, np.float32)  # [N, 2, O]
         images, _, num_offsets = offsets.shape
-        layers = [
-            LayerInfo(
-                layer=layer,
+        sites = [
+            RecordedSite(
+                name=name,
                 source=SOURCE,
-                module=f"path.of.{layer}",
+                module=f"path.of.{name}",
+                kind="axis",
                 channels=share * num_offsets,
                 num_offsets=num_offsets,
-                share=share,
-                map_size=grid,
-                query=(grid[0] // 2, grid[1] // 2),
+                channels_per_offset=share,
+                stride_px=(16, 16),
                 branches=("width", "height", "identity"),
+                grid=grid,
+                query=(grid[0] // 2, grid[1] // 2),
             )
-            for layer in (SOURCE, ALIAS)
+            for name in (SOURCE, ALIAS)
         ]
         identity = {
             "model": "atmnet_nano",
@@ -47,7 +49,7 @@ def write(tmp_path):
             "dataset": "made",
             "images": [f"{n}.png" for n in range(images)],
         }
-        recording = RecordingWriter(tmp_path / "made", identity, {"image_root": "/"}, layers)
+        recording = RecordingWriter(tmp_path / "made", identity, {"image_root": "/"}, sites)
         empty = np.zeros((images, 1, 2))
         arrays = {
             "offset_3_13": offsets,
@@ -101,7 +103,7 @@ def test_center_histogram_counts_each_channel_at_its_nearest_token(center, axis,
 def test_a_layer_that_reuses_offsets_has_the_histogram_of_its_source(center, axis):
     own, alias = offset_histogram(center, "3_13", axis), offset_histogram(center, "3_18", axis)
     np.testing.assert_array_equal(own.counts, alias.counts)
-    assert alias.layer.title == "layer_3_18 (offsets of 3_13)"
+    assert alias.site.label == "layer_3_18 (offsets of 3_13)"
 
 
 @pytest.mark.parametrize(
@@ -168,12 +170,12 @@ def test_histograms_of_a_recorded_network_agree_with_its_offsets(tmp_path):
         Image.fromarray(photo).save(tmp_path / f"{index}.png")
     network = load_model("atmnet_nano", device="cpu", report=lambda _: None)
     preprocessing = Preprocessing(size=(64, 128), fit="squash")  # stage 2: 8 x 16 tokens
-    layer = LayerId(2, 2)
+    layer = "2_2"
     recording = record_offsets(
         [tmp_path / "0.png", tmp_path / "1.png"], tmp_path / "out", network, preprocessing=preprocessing
     ).recording
     offsets = np.stack(
-        [observe_image(network, photo, preprocessing, [layer]).offsets[LayerId(2, 1)] for photo in photos]
+        [observe_image(network, photo, preprocessing, find_sites(network, [layer])).offsets[layer] for photo in photos]
     )  # [N, H, W, 2, O]; O = 12 for 48 channels
     for axis, size in ((0, 16), (1, 8)):
         nearest = np.repeat(np.rint(offsets[..., axis, :]), 4, axis=-1)

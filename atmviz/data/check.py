@@ -7,7 +7,7 @@ from typing import Any
 
 from atmviz.data.images import ImageSet, find_dataset, load_image
 from atmviz.data.listing import list_images
-from atmviz.errors import DatasetError, some_of
+from atmviz.errors import DatasetError, join_limited
 
 
 @dataclass(frozen=True)
@@ -170,9 +170,8 @@ def _check_ade20k(images: ImageSet, split: str) -> list[Finding]:
     own = {Path(name).with_suffix("") for name in images.names}
     problem = f"in {masks}: unpack the archive again"
     if lacking := sorted(own - there):
-        problem = (
-            f"{len(lacking)} images have no mask in {masks} ({some_of(map(str, lacking), 3)}): unpack the archive again"
-        )
+        named = join_limited(map(str, lacking), 3)
+        problem = f"{len(lacking)} images have no mask in {masks} ({named}): unpack the archive again"
     count = _count(f"{split} masks", len(there), _IMAGES["ade20k"][split], problem)
     return [replace(count, ok=count.ok and not lacking, problem=problem if lacking else count.problem)]
 
@@ -218,4 +217,4 @@ def _read_all(name: str, images: ImageSet, split: str, on_images: Callable[[int,
             problems.append(str(error))
         on_images(index + 1, len(images))
     good = len(images) - len(problems)
-    return Finding(f"{split} files read", f"{good:,}", f"{len(images):,}", not problems, some_of(problems, 3))
+    return Finding(f"{split} files read", f"{good:,}", f"{len(images):,}", not problems, join_limited(problems, 3))

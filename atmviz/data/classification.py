@@ -29,7 +29,7 @@ from atmviz.data.images import (
 )
 from atmviz.data.listing import HIDDEN, UNREADABLE, is_hidden_folder, list_images, why_left_out
 from atmviz.data.shapes import SHAPE_CLASSES, Shapes
-from atmviz.errors import DatasetError, RecipeError, first_line, shortened, some_of
+from atmviz.errors import DatasetError, RecipeError, join_limited, shorten, summarize
 from atmviz.geometry import Preprocessing
 
 Split = Literal["train", "val"]
@@ -76,7 +76,7 @@ class LabelledImages(Dataset):
 
     @property
     def notes(self) -> list[str]:
-        order = f"classes are numbered {self._order}: {some_of(self.classes, 5)}"
+        order = f"classes are numbered {self._order}: {join_limited(self.classes, 5)}"
         is_unusual = self._order and list(self.classes) != sorted(self.classes, key=_natural)
         return [*filter(None, [getattr(self.source, "note", "")]), *([order] if is_unusual else [])]
 
@@ -164,7 +164,7 @@ def require_same_classes(train: LabelledImages, val: LabelledImages) -> None:
         )
     raise DatasetError(
         f"train has {len(train.classes)} classes and val {len(val.classes)}, expected the same; "
-        f"only in train: {some_of(only_train, 5) or 'none'}; only in val: {some_of(only_val, 5) or 'none'}"
+        f"only in train: {join_limited(only_train, 5) or 'none'}; only in val: {join_limited(only_val, 5) or 'none'}"
     )
 
 
@@ -208,11 +208,11 @@ def _require_policy(text: str) -> None:
         fault = f"none of {', '.join(_POLICIES)}"
     elif wrong:
         ranges = [f"{key} {low:g} to {high:g}" for key, (low, high) in known.items()]
-        fault = f"{shortened(wrong[0], 20)!r} is none of its settings: {', '.join(ranges) or 'none'}"
+        fault = f"{shorten(wrong[0], 20)!r} is none of its settings: {', '.join(ranges) or 'none'}"
     else:
         return
     raise RecipeError(
-        f"got auto_augment {shortened(text)!r} ({fault}), expected timm's name for a policy, "
+        f"got auto_augment {shorten(text)!r} ({fault}), expected timm's name for a policy, "
         "as rand-m9-mstd0.5-inc1, or none"
     )
 
@@ -289,13 +289,13 @@ class ClassImages(Dataset):
             )
         if deeper := sorted({one for one in folders if "/" in one}):
             raise DatasetError(
-                f"images lie deeper than {place}/<class>/, in {len(deeper)} folders ({some_of(deeper, 5)}): "
+                f"images lie deeper than {place}/<class>/, in {len(deeper)} folders ({join_limited(deeper, 5)}): "
                 "expected one folder per class, none within another"
             )
         self.classes = sorted(set(folders))
         if empty := sorted(self._folders() - set(folders)):
             raise DatasetError(
-                f"no images in {len(empty)} class folders of {place} ({some_of(empty, 5)}): fill or remove them"
+                f"no images in {len(empty)} class folders of {place} ({join_limited(empty, 5)}): fill or remove them"
             )
         if not folders:
             raise DatasetError(f"no images in {place}: expected {place}/<class>/*.jpg; {self.images.note}".rstrip("; "))
@@ -358,7 +358,7 @@ class TarImages(ImageSet):
             with tarfile.open(file, "r:") as tar:
                 search(tar, "", 0)
         except (OSError, ValueError, OverflowError, tarfile.TarError) as error:
-            raise DatasetError(f"cannot read {file} ({first_line(error)}): pack it again as plain tar") from None
+            raise DatasetError(f"cannot read {file} ({summarize(error)}): pack it again as plain tar") from None
         names = sorted(places)
         above = os.path.commonpath([os.path.dirname(os.path.dirname(name)) for name in names]) if names else ""
         shown = tuple(os.path.relpath(name, above or ".") for name in names)
@@ -388,7 +388,7 @@ class ReaderImages(Dataset):
             with file:
                 data = file.read()
         except Exception as error:  # each reader has its own
-            raise DatasetError(f"cannot read image {index} ({first_line(error)}): load the dataset again") from None
+            raise DatasetError(f"cannot read image {index} ({summarize(error)}): load the dataset again") from None
         name = self.reader.filename(index, absolute=True) or str(index)
         return Image.fromarray(decode_image(data, name, upright=False)), label
 
@@ -416,7 +416,7 @@ def _open_reader(name: str, data_dir: str | Path | None, split: Split, transform
         dataset = create_dataset(name, root=root, split="train" if split == "train" else "validation")
     except Exception as error:  # each reader has its own
         raise DatasetError(
-            f"cannot open {name} {root or ''} ({first_line(error)}): check the name and the folder"
+            f"cannot open {name} {root or ''} ({summarize(error)}): check the name and the folder"
         ) from None
     if hasattr(dataset, "loader"):  # torchvision's, which opens whatever Pillow knows
         dataset.loader = _open_image

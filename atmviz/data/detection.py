@@ -20,7 +20,7 @@ from atmviz.data.classification import Split
 from atmviz.data.images import DATASET_LAYOUTS, ImageSet, find_dataset, load_image, read_file
 from atmviz.data.segmentation import normalize
 from atmviz.data.shapes import SHAPE_CLASSES, Shapes
-from atmviz.errors import AtmvizError, DatasetError, first_line, shortened, some_of
+from atmviz.errors import AtmvizError, DatasetError, join_limited, shorten, summarize
 from atmviz.files import foreign_content
 
 Annotation = dict[str, Any]
@@ -198,7 +198,7 @@ class CocoInstances(Dataset):
         if lacking := [one["file_name"] for one in self.records if one["file_name"] not in files]:
             raise DatasetError(
                 f"{len(lacking)} of the {len(self.records)} images in {file} are not in {images.root} "
-                f"({some_of(lacking, 3)}): unpack the images again, or take the annotations of this split"
+                f"({join_limited(lacking, 3)}): unpack the images again, or take the annotations of this split"
             )
         if not self.records:
             raise DatasetError(f"{file} has no image with objects: expected instances to learn from")
@@ -299,7 +299,7 @@ def _read_instances(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(data)  # of any encoding of Unicode, with or without a byte order mark
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{file} is no whole JSON file ({first_line(error)}): unpack it again") from None
+        raise DatasetError(f"{file} is no whole JSON file ({summarize(error)}): unpack it again") from None
     parts = ("images", "annotations", "categories")
     if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in parts):
         raise DatasetError(f"{file} has no lists {', '.join(parts)}: expected COCO's instances_{{train,val}}2017.json")
@@ -362,7 +362,7 @@ def _is_length(value: Any, most: float = 1e6) -> bool:
 
 
 def _short(value: Any) -> str:
-    return "a huge number" if isinstance(value, int) and abs(value) >= 10**20 else shortened(str(value), 60)
+    return "a huge number" if isinstance(value, int) and abs(value) >= 10**20 else shorten(str(value), 60)
 
 
 def _are_run_lengths(mask: dict[str, Any]) -> bool:

@@ -29,7 +29,7 @@ from atmviz.data.listing import (
     list_images,
     readable_formats,
 )
-from atmviz.errors import DatasetError, first_line
+from atmviz.errors import DatasetError, reason_of
 from atmviz.files import foreign_content
 from atmviz.geometry import MIN_SIZE_PX, Placement, Preprocessing
 
@@ -309,7 +309,7 @@ def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
 def read_file(path: Path, kind: str = "image", max_bytes: int = MAX_IMAGE_BYTES) -> bytes:
     """The content of a regular file of up to `max_bytes`; raises DatasetError that names it as a `kind`."""
     try:
-        return files.read_file(path, max_bytes)
+        return files.read_limited(path, max_bytes)
     except (OSError, ValueError) as error:  # the latter: a zero byte in the name
         raise unreadable(kind, path, decoding_fault(error)) from None
 
@@ -325,7 +325,7 @@ def decoding_fault(error: Exception, data: bytes = b"", formats: Sequence[str] =
         what = foreign_content(data[:512])
         known = ", ".join(formats or readable_formats())
         return what if what and what != "an image" else f"no image of a known format: {known}"
-    return getattr(error, "strerror", None) or first_line(error)
+    return reason_of(error)
 
 
 def _require_bounded(image: Image.Image, data: bytes) -> None:

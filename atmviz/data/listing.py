@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from atmviz.errors import DatasetError, some_of
+from atmviz.errors import DatasetError, join_limited
 from atmviz.files import SOFTWARE
 
 # Raster formats alone: Pillow knows others, some of which it hands to interpreters
@@ -134,7 +134,7 @@ def is_own_figure(path: str | Path) -> bool:
 
 def describe_left_out(left_out: LeftOut) -> str:
     """`figures of atmviz: 2 (a.png, b.png); hidden or of a tool: 1 (@eaDir/)`; empty where nothing is."""
-    return "; ".join(f"{reason}: {len(names)} ({some_of(names, 3)})" for reason, names in left_out.items())
+    return "; ".join(f"{reason}: {len(names)} ({join_limited(names, 3)})" for reason, names in left_out.items())
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from atmviz.errors import AtmvizError, DatasetError, first_line
+from atmviz.errors import AtmvizError, DatasetError, reason_of, summarize
 
 Collate = Callable[[Any], Any]
 # Tensors below this are copied through a pipe in less time than a piece of shared memory takes to make
@@ -85,7 +85,7 @@ def _start(loader: DataLoader) -> Iterator[Any]:
         with warnings.catch_warnings(action="ignore"):
             return iter(loader)
     except OSError as error:
-        known, reason = worker_error(error), error.strerror or str(error)
+        known, reason = worker_error(error), reason_of(error)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         sys.unraisablehook = hook
@@ -101,7 +101,7 @@ def worker_error(error: Exception) -> AtmvizError | None:
     if "Too many open files" in text:
         return AtmvizError("too few files may be open at once: raise the limit (ulimit -n), or pass --workers 0")
     if "DataLoader worker (pid" in text or "Pin memory thread" in text:
-        return _ended(first_line(error).strip().rstrip("."))
+        return _ended(summarize(error).strip().rstrip("."))
     return None
 
 

@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
+from atmviz.architecture import IGNORE_INDEX
 from atmviz.data.classification import Split
 from atmviz.data.images import ImageSet, find_dataset, load_image, load_mask
 from atmviz.data.shapes import SHAPE_CLASSES, Shapes
-from atmviz.errors import DatasetError, some_of
+from atmviz.errors import DatasetError, join_limited
 from atmviz.geometry import MIN_SIZE_PX, Preprocessing, resized_size
-from atmviz.variants import IGNORED
 
 _MAX_ASPECT = 4  # longer over shorter side that a resized image keeps; beyond it the longer side is 4 times `size`
 _MAX_SHARE = 0.75  # of one class in a training crop
@@ -137,7 +137,7 @@ class ADE20K(Dataset):
         self.notes = [*filter(None, [images.note, beside])]
         if lacking := [name for name in images.names if not self.mask(name).is_file()]:
             raise DatasetError(
-                f"{len(lacking)} of {len(images)} images have no mask in {self.masks} ({some_of(lacking, 3)}): "
+                f"{len(lacking)} of {len(images)} images have no mask in {self.masks} ({join_limited(lacking, 3)}): "
                 "expected annotations/{training,validation}/*.png beside images; unpack them too"
             )
 
@@ -162,7 +162,7 @@ class ADE20K(Dataset):
                 f"mask {file} has labels up to {int(mask.max())}, expected 0 to 150: "
                 "take ADEChallengeData2016, not the full ADE20K"
             )
-        return image, np.where(mask == 0, IGNORED, mask - 1).astype(np.uint8)
+        return image, np.where(mask == 0, IGNORE_INDEX, mask - 1).astype(np.uint8)
 
 
 class WholeViews:
@@ -199,7 +199,7 @@ class RandomView:
         padding = (0, self.size - image.shape[1], 0, self.size - image.shape[0])  # right and bottom
         pad = torch.nn.functional.pad
         labels = torch.from_numpy(np.ascontiguousarray(mask))
-        return {"image": pad(normalize(image), padding), "mask": pad(labels, padding, value=IGNORED)}
+        return {"image": pad(normalize(image), padding), "mask": pad(labels, padding, value=IGNORE_INDEX)}
 
     def _crop(self, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         height, width = mask.shape
@@ -209,7 +209,7 @@ class RandomView:
             top = int(torch.randint(max(0, height - self.size) + 1, ()))
             left = int(torch.randint(max(0, width - self.size) + 1, ()))
             place = slice(top, top + self.size), slice(left, left + self.size)
-            counts = np.bincount(mask[place].ravel(), minlength=256)[:IGNORED]
+            counts = np.bincount(mask[place].ravel(), minlength=256)[:IGNORE_INDEX]
             if counts.max() < _MAX_SHARE * counts.sum():
                 break
         return image[place], mask[place]

@@ -5,12 +5,12 @@ from typing import Any
 
 from torch import nn
 
+from atmviz.architecture import Architecture, Head
 from atmviz.dense.cascade import cascade_mask_rcnn
 from atmviz.dense.mask_rcnn import mask_rcnn
 from atmviz.dense.retinanet import retinanet
 from atmviz.dense.semantic_fpn import semantic_fpn
 from atmviz.dense.upernet import upernet
-from atmviz.variants import Architecture, Head
 
 __all__ = ["cascade_mask_rcnn", "create_dense", "mask_rcnn", "retinanet", "semantic_fpn", "upernet"]
 

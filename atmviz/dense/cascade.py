@@ -14,11 +14,11 @@ from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
 from torchvision.models.detection.roi_heads import maskrcnn_inference
 from torchvision.ops import box_iou, clip_boxes_to_image
 
+from atmviz.architecture import Neck
 from atmviz.dense.detector import DetectorTransform, Target
 from atmviz.dense.mask_rcnn import RPN, TwoStageDetector, open_pyramid
 from atmviz.dense.pyramid import PYRAMID_DIM
 from atmviz.dense.roi_heads import BOX_FACTOR, BOX_SAMPLES, BOX_SIZE, RoIHeads
-from atmviz.variants import Neck
 
 # IoU of an object, what deltas are divided by, weight of the losses
 _STAGES = (

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from atmviz.architecture import Architecture, Head
 from atmviz.models import released_to_timm
-from atmviz.variants import Architecture, Head
 
 # A name that only this head has: theirs, ours
 _MARKS: dict[Head, tuple[str, str]] = {

@@ -11,10 +11,10 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from atmviz.architecture import Neck
 from atmviz.dense.detector import RATIOS, UNUSED, AnchorMatcher, BoxCoder, DetectorTransform, FixedStrideAnchors, Target
 from atmviz.dense.pyramid import PYRAMID_DIM, Pyramid, create_body
 from atmviz.dense.roi_heads import BOX_FACTOR, BOX_SAMPLES, BOX_SIZE, MASK_SIZE, RoIHeads
-from atmviz.variants import Neck
 
 _STRIDES = (4, 8, 16, 32, 64)
 

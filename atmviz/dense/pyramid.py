@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
-from atmviz.errors import AtmvizError, first_line
+from atmviz.architecture import Neck
+from atmviz.errors import AtmvizError, summarize
 from atmviz.models import ATMFPN
-from atmviz.variants import VARIANTS, Neck
+from atmviz.variants import VARIANTS
 
 PYRAMID_DIM = 256  # in the paper
 _SWIN_PATCH = 4
@@ -42,7 +43,7 @@ def create_body(name: str, first_level: int = 2, drop_path_rate: float = 0.0, **
             strides = probe.feature_info.reduction()
     except (RuntimeError, TypeError, ValueError) as error:
         raise AtmvizError(
-            f"cannot build {name} ({first_line(error)}): expected a variant (`atmviz models`) or a timm backbone"
+            f"cannot build {name} ({summarize(error)}): expected a variant (`atmviz models`) or a timm backbone"
         ) from None
     if strides[-4:] != [4, 8, 16, 32]:
         raise AtmvizError(f"got {name}, whose maps have strides {strides}, expected a backbone with 4, 8, 16, 32")

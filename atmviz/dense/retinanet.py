@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.ops import sigmoid_focal_loss
 
+from atmviz.architecture import Neck
 from atmviz.dense.detector import (
     MAX_DETECTIONS,
     MIN_SCORE,
@@ -23,7 +24,6 @@ from atmviz.dense.detector import (
     octave_scales,
 )
 from atmviz.dense.pyramid import PYRAMID_DIM, Pyramid, create_body, map_dims
-from atmviz.variants import Neck
 
 _STRIDES = (8, 16, 32, 64, 128)
 

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from atmviz.variants import IGNORED
+from atmviz.architecture import IGNORE_INDEX
 
 _AUXILIARY_WEIGHT = 0.4
 _DROPOUT = 0.1
@@ -68,4 +68,4 @@ def _resize(scores: Tensor, images: Tensor) -> Tensor:
 
 
 def _loss(scores: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(scores.float(), labels, ignore_index=IGNORED, reduction="sum") / labels.numel()
+    return F.cross_entropy(scores.float(), labels, ignore_index=IGNORE_INDEX, reduction="sum") / labels.numel()

@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
+from atmviz.architecture import Neck
 from atmviz.dense.pyramid import PYRAMID_DIM, Pyramid, create_body
 from atmviz.dense.segmenter import PixelClassifier, Segmenter, init_head
-from atmviz.variants import Neck
 
 
 class SemanticFPNHead(nn.Module):

@@ -4,12 +4,12 @@ from typing import Any
 
 from torch import nn
 
+from atmviz.architecture import Neck
 from atmviz.dense.pyramid import PYRAMID_DIM, create_body, map_dims
 from atmviz.dense.segmenter import PixelClassifier, Segmenter, init_head
 from atmviz.errors import AtmvizError
 from atmviz.layers import LayerId
 from atmviz.models.atmfpn import ATMUnit
-from atmviz.variants import Neck
 
 
 def upernet(

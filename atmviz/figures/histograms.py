@@ -18,7 +18,7 @@ from atmviz.figures.style import (
     wrap_note,
     wrap_title,
 )
-from atmviz.recording.store import AXES
+from atmviz.observe.site import AXES
 from atmviz.statistics import OffsetHistogram
 
 _COLUMNS = 4
@@ -50,7 +50,7 @@ def draw_histograms(
             band, column = divmod(index, columns)
             for axis, histogram in enumerate(pair):
                 _draw_panel(axes[2 * band + axis, column], histogram, first_column=column == 0)
-            axes[2 * band, column].set_title(pair[0].layer.title)
+            axes[2 * band, column].set_title(pair[0].site.label)
         for panel in axes.flat:
             panel.set_visible(panel.has_data())
         figure.suptitle(title, fontsize=10)
@@ -75,9 +75,9 @@ def _draw_panel(panel: Axes, histogram: OffsetHistogram, first_column: bool) -> 
     panel.set_xticks([first, *(tick for tick in ticks if first + gap < tick < last - gap), last])
     panel.set_xlabel(f"{AXES[histogram.axis]} offset (tokens)")
     panel.set_ylabel("share of samples (%)" if first_column else "")
-    counted = f"{histogram.images:,} images × {histogram.layer.channels} channels"
+    counted = f"{histogram.images:,} images × {histogram.site.channels} channels"
     if histogram.tokens == "all":
-        counted += f" × {np.prod(histogram.layer.map_size):,} tokens"
+        counted += f" × {np.prod(histogram.site.grid):,} tokens"
     panel.text(
         0.985,
         0.97,

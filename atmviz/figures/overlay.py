@@ -28,13 +28,13 @@ from atmviz.figures.style import (
     wrap_note,
     wrap_title,
 )
-from atmviz.geometry import Anchor, Placement, stage_stride, token_center_px
+from atmviz.geometry import Anchor, Placement, token_center_px
+from atmviz.observe.site import Site
 from atmviz.recording.query import Query
-from atmviz.recording.store import LayerInfo
 from atmviz.statistics import SamplingMap, sampling_map
 
 if TYPE_CHECKING:
-    from atmviz.recording.observe import ObservedImage
+    from atmviz.observe.image import ObservedImage
 
 _FAINTEST = 0.25  # opacity of a token sampled by next to none of the channels; 1 is the most in a panel
 _DISPLAY_PX = 1600  # longer side of what is drawn of the photograph
@@ -49,13 +49,13 @@ class OverlayPanel:
     """One panel: what one query samples in one layer.
 
     Attributes:
-        layer, query: Which.
+        site, query: Which.
         samples: The counts.
         placement: How the image was fitted to the network.
         anchor: Which point of a token is drawn, "cell" or "rf"; see `geometry.token_center_px`.
     """
 
-    layer: LayerInfo
+    site: Site
     query: Query
     samples: SamplingMap
     placement: Placement
@@ -63,8 +63,8 @@ class OverlayPanel:
 
     def position_px(self, i: float, j: float) -> tuple[float, float]:
         """Where token (i, j) is drawn: (y, x) in pixels of the original image."""
-        stride = stage_stride(self.layer.layer.stage)
-        y, x = (token_center_px(index, stride, self.anchor) for index in (i, j))
+        vertical, horizontal = self.site.stride_px
+        y, x = token_center_px(i, vertical, self.anchor), token_center_px(j, horizontal, self.anchor)
         return self.placement.to_image(y, x)
 
     def dots_px(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -89,19 +89,21 @@ def overlay_panels(observed: "ObservedImage", queries: Sequence[Query], anchor: 
     Raises:
         QueryError: a query lies outside the image or the map, or there are more panels than a figure can show.
     """
-    if len(queries) * len(observed.layers) > MOST_PANELS:
+    if len(queries) * len(observed.sites) > MOST_PANELS:
         raise QueryError(
-            f"got {len(queries)} queries in {len(observed.layers)} layers, expected at most {MOST_PANELS} panels"
+            f"got {len(queries)} queries in {len(observed.sites)} layers, expected at most {MOST_PANELS} panels"
         )
     panels = []
     for query in queries:
-        for layer in observed.layers:
-            if "joint" in layer.branches:
+        for site in observed.sites:
+            if site.kind == "point":
                 raise AtmvizError("this network takes one 2-D sample per channel; an overlay draws rows and columns")
-            i, j = query.token(observed.placement, layer.map_size, layer.layer.stage, anchor)
-            offsets = np.repeat(observed.offsets[layer.source][i, j], layer.share, axis=1)  # [2, C]
-            samples = sampling_map(offsets, (i, j), layer.map_size)
-            panels.append(OverlayPanel(layer, query, samples, observed.placement, anchor))
+            distinct = observed.offsets[site.name]
+            grid = distinct.shape[0], distinct.shape[1]
+            i, j = query.token(observed.placement, grid, site.stride_px, anchor)
+            offsets = np.repeat(distinct[i, j], site.channels_per_offset, axis=1)  # [2, C]
+            samples = sampling_map(offsets, (i, j), grid)
+            panels.append(OverlayPanel(site, query, samples, observed.placement, anchor))
     return panels
 
 
@@ -181,9 +183,9 @@ def _draw_panel(
     top, left, bottom, right = panel.seen_px()
     axis.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
     axis.spines[:].set(linewidth=0.4, color=NOTE)
-    layer, (i, j) = panel.layer, panel.samples.query
-    axis.set_title(layer.layer.title, pad=32)
-    source = "" if layer.layer == layer.source else f"offsets of {layer.source}, "
+    site, (i, j) = panel.site, panel.samples.query
+    axis.set_title(site.title, pad=32)
+    source = "" if site.is_source else f"offsets of {site.source}, "
     text = f"{source}query token {i}:{j}"
     axis.annotate(text, (0.5, 1), (0, 22), "axes fraction", "offset points", ha="center", fontsize=7.5, color=NOTE)
 

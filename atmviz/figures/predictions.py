@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
+from atmviz.architecture import IGNORE_INDEX
 from atmviz.figures.style import drawable, figure_style, save_figure, wrap_title
-from atmviz.variants import IGNORED
 
 _MIN_SCORE = 0.3  # of a detection to be drawn
 _NAMED = 12  # classes in a legend
@@ -32,7 +32,7 @@ def draw_segmentation(
         path: The file, which appears whole or not at all.
         title: Above the panels.
     """
-    present = [k for k in np.unique([truth, found]).tolist() if k != IGNORED]
+    present = [k for k in np.unique([truth, found]).tolist() if k != IGNORE_INDEX]
     areas = {k: int((truth == k).sum() + (found == k).sum()) for k in present}
     named = sorted(sorted(present, key=lambda k: -areas[k])[:_NAMED])
     colors = np.zeros((256, 3), np.float32)
@@ -125,5 +125,5 @@ def _with_masks(image: np.ndarray, objects: Mapping[str, np.ndarray]) -> np.ndar
 
 def _blend(image: np.ndarray, mask: np.ndarray, colors: np.ndarray) -> np.ndarray:
     shown = 0.35 * image.astype(np.float32) / 255 + 0.65 * colors[mask]
-    shown[mask == IGNORED] = 0
+    shown[mask == IGNORE_INDEX] = 0
     return shown

@@ -14,7 +14,7 @@ from matplotlib.font_manager import findfont, get_font
 
 from atmviz.errors import printable
 from atmviz.files import SOFTWARE, atomic_path, file_name
-from atmviz.layers import LayerId, offset_sources
+from atmviz.layers import offset_sources
 from atmviz.variants import VARIANTS
 
 FigureFormat = Literal["png", "pdf", "svg"]
@@ -95,7 +95,7 @@ def figure_name(
     model: str,
     trained: bool | None,
     sha256: str,
-    layers: Sequence[LayerId],
+    layers: Sequence[str],
     details: Sequence[str] = (),
 ) -> str:
     """`photos_atmnet_nano_histogram_2_1-3_18`, of at most 180 bytes; weights not seeded add their fingerprint's start.
@@ -109,17 +109,17 @@ def figure_name(
     """
     name = file_name(re.sub(r"\W+", "-", model).strip("-"), 60)  # semantic_fpn(atmnet_nano): no brackets
     weights = name if trained is False else f"{name}-{file_name(sha256[:6])}"
-    shown = [kind, _layer_range(layers, model) or file_name("-".join(map(str, layers)), 30)]
+    shown = [kind, _layer_range(layers, model) or file_name("-".join(layers), 30)]
     if details:
         shown.append(file_name("_".join(details), 40))
     rest = "_".join(["", weights, *shown])
     return file_name(subject, 180 - len(rest.encode())) + rest
 
 
-def _layer_range(layers: Sequence[LayerId], model: str) -> str | None:
+def _layer_range(layers: Sequence[str], model: str) -> str | None:
     """`1_1-to-4_2`, where these are all layers of the backbone from the one to the other, and more than four."""
     variant = next((VARIANTS[name] for name in re.findall(r"\w+", model) if name in VARIANTS), None)
-    every = list(offset_sources(variant.depths, variant.offset_interval)) if variant else []
+    every = [str(layer) for layer in offset_sources(variant.depths, variant.offset_interval)] if variant else []
     if len(layers) <= 4 or layers[0] not in every:
         return None
     first = every.index(layers[0])

@@ -1,4 +1,4 @@
-"""ATMNet, registered with timm on import: `timm.create_model("atmnet_tiny")` works after `import atmviz.models`."""
+"""ATMNet and ATMFpn. Importing this registers ATMNet with timm: `timm.create_model("atmnet_tiny")` works afterwards."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ from timm.models import create_model
 
 from atmviz.models.atmfpn import ATMFPN
 from atmviz.models.atmnet import ATMNet, released_to_timm
+from atmviz.models.layers import set_fused
 from atmviz.models.token_mixer import ActiveTokenMixer
-from atmviz.variants import OffsetMode
 
-__all__ = ["ATMFPN", "COMPILE_OPTIONS", "ATMNet", "ActiveTokenMixer", "OffsetMode", "create_model", "released_to_timm"]
+__all__ = ["ATMFPN", "COMPILE_OPTIONS", "ATMNet", "ActiveTokenMixer", "create_model", "released_to_timm", "set_fused"]
 
-# For `torch.compile(network, options=COMPILE_OPTIONS)`. Tokens are [B, H, W, C]: Inductor's layout pass takes such maps
-# for [B, C, H, W], lays W outermost and is a tenth slower.
+# For `torch.compile(network, options=COMPILE_OPTIONS)`. Inductor's layout pass mistakes token maps [B, H, W, C] for
+# [B, C, H, W] and reorders them in memory, which makes networks 10 % slower.
 COMPILE_OPTIONS: dict[str, Any] = {"layout_optimization": False}

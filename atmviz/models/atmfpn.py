@@ -1,8 +1,9 @@
 """ATMFpn: a feature pyramid network whose convolutions are ATM units (Sec. 3.3, Table 7).
 
-The paper does not give the construction. This one was found from Table 7's FLOPs, and meets seven of its eight cells:
-each of the FPN's convolutions, 1x1 and 3x3, becomes the offset-generating, token-mixing half of an ATM block, with one
-offset per channel and no channel MLP. FLOPs cannot show skip connections (there are none here) or the initialisation.
+The paper does not give the construction. This one is fitted to the FLOPs of Table 7, of which it meets seven of eight
+cells: each convolution of the FPN, 1x1 and 3x3, becomes the token-mixing half of an ATM block that generates offsets,
+with one offset per channel and no channel MLP. FLOPs reveal neither skip connections (there are none here) nor the
+initialization.
 
 Legend: B batch, H/W grid in tokens, C channels in, P channels out.
 """
@@ -14,16 +15,17 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from atmviz.layers import LayerId
-from atmviz.models.atmnet import ATMLayer, PositionalEncodingGenerator, init_fan_in, init_weights
+from atmviz.models.atmnet import ATMLayer
+from atmviz.models.layers import PositionalEncodingGenerator, init_fan_in, init_weights
 from atmviz.models.token_mixer import ActiveTokenMixer, OffsetLayer
 
 
 class ATMUnit(nn.Module):
-    """What stands for one convolution, [B, C, H, W] -> [B, P, H, W]: PEG, offsets, LayerNorm, Active Token Mixer.
+    """Replaces one convolution, [B, C, H, W] -> [B, P, H, W]: PEG, offsets, LayerNorm, Active Token Mixer.
 
     Args:
         dim, out_dim: Channels C and P.
-        layer: The label its offsets are recorded under.
+        layer: Label of the unit as an ATM layer.
     """
 
     def __init__(self, dim: int, out_dim: int, layer: LayerId) -> None:
@@ -34,7 +36,7 @@ class ATMUnit(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.token_mixer = ActiveTokenMixer(dim, out_dim=out_dim)
         self.apply(init_weights)
-        init_fan_in(self)  # as the FPN's convolutions are drawn: no norm follows
+        init_fan_in(self)  # like the convolutions of an FPN, because no norm follows
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.peg(x.permute(0, 2, 3, 1))  # NCHW -> NHWC
@@ -42,21 +44,21 @@ class ATMUnit(nn.Module):
         return x.permute(0, 3, 1, 2)  # NHWC -> NCHW
 
     def atm_layers(self) -> list[ATMLayer]:
-        """The unit as the one ATM layer it is."""
+        """All ATM layers of the unit: itself."""
         dim = self.norm.normalized_shape[0]
         return [ATMLayer(self.layer, "token_mixer", self.token_mixer, self.layer, dim, num_offsets=dim)]
 
 
 class ATMFPN(FeaturePyramidNetwork):
-    """Takes and returns what torchvision's `FeaturePyramidNetwork` does: maps by name, finest first.
+    """A neck with the interface of torchvision's `FeaturePyramidNetwork`: maps by name, finest first.
 
     Args:
         in_channels_list: Channels of the maps, one per level.
-        out_channels: P, of every pyramid level.
-        extra_blocks: Makes further, coarser levels.
-        first_level: Of the first map, whose stride is 2 to that power; names the layers, `fpn_c2` and `fpn_p2` on.
+        out_channels: Channels of every pyramid level, P.
+        extra_blocks: Adds coarser levels.
+        first_level: Level of the first map, whose stride is 2**first_level; layers are named `fpn_c2`, `fpn_p2`, ...
 
-    Source: Sec. 3.3, Sec. 4.4, Table 7; the construction is fitted, see above.
+    Source: Sec. 3.3, Sec. 4.4, Table 7; the construction is fitted, see the top of this file.
     """
 
     def __init__(

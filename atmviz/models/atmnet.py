@@ -4,53 +4,26 @@ Legend: B batch, H/W grid in tokens, C channels, O distinct offsets per directio
 [B, C, H, W]; tokens inside the network are [B, H, W, C].
 """
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from timm.layers import ClassifierHead, DropPath, Mlp, calculate_drop_path_rates, trunc_normal_
+from timm.layers import ClassifierHead, DropPath, calculate_drop_path_rates
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from atmviz.architecture import FusionMode, OffsetMode
 from atmviz.geometry import MIN_SIZE_PX
 from atmviz.layers import LayerId, is_offset_source, offset_sources
+from atmviz.models.layers import ChannelMLP, PositionalEncodingGenerator, init_weights
 from atmviz.models.token_mixer import ActiveTokenMixer, OffsetLayer
-from atmviz.ops import channel_mlp
-from atmviz.variants import VARIANTS, FusionMode, OffsetMode
-
-
-class PositionalEncodingGenerator(nn.Module):
-    """PEG: a depthwise 3x3 convolution plus identity, [B, H, W, C] -> [B, H, W, C].
-
-    Source: Sec. 3.3. One per stage; applied, with the same weights, before each block that generates offsets.
-    """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.proj(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # NHWC -> NCHW -> NHWC
-
-
-class ChannelMLP(Mlp):
-    """Two fully connected layers with a GELU between, computed by parts where the device has kernels.
-
-    Source: Eq. (6).
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        plain = type(self.fc1) is type(self.fc2) is nn.Linear  # not what adapters or quantisers put in their place
-        if plain and x.device.type in ("cpu", "cuda") and not torch.compiler.is_exporting():
-            return channel_mlp(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)  # type: ignore[arg-type]
-        return super().forward(x)
+from atmviz.variants import VARIANTS
 
 
 class ATMBlock(nn.Module):
-    """Token mixing and channel MLP with skip connections; `offset` exists in blocks that generate offsets."""
+    """Token mixing, Eq. (5), then the channel MLP, Eq. (6); blocks that generate offsets have an `offset` layer."""
 
     def __init__(self, dim: int, mlp_ratio: float, drop_path: float, offset: OffsetLayer | None, **mixer: Any) -> None:
         super().__init__()
@@ -62,7 +35,7 @@ class ATMBlock(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(self, x: Tensor, offset: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Tokens after the block, [B, H, W, C], and the offsets it used, [B, H, W, 2, O], for the next one."""
+        """Return the block's tokens, [B, H, W, C], and the offsets it used, [B, H, W, 2, O], for the next block."""
         if self.offset is not None:
             offset = self.offset(x)  # from the block's input: the released code predicts them before norm1
         x = x + self.drop_path(self.token_mixer(self.norm1(x), offset))  # Eq. (5)
@@ -71,7 +44,7 @@ class ATMBlock(nn.Module):
 
 
 class ATMStage(nn.Module):
-    """Downsampling (except in the first stage), then blocks that share offsets between generators."""
+    """Downsampling (except in the first stage), then blocks; those without an offset layer reuse the last offsets."""
 
     def __init__(
         self,
@@ -87,7 +60,7 @@ class ATMStage(nn.Module):
     ) -> None:
         super().__init__()
         self.grad_checkpointing = False
-        # The released code holds this convolution in the last block of the stage before; the arithmetic is the same.
+        # The released code keeps this convolution in the last block of the previous stage; the result is the same.
         self.downsample = nn.Conv2d(in_dim, dim, 3, stride=2, padding=1) if in_dim else nn.Identity()
         self.peg = PositionalEncodingGenerator(dim) if peg else nn.Identity()
         self.is_source = [is_offset_source(block, depth, offset_interval) for block in range(depth)]
@@ -98,7 +71,7 @@ class ATMStage(nn.Module):
             self.blocks.append(ATMBlock(dim, mlp_ratio, drop_path, offset, **mixer))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C_in, H, W] -> [B, C, H', W']."""
+        """Return the stage's feature map, [B, C, H', W'], from the previous one, [B, C_in, H, W]."""
         x = self.downsample(x).permute(0, 2, 3, 1)  # NCHW -> NHWC
         offset = None
         for block, is_source in zip(self.blocks, self.is_source, strict=True):
@@ -116,11 +89,11 @@ class ATMLayer(NamedTuple):
 
     Attributes:
         id: Its label.
-        module: Path of the mixer in the network it was asked of.
+        module: Path of the mixer in the network.
         mixer: The module, with its hook points.
-        source: The layer whose offsets it uses; itself where it generates them.
+        source: The layer whose offsets it uses; the layer itself if it generates them.
         channels: C.
-        num_offsets: Distinct offsets per direction that the source generates, O (of all samples); 0 in mode "zero".
+        num_offsets: Distinct offsets per direction that the source generates, O times the samples; 0 in mode "zero".
     """
 
     id: LayerId
@@ -136,24 +109,24 @@ class ATMLayer(NamedTuple):
 
     @property
     def channels_per_offset(self) -> int:
-        """Samples that share one offset: S."""
+        """Channels that share one offset, S; samples of one channel count separately."""
         return self.channels * self.mixer.num_samples // self.num_offsets
 
 
 class ATMNet(nn.Module):
-    """The four-stage network, with timm's interface.
+    """ATMNet, a backbone of four stages with timm's interface.
 
     Args:
-        depths, dims, mlp_ratios, num_offsets, offset_interval: one row of `atmviz.variants.VARIANTS`.
+        in_chans, num_classes, global_pool: Input channels, classes and pooling before the classifier, as in timm.
+        depths, dims, mlp_ratios, num_offsets, offset_interval: One row of `atmviz.variants.VARIANTS`.
+        offset_mode, num_samples, fusion: See `ActiveTokenMixer`; the defaults are the released network.
         channels_per_offset: S in every stage, in place of `num_offsets`; 1 in Fig. 2, A and B.
-        offset_mode, num_samples, fusion: see `ActiveTokenMixer`; the defaults are the released network.
         peg: False leaves the positional encoding generators out (Table 8, rows 1 and 2).
         out_norms: Apply one LayerNorm to each of the four feature maps, as the released segmentation backbone does.
-        drop_rate, drop_path_rate: dropout before the classifier; stochastic depth, rising linearly.
+        drop_rate, drop_path_rate: Dropout before the classifier; stochastic depth, rising linearly.
 
     Raises:
-        ValueError: a stage of one block (it could not generate offsets), |O| that does not divide C, or
-            an unknown mode.
+        ValueError: a stage has one block (it could not generate offsets), |O| does not divide C, or a mode is unknown.
 
     Source: Sec. 3.3, Fig. 4, Table 10; the released code where they differ.
     """
@@ -223,7 +196,7 @@ class ATMNet(nn.Module):
         self.apply(init_weights)
 
     def atm_layers(self) -> list[ATMLayer]:
-        """Every ATM layer in order."""
+        """All ATM layers, in order."""
         layers = []
         for layer, source in self.offset_sources.items():
             if layer.stage > len(self.stages):
@@ -237,7 +210,7 @@ class ATMNet(nn.Module):
 
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
-        """The PEG weights; timm leaves norms and biases out by itself (they are 1-D)."""
+        """Names of the PEG weights; timm excludes norms and biases itself, because they are 1-D."""
         return {name for name, _ in self.named_parameters() if ".peg." in name}
 
     @torch.jit.ignore
@@ -275,15 +248,15 @@ class ATMNet(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Feature maps of the chosen stages, strides 4 to 32, before the downsampling that follows each.
+        """Return feature maps of the chosen stages, strides 4 to 32, before the downsampling that follows each.
 
         Args:
             x: Images, [B, in_chans, H, W].
             indices: Stages to return: all if None, the last n if an int, else these (negative from the end).
-            norm: Apply the final norm to the last stage's map, where it is among them.
-            stop_early: Run no stage after the last one asked for.
+            norm: Apply the final norm to the last stage's map.
+            stop_early: Skip the stages after the last chosen one.
             output_fmt: "NCHW" or "NHWC".
-            intermediates_only: Return the maps alone.
+            intermediates_only: Return only the maps.
 
         Returns:
             The maps, or (final tokens [B, H, W, C], maps).
@@ -312,7 +285,7 @@ class ATMNet(nn.Module):
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drop what the chosen feature maps do not need, so that no parameter stays without a gradient."""
+        """Remove the modules that the chosen feature maps do not need, so that every parameter gets a gradient."""
         wanted = self._take_indices(indices)
         keep = max(wanted) + 1
         if prune_norm or keep < len(self.stages):
@@ -326,12 +299,12 @@ class ATMNet(nn.Module):
         return wanted
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Normed tokens of the last stage, [B, H, W, C], from images [B, in_chans, H, W] of 32 px and up."""
+        """Compute normed tokens of the last stage, [B, H, W, C], from images [B, in_chans, H, W] of 32 px and up."""
         x = self.stages(self._embed_patches(x))
         return self.norm(x.permute(0, 2, 3, 1))  # NCHW -> NHWC
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Class scores, [B, classes], from tokens [B, H, W, C]: mean over tokens, then one linear layer."""
+        """Compute class scores, [B, classes], from tokens [B, H, W, C]: mean over tokens, then one linear layer."""
         return self.head(x, pre_logits=pre_logits)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -355,32 +328,6 @@ class ATMNet(nn.Module):
         return taken
 
 
-def init_weights(module: nn.Module) -> None:
-    """Linear layers: truncated normal 0.02. Convolutions: normal, std sqrt(2 / fan_out). Source: released code."""
-    if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
-        return  # nothing to draw, and slow
-    if isinstance(module, nn.Linear):
-        trunc_normal_(module.weight, std=0.02)
-    elif isinstance(module, nn.Conv2d):
-        fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
-        nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
-    else:
-        return
-    if module.bias is not None:
-        nn.init.zeros_(module.bias)
-
-
-def init_fan_in(network: nn.Module) -> None:
-    """Draw linear weights anew with std 1 / sqrt(fan-in), those of the offset layers excepted.
-
-    The released std of 0.02 is made for widths of 300 and more; under 100 channels it passes too little on.
-    """
-    kept = {layer.linear for layer in network.modules() if isinstance(layer, OffsetLayer)}
-    for module in network.modules():
-        if isinstance(module, nn.Linear) and module not in kept and not module.weight.is_meta:
-            trunc_normal_(module.weight, std=module.in_features**-0.5)
-
-
 _RELEASED_NAMES = (
     (r"^patch_embed\.proj\.", "stem."),
     (r"^pos_blocks\.(\d+)\.", r"stages.\1.peg."),
@@ -397,10 +344,10 @@ _RELEASED_NAMES = (
 
 
 def released_to_timm(state: Mapping[str, Tensor], model: nn.Module | None = None) -> dict[str, Tensor]:
-    """Rename a released state dict to this module tree; one already in it comes back unchanged.
+    """Rename a released state dict to the names of `ATMNet`; a state dict with these names is returned unchanged.
 
     The branch convolutions [C, C, 1, 1] become linear layers [C, C], and each downsampling convolution moves from the
-    last block of a stage to the start of the next. `model` is part of timm's signature for such a function.
+    last block of a stage to the start of the next. timm calls this with the model, which is not used.
     """
     renamed = {}
     for name, tensor in state.items():

@@ -8,12 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from atmviz.architecture import is_architecture
 from atmviz.data.images import ImageSet, load_image
 from atmviz.errors import DatasetError, RecordingFormatError
 from atmviz.files import cache_folder, file_name, find_checkpoint, sha256_of_file
 from atmviz.geometry import Preprocessing
 from atmviz.recording.store import SCHEMA_VERSION, Recording, is_recording, open_recording
-from atmviz.variants import is_architecture
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from atmviz.errors import QueryError
-from atmviz.geometry import Anchor, Placement, stage_stride, token_at_px
+from atmviz.geometry import Anchor, Placement, token_at_px
 
 FORMS = "center, X,Y in px (120,80), fractions of the image (0.3,0.6), ROW:COL in tokens (4:7), grid:4x4 or random:8"
 
@@ -33,9 +33,9 @@ class Query:
         return f"{self.first:g},{self.second:g}" if self.kind == "px" else f"{self.first:.3g},{self.second:.3g}"
 
     def token(
-        self, placement: Placement, grid: tuple[int, int], stage: int, anchor: Anchor = "cell"
+        self, placement: Placement, grid: tuple[int, int], stride_px: tuple[int, int], anchor: Anchor = "cell"
     ) -> tuple[int, int]:
-        """The query token (i, j) on a stage's grid (H, W).
+        """The query token (i, j) on a grid (H, W) of tokens `stride_px` (vertical, horizontal) apart.
 
         Raises:
             QueryError: it lies outside the image, outside what the network sees of it, or outside the grid.
@@ -46,13 +46,12 @@ class Query:
             i, j = int(self.first), int(self.second)
             if not (0 <= i < grid[0] and 0 <= j < grid[1]):
                 raise QueryError(
-                    f"query token {self} is outside stage {stage}'s map: "
+                    f"query token {self} is outside a map of {grid[0]} x {grid[1]} tokens: "
                     f"expected rows 0 ... {grid[0] - 1}, columns 0 ... {grid[1] - 1}"
                 )
             return i, j
         y, x = self._input_px(placement)
-        stride = stage_stride(stage)
-        return token_at_px(y, stride, anchor, grid[0]), token_at_px(x, stride, anchor, grid[1])
+        return token_at_px(y, stride_px[0], anchor, grid[0]), token_at_px(x, stride_px[1], anchor, grid[1])
 
     def _input_px(self, placement: Placement) -> tuple[float, float]:
         """(y, x) in input pixels."""
@@ -66,7 +65,7 @@ class Query:
             raise QueryError(f"query {self} is outside the image: expected x 0-{width - 1}, y 0-{height - 1} px")
         y, x = placement.to_input(y, x)
         if not (-0.5 <= x <= placement.size[1] - 0.5 and -0.5 <= y <= placement.size[0] - 0.5):
-            raise QueryError(f"query {self} is outside the centre crop the network sees: use --fit whole or squash")
+            raise QueryError(f"query {self} is outside the center crop of the network: choose fit whole or squash")
         return y, x
 
 

@@ -27,14 +27,15 @@ from atmviz.distributed import as_launched, gather_all, join_processes
 from atmviz.errors import AtmvizError, DatasetError
 from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId
+from atmviz.observe.hooks import Observation, find_sites, forward_to_sites, observing, require_observable
+from atmviz.observe.site import sources_of
 from atmviz.ops import summarise_offsets
 from atmviz.processes import available_cores
-from atmviz.recording.recorder import OffsetRecorder, infer, layer_infos, require_recordable
+from atmviz.recording.sites import RecordedSite, recorded_sites
 from atmviz.recording.store import (
     CHUNK_IMAGES,
     RECORDED,
     SKIPPED,
-    LayerInfo,
     Recording,
     RecordingWriter,
     open_recording,
@@ -76,7 +77,7 @@ def record_offsets(
     network: nn.Module | str | Path = "atmnet_nano.shapes",
     *,
     preprocessing: Preprocessing | None = None,
-    layers: Iterable[LayerId] | None = None,
+    layers: Iterable[str | LayerId] | None = None,
     query: str = "center",
     batch_size: int = 8,
     workers: int | None = None,
@@ -95,7 +96,7 @@ def record_offsets(
         out: Folder of the recording; created, or continued if it holds the same one.
         network: A network on its device, in evaluation mode, or what `load_model` takes.
         preprocessing: Input size and fit; 224 x 224 with the released evaluation transform without it.
-        layers: Layers to record; all without it.
+        layers: Layers to record, by name or pattern; all without it.
         query: The token whose offsets are kept: "center", fractions of the input ("0.3,0.6") or "ROW:COL".
         batch_size: Images per forward pass; batches do not reach across the chunks of 64 images.
         workers: Processes that decode images; chosen from the number of images and cores without it.
@@ -117,9 +118,10 @@ def record_offsets(
     if not 1 <= shard[0] <= shard[1]:
         raise AtmvizError(f"got shard {shard[0]}/{shard[1]}, expected K/N with K from 1 to N")
 
-    require_recordable(network)
-    recorder = OffsetRecorder(network, layers)
-    infos = layer_infos(recorder, preprocessing.size, query)
+    require_observable(network)
+    wanted = {site.name for site in find_sites(network, ["all"] if layers is None else map(str, layers))}
+    sites = [site for site in find_sites(network) if site.name in wanted]
+    infos = recorded_sites(sites, preprocessing.size, query)
     origin = origin_of(network)
     device = next(network.parameters()).device
     identity = {
@@ -173,7 +175,7 @@ def record_offsets(
             on_images(finished, total)
 
     loader = load_inputs(images, preprocessing, batches, workers, pin_memory=device.type == "cuda")
-    with recorder, torch.inference_mode(), output:
+    with observing(network, sites) as observed, torch.inference_mode(), output:
         pending: _Pending | None = None
         for indices, pixels, errors in on_device(clock.waiting("input", zip(batches, loader, strict=True)), device):
             if errors and strict:
@@ -181,9 +183,9 @@ def record_offsets(
             skipped.update({images.names[index]: reason for index, reason in errors.items()})
             with clock.measure("network"):
                 if pixels is not None:
-                    infer(network, normalise(pixels, preprocessing))
+                    forward_to_sites(network, normalise(pixels, preprocessing))
                 current = _Pending(
-                    indices, _reduce(recorder, infos, [index not in errors for index in indices]), device
+                    indices, _reduce(observed, infos, [index not in errors for index in indices]), device
                 )
             if pending:
                 finish(pending)
@@ -313,7 +315,7 @@ class _Rows(NamedTuple):
 
     status: np.ndarray
     tensors: dict[str, Tensor]
-    infos: Sequence[LayerInfo]
+    infos: Sequence[RecordedSite]
 
     def as_arrays(self) -> dict[str, np.ndarray]:
         """Arrays by the schema's names; rows of unreadable images keep the fill value.
@@ -321,8 +323,8 @@ class _Rows(NamedTuple):
         Raises:
             AtmvizError: the network gave something that is not finite.
         """
-        sources = {info.source: info for info in self.infos}
-        reach = max(max(info.map_size) for info in self.infos)
+        sources = sources_of(self.infos)
+        reach = max(max(info.grid) for info in self.infos)
         rows: dict[str, np.ndarray] = {
             **{f"offset_{s}": self._blank(2, info.num_offsets) for s, info in sources.items()},
             "mean_abs_offset": self._blank(len(sources), 2),
@@ -336,7 +338,7 @@ class _Rows(NamedTuple):
         mask = self.status == RECORDED
         arrays = {name: tensor.numpy() for name, tensor in self.tensors.items()}
         for g, (source, info) in enumerate(sources.items()):
-            samples = np.prod(info.map_size) * info.num_offsets
+            samples = np.prod(info.grid) * info.num_offsets
             distance, outside, counts = (arrays[f"{name}_{source}"] for name in _SUMMARY)
             if not np.isfinite(distance).all():
                 raise AtmvizError(f"layer {source} gave NaN or infinite offsets: check the checkpoint and images")
@@ -344,7 +346,7 @@ class _Rows(NamedTuple):
             rows["mean_abs_offset"][mask, g] = distance / samples
             rows["outside_share"][mask, g] = outside / samples
             offset = np.arange(counts.shape[1]) - counts.shape[1] // 2
-            for axis, size in enumerate(info.map_size[::-1]):
+            for axis, size in enumerate(info.grid[::-1]):
                 np.add.at(rows["counts"][g, axis], offset.clip(-size, size) + reach, counts[axis])
         rows["fusion"][mask] = arrays["fusion"]
         if not np.isfinite(rows["fusion"][mask]).all():
@@ -355,22 +357,22 @@ class _Rows(NamedTuple):
         return np.full((len(self.status), *shape), np.nan, dtype)
 
 
-def _reduce(recorder: OffsetRecorder, infos: Sequence[LayerInfo], readable: Sequence[bool]) -> _Rows:
+def _reduce(observed: Observation, infos: Sequence[RecordedSite], readable: Sequence[bool]) -> _Rows:
     """One batch of recorded tensors -> the few numbers that are kept, on the device.
 
     Args:
-        recorder: After a forward pass of the readable images of the batch.
+        observed: After a forward pass of the readable images of the batch.
         infos: The layers recorded.
         readable: For each image of the batch.
     """
     status = np.where(readable, RECORDED, SKIPPED).astype(np.uint8)
     tensors: dict[str, Tensor] = {}
     if any(readable):
-        for source, info in {info.source: info for info in infos}.items():
-            offset = recorder.offsets[source].float()  # [B, H, W, 2, O]
-            if offset.shape[1:3] != info.map_size:
+        for source, info in sources_of(infos).items():
+            offset = observed.offsets[info.name].float()  # [B, H, W, 2, O]
+            if offset.shape[1:3] != info.grid:
                 raise AtmvizError(
-                    f"layer {source} has a map of {tuple(offset.shape[1:3])} tokens, expected {info.map_size}: "
+                    f"layer {source} has a map of {tuple(offset.shape[1:3])} tokens, expected {info.grid}: "
                     "record the ATMNet itself, not a model that resizes its input"
                 )
             i, j = info.query
@@ -378,7 +380,7 @@ def _reduce(recorder: OffsetRecorder, infos: Sequence[LayerInfo], readable: Sequ
             summary = summarise_offsets(offset)
             tensors |= {f"{name}_{source}": one for name, one in zip(_SUMMARY, summary, strict=True)}
         # [B, 1, 1, C, branches] each, or one for each token
-        fusion = [recorder.fusion[info.layer].float().mean((1, 2, 3)) for info in infos]
+        fusion = [observed.fusion[info.name].float().mean((1, 2, 3)) for info in infos]
         tensors["fusion"] = torch.stack(fusion, 1)
     return _Rows(status, tensors, infos)
 

@@ -21,7 +21,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -30,17 +30,19 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numcodecs.zstd import Zstd
 
-from atmviz.errors import AtmvizError, DatasetError, LayerNotFoundError, RecordingFormatError, first_line, shortened
-from atmviz.files import clear_leftovers, read_file, temporary_folder
+from atmviz.errors import AtmvizError, DatasetError, LayerNotFoundError, RecordingFormatError, shorten, summarize
+from atmviz.files import clear_leftovers, read_limited, temporary_folder
 from atmviz.geometry import Preprocessing
-from atmviz.layers import LayerId, describe_layers
+from atmviz.layers import LayerId, find_layer
+from atmviz.observe.site import AXES
+from atmviz.recording.sites import MAX_SITES, RecordedSite
 
 if TYPE_CHECKING:
     import zarr
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_READABLE = (1, 2)
 CHUNK_IMAGES = 64
-AXES = ("horizontal", "vertical")
 NOT_RECORDED, RECORDED, SKIPPED = 0, 1, 2
 _DESCRIPTIONS = {
     "offset": "offsets of the query token, in tokens, positive to the right and down; axis: horizontal, vertical",
@@ -64,13 +66,7 @@ _KINDS: dict[str, Any] = {
     "preprocessing": dict,
     "input_size": [int],
     "images": [str],
-    "layers": [
-        {
-            **dict.fromkeys(("layer", "source", "module"), str),
-            **dict.fromkeys(("channels", "num_offsets", "share"), int),
-            **{"map_size": [int], "query": [int], "branches": [str]},
-        }
-    ],
+    "layers": [dict],
 }
 # What it may say besides.
 _OPTIONAL = {
@@ -80,60 +76,7 @@ _OPTIONAL = {
 # Bounds for files that nobody vouches for, far above what a network or data set needs
 _MOST_DESCRIPTION_BYTES = 2**28
 _MOST_CHUNK_BYTES = 2**26
-_MOST_LAYERS = 1000
-_MOST_TOKENS = 2**14  # along an axis
-_MOST_CHANNELS = 2**20
 _CHUNKS_TOGETHER = 16  # when merging: faster than one by one, and of bounded memory
-
-
-@dataclass(frozen=True)
-class LayerInfo:
-    """What a recording knows of one ATM layer; map_size and query are (rows, columns), num_offsets is O."""
-
-    layer: LayerId
-    source: LayerId
-    module: str
-    channels: int
-    num_offsets: int
-    share: int
-    map_size: tuple[int, int]
-    query: tuple[int, int]
-    branches: tuple[str, ...]
-
-    @property
-    def title(self) -> str:
-        """`layer_3_18 (offsets of 3_13)`."""
-        return self.layer.title + ("" if self.layer == self.source else f" (offsets of {self.source})")
-
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "layer": str(self.layer), "source": str(self.source)}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "LayerInfo":
-        """Raises KeyError or ValueError for what is no layer."""
-        info = cls(
-            layer=LayerId.parse(data["layer"]),
-            source=LayerId.parse(data["source"]),
-            module=data["module"],
-            channels=data["channels"],
-            num_offsets=data["num_offsets"],
-            share=data["share"],
-            map_size=tuple(data["map_size"]),
-            query=tuple(data["query"]),
-            branches=tuple(data["branches"]),
-        )
-        height, width = info.map_size
-        i, j = info.query
-        counts = info.channels, info.num_offsets, info.num_offsets * info.share
-        if not (
-            all(0 < count <= _MOST_CHANNELS for count in counts)
-            and max(info.layer.stage, info.layer.index, info.source.stage, info.source.index) <= _MOST_LAYERS
-            and 0 <= i < height <= _MOST_TOKENS
-            and 0 <= j < width <= _MOST_TOKENS
-            and info.branches
-        ):
-            raise ValueError(f"numbers of layer {_short(data['layer'])}")
-        return info
 
 
 def open_recording(path: str | Path) -> "Recording":
@@ -153,7 +96,7 @@ class Recording:
             Known keys alone, and of the kinds that `record` writes.
         trained: False for seeded weights, None where nobody said.
         preprocessing: How its images were fitted to the network.
-        layers: One `LayerInfo` per recorded layer, in order; layers that reuse offsets are aliases of their source.
+        sites: The recorded sites, in order; those that reuse offsets are aliases of their source.
     """
 
     def __init__(self, path: Path) -> None:
@@ -167,17 +110,20 @@ class Recording:
             raise RecordingFormatError(
                 f"no recording in {path} ({type(error).__name__}): expected a folder made by `atmviz record`"
             ) from None
-        if schema != SCHEMA_VERSION:
+        if schema not in _READABLE:
             versions = self.attrs.get("versions")
             maker = versions.get("atmviz") if isinstance(versions, dict) else None
             raise RecordingFormatError(
-                f"{path} has schema {_short(schema)}, expected {SCHEMA_VERSION}: record again, or use the atmviz that "
+                f"{path} has schema {_short(schema)}, expected {' or '.join(map(str, _READABLE))}: "
+                "record again, or use the atmviz that "
                 f"made it ({_short(maker or 'unknown')})"
             )
         try:
             self.attrs = _checked(self.attrs)
             self.trained: bool | None = self.attrs["checkpoint"]["trained"]
-            self.layers = [LayerInfo.from_json(data) for data in self.attrs["layers"]]
+            self.sites = [RecordedSite.from_json(data) for data in self.attrs["layers"]]
+            if len({len(site.branches) for site in self.sites}) > 1:
+                raise ValueError("layers of unequal branches")
             self.preprocessing = Preprocessing.from_json(self.attrs["preprocessing"])
             images = len(self.attrs["images"])
             chunks = -(-images // CHUNK_IMAGES)
@@ -185,7 +131,7 @@ class Recording:
                 chunks = _read_description(path / "done", "array")["shape"][0]
                 if not -(-images // CHUNK_IMAGES) <= chunks <= images:
                     raise ValueError(f"{chunks} chunks of {images} images")
-            self._files = _Files(path, _schema(images, self.layers, chunks))
+            self._files = _Files(path, _schema(images, self.sites, chunks))
         except PermissionError as error:
             raise _unreadable(error) from None
         except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
@@ -227,39 +173,36 @@ class Recording:
         state = "" if self.complete else f", incomplete: {len(self)} of {len(self._status)} images"
         return f"<Recording {self.path}: {self.model} on {self.attrs['dataset']}, {len(self)} images{state}>"
 
-    def info(self, layer: str | LayerId) -> LayerInfo:
-        """Raises LayerNotFoundError, listing the recorded layers."""
+    def site(self, layer: str | LayerId) -> RecordedSite:
+        """Return what is known of a layer; raises LayerNotFoundError, listing the recorded layers."""
+        names = [site.name for site in self.sites]
         try:
-            wanted = LayerId.parse(str(layer))
-            return next(info for info in self.layers if info.layer == wanted)
-        except (ValueError, StopIteration):
-            raise LayerNotFoundError(
-                f"no layer {str(layer)!r} in {self.path}: expected one of "
-                + describe_layers([info.layer for info in self.layers])
-            ) from None
+            return self.sites[names.index(find_layer(layer, names))]
+        except LayerNotFoundError as error:
+            raise LayerNotFoundError(f"{error} in {self.path}") from None
 
     def offsets(self, layer: str | LayerId) -> np.ndarray:
         """Offsets of the query token for every channel, [N, 2, C], float32, tokens (axis 1: horizontal, vertical).
 
         With several samples per channel (Fig. 2, B), those of the first sample come first, [N, 2, samples * C].
         """
-        return np.repeat(self.distinct_offsets(layer), self.info(layer).share, axis=2)
+        return np.repeat(self.distinct_offsets(layer), self.site(layer).channels_per_offset, axis=2)
 
     def distinct_offsets(self, layer: str | LayerId) -> np.ndarray:
         """Offsets of the query token as the network stores them, [N, 2, O], float32, tokens."""
-        return self._rows(f"offset_{self.info(layer).source}")
+        return self._rows(f"offset_{self.site(layer).source}")
 
     def mean_abs_offset(self, layer: str | LayerId) -> np.ndarray:
         """Mean |offset| over all tokens, [N, 2], tokens."""
-        return self._rows("mean_abs_offset", self._sources.index(self.info(layer).source))
+        return self._rows("mean_abs_offset", self._sources.index(self.site(layer).source))
 
     def outside_share(self, layer: str | LayerId) -> np.ndarray:
         """Share of all samples whose nearest token is outside the map, [N, 2], 0 to 1."""
-        return self._rows("outside_share", self._sources.index(self.info(layer).source))
+        return self._rows("outside_share", self._sources.index(self.site(layer).source))
 
     def fusion(self, layer: str | LayerId) -> np.ndarray:
-        """Fusion weights, averaged over channels, [N, branches], in the order of `info(layer).branches`."""
-        return self._rows("fusion", self.layers.index(self.info(layer)))
+        """Fusion weights, averaged over channels, [N, branches], in the order of `site(layer).branches`."""
+        return self._rows("fusion", self.sites.index(self.site(layer)))
 
     def counts(self, layer: str | LayerId) -> tuple[np.ndarray, np.ndarray]:
         """Samples of all tokens by nearest integer offset: horizontal [2W + 1] and vertical [2H + 1], int64.
@@ -269,13 +212,13 @@ class Recording:
         Raises:
             RecordingFormatError: they do not add up to one sample per token, offset and image.
         """
-        info = self.info(layer)
+        info = self.site(layer)
         total = self._counts[self._sources.index(info.source)]
         middle = total.shape[1] // 2
-        expected = len(self) * info.map_size[0] * info.map_size[1] * info.num_offsets
+        expected = len(self) * info.grid[0] * info.grid[1] * info.num_offsets
         if (total.sum(axis=1) != expected).any():
             raise self._files.damaged("counts")
-        height, width = info.map_size
+        height, width = info.grid
         return total[0, middle - width : middle + width + 1], total[1, middle - height : middle + height + 1]
 
     def _finished(self, status: np.ndarray) -> np.ndarray:
@@ -297,8 +240,8 @@ class Recording:
         return total
 
     @property
-    def _sources(self) -> list[LayerId]:
-        return list(dict.fromkeys(info.source for info in self.layers))
+    def _sources(self) -> list[str]:
+        return list(dict.fromkeys(info.source for info in self.sites))
 
     def _rows(self, array: str, index: int | None = None) -> np.ndarray:
         """The rows of recorded images, of one layer where the array holds several."""
@@ -344,10 +287,10 @@ class _Array:
         )
 
 
-def _schema(images: int, layers: Sequence[LayerInfo], chunks: int) -> dict[str, _Array]:
+def _schema(images: int, layers: Sequence[RecordedSite], chunks: int) -> dict[str, _Array]:
     """Every array; unwritten values read as NaN (floats), 0 or False."""
     sources = {info.source: info for info in layers}
-    reach = max(max(info.map_size) for info in layers)
+    reach = max(max(info.grid) for info in layers)
     many, nan = min(CHUNK_IMAGES, images), float("nan")
     per_source = (images, len(sources), 2), ("image", "source", "axis")
     fusion = (images, len(layers), len(layers[0].branches)), ("image", "layer", "branch")
@@ -419,7 +362,7 @@ class _Files:
                 self._described.add(name)
             values = np.full(array.chunk_shape, array.fill, "uint8" if array.dtype == "bool" else array.dtype)
             with suppress(FileNotFoundError):
-                packed = read_file(self.file(name, chunk), values.nbytes + values.nbytes // 64 + 1024)
+                packed = read_limited(self.file(name, chunk), values.nbytes + values.nbytes // 64 + 1024)
                 Zstd().decode(packed, out=values)
         except PermissionError as error:
             raise _unreadable(error) from None
@@ -453,7 +396,7 @@ class RecordingWriter:
     """
 
     def __init__(
-        self, path: Path, identity: Mapping[str, Any], context: Mapping[str, Any], layers: Sequence[LayerInfo]
+        self, path: Path, identity: Mapping[str, Any], context: Mapping[str, Any], layers: Sequence[RecordedSite]
     ) -> None:
         self.path = path = path.resolve()
         self.layers = list(layers)
@@ -559,7 +502,7 @@ def _neighbours(numbers: Sequence[int]) -> list[list[int]]:
 
 
 def create_arrays(
-    group: "zarr.Group", images: int, layers: Sequence[LayerInfo], chunks: int | None = None
+    group: "zarr.Group", images: int, layers: Sequence[RecordedSite], chunks: int | None = None
 ) -> dict[str, "zarr.Array"]:
     """Allocate every array of the schema."""
     schema = _schema(images, layers, -(-images // CHUNK_IMAGES) if chunks is None else chunks)
@@ -639,10 +582,10 @@ def merge_recordings(paths: Sequence[str | Path], out: str | Path) -> Recording:
 def _write_merged(parts: Sequence[Recording], attrs: Mapping[str, Any], target: Path) -> None:
     with temporary_folder(target.resolve().parent) as temporary, _zarr() as zarr:
         group = zarr.create_group(temporary / "made", attributes=dict(attrs), zarr_format=3)
-        arrays = create_arrays(group, len(attrs["images"]), parts[0].layers, sum(len(part._done) for part in parts))
+        arrays = create_arrays(group, len(attrs["images"]), parts[0].sites, sum(len(part._done) for part in parts))
         for part in parts:
-            for info in part.layers:
-                part.counts(info.layer)  # all there
+            for info in part.sites:
+                part.counts(info.name)  # all there
         for name, array in arrays.items():
             start = 0
             for part in parts:
@@ -685,7 +628,7 @@ def _zarr() -> Iterator[ModuleType]:
         import zarr
     except Exception as error:  # whatever a settings file of the user's makes its parser raise
         raise AtmvizError(
-            f"zarr cannot be loaded ({first_line(error)}): look at its settings ($ZARR_CONFIG, ~/.config/zarr)"
+            f"zarr cannot be loaded ({summarize(error)}): look at its settings ($ZARR_CONFIG, ~/.config/zarr)"
         ) from None
     with zarr.config.set(zarr.config.defaults[0]):
         yield zarr
@@ -698,7 +641,7 @@ def is_recording(path: Path) -> bool:
 
 def _read_description(folder: Path, kind: str) -> dict[str, Any]:
     """What zarr's file says of a "group" or an "array"."""
-    found = json.loads(read_file(folder / "zarr.json", _MOST_DESCRIPTION_BYTES), parse_constant=_refuse)
+    found = json.loads(read_limited(folder / "zarr.json", _MOST_DESCRIPTION_BYTES), parse_constant=_refuse)
     if found["node_type"] != kind or found["zarr_format"] != 3:
         raise ValueError(f"no {kind} of zarr 3")
     return found
@@ -717,10 +660,8 @@ def _checked(attrs: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{key} is {_short(attrs[key])}")
     if not _fits(attrs.get("merged_from", []), [str]):
         raise ValueError(f"merged_from is {_short(attrs['merged_from'])}")
-    if len(attrs["input_size"]) != 2 or not attrs["images"] or not 1 <= len(attrs["layers"]) <= _MOST_LAYERS:
+    if len(attrs["input_size"]) != 2 or not attrs["images"] or not 1 <= len(attrs["layers"]) <= MAX_SITES:
         raise ValueError("no images, no layers or no input size")
-    if len({len(layer["branches"]) for layer in attrs["layers"]}) > 1:
-        raise ValueError("layers of unequal branches")
     known = {key: value for key, value in attrs.items() if key in _KINDS or key in _OPTIONAL}
     if not _is_flat({**known, "images": None}, 6):
         raise ValueError("nested too deeply")
@@ -745,7 +686,7 @@ def _is_flat(value: Any, depth: int) -> bool:
 
 def _short(value: Any) -> str:
     """What fits into one line of an error."""
-    return type(value).__name__ if isinstance(value, dict | list) else shortened(" ".join(str(value).split()))
+    return type(value).__name__ if isinstance(value, dict | list) else shorten(" ".join(str(value).split()))
 
 
 def _unreadable(error: OSError) -> RecordingFormatError:

@@ -7,11 +7,11 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from atmviz.architecture import NETWORK_OPTIONS
 from atmviz.errors import RecipeError
 from atmviz.files import write_csv
 from atmviz.training.engine import Reporter, train
 from atmviz.training.recipe import Recipe
-from atmviz.variants import NETWORK_OPTIONS
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from timm.utils import ModelEmaV3, distribute_bn
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from atmviz.architecture import NETWORK_OPTIONS
 from atmviz.checkpoints import write_checkpoint
 from atmviz.data.classification import Augmentation, open_labelled, require_same_classes
 from atmviz.data.detection import open_detection
@@ -39,17 +40,16 @@ from atmviz.dense import create_dense
 from atmviz.dense.pyramid import PYRAMID_DIM
 from atmviz.dense.roi_heads import BOX_SAMPLES
 from atmviz.distributed import Accelerator, as_launched, new_accelerator, send_to_device
-from atmviz.errors import RecipeError, TrainingError, first_line, some_of
+from atmviz.errors import RecipeError, TrainingError, join_limited, reason_of, summarize
 from atmviz.files import atomic_path, write_csv
 from atmviz.models import COMPILE_OPTIONS, ATMNet, create_model
-from atmviz.models.atmnet import init_fan_in
+from atmviz.models.layers import init_fan_in
 from atmviz.signals import on_end_signals, saving, watch
 from atmviz.training.evaluate import HEADLINES, evaluate
 from atmviz.training.finetune import load_to_finetune
 from atmviz.training.health import OffsetHealth, measure_offsets
 from atmviz.training.recipe import Recipe
 from atmviz.training.tasks import Batch, ClassificationTask, DetectionTask, SegmentationTask, TrainingTask
-from atmviz.variants import NETWORK_OPTIONS
 
 HEALTH_IMAGES = 16
 _STATE_FORMAT = 3
@@ -190,7 +190,7 @@ def build_optimizer(task: TrainingTask, recipe: Recipe) -> torch.optim.Optimizer
             raise ValueError("it needs second derivatives")
     except (ValueError, TypeError, RuntimeError, AssertionError) as error:
         raise RecipeError(
-            f"got optimizer {recipe.optimizer!r} ({first_line(error)}), expected timm's name for one, as adamw or sgd"
+            f"got optimizer {recipe.optimizer!r} ({summarize(error)}), expected timm's name for one, as adamw or sgd"
         ) from None
     return optimizer
 
@@ -590,7 +590,7 @@ class _Run:
             self.health = state["health"]
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise TrainingError(
-                f"{self.out / 'state.pt'} does not fit this run ({first_line(error)}): choose another --out"
+                f"{self.out / 'state.pt'} does not fit this run ({summarize(error)}): choose another --out"
             ) from None
         if self.epoch < self.epochs:
             where = f"epoch {self.epoch + 1} of {self.epochs}, update {self.first_update + 1} of {self.sampler.updates}"
@@ -618,7 +618,7 @@ class _Run:
 
 
 def _describe(data: dict[str, Any]) -> str:
-    return f"{data['images']} images of {len(data['classes'])} classes, {some_of(data['classes'], 5)}"
+    return f"{data['images']} images of {len(data['classes'])} classes, {join_limited(data['classes'], 5)}"
 
 
 def _config(recipe: Recipe, num_classes: int) -> dict[str, Any]:
@@ -688,7 +688,7 @@ def _readable_errors(out: Path) -> Iterator[None]:
         elsewhere = isinstance(error, FileNotFoundError) or getattr(error, "errno", None) == errno.EMFILE
         if elsewhere or not (isinstance(error, OSError | SafetensorError) or in_torch):
             raise
-        reason = getattr(error, "strerror", None) or first_line(error)
+        reason = reason_of(error)
         full = not isinstance(error, OSError) or error.errno in _FULL
         remedy = "make room, then the same command goes on" if full else "choose another --out"
         raise TrainingError(f"cannot save in {out} ({reason}): what was saved before is whole; {remedy}") from None

@@ -3,11 +3,10 @@
 Legend: B batch, H/W grid in tokens, O distinct offsets per direction.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,21 +15,20 @@ from torch.utils.data import Dataset, Subset
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
+from atmviz.architecture import Architecture, Task
 from atmviz.checkpoints import Checkpoint, WeightChoice, load_model, origin_of
 from atmviz.data.classification import MEAN, STD, LabelledImages, Split, open_labelled
 from atmviz.data.detection import DetectionImages, open_detection
-from atmviz.data.keyed import seed_of
 from atmviz.data.loader import open_loader, read_batches
 from atmviz.data.segmentation import SegmentationImages, open_segmentation
 from atmviz.distributed import as_launched, join_processes
-from atmviz.errors import AtmvizError, CheckpointError, DatasetError, some_of
+from atmviz.errors import AtmvizError, CheckpointError, DatasetError, join_limited
+from atmviz.observe.hooks import find_sites, forward_to_sites, observing
+from atmviz.observe.interventions import Intervention, edits_of
 from atmviz.paper import printed_accuracies
 from atmviz.processes import available_cores
-from atmviz.recording.recorder import find_layers, infer
 from atmviz.training.metrics import DetectionMetric, SegmentationMetric, segmentation_scores
-from atmviz.variants import Architecture, Task
 
-Intervention = Literal["learned", "zero", "shuffle"]
 MULTI_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # of Table 3's multi-scale column, as mmsegmentation has them
 # What the best epoch has most of
 HEADLINES: dict[Task, str] = {"classify": "top1", "segment": "miou", "detect": "box_ap"}
@@ -160,7 +158,7 @@ class _ClassificationJudge(_Judge):
         self.matrix = MulticlassConfusionMatrix(classes).to(device) if confusion else None
 
     def update(self, network: nn.Module, items: Sequence[dict[str, Any]]) -> Sequence[tuple[Tensor, Any, Any]]:
-        scores = infer(network, torch.stack([item["image"] for item in items])).float()
+        scores = forward_to_sites(network, torch.stack([item["image"] for item in items])).float()
         labels = torch.tensor([item["label"] for item in items], device=scores.device)
         _require_classes(scores.shape[1], self.classes)
         for metric in (self.top1, self.top5, *([self.matrix] if self.matrix else [])):
@@ -222,7 +220,7 @@ def segment(network: nn.Module, views: Sequence[Tensor], size: Sequence[int], fl
     total: Any = 0
     for view in views:
         for mirrored in (False, True) if flip else (False,):
-            scores = infer(network, view.flip(-1) if mirrored else view).float()
+            scores = forward_to_sites(network, view.flip(-1) if mirrored else view).float()
             _require_classes(scores.shape[1], classes)
             scores = scores.flip(-1) if mirrored else scores
             if tuple(scores.shape[-2:]) != tuple(size):
@@ -327,7 +325,7 @@ def evaluate_checkpoint(
         size, crop_pct: Of the input; without them those of training, or as released: 224 px and 0.875 for classifiers,
             shorter sides of 512 and 800 px for segmenters and detectors, whose images stay whole.
         multi_scale: Segment at six scales from 0.5 to 1.75, each mirrored too.
-        offsets, seed: See `offsets_replaced`.
+        offsets, seed: See `observe.edits_of`.
         limit, batch_size, workers, confusion, on_images, on_prediction: See `evaluate`.
 
     Raises:
@@ -355,7 +353,8 @@ def evaluate_checkpoint(
     _require_learned_classes(origin, images.classes)
     for note in images.notes if state.is_main_process else ():
         report(note)
-    with offsets_replaced(network, offsets, seed):
+    sites = find_sites(network) if offsets != "learned" else []
+    with observing(network, sites, edits_of(offsets, sites, seed)):
         found = evaluate(
             network,
             images,
@@ -424,7 +423,7 @@ def _require_learned_classes(origin: Checkpoint, classes: tuple[str, ...]) -> No
     count = origin.config.get("num_classes")
     if learned != classes:
         raise CheckpointError(
-            f"got a network of the classes {some_of(learned, 5)} for a dataset of {some_of(classes, 5)}: "
+            f"got a network of the classes {join_limited(learned, 5)} for a dataset of {join_limited(classes, 5)}: "
             "fine-tune it first (atmviz train --finetune), or choose its dataset"
         )
     if count:
@@ -433,33 +432,3 @@ def _require_learned_classes(origin: Checkpoint, classes: tuple[str, ...]) -> No
 
 def _quiet(text: str) -> None:
     pass
-
-
-@contextmanager
-def offsets_replaced(network: nn.Module, by: Intervention, seed: int = 0) -> Iterator[None]:
-    """Within the block, what every ATM layer fetches is changed, to see what the learned offsets are worth.
-
-    Args:
-        network: An ATMNet, or a model around one.
-        by: "zero" lets every channel read the query token itself (Table 8, row 1, without training for it);
-            "shuffle" hands each token the offsets of another one, by one permutation of the map per layer, so that
-            their distribution stays and their place is lost; "learned" changes nothing.
-        seed: Of the permutations.
-    """
-    handles = []
-    for layer in find_layers(network) if by != "learned" else ():
-
-        def hook(module: nn.Module, args: tuple[Tensor], offset: Tensor, source: str = str(layer.source)) -> Tensor:
-            if by == "zero":
-                return torch.zeros_like(offset)
-            height, width = offset.shape[1:3]
-            generator = torch.Generator().manual_seed(seed_of(seed, source, height, width))
-            order = torch.randperm(height * width, generator=generator).to(offset.device)
-            return offset.flatten(1, 2)[:, order].view_as(offset)
-
-        handles.append(layer.mixer.hook_offset.register_forward_hook(hook))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -8,11 +8,12 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from atmviz.architecture import Architecture, is_architecture
 from atmviz.checkpoints import Checkpoint, mismatch, read_checkpoint
 from atmviz.dense.layouts import backbone_prefix
 from atmviz.errors import RecipeError
 from atmviz.training.recipe import Recipe
-from atmviz.variants import VARIANTS, Architecture, is_architecture
+from atmviz.variants import VARIANTS
 
 # What the number of classes gives its shape
 _CLASS_LAYERS = ("head.fc.", ".classifier.", ".cls_logits.", ".cls_score.", ".bbox_pred.", ".mask_fcn_logits.")

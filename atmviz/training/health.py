@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from atmviz.layers import LayerId
-from atmviz.recording.recorder import OffsetRecorder, infer
+from atmviz.observe.hooks import find_sites, forward_to_sites, observing
 
 NEVER_MOVES = 0.1  # tokens: an offset that stays below this reads its own token, all but a tenth
 _OUTSIDE_LIMIT = 0.5
@@ -29,7 +28,7 @@ class OffsetHealth:
         still: Share of the distinct offsets that stay below `NEVER_MOVES` tokens for every query and image.
     """
 
-    layer: LayerId
+    layer: str
     mean_abs: float
     mean_share: float
     p99_abs: float
@@ -56,16 +55,16 @@ def measure_offsets(network: nn.Module, pixels: Tensor) -> list[OffsetHealth]:
     if all(module.offset_mode == "zero" for module in network.modules() if hasattr(module, "offset_mode")):
         return []
     was_training = network.training
-    recorder = OffsetRecorder(network)
+    sources = [site.name for site in find_sites(network) if site.is_source]
     try:
-        with recorder, torch.no_grad():
-            infer(network.eval(), pixels)
+        with observing(network) as observed, torch.no_grad():
+            forward_to_sites(network.eval(), pixels)
     finally:
         network.train(was_training)
-    return [_measure(layer, recorder.offsets[layer].float()) for layer in recorder.sources]
+    return [_measure(name, observed.offsets[name].float()) for name in sources]
 
 
-def _measure(layer: LayerId, offset: Tensor) -> OffsetHealth:
+def _measure(layer: str, offset: Tensor) -> OffsetHealth:
     """From offsets [B, H, W, 2, O]."""
     height, width = offset.shape[1:3]
     sizes = torch.tensor([width, height], device=offset.device, dtype=offset.dtype).view(2, 1)

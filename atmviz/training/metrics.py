@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from atmviz.architecture import IGNORE_INDEX
 from atmviz.data.detection import Annotation, coco_masks, run_lengths
 from atmviz.distributed import gather_all
-from atmviz.variants import IGNORED
 
 IouType = Literal["bbox", "segm"]
 _AP_NAMES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
@@ -23,7 +23,7 @@ class SegmentationMetric:
     """
 
     def __init__(self, num_classes: int, device: torch.device | str = "cpu") -> None:
-        self._matrix = MulticlassConfusionMatrix(num_classes, ignore_index=IGNORED).to(device)
+        self._matrix = MulticlassConfusionMatrix(num_classes, ignore_index=IGNORE_INDEX).to(device)
 
     def update(self, predicted: Tensor, mask: Tensor) -> None:
         """Count labels of one shape, [H, W] or [B, H, W]."""

@@ -13,15 +13,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from atmviz.errors import RecipeError, shortened
-from atmviz.geometry import MIN_SIZE_PX
-from atmviz.settings import require_ranges, setting
-from atmviz.variants import (
+from atmviz.architecture import (
+    CROP_RANGE,
     FORMER_NAMES,
     HEAD_TASKS,
     NETWORK_OPTIONS,
     RANGES,
-    VARIANTS,
     Architecture,
     FusionMode,
     Head,
@@ -29,6 +26,10 @@ from atmviz.variants import (
     OffsetMode,
     Task,
 )
+from atmviz.errors import RecipeError, shorten
+from atmviz.geometry import MIN_SIZE_PX
+from atmviz.settings import require_ranges, setting
+from atmviz.variants import VARIANTS
 
 REQUIRED = "required"
 _MAX_BYTES = 2**16  # of a recipe's file
@@ -67,9 +68,9 @@ class Recipe:
     )
     data_dir: str | None = setting(None, "Folder of the dataset; else $ATMVIZ_DATA, else ./data.", _DATA)
     image_size: int = setting(
-        128, "Side of the square input, px; of whole images the shorter.", _DATA, MIN_SIZE_PX, 4096
+        128, "Side of the square input, px; of whole images the shorter.", _DATA, *RANGES["image_size"]
     )
-    crop_pct: float = setting(0.875, "Part of the resized image that evaluation crops.", _DATA, 0.01, 1)
+    crop_pct: float = setting(0.875, "Part of the resized image that evaluation crops.", _DATA, *CROP_RANGE)
     train_images: int | None = setting(
         None, "Images per epoch, drawn anew each epoch; all without it.", _DATA, 1, 10**9
     )
@@ -97,8 +98,7 @@ class Recipe:
         None,
         "Detection: shorter sides are drawn from here to image_size, by 32 px.",
         _DENSE,
-        MIN_SIZE_PX,
-        4096,
+        *RANGES["image_size"],
     )
     long_side: int = setting(1333, "Detection: longest side, px.", _DENSE, MIN_SIZE_PX, 8192)
     head: Head | None = setting(None, "Segmentation or detection head; none trains a classifier.", _DENSE)  # noqa: RUF009
@@ -328,14 +328,14 @@ def read_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
     try:
         values = yaml.load(text, _StrictLoader)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:  # the last three: of odd values
-        reason = shortened(" ".join(str(error).split()), 200)
+        reason = shorten(" ".join(str(error).split()), 200)
         raise RecipeError(f"recipe {name_or_path} is no YAML ({reason}): correct it") from None
     values = {} if values is None else values
     if not isinstance(values, Mapping):
         raise RecipeError(f"recipe {name_or_path} holds a {type(values).__name__}, expected `key: value` lines")
     values = {**{FORMER_NAMES.get(str(key), key): value for key, value in values.items()}, **(overrides or {})}
     if missing := [key for key, value in values.items() if value == REQUIRED]:
-        name = shortened(str(missing[0]))
+        name = shorten(str(missing[0]))
         raise RecipeError(f"recipe {name_or_path} leaves {name} to you: pass --{name.replace('_', '-')}")
     return Recipe().override(values)
 
@@ -352,7 +352,7 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
         if twice := [key for key, count in keys.items() if count > 1]:
-            problem = f"{shortened(twice[0])} is there twice"
+            problem = f"{shorten(twice[0])} is there twice"
             raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
         return super().construct_mapping(node, deep)
 
@@ -374,8 +374,8 @@ def _typed(values: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in values.items():
         if key not in hints:
             raise RecipeError(
-                f"no recipe setting {shortened(str(key))!r}: see `atmviz train --print-recipe`"
-                + _nearest(shortened(str(key)), hints)
+                f"no recipe setting {shorten(str(key))!r}: see `atmviz train --print-recipe`"
+                + _nearest(shorten(str(key)), hints)
             )
         kinds = get_args(hints[key]) if get_origin(hints[key]) in (types.UnionType, Union) else (hints[key],)
         typed[key] = next((v for kind in kinds if (v := _as_kind(value, kind)) is not _NOT), _NOT)

@@ -120,7 +120,7 @@ def test_lack_of_memory_is_one_line(refuse, images, monkeypatch, error):
     def full(*_, **__):
         raise error
 
-    monkeypatch.setattr("atmviz.recording.observe.OffsetRecorder", full)
+    monkeypatch.setattr("atmviz.observe.image.observing", full)
     refuse(1, "out of memory: lower", "overlay", images, *SMALL)
 
 
@@ -157,7 +157,7 @@ USAGE = {
     "query outside the map": (["overlay", "{images}", *SMALL, "--query", "4:0"], "expected rows 0 ... 3"),
     "query outside the crop": (
         ["overlay", "{images}", *SMALL, "--fit", "crop", "--query", "0,0"],
-        "outside the centre crop the network sees: use --fit whole or squash",
+        "outside the center crop of the network: choose fit whole or squash",
     ),
     "query in px to record": (["record", "{images}", *SMALL, "--query", "10,10"], "for a dataset: expected center"),
     "queries to record": (["record", "{images}", *SMALL, "--query", "random:3"], "for a dataset: expected center"),

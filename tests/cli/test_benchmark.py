@@ -5,7 +5,7 @@ import json
 import pytest
 
 import atmviz.benchmark as library
-from atmviz.benchmark import RELEASED, Row
+from atmviz.benchmark import BASELINE, Timing
 
 
 @pytest.fixture
@@ -15,8 +15,8 @@ def timed(monkeypatch):
 
     def answer(*arguments):
         calls.append(arguments)
-        yield Row("forward", "a map", RELEASED, 20.0, (19.0, 21.0), 1.0)
-        yield Row("forward", "a map", "eager", 2.0, (1.9, 2.1), 10.0)
+        yield Timing("forward", "a map", BASELINE, 20.0, (19.0, 21.0), 1.0)
+        yield Timing("forward", "a map", "eager", 2.0, (1.9, 2.1), 10.0)
 
     monkeypatch.setattr(library, "benchmark_operator", answer)
     monkeypatch.setattr(library, "benchmark_model", answer)
@@ -26,7 +26,7 @@ def timed(monkeypatch):
 
 def test_table_names_machine_case_and_ratio(succeed, timed):
     result = succeed("benchmark", "op", "--device", "cpu")
-    for text in ("forward: a map", "times as fast", "10.00", "1.90–2.10", "torch 2.", "date 20"):
+    for text in ("forward: a map", "speed-up", "10.00", "1.90–2.10", "torch 2.", "date 20"):
         assert text in result.stdout
     ((model, size, batch_size, dtype, device, rounds),) = timed
     assert (model, size, batch_size, str(dtype), str(device), rounds) == (
@@ -38,8 +38,8 @@ def test_json_is_one_object(succeed, timed):
     result = succeed("benchmark", "model", "--device", "cpu", "--size", "64", "--dtype", "bfloat16", "--json")
     data = json.loads(result.stdout)
     assert data["rows"][1] == {
-        **{"what": "forward", "case": "a map", "version": "eager", "milliseconds": 2.0, "spread": [1.9, 2.1]},
-        **{"ratio": 10.0, "images": None, "peak_mb": None, "copy_share": None},
+        **{"operation": "forward", "case": "a map", "version": "eager", "milliseconds": 2.0, "quartiles": [1.9, 2.1]},
+        **{"speedup": 10.0, "images": None, "peak_mb": None, "copy_fraction": None},
     }
     assert data["machine"]["torch"]
     assert timed[0][1] == (64, 64)

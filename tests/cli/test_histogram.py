@@ -292,7 +292,7 @@ def test_a_recording_s_name_for_its_data_leads_nowhere(succeed, tmp_path, folder
 @pytest.mark.parametrize("asked", [("--layer", "all"), ()], ids=str)
 def test_more_layers_than_a_figure_can_show_are_refused(refuse, recording, asked):
     first = open_recording(recording).attrs["layers"][0]
-    _say(recording, layers=[first, *[{**first, "layer": f"1_{n}"} for n in range(2, 130)]])
+    _say(recording, layers=[first, *[{**first, "name": f"1_{n}"} for n in range(2, 130)]])
     refuse(2, "expected at most 256 panels", "histogram", recording, *asked)
 
 

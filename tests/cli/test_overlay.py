@@ -12,8 +12,7 @@ from PIL import Image
 from atmviz.checkpoints import load_model
 from atmviz.data import load_image
 from atmviz.geometry import Preprocessing
-from atmviz.layers import LayerId
-from atmviz.recording.observe import observe_image
+from atmviz.observe import find_sites, observe_image
 
 SMALL = ("--size", "64")
 
@@ -51,8 +50,10 @@ def test_json_holds_the_numbers_that_are_drawn_and_is_all_there_is_on_stdout(suc
     assert (panel["query_token"], panel["query_px"]) == ([1, 6], [16 * 6 + 7.5, 16 * 1 + 7.5])
 
     network = load_model(checkpoint, device="cpu", report=lambda _: None)
-    observed = observe_image(network, load_image(photo), Preprocessing((64, 64), "whole"), [LayerId(3, 18)])
-    nearest = np.rint(np.repeat(observed.offsets[LayerId(3, 13)][1, 6], 4, axis=-1))
+    observed = observe_image(
+        network, load_image(photo), Preprocessing((64, 64), "whole"), find_sites(network, ["3_18"])
+    )
+    nearest = np.rint(np.repeat(observed.offsets["3_18"][1, 6], 4, axis=-1))
     for axis, own, size, sides in (("horizontal", 6, 8, ("left", "right")), ("vertical", 1, 4, ("top", "bottom"))):
         position = nearest[0 if axis == "horizontal" else 1] + own
         assert panel[axis] == [int((position == token).sum()) for token in range(size)]

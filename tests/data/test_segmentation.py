@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from atmviz.architecture import IGNORE_INDEX
 from atmviz.data.images import find_dataset
 from atmviz.data.keyed import seeded
 from atmviz.data.segmentation import (
@@ -20,7 +21,6 @@ from atmviz.data.segmentation import (
 from atmviz.data.shapes import SHAPE_CLASSES, Shapes
 from atmviz.errors import DatasetError
 from atmviz.geometry import Preprocessing
-from atmviz.variants import IGNORED
 
 MEAN, STD = (torch.tensor(values)[:, None, None] for values in (Preprocessing.mean, Preprocessing.std))
 
@@ -57,7 +57,7 @@ def test_label_0_counts_nowhere_and_the_others_start_at_0(ade20k):
     dataset = open_segmentation("ade20k", "val", 64, data_dir=ade20k(mask))
     found = dataset[0]["mask"].numpy()
     assert found.dtype == np.uint8
-    assert (found[mask == 0] == IGNORED).all()
+    assert (found[mask == 0] == IGNORE_INDEX).all()
     assert (found[mask > 0] == mask[mask > 0] - 1).all()
     assert len(dataset.classes) == len(set(dataset.classes)) == 150
     assert (dataset.classes[0], dataset.classes[-1]) == ("wall", "flag")
@@ -111,7 +111,7 @@ def test_a_damaged_mask_is_named(ade20k):
 def test_masks_of_16_bits_are_read_and_of_links_the_place_beside_them_goes_first(ade20k, tmp_path):
     folder = ade20k(labels_1_to(3).astype(np.uint16), image=np.zeros((40, 60, 3), np.uint8))
     expected = open_segmentation("ade20k", "val", 64, data_dir=folder)[0]["mask"]
-    assert expected[expected != IGNORED].max() == 2
+    assert expected[expected != IGNORE_INDEX].max() == 2
     mine = tmp_path / "mine"
     (mine / "images").mkdir(parents=True)
     (mine / "images/validation").symlink_to(folder / "ADEChallengeData2016/images/validation")
@@ -173,7 +173,7 @@ def test_training_views_are_resized_as_mmcv_does_images_and_nearest_masks(factor
         cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR),
         cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST),
     ]
-    counts = (found["mask"] != IGNORED).sum(0).max(), (found["mask"] != IGNORED).sum(1).max()
+    counts = (found["mask"] != IGNORE_INDEX).sum(0).max(), (found["mask"] != IGNORE_INDEX).sum(1).max()
     assert counts == (min(height, 128), min(width, 128))
     shown, labels = pixels(found["image"])[: counts[0], : counts[1]], found["mask"][: counts[0], : counts[1]].numpy()
     places = [
@@ -202,7 +202,7 @@ def test_random_views_move_image_and_mask_alike_and_pad_what_is_missing():
             found = view(*marked(80, 140))
         image, mask = found["image"], found["mask"]
         assert image.shape == (3, 96, 96)
-        inside = mask != IGNORED
+        inside = mask != IGNORE_INDEX
         assert torch.all(image[:, ~inside] == 0)
         sizes.add(int(inside.sum()))
         red = torch.from_numpy(pixels(image)[..., 0].astype(int))

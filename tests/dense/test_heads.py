@@ -4,11 +4,11 @@ import pytest
 import torch
 from torchvision.models import detection
 
+from atmviz.architecture import HEAD_TASKS, Architecture
 from atmviz.dense import create_dense, mask_rcnn, semantic_fpn
 from atmviz.errors import AtmvizError
 from atmviz.models import create_model
-from atmviz.recording.recorder import OffsetRecorder, find_layers, infer
-from atmviz.variants import HEAD_TASKS, Architecture
+from atmviz.observe import find_sites, forward_to_sites, observing
 
 NECKS = ["fpn", "atmfpn"]
 SEGMENTERS = [name for name, task in HEAD_TASKS.items() if task == "segment"]
@@ -88,12 +88,12 @@ def test_offsets_inside_a_dense_network_are_those_of_the_backbone_alone(head, ne
     assert [name for name in missing.missing_keys if not name.startswith("model.out_norms.0")] == []
     recorded = []
     for network in (model, alone):
-        with OffsetRecorder(network) as recorder, torch.inference_mode():
-            infer(network, images)
-        recorded.append(recorder)
-    for layer in recorded[1].sources:
-        assert torch.equal(recorded[0].offsets[layer], recorded[1].offsets[layer])
-    units = [str(layer.id) for layer in find_layers(model) if layer.id.unit]
+        with observing(network) as observed, torch.inference_mode():
+            forward_to_sites(network, images)
+        recorded.append(observed)
+    for name, offset in recorded[1].offsets.items():
+        assert torch.equal(recorded[0].offsets[name], offset)
+    units = [site.name for site in find_sites(model) if site.name.startswith("fpn")]
     levels = {"upernet": range(2, 5), "retinanet": range(3, 6)}.get(head, range(2, 6))
     assert units == ([f"fpn_{kind}{level}" for kind in "cp" for level in levels] if neck == "atmfpn" else [])
 
@@ -103,7 +103,7 @@ def test_other_timm_backbones_stand_under_them(backbone, images):
     with torch.device("meta"):
         model = semantic_fpn(backbone, "atmfpn", num_classes=5).eval()
         assert model(images.to("meta")).shape == (2, 5, 96, 128)
-        assert [str(layer.id) for layer in find_layers(model)][-1] == "fpn_p5"
+        assert find_sites(model)[-1].name == "fpn_p5"
 
 
 def test_swin_takes_images_of_any_size():

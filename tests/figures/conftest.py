@@ -4,25 +4,27 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from atmviz.layers import LayerId
-from atmviz.recording.store import LayerInfo
+from atmviz.recording.sites import RecordedSite
 
 
 @pytest.fixture
-def layer_info():
-    """`layer_info("3_18", "3_13", (28, 64))` is a layer of 64 channels on that map, its query in the centre."""
+def site():
+    """`site("3_18", "3_13", (28, 64))` has 64 channels on that map of stage 3, its query in the center."""
 
-    def make(layer, source, grid, share=4):
-        return LayerInfo(
-            layer=LayerId.parse(layer),
-            source=LayerId.parse(source),
-            module=f"path.of.{layer}",
+    def make(name, source, grid, channels_per_offset=4):
+        stride = 4 * 2 ** (int(name[0]) - 1)
+        return RecordedSite(
+            name=name,
+            source=source,
+            module=f"path.of.{name}",
+            kind="axis",
             channels=64,
-            num_offsets=64 // share,
-            share=share,
-            map_size=grid,
-            query=(grid[0] // 2, grid[1] // 2),
+            num_offsets=64 // channels_per_offset,
+            channels_per_offset=channels_per_offset,
+            stride_px=(stride, stride),
             branches=("width", "height", "identity"),
+            grid=grid,
+            query=(grid[0] // 2, grid[1] // 2),
         )
 
     return make

@@ -11,9 +11,9 @@ from atmviz.statistics import OffsetHistogram
 
 
 def histogram(layer, axis, counts=None, tokens="center", outside=0.123, images=5):
-    size = layer.map_size[::-1][axis]
+    size = layer.grid[::-1][axis]
     return OffsetHistogram(
-        layer=layer,
+        site=layer,
         axis=axis,
         first=-(size // 2),
         counts=np.arange(size) if counts is None else np.asarray(counts),
@@ -43,8 +43,8 @@ def shown(figure):
     return [panel for panel in figure.axes if panel.get_visible()]
 
 
-def test_bars_stand_at_the_offsets_and_their_heights_are_shares_in_percent(layer_info):
-    layer = layer_info("3_13", "3_13", (4, 8))
+def test_bars_stand_at_the_offsets_and_their_heights_are_shares_in_percent(site):
+    layer = site("3_13", "3_13", (4, 8))
     horizontal = [6, 0, 0, 2, 4, 0, 0, 8]
     vertical = [1, 0, 3, 4]
     below = OffsetHistogram(layer, 1, -2, np.array(vertical), 5, 7, 0.6, 1.0, 5, "center")
@@ -55,8 +55,8 @@ def test_bars_stand_at_the_offsets_and_their_heights_are_shares_in_percent(layer
 
 
 @pytest.mark.parametrize(("size", "first", "last"), [(64, -32, 31), (100, -50, 49), (28, -14, 13)])
-def test_the_x_axis_is_the_whole_range_even_where_all_samples_are_near_zero(layer_info, size, first, last):
-    layer = layer_info("3_13", "3_13", (20, size))
+def test_the_x_axis_is_the_whole_range_even_where_all_samples_are_near_zero(site, size, first, last):
+    layer = site("3_13", "3_13", (20, size))
     counts = np.zeros(size)
     counts[size // 2] = 7
     panel, other = draw((histogram(layer, 0, counts), histogram(layer, 1))).axes
@@ -68,8 +68,8 @@ def test_the_x_axis_is_the_whole_range_even_where_all_samples_are_near_zero(laye
     assert other.get_xlim() == (-10.5, 9.5)
 
 
-def test_one_panel_is_horizontal_and_the_one_below_vertical(layer_info):
-    layer = layer_info("3_18", "3_13", (4, 8))
+def test_one_panel_is_horizontal_and_the_one_below_vertical(site):
+    layer = site("3_18", "3_13", (4, 8))
     figure = draw((histogram(layer, 0), histogram(layer, 1)), title="nano on photos", note="6 images")
     FigureCanvasAgg(figure).draw()
     horizontal, vertical = figure.axes
@@ -84,34 +84,34 @@ def test_one_panel_is_horizontal_and_the_one_below_vertical(layer_info):
     assert {"nano on photos", "6 images"} <= set(texts(figure))
 
 
-def test_a_layer_with_offsets_of_its_own_names_no_other(layer_info):
-    layer = layer_info("3_13", "3_13", (4, 8))
+def test_a_layer_with_offsets_of_its_own_names_no_other(site):
+    layer = site("3_13", "3_13", (4, 8))
     assert draw((histogram(layer, 0), histogram(layer, 1))).axes[0].get_title() == "layer_3_13"
 
 
-def test_each_panel_says_its_share_outside_and_how_many_samples(layer_info):
-    layer = layer_info("3_18", "3_13", (4, 8))
+def test_each_panel_says_its_share_outside_and_how_many_samples(site):
+    layer = site("3_18", "3_13", (4, 8))
     pair = histogram(layer, 0, outside=0.25, images=5000), histogram(layer, 1, outside=0.0004, images=5000)
     horizontal, vertical = draw(pair).axes
     assert "5,000 images × 64 channels\noutside the map: 25.0 %" in texts(horizontal)
     assert "5,000 images × 64 channels\noutside the map: <0.1 %" in texts(vertical)
 
 
-def test_all_tokens_are_said_to_be_counted(layer_info):
-    layer = layer_info("3_18", "3_13", (40, 80))
+def test_all_tokens_are_said_to_be_counted(site):
+    layer = site("3_18", "3_13", (40, 80))
     horizontal, _ = draw((histogram(layer, 0, tokens="all"), histogram(layer, 1, tokens="all"))).axes
     assert any("5 images × 64 channels × 3,200 tokens\n" in text for text in texts(horizontal))
 
 
 @pytest.mark.parametrize("trained", [True, False])
-def test_untrained_weights_are_named_and_trained_ones_not(layer_info, trained):
-    layer = layer_info("3_13", "3_13", (4, 8))
+def test_untrained_weights_are_named_and_trained_ones_not(site, trained):
+    layer = site("3_13", "3_13", (4, 8))
     figure = draw((histogram(layer, 0), histogram(layer, 1)), trained=trained)
     assert ("untrained weights" in texts(figure)) == (not trained)
 
 
-def test_more_than_four_layers_continue_below(layer_info):
-    layers = [layer_info(f"3_{index}", "3_1", (4, 8)) for index in range(1, 7)]
+def test_more_than_four_layers_continue_below(site):
+    layers = [site(f"3_{index}", "3_1", (4, 8)) for index in range(1, 7)]
     figure = draw(*((histogram(layer, 0), histogram(layer, 1)) for layer in layers))
     FigureCanvasAgg(figure).draw()
     at = {panel.get_title().split()[0]: panel.get_position() for panel in shown(figure) if panel.get_title()}
@@ -126,8 +126,8 @@ def test_more_than_four_layers_continue_below(layer_info):
 
 @pytest.mark.parametrize("layers", [1, 2, 5])
 @pytest.mark.parametrize("tokens", ["center", "all"])
-def test_all_text_can_be_read(layer_info, unreadable, layers, tokens):
-    infos = [layer_info(f"3_{14 + index}", "3_13", (64, 64)) for index in range(layers)]
+def test_all_text_can_be_read(site, unreadable, layers, tokens):
+    infos = [site(f"3_{14 + index}", "3_13", (64, 64)) for index in range(layers)]
     pairs = [tuple(histogram(info, axis, tokens=tokens, images=50_000) for axis in (0, 1)) for info in infos]
     which = "all tokens" if tokens == "all" else "centre token"
     figure = draw(
@@ -139,15 +139,15 @@ def test_all_text_can_be_read(layer_info, unreadable, layers, tokens):
     assert unreadable(figure) == []
 
 
-def test_a_long_title_can_be_read(layer_info, unreadable):
-    layer = layer_info("3_13", "3_13", (4, 64))
+def test_a_long_title_can_be_read(site, unreadable):
+    layer = site("3_13", "3_13", (4, 64))
     title = f"atmnet_large on {'a_folder_of_a_long_name_' * 5}, 224×224 px: offsets of the centre token"
     assert unreadable(draw((histogram(layer, 0), histogram(layer, 1)), title=title)) == []
 
 
 @pytest.mark.parametrize("place", [0, -1, slice(None)])
-def test_no_bar_covers_the_text_in_its_panel(layer_info, place):
-    layer = layer_info("3_13", "3_13", (4, 64))
+def test_no_bar_covers_the_text_in_its_panel(site, place):
+    layer = site("3_13", "3_13", (4, 64))
     counts = np.zeros(64)
     counts[place] = 1
     figure = draw((histogram(layer, 0, counts), histogram(layer, 1)))

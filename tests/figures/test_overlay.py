@@ -13,9 +13,9 @@ from atmviz.figures import draw_overlay, overlay_panels, save_figure
 from atmviz.figures.overlay import OverlayPanel
 from atmviz.figures.style import HORIZONTAL, VERTICAL
 from atmviz.geometry import Preprocessing, map_size
-from atmviz.layers import LayerId
 from atmviz.models.token_mixer import OffsetLayer
-from atmviz.recording.observe import ObservedImage, observe_image
+from atmviz.observe import find_sites, observe_image
+from atmviz.observe.image import ObservedImage
 from atmviz.recording.query import Query
 from atmviz.statistics import sampling_map
 
@@ -25,17 +25,17 @@ WHOLE, CROP = Preprocessing((64, 64), "whole"), Preprocessing((64, 96), "crop", 
 
 
 @pytest.fixture
-def looking(layer_info):
+def looking(site):
     """Panels of a network whose channels, everywhere, have these offsets in turn; no network is run."""
 
     def make(horizontal, vertical, size, fit=WHOLE, queries=(CENTER,), anchor="cell", layers=(LAYER,)):
         placement = fit.place(*size)
         infos = [
-            layer_info(layer, "3_13" if layer == LAYER else layer, map_size(placement.size, int(layer[0])))
+            site(layer, "3_13" if layer == LAYER else layer, map_size(placement.size, 2 ** (int(layer[0]) + 1)))
             for layer in layers
         ]
         offsets = np.stack([np.resize(values, 16) for values in (horizontal, vertical)])
-        kept = {info.source: np.broadcast_to(offsets, (*info.map_size, 2, 16)) for info in infos}
+        kept = {info.name: np.broadcast_to(offsets, (*info.grid, 2, 16)) for info in infos}
         return overlay_panels(ObservedImage(placement, infos, kept), queries, anchor)
 
     return make
@@ -90,7 +90,7 @@ def test_every_dot_lies_at_its_token_in_the_photograph(nano, size, preprocessing
             count = module.linear.out_features // 2
             bias = [*np.resize([-2, 2], count), *np.resize([1, -2], count)]
             module.linear.bias.data = torch.tensor(bias, dtype=torch.float32)
-    observed = observe_image(nano, np.zeros((*size, 3), np.uint8), preprocessing, [LayerId.parse(LAYER)])
+    observed = observe_image(nano, np.zeros((*size, 3), np.uint8), preprocessing, find_sites(nano, [LAYER]))
     (panel,) = draw(size, overlay_panels(observed, [CENTER], anchor)).axes
     horizontal, vertical = dots(panel)
     assert marker(panel) == query
@@ -293,10 +293,10 @@ def test_the_written_png_has_each_colour_on_its_token(looking, tmp_path, anchor)
         ((300, 900), 5, 4),
     ],
 )
-def test_all_text_can_be_read(layer_info, unreadable, size, queries, columns):
+def test_all_text_can_be_read(site, unreadable, size, queries, columns):
     placement = Preprocessing((224, 224), "whole").place(*size)
-    grid = map_size(placement.size, 3)
-    layer = layer_info("3_18", "3_13", grid)
+    grid = map_size(placement.size, 16)
+    layer = site("3_18", "3_13", grid)
     offsets = np.repeat([[-100, 100, 0, 1]], 2, axis=0)  # on every side, a quarter of the channels is outside
     samples = sampling_map(offsets, layer.query, grid)
     panels = [OverlayPanel(layer, CENTER, samples, placement)] * queries

@@ -10,7 +10,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from atmviz.complexity import count_parameters
 from atmviz.layers import LayerId
 from atmviz.models.atmfpn import ATMFPN, ATMUnit
-from atmviz.recording.recorder import OffsetRecorder, find_layers
+from atmviz.observe import find_sites, observing
 
 DIMS = [24, 48, 64, 96]
 
@@ -84,10 +84,9 @@ def test_signals_keep_their_size(maps):
 def test_its_offsets_are_recorded_under_the_names_of_its_levels(maps):
     neck = ATMFPN(DIMS[1:], 32, first_level=3).eval()
     names = ["fpn_c3", "fpn_c4", "fpn_c5", "fpn_p3", "fpn_p4", "fpn_p5"]
-    assert [str(layer.id) for layer in find_layers(neck)] == names
-    assert all(neck.get_submodule(layer.module) is layer.mixer for layer in find_layers(neck))
-    with OffsetRecorder(neck) as recorder:
+    assert [site.name for site in find_sites(neck)] == names
+    with observing(neck) as observed:
         neck(OrderedDict(list(maps.items())[1:]))
-    assert recorder.offsets_of("fpn_c3").shape == (2, 9, 12, 2, 48)
-    assert recorder.offsets_of("fpn_p5").shape == (2, 3, 3, 2, 32)
-    assert recorder.fusion[LayerId(2, 0, "fpn_p")].shape == (2, 1, 1, 32, 3)
+    assert observed.offsets["fpn_c3"].shape == (2, 9, 12, 2, 48)
+    assert observed.offsets["fpn_p5"].shape == (2, 3, 3, 2, 32)
+    assert observed.fusion["fpn_p3"].shape == (2, 1, 1, 32, 3)

@@ -6,13 +6,11 @@ from functools import partial
 import pytest
 import timm
 import torch
-from timm.layers import Mlp
 from timm.models import group_parameters
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import nn
 
 from atmviz.models import ATMNet, create_model, released_to_timm
-from atmviz.models.atmnet import ChannelMLP
 from atmviz.models.token_mixer import OffsetLayer
 from atmviz.variants import VARIANTS
 
@@ -475,52 +473,3 @@ def test_cuda_equals_the_cpu(nano, dtype, tolerance):
     assert actual.is_cuda
     # Relative to the largest score; convolutions may run in TF32, with a mantissa of 10 bits.
     torch.testing.assert_close(actual.cpu(), expected, rtol=0, atol=tolerance * expected.abs().max().item())
-
-
-def test_channel_mlp_computes_and_learns_as_timms():
-    ours = ChannelMLP(6, 24).double()
-    timms = Mlp(6, 24).double()
-    timms.load_state_dict(ours.state_dict())
-    x, grad = (torch.randn(2, 3, 4, 6, dtype=torch.float64) for _ in range(2))
-    x.requires_grad_()
-    assert torch.equal(ours(x), timms(x))
-    for one, other in zip(
-        torch.autograd.grad(ours(x), [x, *ours.parameters()], grad),
-        torch.autograd.grad(timms(x), [x, *timms.parameters()], grad),
-        strict=True,
-    ):
-        torch.testing.assert_close(one, other)
-
-
-@pytest.mark.parametrize("layer", ["fc1", "fc2"])
-def test_channel_mlp_calls_what_stands_in_a_layers_place(layer):
-    class Twice(torch.nn.Linear):
-        def forward(self, x):
-            return 2 * super().forward(x)
-
-    mlp = ChannelMLP(6, 24)
-    getattr(mlp, layer).__class__ = Twice
-    x = torch.randn(2, 3, 6)
-    torch.testing.assert_close(mlp(x), Mlp.forward(mlp, x))
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_channel_mlp_keeps_half_of_its_widest_tensors(dtype):
-    def kept(mlp, x):
-        sizes = {}
-
-        def pack(tensor):
-            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
-
-        autocast = torch.autocast("cpu", dtype, enabled=dtype != torch.float32)
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), autocast:
-            out = mlp(x)
-        out.float().sum().backward()
-        return sum(sizes.values())
-
-    x = torch.randn(64, 8, 8, 16, requires_grad=True)
-    wide = 64 * 8 * 8 * 64 * dtype.itemsize
-    ours, timms = ChannelMLP(16, 64), Mlp(16, 64)
-    assert kept(ours, x) == pytest.approx(kept(timms, x) - wide, rel=0.01)
-    assert ours.fc2.weight.grad.dtype == torch.float32

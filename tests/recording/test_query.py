@@ -11,8 +11,8 @@ WHOLE = Placement(image=(100, 200), resized=(100, 200), origin=(0, 0), size=(100
 GRID = (25, 50)
 
 
-def tokens(text, placement=WHOLE, grid=GRID, stage=1, **options):
-    return [query.token(placement, grid, stage, **options) for query in parse_queries(text)]
+def tokens(text, placement=WHOLE, grid=GRID, stride=4, **options):
+    return [query.token(placement, grid, (stride, stride), **options) for query in parse_queries(text)]
 
 
 def refusal(call, *arguments, **options):
@@ -61,7 +61,7 @@ def test_random_queries_are_seeded_and_inside():
     first = parse_queries("random:50", seed=1)
     assert first == parse_queries("random:50", seed=1)
     assert first != parse_queries("random:50", seed=2)
-    drawn = [query.token(WHOLE, GRID, 1) for query in first]
+    drawn = [query.token(WHOLE, GRID, (4, 4)) for query in first]
     assert len(set(drawn)) > 40
     assert max(i for i, _ in drawn) in range(15, 25)
     assert max(j for _, j in drawn) in range(35, 50)
@@ -73,10 +73,9 @@ def test_anchor_decides_which_token_is_nearest(anchor, token):
     assert tokens("119,79", anchor=anchor) == [token]
 
 
-@pytest.mark.parametrize("stage", [1, 2, 3, 4])
-def test_tokens_of_deeper_stages_are_larger(stage):
-    stride = 2 ** (stage + 1)
-    assert tokens("120,80", stage=stage) == [(80 // stride, 120 // stride)]
+@pytest.mark.parametrize("stride", [4, 8, 16, 32])
+def test_tokens_of_deeper_stages_are_larger(stride):
+    assert tokens("120,80", stride=stride) == [(80 // stride, 120 // stride)]
 
 
 def test_pixels_and_fractions_of_the_image_follow_its_crop():
@@ -91,7 +90,7 @@ def test_pixels_and_fractions_of_the_image_follow_its_crop():
 @pytest.mark.parametrize("text", ["5,50", "0.98,0.5"])
 def test_pixel_outside_the_crop_is_an_error(text):
     placement = Preprocessing((112, 112)).place(100, 200)
-    assert "centre crop" in refusal(tokens, text, placement, grid=(28, 28))
+    assert "center crop" in refusal(tokens, text, placement, grid=(28, 28))
 
 
 @pytest.mark.parametrize("text", ["200,50", "50,120", "-3,5", "5,-1", "99999,0"])
@@ -144,7 +143,7 @@ def test_queries_are_written_as_they_are_read(text):
 def test_queries_of_a_dataset_are_the_same_token_in_every_image(text, query):
     assert fixed_query(text) == query
     crop = Preprocessing((64, 96))
-    assert len({query.token(crop.place(*size), (16, 24), 1) for size in [(48, 64), (300, 100), (90, 400)]}) == 1
+    assert len({query.token(crop.place(*size), (16, 24), (4, 4)) for size in [(48, 64), (300, 100), (90, 400)]}) == 1
 
 
 @pytest.mark.parametrize("text", ["120,80", "1,1", "grid:2x2", "random:3", "nowhere"])
@@ -155,7 +154,7 @@ def test_other_queries_do_not_suit_a_dataset(text):
 def test_fractions_of_the_input_are_x_then_y():
     # Of 96x64 px: x = 24 px is column 1 of 16 px cells, y = 57.6 px is row 3.
     whole = Placement(image=(64, 96), resized=(64, 96), origin=(0, 0), size=(64, 96))
-    assert fixed_query("0.25,0.9").token(whole, (4, 6), 3) == (3, 1)
+    assert fixed_query("0.25,0.9").token(whole, (4, 6), (16, 16)) == (3, 1)
 
 
 @pytest.mark.parametrize("text", ["-0.1,0.5", "1.2,0.5", "0.5,1.01"])

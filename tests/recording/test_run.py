@@ -109,7 +109,7 @@ def test_fusion_is_the_mean_over_channels(layer, recording, naive):
     fusion = recording.fusion(layer)
     np.testing.assert_allclose(fusion, naive[1][layer].mean(1), rtol=1e-5)
     np.testing.assert_allclose(fusion.sum(1), 1, rtol=1e-5)
-    assert recording.info(layer).branches == ("width", "height", "identity")
+    assert recording.site(layer).branches == ("width", "height", "identity")
 
 
 def test_other_queries_keep_other_tokens(record, images, naive, tmp_path):
@@ -118,7 +118,7 @@ def test_other_queries_keep_other_tokens(record, images, naive, tmp_path):
     recording = record(few, tmp_path / "fractions", query="0.25,0.9").recording
     assert np.array_equal(recording.distinct_offsets("3_9"), naive[0]["3_7"][:8, 3, 1])
     assert np.array_equal(recording.distinct_offsets("4_2"), naive[0]["4_1"][:8, 1, 0])
-    assert recording.info("3_9").query == (3, 1)
+    assert recording.site("3_9").query == (3, 1)
     recording = record(few, tmp_path / "token", query="1:2").recording
     assert np.array_equal(recording.distinct_offsets("1_1"), naive[0]["1_1"][:8, 1, 2])
     assert recording.attrs["query"] == "1:2"
@@ -131,8 +131,8 @@ def test_queries_that_are_not_one_token_of_every_map_are_errors(query, record, i
 
 
 def test_some_layers_are_recorded_as_among_all(record, images, recording, tmp_path):
-    few = record(subset(images, *range(8)), tmp_path / "out", layers=[LayerId(4, 2), LayerId(3, 2)]).recording
-    assert [str(info.layer) for info in few.layers] == ["3_2", "4_2"]
+    few = record(subset(images, *range(8)), tmp_path / "out", layers=["4_2", LayerId(3, 2)]).recording
+    assert [site.name for site in few.sites] == ["3_2", "4_2"]
     for layer in ("3_2", "4_2"):
         for read in ("offsets", "mean_abs_offset", "outside_share", "fusion"):
             assert np.array_equal(getattr(few, read)(layer), getattr(recording, read)(layer)[:8])
@@ -152,7 +152,7 @@ def test_batches_do_not_matter_but_for_rounding(record, images, tmp_path):
 
 def test_recording_says_what_it_is(recording, network, images):
     attrs = recording.attrs
-    assert attrs["schema_version"] == 1
+    assert attrs["schema_version"] == 2
     assert attrs["model"] == recording.model == "atmnet_nano"
     assert attrs["model_config"] == {"num_classes": 1000}
     assert attrs["checkpoint"] == {
@@ -177,7 +177,7 @@ def test_recording_says_what_it_is(recording, network, images):
     assert attrs["axes"] == ["horizontal", "vertical"]
     assert set(attrs["versions"]) >= {"atmviz", "torch", "timm", "numpy", "pillow", "zarr", "python"}
     assert attrs["versions"]["numpy"] == np.__version__
-    assert {str(info.layer): str(info.source) for info in recording.layers} == SOURCES
+    assert {site.name: site.source for site in recording.sites} == SOURCES
     assert not recording.trained
 
 
@@ -490,7 +490,7 @@ def test_recording_on_cuda_equals_the_cpus(record, images, recording, tmp_path, 
 
 
 def test_unknown_layers_are_an_error(record, images, tmp_path):
-    refusal(LayerNotFoundError, record, images, tmp_path / "out", layers=[LayerId(9, 1)])
+    refusal(LayerNotFoundError, record, images, tmp_path / "out", layers=["9_1"])
 
 
 def test_a_replaced_image_is_tried_again(record, images, tmp_path):

@@ -123,7 +123,7 @@ def test_layers_that_generate_nothing_are_aliases(layer, source, recording):
         assert np.array_equal(getattr(recording, read)(layer), getattr(recording, read)(source))
     assert all(np.array_equal(a, b) for a, b in zip(recording.counts(layer), recording.counts(source), strict=True))
     title = f"layer_{layer}" if layer == source else f"layer_{layer} (offsets of {source})"
-    assert recording.info(layer).title == title
+    assert recording.site(layer).label == title
 
 
 def test_aliases_keep_their_own_fusion_weights(recording):
@@ -132,16 +132,16 @@ def test_aliases_keep_their_own_fusion_weights(recording):
 
 @pytest.mark.parametrize("name", ["3_18", "layer_3_18", "3.18", "stages.2.blocks.17.token_mixer", LayerId(3, 18)])
 def test_layers_are_named_as_everywhere(name, recording):
-    info = recording.info(name)
-    assert info.layer == LayerId(3, 18)
+    info = recording.site(name)
+    assert info.name == "3_18"
     assert info.module == "stages.2.blocks.17.token_mixer"
-    assert (info.channels, info.num_offsets, info.share) == (64, 16, 4)
-    assert (info.map_size, info.query) == ((4, 6), (2, 3))
+    assert (info.channels, info.num_offsets, info.channels_per_offset) == (64, 16, 4)
+    assert (info.grid, info.query) == ((4, 6), (2, 3))
 
 
 @pytest.mark.parametrize("name", ["3_19", "5_1", "nonsense", ""])
 def test_unknown_layers_are_errors_that_list_the_known_ones(name, recording):
-    for read in (recording.info, recording.offsets, recording.counts, recording.fusion):
+    for read in (recording.site, recording.offsets, recording.counts, recording.fusion):
         assert "3_1 ... 3_18" in refusal(read, name, kind=LayerNotFoundError)
 
 
@@ -223,7 +223,7 @@ def test_damaged_description_is_an_error(content, small, record, images):
     assert sorted(small.rglob("*")) == before
 
 
-@pytest.mark.parametrize("change", [lambda attrs: attrs.pop("layers"), lambda attrs: attrs["layers"][0].pop("share")])
+@pytest.mark.parametrize("change", [lambda attrs: attrs.pop("layers"), lambda attrs: attrs["layers"][0].pop("kind")])
 def test_description_without_layers_is_an_error(change, small):
     description = json.loads((small / "zarr.json").read_text())
     change(description["attributes"])
@@ -235,16 +235,16 @@ NESTED = json.loads("[" * 900 + "]" * 900)
 WRONG = [
     *[((key,), value) for key in store._KINDS if key != "schema_version" for value in (None, 0, True, [0], NESTED)],
     *[(("checkpoint", key), value) for key in ("sha256", "trained") for value in (0, [], {"a": 1})],
-    *[(("layers", 0, key), value) for key in ("layer", "source", "module") for value in (0, None, ["1_1"])],
-    *[(("layers", 0, key), value) for key in ("layer", "source") for value in ("", "../1_1", "1_" + "9" * 4000)],
+    *[(("layers", 0, key), value) for key in ("name", "source", "module", "kind") for value in (0, None, ["1_1"])],
+    *[(("layers", 0, key), value) for key in ("name", "source") for value in ("", "../1_1", "1" * 4000)],
     *[
         (("layers", 0, key), value)
-        for key in ("channels", "num_offsets", "share")
+        for key in ("channels", "num_offsets", "channels_per_offset")
         for value in (0, -1, 1.5, "2", None, 10**12, 10**400)
     ],
     *[
         (("layers", 0, key), value)
-        for key in ("map_size", "query")
+        for key in ("grid", "query", "stride_px")
         for value in (0, [], [1], [1, 2, 3], [-1, 2], [1, 10**12], [1, True], ["1", 1], [0.5, 1])
     ],
     *[(("layers", 0, "branches"), value) for value in ([], [0], "width", ["width"], None)],
@@ -388,21 +388,21 @@ def test_what_may_not_be_read_is_said_so(small, monkeypatch):
         def read(path, limit, forbidden=file):
             if path == forbidden:
                 raise PermissionError(13, "Permission denied", str(path))
-            return files.read_file(path, limit)
+            return files.read_limited(path, limit)
 
-        monkeypatch.setattr(store, "read_file", read)
+        monkeypatch.setattr(store, "read_limited", read)
         message = refusal(lambda: open_recording(small).counts("1_1"))
         assert str(file) in message
         assert "Permission denied" in message
 
 
-@pytest.mark.parametrize("version", [0, 2, "1"])
+@pytest.mark.parametrize("version", [0, 3, "1"])
 def test_other_schema_versions_are_errors(version, small, record, images):
     description = json.loads((small / "zarr.json").read_text())
     description["attributes"]["schema_version"] = version
     (small / "zarr.json").write_text(json.dumps(description))
     message = refusal(open_recording, small)
-    assert f"schema {version}, expected 1" in message
+    assert f"schema {version}, expected 1 or 2" in message
     assert description["attributes"]["versions"]["atmviz"] in message
     refusal(record, part(images, 0, 4), small)
 

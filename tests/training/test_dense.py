@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+from atmviz.architecture import HEAD_TASKS
 from atmviz.checkpoints import load_model, read_checkpoint
 from atmviz.data.segmentation import open_segmentation
 from atmviz.errors import AtmvizError, CheckpointError, RecipeError
-from atmviz.recording.recorder import find_layers
+from atmviz.observe import find_sites
 from atmviz.training import evaluate as module
 from atmviz.training.engine import build_network, build_optimizer, build_scheduler, build_task, train
 from atmviz.training.evaluate import HEADLINES, evaluate, evaluate_checkpoint, segment
 from atmviz.training.recipe import Recipe, read_recipe
-from atmviz.variants import HEAD_TASKS
 
 
 @pytest.mark.parametrize("neck", ["fpn", "atmfpn"])
@@ -257,7 +257,7 @@ def test_a_backbone_without_offsets_trains_too(tmp_path, small_dense):
     network = load_model(tmp_path / "last.safetensors", device="cpu", report=lambda text: None)
     assert network.origin.model == "semantic_fpn(resnet18)"
     with pytest.raises(CheckpointError, match="no ATM layers"):
-        find_layers(network)
+        find_sites(network)
 
 
 @pytest.mark.parametrize("head", ["upernet", "mask_rcnn"])

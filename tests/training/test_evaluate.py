@@ -17,9 +17,8 @@ from atmviz.checkpoints import write_checkpoint
 from atmviz.data.classification import LabelledImages, open_labelled
 from atmviz.errors import CheckpointError, DatasetError
 from atmviz.models import create_model
-from atmviz.recording.recorder import OffsetRecorder
 from atmviz.training import evaluate as module
-from atmviz.training.evaluate import Evaluation, evaluate, evaluate_checkpoint, offsets_replaced
+from atmviz.training.evaluate import Evaluation, evaluate, evaluate_checkpoint
 
 CLASSES = 7
 RNG = np.random.default_rng(0)
@@ -83,48 +82,6 @@ def test_another_number_of_classes_is_refused(numbered):
     numbered.classes = ("a", "b", "c")
     with pytest.raises(CheckpointError, match=r"got a network of 7 classes for a dataset of 3.*--finetune"):
         evaluate(Table(), numbered)
-
-
-# Interventions.
-
-
-def recorded(network, images, by):
-    with offsets_replaced(network, by), OffsetRecorder(network) as recorder:
-        scores = network(images)
-    return scores, recorder.offsets
-
-
-def test_zero_offsets_make_every_channel_read_its_own_token(nano):
-    images = torch.randn(2, 3, 64, 64)
-    scores, offsets = recorded(nano, images, "zero")
-    assert all((offset == 0).all() for offset in offsets.values())
-    fixed = create_model("atmnet_nano", num_classes=5, offset_mode="zero").eval()
-    fixed.load_state_dict({k: v for k, v in nano.state_dict().items() if ".offset." not in k})
-    torch.testing.assert_close(scores, fixed(images))
-
-
-def test_shuffled_offsets_keep_their_distribution_and_lose_their_place(nano):
-    images = torch.randn(2, 3, 64, 64)
-    _, learned = recorded(nano, images, "learned")
-    with offsets_replaced(nano, "shuffle"):
-        handle = OffsetRecorder(nano)
-        with handle:
-            nano(images)
-    first = next(iter(learned))  # later layers see other features
-    own, shuffled = learned[first].flatten(1, 2), handle.offsets[first].flatten(1, 2)
-    assert not torch.equal(own, shuffled)
-    torch.testing.assert_close(own.sort(1).values, shuffled.sort(1).values)
-
-
-def test_an_intervention_ends_with_its_block(nano):
-    images = torch.randn(2, 3, 64, 64)
-    before = nano(images)
-    for by in ("zero", "shuffle"):
-        with offsets_replaced(nano, by):
-            assert not torch.equal(nano(images), before)
-        assert torch.equal(nano(images), before)
-    again = [recorded(nano, images, "shuffle")[0] for _ in range(2)]
-    assert torch.equal(*again)
 
 
 # Checkpoints.

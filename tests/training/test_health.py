@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from atmviz.layers import LayerId
 from atmviz.models import create_model
+from atmviz.observe import find_sites
 from atmviz.training.health import OffsetHealth, measure_offsets
 
 PIXELS = torch.zeros(2, 3, 64, 64)
@@ -12,8 +12,8 @@ PIXELS = torch.zeros(2, 3, 64, 64)
 
 def with_offsets(network, layer, horizontal, vertical):
     """Make one generating layer give constant offsets."""
-    block = network.stages[layer.stage - 1].blocks[layer.index - 1]
-    linear = block.offset.linear
+    (site,) = find_sites(network, [layer])
+    linear = network.get_submodule(site.module.removesuffix(".token_mixer")).offset.linear
     with torch.no_grad():
         linear.weight.zero_()
         linear.bias.copy_(torch.cat([torch.full((linear.out_features // 2,), v) for v in (horizontal, vertical)]))
@@ -30,7 +30,7 @@ def test_every_generating_layer_is_measured_once(nano):
 
 
 def test_constant_offsets_give_their_size_and_share(nano):
-    layer = LayerId(2, 1)  # a map of 8 x 8
+    layer = "2_1"  # a map of 8 x 8
     with_offsets(nano, layer, 2.0, -1.0)
     found = measured(nano, layer)
     assert found.mean_abs == pytest.approx(1.5)
@@ -45,13 +45,13 @@ def test_constant_offsets_give_their_size_and_share(nano):
     ("offset", "complaint"), [(7.0, "lie outside the map"), (0.01, "no channel of 2_1 moves"), (1e6, "outside")]
 )
 def test_sick_offsets_are_named(nano, offset, complaint):
-    layer = LayerId(2, 1)
+    layer = "2_1"
     with_offsets(nano, layer, offset, offset)
     assert complaint in measured(nano, layer).complaint
 
 
 def test_offsets_that_swing_across_the_map_are_named():
-    swinging = OffsetHealth(LayerId(3, 1), mean_abs=5, mean_share=0.6, p99_abs=7, outside=0.2, still=0)
+    swinging = OffsetHealth("3_1", mean_abs=5, mean_share=0.6, p99_abs=7, outside=0.2, still=0)
     assert swinging.complaint == "the offsets of 3_1 reach over 60% of the map on average"
 
 

@@ -1,0 +1,138 @@
+"""Times whole networks: inference and training steps."""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from atmviz.benchmark.operator import OFFSET_SPREAD, sample_by_deform_conv
+from atmviz.benchmark.timing import BASELINE, Timing, require_same, time_versions
+from atmviz.models import COMPILE_OPTIONS, set_fused
+from atmviz.models.token_mixer import ActiveTokenMixer, OffsetLayer
+
+PLAIN = "eager, plain layers"
+FLOOR = "linear layers and convolutions alone"
+
+
+class _BaselineTokenMixer(ActiveTokenMixer):
+    """A mixer in mode "decoupled" that samples as the released code does."""
+
+    def _embed_branches(self, x: Tensor, offset: Tensor | None) -> list[Tensor]:
+        assert offset is not None
+        width, height, horizontal, vertical = self.fc_width, self.fc_height, offset[..., 0, :], offset[..., 1, :]
+        return [
+            sample_by_deform_conv(x, horizontal, "width", width.weight, width.bias),
+            sample_by_deform_conv(x, vertical, "height", height.weight, height.bias),
+            self.fc_identity(x),
+        ]
+
+
+def as_baseline(network: nn.Module) -> nn.Module:
+    """A copy of a network that samples as the released code does and keeps the same activations for training."""
+    baseline = plain_copy(network)
+    for block in baseline.modules():
+        if isinstance(mixer := getattr(block, "token_mixer", None), ActiveTokenMixer):
+            block.token_mixer = _baseline_mixer(mixer)
+    return baseline
+
+
+def _baseline_mixer(mixer: ActiveTokenMixer) -> _BaselineTokenMixer:
+    identity = mixer.fc_identity
+    baseline = _BaselineTokenMixer(identity.in_features, fusion=mixer.fusion_mode, out_dim=identity.out_features)
+    baseline.load_state_dict(mixer.state_dict())
+    baseline.fused = mixer.fused
+    return baseline.to(identity.weight.device).train(mixer.training)
+
+
+def plain_copy(network: nn.Module) -> nn.Module:
+    """A copy of a network whose channel MLPs and weighted sums use PyTorch's operators."""
+    plain = copy.deepcopy(network)
+    set_fused(plain, False)
+    return plain
+
+
+def benchmark_model(
+    model: str, size: tuple[int, int], batch_size: int, dtype: torch.dtype, device: torch.device, rounds: int = 9
+) -> Iterator[Timing]:
+    """Time a whole network: inference, and a training step (forward, loss, backward).
+
+    "eager, plain layers" shows what fused channel MLPs and weighted sums gain. The lower bound is the time of the
+    network's linear layers and convolutions alone, each on its own input.
+
+    Args:
+        model: Variant to time, with random weights.
+        size: Input height and width, px.
+        batch_size: Images per call.
+        dtype: Precision; other than float32 by autocast.
+        device: Device to run on.
+        rounds: Timed calls of each version.
+
+    Raises:
+        AtmvizError: the versions differ on the tensors timed.
+    """
+    network = timm.create_model(model, drop_path_rate=0.0).to(device)
+    for module in network.modules():
+        if isinstance(module, OffsetLayer):  # its input is normed: offsets spread by OFFSET_SPREAD tokens
+            nn.init.normal_(module.linear.weight, std=OFFSET_SPREAD / module.linear.in_features**0.5)
+    versions: dict[str, nn.Module] = {BASELINE: as_baseline(network), PLAIN: plain_copy(network), "eager": network}
+    compiled: Any = torch.compile(network, options=COMPILE_OPTIONS)
+    case = f"{model}, {batch_size} images of {size[0]}×{size[1]} px, {str(dtype).removeprefix('torch.')}"
+    task = _Task(torch.randn(batch_size, 3, *size, device=device), dtype)
+    for operation, call in (("inference", task.infer), ("training step", task.train)):
+        is_training = operation == "training step"
+        for version in versions.values():
+            version.train(is_training)
+        with torch.set_grad_enabled(is_training):
+            called = {**versions, "compiled": compiled}
+            require_same({name: (task.infer(version).detach().to(dtype),) for name, version in called.items()})
+            calls: dict[str, Callable[[], Any]] = {name: partial(call, version) for name, version in called.items()}
+            layers = _matrix_layers(versions[PLAIN], task.infer)  # plain: fused layers are not called as modules
+            calls[FLOOR] = partial(_run_layers, layers, dtype, is_training)
+            yield from time_versions(operation, case, calls, rounds, device, images=batch_size)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is timed of a network, on images [B, 3, H, W]."""
+
+    images: Tensor
+    dtype: torch.dtype
+
+    def infer(self, network: Any) -> Tensor:
+        with torch.autocast(self.images.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return network(self.images)
+
+    def train(self, network: Any) -> None:
+        self.infer(network).float().logsumexp(-1).mean().backward()
+        network.zero_grad()
+
+
+def _matrix_layers(
+    network: nn.Module, run: Callable[[nn.Module], Tensor]
+) -> list[tuple[nn.Linear | nn.Conv2d, Tensor]]:
+    """Each linear layer and convolution of the network with its input."""
+    layers: list[tuple[nn.Linear | nn.Conv2d, Tensor]] = []
+
+    def keep(module: Any, inputs: tuple[Tensor, ...]) -> None:
+        layers.append((module, inputs[0].detach().requires_grad_(inputs[0].requires_grad)))
+
+    matrix = (module for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d))
+    handles = [module.register_forward_pre_hook(keep) for module in matrix]
+    run(network)
+    for handle in handles:
+        handle.remove()
+    return layers
+
+
+def _run_layers(layers: Sequence[tuple[nn.Linear | nn.Conv2d, Tensor]], dtype: torch.dtype, train: bool) -> None:
+    with torch.autocast(layers[0][1].device.type, dtype, enabled=dtype != torch.float32):
+        outputs = [layer(inputs) for layer, inputs in layers]
+    if train:
+        tensors = [tensor for layer, inputs in layers for tensor in (inputs, *layer.parameters())]
+        leaves = dict.fromkeys(tensor for tensor in tensors if tensor.requires_grad)
+        torch.autograd.grad(outputs, list(leaves), [out.detach() for out in outputs])

@@ -1,0 +1,97 @@
+"""Times recording, from JPEG files on."""
+
+import tempfile
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from atmviz.benchmark.model import as_baseline
+from atmviz.benchmark.timing import BASELINE, Timing, require_same, time_versions
+from atmviz.checkpoints import load_model
+from atmviz.data.images import find_images, normalise
+from atmviz.geometry import Preprocessing
+from atmviz.observe.hooks import forward_to_sites, observing
+from atmviz.recording.run import load_inputs, on_device, record_offsets
+from atmviz.recording.store import Recording
+
+
+def benchmark_record(
+    model: str, size: tuple[int, int], batch_size: int, device: torch.device, rounds: int = 7, images: int = 256
+) -> Iterator[Timing]:
+    """Time recording beside plain inference; the lower bound is the time of reading the images alone.
+
+    Args:
+        model: Variant to record, with random weights.
+        size: Input height and width, px.
+        batch_size: Images per forward pass.
+        device: Device to run on.
+        rounds: Timed calls of each version.
+        images: Images per call.
+
+    Raises:
+        AtmvizError: a recorded offset is not the one that the network used.
+    """
+    network = load_model(model, device=device, report=lambda line: None)
+    baseline = as_baseline(network)
+    preprocessing = Preprocessing(size)
+    with tempfile.TemporaryDirectory() as folder:
+        photos = find_images([make_photos(Path(folder, "photos"), images)])
+        batches = [range(first, min(first + batch_size, images)) for first in range(0, images, batch_size)]
+
+        def read() -> Iterator[Tensor]:
+            inputs = load_inputs(photos, preprocessing, batches, None, pin_memory=device.type == "cuda")
+            for _, pixels, _ in on_device(zip(batches, inputs, strict=True), device):
+                assert pixels is not None
+                yield pixels
+
+        @torch.inference_mode()
+        def infer_all(network: nn.Module) -> None:
+            out = [forward_to_sites(network, normalise(pixels, preprocessing)) for pixels in read()]
+            out[-1].cpu()  # wait for a GPU
+
+        def record() -> Recording:
+            out = Path(folder, uuid.uuid4().hex)
+            return record_offsets(photos, out, network, preprocessing=preprocessing, batch_size=batch_size).recording
+
+        _require_recorded(record(), network, (normalise(pixels, preprocessing) for pixels in read()))
+        versions: dict[str, Callable[[], Any]] = {
+            "inference": partial(infer_all, network),
+            "recording": record,
+            f"inference, {BASELINE}": partial(infer_all, baseline),
+            "reading alone": lambda: [None for _ in read()],
+        }
+        case = f"{model}, {images} JPEGs of 500×375 px at {size[0]}×{size[1]} px, {batch_size} at a time"
+        yield from time_versions("record", case, versions, rounds, device, reference="inference", images=images)
+
+
+def make_photos(folder: Path, count: int) -> Path:
+    """Fill a folder with JPEGs of 500 x 375 px that take as long to decode as photographs do, and return it."""
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for index in range(count):
+        small = random.integers(0, 256, (30, 40, 3), dtype=np.uint8)
+        Image.fromarray(small).resize((500, 375), Image.Resampling.BICUBIC).save(folder / f"{index:05d}.jpg")
+    return folder
+
+
+@torch.inference_mode()
+def _require_recorded(recording: Recording, network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Check that the recorded offsets are those that the network uses for the same pixels."""
+    sources = [site for site in recording.sites if site.is_source]
+    recorded = {site: torch.from_numpy(recording.distinct_offsets(site.name)) for site in sources}
+    with observing(network) as observed:
+        start = 0
+        for pixels in batches:
+            forward_to_sites(network, pixels)
+            for site, offsets in recorded.items():
+                i, j = site.query
+                used = observed.offsets[site.name][:, i, j].cpu()
+                require_same({"network": (used,), "the recording": (offsets[start : start + len(pixels)],)})
+            start += len(pixels)

@@ -1,0 +1,158 @@
+"""The forward hooks of the project: they watch the offsets and fusion weights of sites, and change offsets.
+
+Legend: B batch, H/W grid in tokens, C channels, O distinct offsets per direction.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from torch import Tensor, nn
+from torchvision.models.detection import RetinaNet
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+
+from atmviz.errors import AtmvizError, CheckpointError
+from atmviz.models.atmfpn import ATMUnit
+from atmviz.models.atmnet import ATMLayer, ATMNet
+from atmviz.observe.site import Site, select_sites
+
+Edit = Callable[[Tensor], Tensor]
+"""Takes the offsets of a site, [B, H, W, 2, O] in tokens, and returns those to use instead."""
+NO_EDITS: Mapping[str, Edit] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the sites used in the latest forward pass, by name of the site.
+
+    Attributes:
+        offsets: [B, H, W, 2, O] in tokens; axis 3: horizontal, vertical. A site that reuses offsets holds those of its
+            source.
+        fusion: Fusion weights, [B, 1, 1, C, branches] or [B, H, W, C, branches].
+    """
+
+    offsets: dict[str, Tensor] = field(default_factory=dict)
+    fusion: dict[str, Tensor] = field(default_factory=dict)
+
+
+def find_sites(network: nn.Module, patterns: Iterable[str] = ("all",)) -> list[Site]:
+    """Return the sites of a network: those of the ATMNet that it is or contains, then those of its neck.
+
+    Args:
+        network: A network, compiled or not.
+        patterns: Which sites; see `atmviz.layers.select_layers`. Returned in the order asked for.
+
+    Raises:
+        CheckpointError: there are none, or the offsets are fixed to zero.
+        LayerNotFoundError: a pattern names no site.
+    """
+    network = _uncompiled(network)
+    layers = [
+        (f"{path}.{layer.module}".lstrip("."), layer)
+        for path, module in network.named_modules()
+        if isinstance(module, ATMNet | ATMUnit)
+        for layer in module.atm_layers()
+    ]
+    if not layers:
+        raise CheckpointError(f"no ATM layers in this {type(network).__name__}: expected an ATMNet or an ATMFpn neck")
+    sites = [_site(path, layer) for path, layer in layers if layer.num_offsets]
+    if not sites:
+        raise CheckpointError("this ATMNet has its offsets fixed to zero: there are none to record")
+    return select_sites([patterns] if isinstance(patterns, str) else patterns, sites)
+
+
+def _site(path: str, layer: ATMLayer) -> Site:
+    stride = 2 ** (layer.id.stage + 1)  # 4 px after the stem, twice as many after each downsampling
+    return Site(
+        name=str(layer.id),
+        source=str(layer.source),
+        module=path,
+        kind="point" if layer.mixer.offset_mode == "joint" else "axis",
+        channels=layer.channels,
+        num_offsets=layer.num_offsets,
+        channels_per_offset=layer.channels_per_offset,
+        stride_px=(stride, stride),
+        branches=layer.mixer.branches,
+    )
+
+
+@contextmanager
+def observing(
+    network: nn.Module, sites: Sequence[Site] | str = "all", edits: Mapping[str, Edit] = NO_EDITS
+) -> Iterator[Observation]:
+    """Watch what sites use in every forward pass within the `with` block, and change it where asked.
+
+    Args:
+        network: A network; not one that was compiled and run before (`forward_to_sites` takes those too).
+        sites: Sites of the network, or patterns of `find_sites`.
+        edits: By name of a site: what changes its offsets before they are used. Sites that reuse these offsets see the
+            original ones, unless they have an edit too.
+
+    Raises:
+        ValueError: an edit is for a site that is not among `sites`, or returns offsets of another shape.
+
+    >>> with observing(network) as observed:  # doctest: +SKIP
+    ...     network(images)
+    ...     observed.offsets["3_18"].shape, observed.fusion["3_18"].shape
+    """
+    network = _uncompiled(network)
+    sites = find_sites(network, [sites]) if isinstance(sites, str) else sites
+    if unknown := edits.keys() - {site.name for site in sites}:
+        raise ValueError(f"got an edit of {min(unknown)}, expected one of {', '.join(site.name for site in sites)}")
+    observation = Observation()
+    with ExitStack() as stack:
+        for site in sites:
+            mixer = network.get_submodule(site.module)
+            offset_hook = _watcher(observation.offsets, site.name, edits.get(site.name))
+            for point, hook in (
+                (mixer.hook_offset, offset_hook),
+                (mixer.hook_fusion, _watcher(observation.fusion, site.name)),
+            ):
+                stack.callback(point.register_forward_hook(hook).remove)  # type: ignore[union-attr]
+        yield observation
+
+
+def _watcher(seen: dict[str, Tensor], name: str, edit: Edit | None = None) -> Callable[..., Tensor | None]:
+    """A hook that keeps a tensor under a name, after it was edited."""
+
+    def hook(module: nn.Module, args: tuple[Tensor, ...], value: Tensor) -> Tensor | None:
+        if edit is None:
+            seen[name] = value.detach()
+            return None
+        edited = edit(value)
+        if edited.shape != value.shape:
+            raise ValueError(
+                f"the edit of {name} gave offsets {list(edited.shape)}, expected {list(value.shape)} as before"
+            )
+        seen[name] = edited.detach()
+        return edited
+
+    return hook
+
+
+def require_observable(network: nn.Module) -> None:
+    """Raise AtmvizError if a network has no sites, is in training mode or does not take RGB images."""
+    find_sites(network)
+    if network.training:
+        raise AtmvizError("got a network in training mode, expected evaluation mode: call its eval() first")
+    for module in network.modules():
+        if isinstance(module, ATMNet) and module.in_chans != 3:
+            raise AtmvizError(f"got a network of {module.in_chans} input channels, expected 3 for RGB images")
+
+
+def forward_to_sites(network: nn.Module, pixels: Tensor) -> Tensor:
+    """Run as much of a network as has sites on pixels [B, 3, H, W], moved to its device and dtype.
+
+    Of a detector this is the backbone with the neck: the heads sample nothing, and the whole would resize the images.
+    A compiled network runs uncompiled, because code compiled before a hook was added does not call it.
+    """
+    parameter = next(network.parameters())
+    network = _uncompiled(network)
+    if isinstance(network, GeneralizedRCNN | RetinaNet):
+        network = network.backbone
+    return network(pixels.to(parameter.device, parameter.dtype, non_blocking=True))
+
+
+def _uncompiled(network: nn.Module) -> nn.Module:
+    return getattr(network, "_orig_mod", network)

@@ -1,0 +1,52 @@
+"""One image through the network: the offsets of every token.
+
+Legend: H/W grid in tokens, O distinct offsets per direction.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from atmviz.data.images import preprocess
+from atmviz.errors import AtmvizError
+from atmviz.geometry import Placement, Preprocessing
+from atmviz.observe.hooks import forward_to_sites, observing, require_observable
+from atmviz.observe.site import Site, sources_of
+
+
+@dataclass(frozen=True)
+class ObservedImage:
+    """What a network did with one image.
+
+    Attributes:
+        placement: How the image was fitted to the network.
+        sites: The sites asked for, in that order.
+        offsets: By name of the site, distinct offsets, [H, W, 2, O], tokens; axis 2: horizontal, vertical.
+    """
+
+    placement: Placement
+    sites: Sequence[Site]
+    offsets: dict[str, np.ndarray]
+
+
+def observe_image(
+    network: nn.Module, image: np.ndarray, preprocessing: Preprocessing, sites: Sequence[Site]
+) -> ObservedImage:
+    """Run one upright RGB image [H, W, 3], uint8, and return the offsets of the sites.
+
+    Raises:
+        AtmvizError: offsets that are not finite, or a network that cannot be observed.
+    """
+    require_observable(network)
+    pixels, placement = preprocess(image, preprocessing)
+    with observing(network, sites) as observed, torch.inference_mode():
+        forward_to_sites(network, pixels)
+    generated = {source: observed.offsets[site.name][0] for source, site in sources_of(sites).items()}
+    for source, offset in generated.items():
+        if not offset.isfinite().all():
+            raise AtmvizError(f"layer {source} gave NaN or infinite offsets: check the checkpoint and the image")
+    arrays = {source: offset.float().cpu().numpy() for source, offset in generated.items()}
+    return ObservedImage(placement, sites, {site.name: arrays[site.source] for site in sites})

@@ -1,0 +1,77 @@
+"""Sites: the places where a network samples. Torch-free.
+
+Legend: C channels, O distinct offsets per direction, S channels that share one offset.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from atmviz.layers import select_layers, title_of
+
+AXES = ("horizontal", "vertical")
+"""Names of the two entries of an axis dimension, in order."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place where a network samples, e.g. the token mixer of one ATM block.
+
+    Attributes:
+        name: "3_18" or "fpn_p3"; see `atmviz.layers`.
+        source: Name of the site whose offsets it uses; its own name where it generates them.
+        module: Path of the module in the network.
+        kind: "axis" samples one value along the token's row and one along its column (the paper); "point" samples one
+            2-D point (Fig. 2, A).
+        channels: C.
+        num_offsets: O, of all samples.
+        channels_per_offset: S.
+        stride_px: Input pixels per token, (vertical, horizontal).
+        branches: What is fused, in the order of the fusion weights.
+    """
+
+    name: str
+    source: str
+    module: str
+    kind: Literal["axis", "point"]
+    channels: int
+    num_offsets: int
+    channels_per_offset: int
+    stride_px: tuple[int, int]
+    branches: tuple[str, ...]
+
+    @property
+    def is_source(self) -> bool:
+        """Whether it generates the offsets it uses."""
+        return self.name == self.source
+
+    @property
+    def title(self) -> str:
+        """Its name in figures: `layer_3_18`."""
+        return title_of(self.name)
+
+    @property
+    def label(self) -> str:
+        """Its title and whose offsets it uses: `layer_3_18 (offsets of 3_13)`."""
+        return self.title if self.is_source else f"{self.title} (offsets of {self.source})"
+
+
+S = TypeVar("S", bound=Site)
+
+
+def select_sites(patterns: Iterable[str], sites: Sequence[S]) -> list[S]:
+    """Return the sites that patterns name, in the order asked for; see `atmviz.layers.select_layers`.
+
+    Raises:
+        LayerNotFoundError: a pattern names no site.
+    """
+    by_name = {site.name: site for site in sites}
+    return [by_name[name] for name in select_layers(patterns, list(by_name))]
+
+
+def sources_of(sites: Iterable[S]) -> dict[str, S]:
+    """Return the first of the sites that uses each source's offsets, by the name of the source."""
+    first: dict[str, S] = {}
+    for site in sites:
+        first.setdefault(site.source, site)
+    return first

@@ -1,0 +1,56 @@
+"""One branch stays ahead of the released code: ratios of one process, never absolute times."""
+
+import statistics
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from atmviz.benchmark import BASELINE, benchmark_operator, operator
+from atmviz.benchmark.operator import sample_by_deform_conv
+from atmviz.benchmark.timing import measure
+from atmviz.errors import AtmvizError
+from atmviz.ops import cpu, sample_along
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.skipif(cpu.library() is None, reason="no C++ compiler")
+@pytest.mark.parametrize("branch", ["width", "height"])
+def test_sampling_stays_well_ahead_of_deform_conv(branch):
+    x, offset = torch.randn(2, 56, 56, 64, requires_grad=True), torch.randn(2, 56, 56, 32, requires_grad=True)
+    weight, bias, grad = torch.randn(64, 64), torch.randn(64), torch.randn(2, 56, 56, 64)
+
+    def ours():
+        return F.linear(sample_along(x, offset, branch), weight, bias)
+
+    def theirs():
+        return sample_by_deform_conv(x, offset, branch, weight, bias)
+
+    torch.testing.assert_close(ours(), theirs(), rtol=1e-4, atol=1e-4)
+    for goal, versions in (
+        (3, {"ours": ours, "theirs": theirs}),
+        (6, {"ours": lambda: ours().backward(grad), "theirs": lambda: theirs().backward(grad)}),
+    ):
+        seconds = measure(versions, 7, CPU)
+        ratio = statistics.median(t / o for t, o in zip(seconds["theirs"], seconds["ours"], strict=True))
+        assert ratio > goal  # 10 and 20 where it was measured
+
+
+def test_operator_rows_cover_both_ways_of_each_stage(uncompiled):
+    rows = list(benchmark_operator("atmnet_nano", (64, 64), 1, torch.float32, CPU, rounds=2))
+    cases = {(row.operation, row.case) for row in rows}
+    assert len(cases) == 4 * 2 * 2
+    assert "width 1×16×16×24, S = 2, float32" in {case for _, case in cases}
+    for row in rows:
+        assert row.quartiles[0] <= row.milliseconds <= row.quartiles[1]
+        assert (row.speedup == 1) == (row.version == BASELINE)
+        assert (row.copy_fraction is not None) == (row.version == "sampling alone")
+
+
+def test_sides_that_differ_are_not_timed(uncompiled, monkeypatch):
+    monkeypatch.setattr(operator, "sample_along", lambda x, offset, branch: 1.001 * sample_along(x, offset, branch))
+    with pytest.raises(
+        AtmvizError, match=r"eager differs from the deform_conv2d baseline by .* expected rounding alone"
+    ):
+        next(benchmark_operator("atmnet_nano", (64, 64), 1, torch.float32, CPU, rounds=2))

@@ -1,0 +1,41 @@
+"""Recording is timed beside inference, and checked."""
+
+import pytest
+import torch
+
+from atmviz.benchmark import benchmark_record, record
+from atmviz.errors import AtmvizError
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_record_rows_say_what_recording_costs():
+    rows = list(benchmark_record("atmnet_nano", (64, 64), 4, CPU, rounds=2, images=10))
+    assert [row.version for row in rows] == [
+        *("inference", "recording", "inference, deform_conv2d baseline", "reading alone"),
+    ]
+    assert {row.images for row in rows} == {10}
+    assert rows[0].speedup == 1
+    assert rows[3].milliseconds < rows[0].milliseconds
+
+
+def test_a_recording_that_differs_is_not_timed(monkeypatch):
+    record_offsets = record.record_offsets
+
+    def another(images, out, network, **settings):
+        parameter = network.stages[0].blocks[0].offset.linear.bias
+        parameter.data += 0.01
+        result = record_offsets(images, out, network, **settings)
+        parameter.data -= 0.01
+        return result
+
+    monkeypatch.setattr(record, "record_offsets", another)
+    with pytest.raises(AtmvizError, match="the recording differs"):
+        next(benchmark_record("atmnet_nano", (64, 64), 4, CPU, rounds=2, images=4))
+
+
+def test_recording_costs_little_more_than_inference():
+    """2 to 5 % where it was measured, of the smallest network; the machines of tests are noisy."""
+    rows = {row.version: row for row in benchmark_record("atmnet_nano", (128, 128), 8, CPU, rounds=5, images=64)}
+    assert rows["recording"].speedup > 0.75

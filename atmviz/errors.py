@@ -23,6 +23,10 @@ class QueryError(AtmvizError):
     """A query cannot be read or lies outside the image."""
 
 
+class SettingsError(AtmvizError, ValueError):
+    """A setting has a value that cannot be used, or two settings exclude each other."""
+
+
 class RecordingFormatError(AtmvizError):
     """A recording is missing, damaged, of another schema, or of another run."""
 

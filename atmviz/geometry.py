@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from atmviz.errors import SettingsError
+
 Anchor = Literal["cell", "rf"]
 Fit = Literal["crop", "squash", "whole"]
 
@@ -66,7 +68,7 @@ def token_at_px(position_px: float, stride: int, anchor: Anchor, size: int) -> i
 
 
 def parse_size(size: str | int | Sequence[int]) -> tuple[int, int]:
-    """Return (height, width) from 224, "224", "600x800" or (600, 800); ValueError for other values.
+    """Return (height, width) from 224, "224", "600x800" or (600, 800); raise SettingsError for other values.
 
     >>> parse_size(224), parse_size("600x800")
     ((224, 224), (600, 800))
@@ -77,7 +79,9 @@ def parse_size(size: str | int | Sequence[int]) -> tuple[int, int]:
     except (TypeError, ValueError):
         height = width = 0
     if not MIN_SIZE_PX <= min(height, width) <= max(height, width) <= MAX_SIZE_PX:
-        raise ValueError(f"got size {size!r}, expected {MIN_SIZE_PX} to {MAX_SIZE_PX}, or HEIGHTxWIDTH as in 600x800")
+        raise SettingsError(
+            f"got size {size!r}, expected {MIN_SIZE_PX} to {MAX_SIZE_PX}, or HEIGHTxWIDTH as in 600x800"
+        )
     return height, width
 
 
@@ -155,7 +159,7 @@ class Preprocessing:
         landscape, square, portrait = (f"{100 * share:.0f} %" for share in self.seen().values())
         cover = "" if self.crop_pct == 1 else " of images that cover {}×{} px".format(*self._cover_px())
         return (
-            f"centre crop to {self.size[0]}×{self.size[1]} px{cover}: {landscape} of a 4:3 photograph is seen, "
+            f"center crop to {self.size[0]}×{self.size[1]} px{cover}: {landscape} of a 4:3 photograph is seen, "
             f"{square} of 1:1, {portrait} of 3:4"
         )
 

@@ -3,10 +3,14 @@
 The command line makes one option of each field, so a type, default, range and help text stand in one place.
 """
 
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
-from atmviz.errors import shorten
+from atmviz.errors import SettingsError, shorten
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def setting(
@@ -29,6 +33,11 @@ def setting(
     return field(default=default, metadata={"help": help, "panel": panel, "low": low, "high": high, "flags": flags})
 
 
+def as_tuple(values: Sequence[str] | str) -> tuple[str, ...]:
+    """Return several texts as they are, and a single one as the only one of several."""
+    return (values,) if isinstance(values, str) else tuple(values)
+
+
 def settings_of(kind: type, without: tuple[str, ...] = ()) -> list[Field]:
     """The fields of a settings dataclass that were declared with `setting`."""
     return [one for one in fields(kind) if "help" in one.metadata and one.name not in without]
@@ -42,3 +51,40 @@ def require_ranges(settings: Any, error: type[Exception] = ValueError) -> None:
             continue
         upper = "" if high is None else f", at most {high}"
         raise error(f"got {declared.name}: {shorten(str(value))}, expected {low} or more{upper}")
+
+
+def split_settings(values: Mapping[str, Any], *kinds: type) -> list[Any]:
+    """Return one settings object of each kind, made of the keyword arguments of a call.
+
+    Raises:
+        TypeError: a keyword is a setting of none of the kinds.
+    """
+    names = [{declared.name for declared in settings_of(kind)} for kind in kinds]
+    if unknown := values.keys() - set().union(*names):
+        raise TypeError(f"got setting {min(unknown)!r}, expected one of {', '.join(sorted(set().union(*names)))}")
+    settings = [
+        kind(**{name: value for name, value in values.items() if name in of_kind})
+        for kind, of_kind in zip(kinds, names, strict=True)
+    ]
+    for one in settings:
+        require_ranges(one, SettingsError)
+    return settings
+
+
+def with_keywords(*kinds: type, without: tuple[str, ...] = ()) -> Callable[[F], F]:
+    """Show settings as keyword arguments in the signature of a function that takes them as `**settings`."""
+
+    def decorate(function: F) -> F:
+        signature = inspect.signature(function)
+        parameters = [p for p in signature.parameters.values() if p.kind != p.VAR_KEYWORD]
+        parameters += [
+            inspect.Parameter(
+                declared.name, inspect.Parameter.KEYWORD_ONLY, default=declared.default, annotation=declared.type
+            )
+            for kind in kinds
+            for declared in settings_of(kind, without)
+        ]
+        function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        return function
+
+    return decorate

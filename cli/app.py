@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from atmviz.errors import AtmvizError, LayerNotFoundError, QueryError, printable, reason_of
+from atmviz.errors import AtmvizError, LayerNotFoundError, QueryError, SettingsError, printable, reason_of
 from atmviz.processes import this_process
 from atmviz.signals import on_end_signals, watch
 
@@ -35,7 +35,7 @@ COMMANDS = {
     "data": "Public datasets: where their files are, and whether yours are whole.",
 }
 _MODULES = {"eval": "evaluate"}  # where module and command have different names
-_USAGE_ERRORS = (LayerNotFoundError, QueryError)
+_USAGE_ERRORS = (LayerNotFoundError, QueryError, SettingsError)
 
 
 def load_command(name: str) -> Any:

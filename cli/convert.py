@@ -31,7 +31,7 @@ def convert(
     if target.exists() and not overwrite:
         raise typer.BadParameter(f"{target} exists: choose another name, or pass --overwrite")
     check_writable(target)
-    choice: Any = weights.value if weights else None
+    choice: Any = weights
     image_size = options.parse_size(size) if size else (224, 224)
     with waiting("converting"):
         if target.suffix == ".onnx":

@@ -13,7 +13,9 @@ app = typer.Typer(
     add_completion=False,
     help="Public datasets: where their files are, and whether yours are complete.",
 )
-Name = Annotated[options.Dataset, typer.Argument(metavar="NAME", help="ade20k, coco or imagenet.", show_default=False)]
+Name = Annotated[
+    options.PublicDataset, typer.Argument(metavar="NAME", help="ade20k, coco or imagenet.", show_default=False)
+]
 
 
 @app.command("info")
@@ -23,7 +25,7 @@ def info(name: Name, as_json: options.JsonOption = False) -> None:
 
     from atmviz.sources.datasets import dataset_info
 
-    dataset = dataset_info(name.value)
+    dataset = dataset_info(name)
     if as_json:
         print_json({key: asdict(dataset)[key] for key in ("title", "page", "files", "tree")})
         return
@@ -31,7 +33,7 @@ def info(name: Name, as_json: options.JsonOption = False) -> None:
     for file in dataset.files:
         size = f", {file.size / 1e9:.1f} GB" if file.size else ""
         lines.append(f"{file.url}  (md5 {file.md5}{size})")
-    lines += ["", dataset.tree, "", f"then: atmviz data check {name.value} --data-dir FOLDER"]
+    lines += ["", dataset.tree, "", f"then: atmviz data check {name} --data-dir FOLDER"]
     typer.echo("\n".join(lines))
 
 
@@ -54,14 +56,14 @@ def check(
                 on_images(done, total)
 
         splits = (split.value,) if split else ("train", "val")
-        results = check_dataset(name.value, data_dir, splits=splits, read=read, events=Progress())  # type: ignore[arg-type]
+        results = check_dataset(name, data_dir, splits=splits, read=read, events=Progress())  # type: ignore[arg-type]
     whole = all(result.ok for result in results)
     if as_json:
         rows: list[dict[str, Any]] = [vars(result) for result in results]
-        print_json({"dataset": name.value, "whole": whole, "findings": rows})
+        print_json({"dataset": name, "whole": whole, "findings": rows})
     else:
         table = Table()
-        for heading in ("", name.value, "found", "expected"):
+        for heading in ("", name, "found", "expected"):
             table.add_column(heading, justify="right" if heading in ("found", "expected") else "left")
         for result in results:
             table.add_row("✓" if result.ok else "✗", result.what, result.found, result.expected)
@@ -69,7 +71,7 @@ def check(
         for result in results:
             for line in filter(None, (result.problem, result.note)):
                 say(f"{result.what}: {line}")
-        state = "complete" if whole else f"incomplete or damaged: see `atmviz data info {name.value}`"
-        say(f"{name.value} is {state}")
+        state = "complete" if whole else f"incomplete or damaged: see `atmviz data info {name}`"
+        say(f"{name} is {state}")
     if not whole:
         raise typer.Exit(1)

@@ -26,7 +26,7 @@ def layers(
 
         network = load_model(
             checkpoint,
-            weights=weights.value if weights else None,
+            weights=weights,
             device="cpu",
             events=CONSOLE,
         )

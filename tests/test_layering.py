@@ -103,7 +103,16 @@ ALLOWED = {
     "atmviz.recording.cache": [
         *("sources", "recording.store", "geometry", "files", "architecture", "variants", "errors"),
     ],
-    "atmviz.statistics": ["observe.site", "recording.store", "recording.sites", "layers", "errors"],
+    "atmviz.statistics.sampling": [],
+    "atmviz.statistics": [
+        *("statistics", "observe.site", "recording.store", "recording.sites", "layers", "errors"),
+    ],
+    "atmviz.choices": ["checkpoints", "sources", "settings", "events", "geometry", "errors"],
+    "atmviz.views.settings": ["statistics", "settings", "paper", "geometry", "errors"],
+    "atmviz.views": [
+        *("views", "figures", "statistics", "recording", "observe", "checkpoints", "sources", "choices", "settings"),
+        *("events", "architecture", "geometry", "files", "errors"),
+    ],
     "atmviz.figures": [
         *(
             "figures",
@@ -133,6 +142,8 @@ TORCH_FREE = [
     "atmviz.layers",
     "atmviz.geometry",
     "atmviz.statistics",
+    "atmviz.statistics.histogram",
+    "atmviz.statistics.sampling",
     "atmviz.sources",
     *(name for name in MODULES if name.startswith("atmviz.sources.")),
     "atmviz.training",
@@ -154,6 +165,11 @@ TORCH_FREE = [
     "atmviz.figures.predictions",
     "atmviz.figures.overlay",
     "atmviz.figures.style",
+    "atmviz.choices",
+    "atmviz.views",
+    "atmviz.views.drawn",
+    "atmviz.views.histograms",
+    "atmviz.views.settings",
 ]
 
 

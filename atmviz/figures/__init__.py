@@ -1,4 +1,4 @@
-"""Figures: numbers in, matplotlib out. No torch, no model, no screen. Each loads what it needs on first use."""
+"""Figures: numbers in, matplotlib out. No torch, no network, no screen."""
 
 import lazy_loader
 
@@ -7,6 +7,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "histograms": ["draw_histograms"],
         "overlay": ["OverlayPanel", "draw_overlay", "overlay_panels"],
-        "style": ["MOST_PANELS", "figure_name", "save_figure"],
+        "style": ["MAX_PANELS", "figure_name", "save_figure"],
     },
 )

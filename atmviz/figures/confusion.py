@@ -1,4 +1,4 @@
-"""The confusion matrix: which class was taken for which."""
+"""The confusion matrix of a classifier or segmenter."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,14 +9,18 @@ from matplotlib.figure import Figure
 
 from atmviz.figures.style import drawable, figure_style, save_figure, wrap_title
 
-_NAMED = 40  # classes up to which every one is named and numbered
-_NAME_LENGTH = 32  # signs of a class's name
+_MAX_NAMED = 40  # classes; of more, neither names nor numbers are shown
+_NAME_LENGTH = 32  # characters of a class name
 
 
 def draw_confusion(counts: np.ndarray, classes: Sequence[str], path: Path, *, title: str = "") -> Path:
-    """Draw counts [classes, classes] (true class by row) as shares of each row, into a .png, .pdf or .svg file.
+    """Draw a confusion matrix as percentages of each row, atomically, and return the path.
 
-    The file appears whole or not at all.
+    Args:
+        counts: Number of samples or pixels by true class (row) and predicted class (column), [classes, classes].
+        classes: Names of the classes.
+        path: A .png, .pdf or .svg file.
+        title: Text above the matrix.
 
     Raises:
         ValueError: the counts do not fit the classes.
@@ -25,15 +29,15 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str], path: Path, *, ti
         raise ValueError(
             f"got counts {list(counts.shape)} for {len(classes)} classes, expected one row and column each"
         )
-    shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    named = len(classes) <= _NAMED
+    percent = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    named = len(classes) <= _MAX_NAMED
     names = [drawable(name, _NAME_LENGTH) for name in classes] if named else False
     side = 2.5 + 0.45 * len(classes) if named else 9.0
     with figure_style():
         figure = Figure(figsize=(side + 1, side), layout="constrained")
         axes = figure.subplots()
         sns.heatmap(
-            shares,
+            percent,
             ax=axes,
             vmin=0,
             vmax=100,

@@ -9,16 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from atmviz.figures.style import (
-    AXIS_COLORS,
+    COLORS,
     NOTE,
     add_note,
     figure_style,
-    format_share,
+    format_fraction,
     layout_above,
     wrap_note,
     wrap_title,
 )
-from atmviz.observe.site import AXES
 from atmviz.statistics import OffsetHistogram
 
 _COLUMNS = 4
@@ -28,13 +27,13 @@ _PANEL_INCHES = (3.1, 2.1)
 def draw_histograms(
     layers: Sequence[tuple[OffsetHistogram, OffsetHistogram]], *, title: str, note: str, trained: bool | None
 ) -> Figure:
-    """One column per layer: horizontal above, vertical below; more than four layers continue below.
+    """Return a figure with one column per layer: horizontal above, vertical below; after four layers a new row begins.
 
     Args:
-        layers: For each layer its horizontal and its vertical histogram.
-        title: Above everything, e.g. data, model, input size.
-        note: At the foot: how many images and what was counted.
-        trained: False adds "untrained weights", None "weights of unknown origin".
+        layers: The horizontal and the vertical histogram of each layer.
+        title: Text above the panels, e.g. data, model, input size.
+        note: Text at the foot: how many images, what was counted.
+        trained: Whether the weights are trained. False adds "untrained weights", None "weights of unknown origin".
     """
     columns = min(len(layers), _COLUMNS)
     bands = -(-len(layers) // columns)
@@ -48,8 +47,8 @@ def draw_histograms(
         axes = figure.subplots(2 * bands, columns, squeeze=False)
         for index, pair in enumerate(layers):
             band, column = divmod(index, columns)
-            for axis, histogram in enumerate(pair):
-                _draw_panel(axes[2 * band + axis, column], histogram, first_column=column == 0)
+            for row, histogram in enumerate(pair):
+                _draw_panel(axes[2 * band + row, column], histogram, first_column=column == 0)
             axes[2 * band, column].set_title(pair[0].site.label)
         for panel in axes.flat:
             panel.set_visible(panel.has_data())
@@ -61,9 +60,9 @@ def draw_histograms(
 def _draw_panel(panel: Axes, histogram: OffsetHistogram, first_column: bool) -> None:
     sns.histplot(
         x=histogram.offsets,
-        weights=100 * histogram.shares,
+        weights=100 * histogram.fractions,
         discrete=True,
-        color=AXIS_COLORS[histogram.axis],
+        color=COLORS[histogram.axis],
         linewidth=0,
         alpha=1,
         ax=panel,
@@ -71,9 +70,9 @@ def _draw_panel(panel: Axes, histogram: OffsetHistogram, first_column: bool) -> 
     first, last = histogram.first, histogram.last
     panel.set_xlim(first - 0.5, last + 0.5)
     ticks = [tick for tick in MaxNLocator(6, integer=True).tick_values(first, last) if first < tick < last]
-    gap = (last - first) / 9  # keep inner ticks clear of the two ends, which are always labelled
+    gap = (last - first) / 9  # keep inner ticks clear of the two ends, which always have labels
     panel.set_xticks([first, *(tick for tick in ticks if first + gap < tick < last - gap), last])
-    panel.set_xlabel(f"{AXES[histogram.axis]} offset (tokens)")
+    panel.set_xlabel(f"{histogram.axis} offset (tokens)")
     panel.set_ylabel("share of samples (%)" if first_column else "")
     counted = f"{histogram.images:,} images × {histogram.site.channels} channels"
     if histogram.tokens == "all":
@@ -81,14 +80,14 @@ def _draw_panel(panel: Axes, histogram: OffsetHistogram, first_column: bool) -> 
     panel.text(
         0.985,
         0.97,
-        f"{counted}\noutside the map: {format_share(histogram.outside_share)}",
+        f"{counted}\noutside the map: {format_fraction(histogram.outside_share)}",
         transform=panel.transAxes,
         ha="right",
         va="top",
         fontsize=7,
         color=NOTE,
     )
-    top = 1.35 * 100 * max(histogram.shares.max(), 1e-3)  # room for the text
+    top = 1.35 * 100 * max(histogram.fractions.max(), 1e-3)  # room for the text
     panel.set_ylim(0, top)
     panel.set_yticks([tick for tick in MaxNLocator(5).tick_values(0, top) if tick <= min(top, 100)])
     sns.despine(ax=panel)

@@ -1,4 +1,4 @@
-"""What a segmenter or a detector made of an image, beside what is there."""
+"""Predictions of a segmenter or detector beside the truth."""
 
 import colorsys
 from collections.abc import Mapping, Sequence
@@ -12,32 +12,32 @@ from matplotlib.patches import Patch, Rectangle
 from atmviz.architecture import IGNORE_INDEX
 from atmviz.figures.style import drawable, figure_style, save_figure, wrap_title
 
-_MIN_SCORE = 0.3  # of a detection to be drawn
-_NAMED = 12  # classes in a legend
-_NAME_LENGTH = 24  # signs of each
+_MIN_SCORE = 0.3  # detections below it are not drawn
+_MAX_NAMED = 12  # classes in a legend
+_NAME_LENGTH = 24  # characters of a class name
 _PANEL = 3.2  # inches
 _BACKGROUND = (0.88, 0.88, 0.88)
-_GOLDEN = 0.618034  # of the colour circle: neighbouring classes differ most
+_GOLDEN = 0.618034  # of the color circle: neighboring classes differ most
 
 
 def draw_segmentation(
-    image: np.ndarray, truth: np.ndarray, found: np.ndarray, classes: Sequence[str], path: Path, *, title: str = ""
+    image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str], path: Path, *, title: str = ""
 ) -> Path:
-    """Image, true and predicted classes side by side, as a .png file.
+    """Draw image, true classes and predicted classes side by side, atomically, and return the path.
 
     Args:
-        image: [H, W, 3], uint8.
-        truth, found: [H, W], class of every pixel; 255 counts nowhere and is left black.
-        classes: Their names.
-        path: The file, which appears whole or not at all.
-        title: Above the panels.
+        image: The image, [H, W, 3], uint8 RGB.
+        truth, predicted: Class of every pixel, [H, W]; pixels of class 255 are black.
+        classes: Names of the classes.
+        path: A .png file.
+        title: Text above the panels.
     """
-    present = [k for k in np.unique([truth, found]).tolist() if k != IGNORE_INDEX]
-    areas = {k: int((truth == k).sum() + (found == k).sum()) for k in present}
-    named = sorted(sorted(present, key=lambda k: -areas[k])[:_NAMED])
+    present = [k for k in np.unique([truth, predicted]).tolist() if k != IGNORE_INDEX]
+    areas = {k: int((truth == k).sum() + (predicted == k).sum()) for k in present}
+    named = sorted(sorted(present, key=lambda k: -areas[k])[:_MAX_NAMED])
     colors = np.zeros((256, 3), np.float32)
     colors[: len(classes)] = [_BACKGROUND if name == "background" else class_color(k) for k, name in enumerate(classes)]
-    shown = [image, *(_blend(image, mask, colors) for mask in (truth, found))]
+    shown = [image, *(_blend(image, mask, colors) for mask in (truth, predicted))]
     legend = [Patch(color=colors[k], label=drawable(classes[k], _NAME_LENGTH)) for k in named]
     return _draw(shown, ("image", "truth", "prediction"), legend, path, title)
 
@@ -45,31 +45,33 @@ def draw_segmentation(
 def draw_detection(
     image: np.ndarray,
     truth: Mapping[str, np.ndarray],
-    found: Mapping[str, np.ndarray],
+    predicted: Mapping[str, np.ndarray],
     classes: Sequence[str],
     path: Path,
     *,
     title: str = "",
 ) -> Path:
-    """True and found objects side by side, as a .png file.
+    """Draw true and predicted objects side by side, atomically, and return the path.
 
     Args:
-        image: [H, W, 3], uint8.
-        truth, found: boxes [N, 4] in px (x1, y1, x2, y2) and labels [N]; masks [N, H, W], where there are any; scores
-            [N] of those found, of which the ones from 0.3 on are drawn.
-        classes, path, title: As in `draw_segmentation`.
+        image: The image, [H, W, 3], uint8 RGB.
+        truth, predicted: Boxes [N, 4] (x1, y1, x2, y2) in px, labels [N], masks [N, H, W] where there are any, and
+            scores [N] of predicted objects; those below 0.3 are not drawn.
+        classes: Names of the classes.
+        path: A .png file.
+        title: Text above the panels.
     """
-    kept = np.flatnonzero(found["scores"] >= _MIN_SCORE)
-    chosen = {name: values[kept] for name, values in found.items()}
+    kept = np.flatnonzero(predicted["scores"] >= _MIN_SCORE)
+    chosen = {name: values[kept] for name, values in predicted.items()}
     labels = sorted({*truth["labels"].tolist(), *chosen["labels"].tolist()})
-    legend = [Patch(color=class_color(k), label=drawable(classes[k], _NAME_LENGTH)) for k in labels[:_NAMED]]
-    headings = (f"truth: {_count(truth['labels'])}", f"found: {_count(kept)} of score {_MIN_SCORE:g} or more")
-    shown = [_with_masks(image, one) for one in (truth, chosen)]
+    legend = [Patch(color=class_color(k), label=drawable(classes[k], _NAME_LENGTH)) for k in labels[:_MAX_NAMED]]
+    headings = (f"truth: {_count(truth['labels'])}", f"predicted: {_count(kept)} of score {_MIN_SCORE:g} or more")
+    shown = [_with_masks(image, objects) for objects in (truth, chosen)]
     return _draw(shown, headings, legend, path, title, boxes=(truth, chosen))
 
 
 def class_color(label: int) -> tuple[float, float, float]:
-    """Red, green and blue of a class, from 0 to 1; the same in every figure."""
+    """Return the color of a class as red, green and blue from 0 to 1; it is the same in every figure."""
     return colorsys.hls_to_rgb((0.58 + label * _GOLDEN) % 1, (0.42, 0.6, 0.5)[label % 3], 0.75)
 
 
@@ -109,11 +111,11 @@ def _count(objects: Sequence[Any] | np.ndarray) -> str:
 
 def _draw_box(axes: Any, objects: Mapping[str, np.ndarray], index: int) -> None:
     (x1, y1, x2, y2), color = objects["boxes"][index].tolist(), class_color(int(objects["labels"][index]))
-    # imshow's pixels are centred on whole numbers, a box's edges lie between pixels
+    # imshow centers pixels on whole numbers; edges of boxes lie between pixels
     axes.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=color, linewidth=1.5))
     if "scores" in objects:
-        place = {"ha": "left", "va": "bottom", "fontsize": 6, "color": "white", "clip_on": True}
-        axes.text(x1, y1, f"{objects['scores'][index]:.2f}", bbox={"facecolor": color, "pad": 0.8, "lw": 0}, **place)
+        style = {"ha": "left", "va": "bottom", "fontsize": 6, "color": "white", "clip_on": True}
+        axes.text(x1, y1, f"{objects['scores'][index]:.2f}", bbox={"facecolor": color, "pad": 0.8, "lw": 0}, **style)
 
 
 def _with_masks(image: np.ndarray, objects: Mapping[str, np.ndarray]) -> np.ndarray:

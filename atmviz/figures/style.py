@@ -1,4 +1,4 @@
-"""One look for all figures: colour-blind-safe, embedded fonts, no screen needed."""
+"""One style for all figures: colors that color-blind people can tell apart, embedded fonts, no screen needed."""
 
 import re
 import textwrap
@@ -15,20 +15,21 @@ from matplotlib.font_manager import findfont, get_font
 from atmviz.errors import printable
 from atmviz.files import SOFTWARE, atomic_path, file_name
 from atmviz.layers import offset_sources
+from atmviz.statistics.sampling import Direction
 from atmviz.variants import VARIANTS
 
 FigureFormat = Literal["png", "pdf", "svg"]
-_METADATA: dict[FigureFormat, dict[str, Any]] = {  # undated: the same figure again has the same bytes
+_METADATA: dict[FigureFormat, dict[str, Any]] = {  # without dates: the same figure has the same bytes
     "png": {"Software": SOFTWARE},
     "pdf": {"Creator": SOFTWARE, "CreationDate": None},
     "svg": {"Creator": SOFTWARE, "Date": None},
 }
 
-HORIZONTAL, VERTICAL = "#0173b2", "#de8f05"  # blue and orange of seaborn's "colorblind" palette
-AXIS_COLORS = (HORIZONTAL, VERTICAL)
+COLORS: dict[Direction, str] = {"horizontal": "#0173b2", "vertical": "#de8f05", "point": "#029e73"}
+"""Blue, orange and green of seaborn's "colorblind" palette."""
 NOTE = "#555555"
-MOST_PANELS = 256  # of a figure
-_FONT = "DejaVu Sans"  # travels with matplotlib
+MAX_PANELS = 256  # of a figure
+_FONT = "DejaVu Sans"  # comes with matplotlib
 _NOTE_LINE, _WARNING_LINE = 0.12, 0.17  # inches
 
 _RC: dict[str, Any] = {
@@ -53,28 +54,28 @@ _RC: dict[str, Any] = {
 
 
 def figure_style() -> AbstractContextManager[None]:
-    """The settings a figure is made and saved under: matplotlib's own and ours, whatever the user's are.
+    """Use matplotlib's defaults with the project's changes inside a `with` block, whatever the user's settings are.
 
-    Within the block only. The backend alone stays, which no figure here needs.
+    The user's backend stays: no figure of the project needs one.
     """
-    own = {name: value for name, value in mpl.rcParamsDefault.items() if name != "backend"}
-    return mpl.rc_context(own | _RC)  # type: ignore[arg-type]
+    defaults = {name: value for name, value in mpl.rcParamsDefault.items() if name != "backend"}
+    return mpl.rc_context(defaults | _RC)  # type: ignore[arg-type]
 
 
 def drawable(text: str, limit: int = 1000) -> str:
-    r"""The text as figures show it: signs that their font lacks as `\u5199`, and no more than `limit` of all."""
-    signs = _signs_of_font()
-    shown = "".join(c if ord(c) in signs else ascii(c)[1:-1] for c in printable(text[:limit]))
+    r"""Return at most `limit` characters of a text, with those that the font of figures lacks escaped, as `\u5199`."""
+    known = _characters_of_font()
+    shown = "".join(c if ord(c) in known else ascii(c)[1:-1] for c in printable(text[:limit]))
     return shown if len(shown) <= limit and len(text) <= limit else f"{shown[: limit - 1]}…"
 
 
 @cache
-def _signs_of_font() -> frozenset[int]:
+def _characters_of_font() -> frozenset[int]:
     return frozenset(get_font(findfont(_FONT)).get_charmap())
 
 
 def add_note(figure: Figure, text: str, trained: bool | None) -> None:
-    """What is shown, at the foot; in bold below, if weights are untrained or (None) of unknown origin."""
+    """Write a note at the foot; if weights are not trained, or it is unknown (None), add a warning in bold below."""
     foot: dict[str, Any] = {"x": 0.03 / figure.get_figwidth(), "ha": "left", "va": "bottom"}
     height = figure.get_figheight()
     if not trained:
@@ -84,9 +85,9 @@ def add_note(figure: Figure, text: str, trained: bool | None) -> None:
     figure.text(**foot, y=bottom / height, s=text, fontsize=7, color=NOTE)
 
 
-def format_share(share: float) -> str:
-    """`0 %`, `<0.1 %`, `12.3 %`: nothing that is there reads as zero."""
-    return "0 %" if share == 0 else "<0.1 %" if share < 0.001 else f"{100 * share:.1f} %"
+def format_fraction(fraction: float) -> str:
+    """Return a fraction as `0 %`, `<0.1 %` or `12.3 %`; only zero reads as zero."""
+    return "0 %" if fraction == 0 else "<0.1 %" if fraction < 0.001 else f"{100 * fraction:.1f} %"
 
 
 def figure_name(
@@ -98,13 +99,15 @@ def figure_name(
     layers: Sequence[str],
     details: Sequence[str] = (),
 ) -> str:
-    """`photos_atmnet_nano_histogram_2_1-3_18`, of at most 180 bytes; weights not seeded add their fingerprint's start.
+    """Return a file name like `photos_atmnet_nano_histogram_2_1-3_18`, of at most 180 bytes.
+
+    Weights that are not random add the start of their fingerprint.
 
     Args:
-        subject: What was looked at; any text, which is cut where the rest needs the room.
+        subject: Name of the images; any text, cut where the rest needs the room.
         kind: "histogram" or "overlay".
-        model, trained, sha256: Whose offsets.
-        layers: Those shown.
+        model, trained, sha256: Name of the network, whether its weights are trained, and their fingerprint.
+        layers: Names of the layers shown.
         details: What else tells two figures of one subject apart, e.g. the queries.
     """
     name = file_name(re.sub(r"\W+", "-", model).strip("-"), 60)  # semantic_fpn(atmnet_nano): no brackets
@@ -117,7 +120,7 @@ def figure_name(
 
 
 def _layer_range(layers: Sequence[str], model: str) -> str | None:
-    """`1_1-to-4_2`, where these are all layers of the backbone from the one to the other, and more than four."""
+    """Return `1_1-to-4_2` for more than four layers that are all those of the backbone between the two."""
     variant = next((VARIANTS[name] for name in re.findall(r"\w+", model) if name in VARIANTS), None)
     every = [str(layer) for layer in offset_sources(variant.depths, variant.offset_interval)] if variant else []
     if len(layers) <= 4 or layers[0] not in every:
@@ -127,29 +130,29 @@ def _layer_range(layers: Sequence[str], model: str) -> str | None:
 
 
 def wrap_title(title: str, width_inches: float) -> tuple[str, float]:
-    """The title in lines that fit, and the height they need in inches; file names may be of any length."""
+    """Return the title in lines that fit, and their height in inches; file names in it may have any length."""
     lines = textwrap.wrap(drawable(title), int(12 * width_inches)) or [""]
     return "\n".join(lines), 0.13 + 0.17 * len(lines)
 
 
 def wrap_note(note: str, width_inches: float, trained: bool | None) -> tuple[str, float]:
-    """The note in lines that fit, and the height of the foot in inches."""
+    """Return the note in lines that fit, and the height of the foot in inches."""
     lines = textwrap.wrap(drawable(note), int(19 * width_inches))
     return "\n".join(lines), 0.05 + _NOTE_LINE * len(lines) + (0 if trained else _WARNING_LINE)
 
 
 def layout_above(figure: Figure, foot_inches: float) -> None:
-    """Lay out the panels of a constrained figure above a foot of fixed height."""
+    """Keep the panels of a figure with constrained layout above a foot of fixed height."""
     foot = foot_inches / figure.get_figheight()
     figure.get_layout_engine().set(rect=(0, foot, 1, 1 - foot))  # type: ignore[union-attr, call-arg]
 
 
 def save_figure(figure: Figure, path: Path, formats: Iterable[FigureFormat]) -> list[Path]:
-    """Write the figure once per format beside each other, each file whole or not at all.
+    """Write a figure into one file per format, each atomically.
 
     Args:
         figure: The figure.
-        path: Where, without a suffix.
+        path: Path of the files without suffix.
         formats: "png", "pdf", "svg".
 
     Returns:

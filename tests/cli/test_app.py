@@ -110,7 +110,7 @@ def test_what_is_no_error_of_the_caller_keeps_its_traceback(run, recording, monk
     def bug(*_):
         raise ValueError("a bug")
 
-    monkeypatch.setattr("atmviz.statistics.offset_histogram", bug)
+    monkeypatch.setattr("atmviz.statistics.histogram.offset_histogram", bug)
     with pytest.raises(ValueError, match="a bug"):
         run("histogram", recording)
 
@@ -132,7 +132,7 @@ USAGE = {
     "layer of images": (["histogram", "{images}", *SMALL, "--layer", "3_19"], "no layer '3_19': expected"),
     "source and dataset": (["histogram", "{images}", "--dataset", "coco"], "expected one of the two"),
     "source and dataset to record": (["record", "{images}", "--dataset", "coco"], "expected one of the two"),
-    "recording and dataset": (["histogram", "{recording}", "--dataset", "coco"], "and --dataset, which it has fixed"),
+    "recording and dataset": (["histogram", "{recording}", "--dataset", "coco"], "and dataset, which it has fixed"),
     "dataset's name": (["histogram", "--dataset", "cifar"], "'cifar' is not one of"),
     "size of text": (["histogram", "{images}", "--size", "big"], "got size 'big', expected 32 to 65535"),
     "size too small": (["overlay", "{images}", "--size", "31"], "got size '31', expected 32 to 65535"),
@@ -143,7 +143,7 @@ USAGE = {
     "format": (["histogram", "{recording}", "--format", "png,gif"], "got format 'gif', expected png, pdf or svg"),
     "no format": (["overlay", "{images}", "--format", ""], "got format ''"),
     "figure": (["histogram", "--figure", "4"], "got figure 4, expected 3, 6 or 7"),
-    "figure 5": (["histogram", "--figure", "5"], "atmviz overlay"),
+    "figure 5": (["histogram", "--figure", "5"], "Fig. 5 is an overlay"),
     "figure of text": (["histogram", "--figure", "three"], "--figure"),
     "tokens": (["histogram", "{recording}", "--tokens", "some"], "'some' is not one of"),
     "fit": (["overlay", "{images}", "--fit", "stretch"], "'stretch' is not one of"),

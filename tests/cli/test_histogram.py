@@ -20,7 +20,7 @@ SMALL = ("--size", "64")
 @pytest.fixture
 def blank(monkeypatch):
     """Draw nothing: for tests of what is recorded and said, not of the figure."""
-    monkeypatch.setattr("atmviz.figures.draw_histograms", lambda *_, **__: Figure(figsize=(1, 1)))
+    monkeypatch.setattr("atmviz.views.histograms.draw_histograms", lambda *_, **__: Figure(figsize=(1, 1)))
 
 
 def test_a_recording_becomes_a_figure_and_its_table(succeed, recording):
@@ -189,12 +189,12 @@ def test_figures_of_the_paper_are_presets(succeed, datasets, recording, monkeypa
         asked.update(limit=limit)
         return images
 
-    def run_recording(images, folder, *, preprocessing, **_):
+    def record(request, images, preprocessing, folder, events):
         asked.update(name=images.title, preprocessing=preprocessing)
-        return open_recording(recording)
+        return open_recording(recording), {}
 
     monkeypatch.setattr("atmviz.sources.ImageFiles.sample", sample)
-    monkeypatch.setattr("atmviz_cli.record.run_recording", run_recording)
+    monkeypatch.setattr("atmviz.views.histograms._Request._record", record)
     said = json.loads(succeed("histogram", "--figure", figure, "--data-dir", datasets, "--json").stdout)
     assert asked["name"] == dataset
     assert asked.get("limit") == TREES[dataset][4]
@@ -242,11 +242,12 @@ def test_a_recording_of_few_layers_is_drawn_without_naming_them(succeed, images)
 
 @pytest.mark.parametrize("options", [["--size", "96"], ["-c", "atmnet_tiny"], ["--limit", "1"]], ids=str)
 def test_options_that_a_recording_has_fixed_are_refused(refuse, recording, options):
-    refuse(2, f"and {options[0].replace('-c', '--checkpoint')}, which it has fixed", "histogram", recording, *options)
+    name = options[0].replace("-c", "checkpoint").lstrip("-")
+    refuse(2, f"and {name}, which it has fixed", "histogram", recording, *options)
 
 
 def test_two_recordings_are_told_to_be_merged(refuse, recording):
-    refuse(2, "atmviz merge", "histogram", recording, recording)
+    refuse(2, "expected one: merge recordings first", "histogram", recording, recording)
 
 
 @pytest.mark.usefixtures("blank")
@@ -255,11 +256,11 @@ def test_two_recordings_are_told_to_be_merged(refuse, recording):
 def test_a_folder_is_cropped_alike_however_it_is_named(succeed, datasets, recording, monkeypatch, dataset, size):
     asked = []
 
-    def run_recording(images, folder, *, preprocessing, **_):
+    def record(request, images, preprocessing, folder, events):
         asked.append((images.path(0), preprocessing))
-        return open_recording(recording)
+        return open_recording(recording), {}
 
-    monkeypatch.setattr("atmviz_cli.record.run_recording", run_recording)
+    monkeypatch.setattr("atmviz.views.histograms._Request._record", record)
     place = datasets / TREES[dataset][0]
     named, figure = ("--data-dir", datasets), ("--figure", "3" if dataset == "ade20k" else "7")
     ways = [("--dataset", dataset, *named), (place,), (*figure, *named), (*figure, place)]
@@ -308,12 +309,14 @@ def test_recordings_of_two_queries_have_two_figures(succeed, recording):
 
 def test_how_much_of_the_photographs_is_seen_is_said(succeed, monkeypatch, recording):
     notes = []
-    monkeypatch.setattr("atmviz.figures.draw_histograms", lambda *_, note, **__: notes.append(note) or Figure((1, 1)))
+    monkeypatch.setattr(
+        "atmviz.views.histograms.draw_histograms", lambda *_, note, **__: notes.append(note) or Figure((1, 1))
+    )
     _say(recording, preprocessing={"size": [600, 800], "fit": "crop", "crop_pct": 1.0})
     said = json.loads(succeed("histogram", recording, "--layer", "3_18", "--json").stdout)["preprocessing"]
     seen = {"4:3": 1, "1:1": 0.75, "3:4": pytest.approx(0.5625, abs=1e-3)}
     assert said == {"size": [600, 800], "fit": "crop", "crop_pct": 1, "seen": seen}
-    assert notes[0].endswith("; centre crop to 600×800 px: 100 % of a 4:3 photograph is seen, 75 % of 1:1, 56 % of 3:4")
+    assert notes[0].endswith("; center crop to 600×800 px: 100 % of a 4:3 photograph is seen, 75 % of 1:1, 56 % of 3:4")
 
 
 @pytest.mark.parametrize("preprocessing", [{}, None, {"size": [64, 64], "fit": "melt", "crop_pct": 1}, "crop"])

@@ -20,7 +20,7 @@ SMALL = ("--size", "64")
 @pytest.fixture
 def blank(monkeypatch):
     """Draw nothing: for tests of what is sampled and said, not of the figure."""
-    monkeypatch.setattr("atmviz.figures.draw_overlay", lambda *_, **__: Figure(figsize=(1, 1)))
+    monkeypatch.setattr("atmviz.views.overlays.draw_overlay", lambda *_, **__: Figure(figsize=(1, 1)))
 
 
 @pytest.fixture
@@ -242,14 +242,16 @@ def test_random_queries_of_other_seeds_are_other_figures(succeed, folder, photo,
     [
         ("whole", "64", 1, None, "not cropped: 100 % of the photograph is seen"),
         ("squash", "64", 1, None, "squashed, not cropped: 100 % of the photograph is seen"),
-        ("crop", "64", 64 * 64 / (73 * 146), 0.875, "centre crop: 38 % of the photograph is seen"),
-        ("crop", "512x512", 0.5, 1, "centre crop: 50 % of the photograph is seen"),  # the README's Fig. 5
-        ("crop", "600x800", 800 / 1200, 1, "centre crop: 67 % of the photograph is seen"),
+        ("crop", "64", 64 * 64 / (73 * 146), 0.875, "center crop: 38 % of the photograph is seen"),
+        ("crop", "512x512", 0.5, 1, "center crop: 50 % of the photograph is seen"),  # the README's Fig. 5
+        ("crop", "600x800", 800 / 1200, 1, "center crop: 67 % of the photograph is seen"),
     ],
 )
 def test_the_crop_follows_from_the_size_and_is_said(succeed, monkeypatch, photo, fit, size, seen, crop_pct, said):
     notes = []
-    monkeypatch.setattr("atmviz.figures.draw_overlay", lambda *_, note, **__: notes.append(note) or Figure((1, 1)))
+    monkeypatch.setattr(
+        "atmviz.views.overlays.draw_overlay", lambda *_, note, **__: notes.append(note) or Figure((1, 1))
+    )
     options = ("--fit", fit, "--size", size, "--layer", "4_1", "--json")
     found = json.loads(succeed("overlay", photo, *options).stdout)
     assert found["images"][0]["seen"] == pytest.approx(seen, abs=2e-3)

@@ -6,7 +6,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from atmviz.figures.histograms import draw_histograms
-from atmviz.figures.style import format_share
+from atmviz.figures.style import format_fraction
+from atmviz.observe.site import AXES
 from atmviz.statistics import OffsetHistogram
 
 
@@ -14,7 +15,7 @@ def histogram(layer, axis, counts=None, tokens="center", outside=0.123, images=5
     size = layer.grid[::-1][axis]
     return OffsetHistogram(
         site=layer,
-        axis=axis,
+        axis=AXES[axis],
         first=-(size // 2),
         counts=np.arange(size) if counts is None else np.asarray(counts),
         below=0,
@@ -47,7 +48,7 @@ def test_bars_stand_at_the_offsets_and_their_heights_are_shares_in_percent(site)
     layer = site("3_13", "3_13", (4, 8))
     horizontal = [6, 0, 0, 2, 4, 0, 0, 8]
     vertical = [1, 0, 3, 4]
-    below = OffsetHistogram(layer, 1, -2, np.array(vertical), 5, 7, 0.6, 1.0, 5, "center")
+    below = OffsetHistogram(layer, "vertical", -2, np.array(vertical), 5, 7, 0.6, 1.0, 5, "center")
     above, under = draw((histogram(layer, 0, horizontal), below)).axes
     assert bars(above) == pytest.approx({-4: 30, -1: 10, 0: 20, 3: 40})
     assert bars(under) == pytest.approx({-2: 5, 0: 15, 1: 20})  # of all 20 samples, those beyond included
@@ -129,7 +130,7 @@ def test_more_than_four_layers_continue_below(site):
 def test_all_text_can_be_read(site, unreadable, layers, tokens):
     infos = [site(f"3_{14 + index}", "3_13", (64, 64)) for index in range(layers)]
     pairs = [tuple(histogram(info, axis, tokens=tokens, images=50_000) for axis in (0, 1)) for info in infos]
-    which = "all tokens" if tokens == "all" else "centre token"
+    which = "all tokens" if tokens == "all" else "center token"
     figure = draw(
         *pairs,
         title=f"atmnet_large on imagenet, 224×224 px: offsets of the {which}",
@@ -141,7 +142,7 @@ def test_all_text_can_be_read(site, unreadable, layers, tokens):
 
 def test_a_long_title_can_be_read(site, unreadable):
     layer = site("3_13", "3_13", (4, 64))
-    title = f"atmnet_large on {'a_folder_of_a_long_name_' * 5}, 224×224 px: offsets of the centre token"
+    title = f"atmnet_large on {'a_folder_of_a_long_name_' * 5}, 224×224 px: offsets of the center token"
     assert unreadable(draw((histogram(layer, 0), histogram(layer, 1)), title=title)) == []
 
 
@@ -160,8 +161,8 @@ def test_no_bar_covers_the_text_in_its_panel(site, place):
 
 
 @pytest.mark.parametrize(
-    ("share", "text"),
+    ("fraction", "text"),
     [(0, "0 %"), (1e-9, "<0.1 %"), (0.000999, "<0.1 %"), (0.001, "0.1 %"), (0.1234, "12.3 %"), (1, "100.0 %")],
 )
-def test_nothing_that_is_there_reads_as_zero(share, text):
-    assert format_share(share) == text
+def test_nothing_that_is_there_reads_as_zero(fraction, text):
+    assert format_fraction(fraction) == text

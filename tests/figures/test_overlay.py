@@ -11,14 +11,16 @@ from PIL import Image
 from atmviz.errors import QueryError
 from atmviz.figures import draw_overlay, overlay_panels, save_figure
 from atmviz.figures.overlay import OverlayPanel
-from atmviz.figures.style import HORIZONTAL, VERTICAL
+from atmviz.figures.style import COLORS
 from atmviz.geometry import Preprocessing, map_size
+from atmviz.models import create_model
 from atmviz.models.token_mixer import OffsetLayer
 from atmviz.observe import find_sites, observe_image
 from atmviz.observe.image import ObservedImage
 from atmviz.recording.query import Query
 from atmviz.statistics import sampling_map
 
+HORIZONTAL, VERTICAL = COLORS["horizontal"], COLORS["vertical"]
 LAYER = "3_18"  # 64 channels, 16 offsets, those of 3_13; a token is 16 input pixels
 CENTER = Query("center")
 WHOLE, CROP = Preprocessing((64, 64), "whole"), Preprocessing((64, 96), "crop", 1.0)
@@ -151,7 +153,7 @@ def test_queries_outside_the_photograph_are_refused(looking):
 
 def test_opacity_grows_with_the_number_of_channels_and_the_faintest_dot_is_seen(looking):
     panels = looking([1] * 11 + [2] * 4 + [3], [0], (128, 256))
-    assert panels[0].samples.horizontal.tolist() == [0, 0, 0, 0, 0, 44, 16, 4]
+    assert panels[0].samples.along("horizontal").tolist() == [0, 0, 0, 0, 0, 44, 16, 4]
     (panel,) = draw((128, 256), panels).axes
     horizontal, vertical = panel.collections
     one, two, three = (color[3] for color in horizontal.get_facecolors())
@@ -188,6 +190,40 @@ def test_a_layer_that_looks_only_outside_has_ticks_and_no_dots(looking):
 def test_a_map_that_holds_all_samples_has_no_ticks(looking):
     (panel,) = draw((100, 200), looking([1], [1], (100, 200), CROP)).axes
     assert outside_marks(panel) == []
+
+
+def legend_of(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_a_network_of_2d_points_has_dots_of_one_color_at_its_points():
+    network = create_model("atmnet_nano", offset_mode="joint").eval()
+    for module in network.modules():
+        if isinstance(module, OffsetLayer):  # half of the channels 2 to the right and 1 down, half beyond the top
+            torch.nn.init.zeros_(module.linear.weight)
+            count = module.linear.out_features // 2
+            bias = [*np.resize([2, 0], count), *np.resize([1, -9], count)]
+            module.linear.bias.data = torch.tensor(bias, dtype=torch.float32)
+    size = (128, 256)  # 4 x 8 tokens of 32 original pixels, query at (143.5, 79.5)
+    observed = observe_image(network, np.zeros((*size, 3), np.uint8), WHOLE, find_sites(network, ["3_1"]))
+    figure = draw(size, overlay_panels(observed, [CENTER]))
+    (panel,) = figure.axes
+    (points,) = panel.collections
+    assert points.get_offsets().tolist() == [[143.5 + 64, 79.5 + 32]]
+    assert to_hex(points.get_facecolors()[0]) == COLORS["point"]
+    assert outside_marks(panel) == [("50.0 %", (143.5, -0.5), (0, 1), COLORS["point"])]
+    assert legend_of(figure)[1] == "sampled at 2-D points: by few … most channels of a panel"
+    assert len(legend_of(figure)) == 3
+
+
+def test_the_legend_explains_rows_and_columns(looking):
+    shown = legend_of(draw((96, 128), looking([0], [0], (96, 128))))
+    assert [text.split(":")[0] for text in shown] == [
+        "query token",
+        "sampled horizontally",
+        "sampled vertically",
+        "outside the map",
+    ]
 
 
 def test_the_panel_shows_what_the_network_saw(looking):

@@ -56,7 +56,7 @@ def test_boxes_lie_on_the_edges_of_pixels_and_weak_ones_are_left_out(image, draw
     assert np.abs(shown[5:25, 10:30] - (0.5 * 100 / 255 + 0.5 * np.array(class_color(1)))).max() < 1e-6
     assert np.abs(shown[:5] - 100 / 255).max() < 1e-6
     assert left.get_title() == "truth: 1 object"
-    assert right.get_title() == "found: 1 object of score 0.3 or more"
+    assert right.get_title() == "predicted: 1 object of score 0.3 or more"
 
 
 def test_nothing_found_is_drawn_too(image, tmp_path):

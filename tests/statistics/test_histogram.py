@@ -1,13 +1,17 @@
-"""Histograms and sampling maps against numbers worked out by hand."""
+"""Histograms against numbers worked out by hand, and as tables."""
 
 from dataclasses import asdict
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from atmviz.checkpoints import load_model
+from atmviz.errors import LayerNotFoundError
 from atmviz.geometry import Preprocessing
+from atmviz.models import create_model
+from atmviz.models.token_mixer import OffsetLayer
 from atmviz.observe import find_sites, observe_image
 from atmviz.recording.layout import CHUNK_IMAGES
 from atmviz.recording.run import run_recording
@@ -15,7 +19,7 @@ from atmviz.recording.sites import RecordedSite
 from atmviz.recording.store import open_recording
 from atmviz.recording.writer import RecordingWriter
 from atmviz.sources import open_source
-from atmviz.statistics import histogram_table, offset_histogram, sampling_map
+from atmviz.statistics import histogram_table, offset_histogram
 
 SOURCE, ALIAS = "3_13", "3_18"
 
@@ -99,7 +103,7 @@ def test_center_histogram_counts_each_channel_at_its_nearest_token(center, axis,
     assert (histogram.below, histogram.above) == (below, above)
     assert histogram.outside_share == outside
     assert histogram.total == 2 * 8  # images x channels: none is lost
-    np.testing.assert_allclose(histogram.shares, histogram.counts / 16)
+    np.testing.assert_allclose(histogram.fractions, histogram.counts / 16)
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -200,8 +204,9 @@ def test_histograms_of_a_recorded_network_agree_with_its_offsets(tmp_path):
 
 
 def test_table_has_a_row_per_bin_and_one_for_what_lies_beyond_on_either_side(center):
-    histograms = [offset_histogram(center, ALIAS, axis) for axis in (0, 1)]
-    rows = histogram_table(histograms)
+    table = histogram_table(center, ALIAS)
+    assert list(table) == ["layer", "source", "axis", "tokens", "offset", "count", "share"]
+    rows = table.to_dict("records")
     assert [row["offset"] for row in rows] == ["<-32", *range(-32, 32), ">31", "<-14", *range(-14, 14), ">13"]
     assert rows[0] == {
         "layer": "3_18",
@@ -226,25 +231,42 @@ def test_table_has_a_row_per_bin_and_one_for_what_lies_beyond_on_either_side(cen
     }
 
 
-def test_sampling_map_counts_channels_per_token_and_per_side():
-    horizontal = [-4, -3, 0, 0.5, 1.5, 1e30]  # from column 3 of 5: outside, 0, 3, 3, outside, outside
-    vertical = [-1, 0, 1, 1.6, -2, -1e30]  # from row 1 of 3: 0, 1, 2, outside below, outside above twice
-    found = sampling_map(np.array([horizontal, vertical], np.float32), query=(1, 3), grid=(3, 5))
-    assert found.horizontal.tolist() == [1, 0, 0, 2, 0]
-    assert found.vertical.tolist() == [1, 1, 1]
-    assert (found.left, found.right, found.top, found.bottom) == (1, 2, 2, 1)
-    assert (found.grid, found.query, found.channels) == ((3, 5), (1, 3), 6)
+def test_table_shows_the_layers_asked_for_or_all_where_the_usual_ones_were_not_recorded(center):
+    assert list(histogram_table(center)["layer"].unique()) == [SOURCE, ALIAS]  # no 2_1
+    assert list(histogram_table(center, [ALIAS, SOURCE])["layer"].unique()) == [ALIAS, SOURCE]
+    assert list(histogram_table(center, "3_1*", tokens="center")["layer"].unique()) == [SOURCE, ALIAS]
+    with pytest.raises(LayerNotFoundError, match="no layer '2_1'"):
+        histogram_table(center, "2_1")
 
 
-@pytest.mark.parametrize("query", [(0, 0), (2, 4), (1, 3)])
-def test_sampling_map_loses_no_channel(query):
-    offsets = np.random.default_rng(0).normal(0, 4, (2, 50)).astype(np.float32)
-    found = sampling_map(offsets, query, (3, 5))
-    assert found.horizontal.sum() + found.left + found.right == 50
-    assert found.vertical.sum() + found.top + found.bottom == 50
+@pytest.mark.parametrize(("name", "index"), [("horizontal", 0), ("vertical", 1)])
+def test_an_axis_has_a_name_and_an_index(center, name, index):
+    by_name, by_index = offset_histogram(center, SOURCE, name), offset_histogram(center, SOURCE, axis=index)
+    assert by_name.axis == by_index.axis == name
+    np.testing.assert_array_equal(by_name.counts, by_index.counts)
 
 
-def test_zero_offsets_sample_the_query():
-    found = sampling_map(np.zeros((2, 7), np.float32), (2, 1), (4, 3))
-    assert found.horizontal.tolist() == [0, 7, 0]
-    assert found.vertical.tolist() == [0, 0, 7, 0]
+@pytest.mark.parametrize("axis", ["width", 2, -1, None])
+def test_an_unknown_axis_is_refused(center, axis):
+    with pytest.raises(ValueError, match="expected 'horizontal' \\(0\\) or 'vertical' \\(1\\)"):
+        offset_histogram(center, SOURCE, axis)
+
+
+def test_unknown_tokens_are_refused(center):
+    with pytest.raises(ValueError, match="got tokens 'some', expected 'center' or 'all'"):
+        offset_histogram(center, SOURCE, 0, "some")
+
+
+def test_a_network_of_2d_points_has_a_histogram_per_axis(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(tmp_path / "0.png")
+    network = create_model("atmnet_nano", offset_mode="joint").eval()
+    for module in network.modules():
+        if isinstance(module, OffsetLayer):  # 3 tokens to the right and 1 up, everywhere
+            torch.nn.init.zeros_(module.linear.weight)
+            module.linear.bias.data = torch.tensor([3.0, -1.0]).repeat_interleave(module.linear.out_features // 2)
+    size = Preprocessing((64, 64), "squash")
+    recording = run_recording(open_source(tmp_path / "0.png"), network, tmp_path / "out", preprocessing=size).recording
+    assert recording.site("1_1").kind == "point"
+    horizontal, vertical = (offset_histogram(recording, "1_1", axis) for axis in ("horizontal", "vertical"))
+    assert non_zero(horizontal) == {3: horizontal.total}
+    assert non_zero(vertical) == {-1: vertical.total}

@@ -1,0 +1,23 @@
+"""Recordings and offsets in, counts and tables out. Torch-free."""
+
+from typing import Literal
+
+import lazy_loader
+
+TokenSelection = Literal["center", "all"]
+"""Whose offsets are counted: those of the recorded query token, or of every token."""
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "histogram": [
+            "OffsetHistogram",
+            "Tokens",
+            "histogram_table",
+            "layer_histograms",
+            "offset_histogram",
+            "tabulate",
+        ],
+        "sampling": ["SampledTokens", "SamplingMap", "nearest_index", "sampling_map"],
+    },
+)

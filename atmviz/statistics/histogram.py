@@ -1,0 +1,219 @@
+"""Histograms of recorded offsets.
+
+A sample counts for the token nearest to it: bin k of a histogram holds the samples nearest to the token k tokens away,
+and a sample is outside the map when that token is.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+
+from atmviz.errors import LayerNotFoundError, RecordingFormatError
+from atmviz.layers import LayerId, select_layers
+from atmviz.observe.site import AXES
+from atmviz.recording.sites import RecordedSite
+from atmviz.recording.store import Recording
+from atmviz.statistics import TokenSelection
+from atmviz.statistics.sampling import nearest_index
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+Axis = Literal["horizontal", "vertical"]
+DEFAULT_LAYERS = ("2_1", "3_1", "3_last")
+
+
+@dataclass(frozen=True)
+class OffsetHistogram:
+    """Samples by nearest integer offset, of one layer and axis.
+
+    Attributes:
+        site: The layer.
+        axis: "horizontal" or "vertical".
+        first: Offset of the first bin, tokens.
+        counts: Samples per bin, int64, over the whole possible range of the map.
+        below, above: Samples beyond the range on either side.
+        outside_share: Fraction of all samples whose nearest token is outside the map.
+        mean_abs: Mean |offset|, tokens.
+        images: Number of images.
+        tokens: "center": offsets of the recorded query token. "all": of every token.
+    """
+
+    site: RecordedSite
+    axis: Axis
+    first: int
+    counts: np.ndarray
+    below: int
+    above: int
+    outside_share: float
+    mean_abs: float
+    images: int
+    tokens: TokenSelection
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """Offset of each bin, tokens."""
+        return np.arange(self.first, self.first + len(self.counts))
+
+    @property
+    def last(self) -> int:
+        """Offset of the last bin, tokens."""
+        return self.first + len(self.counts) - 1
+
+    @property
+    def total(self) -> int:
+        """All samples, those beyond the range included."""
+        return int(self.counts.sum()) + self.below + self.above
+
+    @property
+    def fractions(self) -> np.ndarray:
+        """Fraction of all samples per bin."""
+        return self.counts / max(self.total, 1)
+
+
+def axis_index(axis: str | int) -> int:
+    """Return 0 for "horizontal" and 1 for "vertical"; 0 and 1 stay.
+
+    Raises:
+        ValueError: any other axis.
+    """
+    if axis not in (*AXES, 0, 1):
+        raise ValueError(f"got axis {axis!r}, expected 'horizontal' (0) or 'vertical' (1)")
+    return AXES.index(axis) if isinstance(axis, str) else int(axis)
+
+
+def offset_histogram(
+    recording: Recording, layer: str | LayerId, axis: str | int, tokens: TokenSelection = "center"
+) -> OffsetHistogram:
+    """Return the histogram of a layer's offsets over the whole possible range of its map.
+
+    For a query token at q of n tokens the range is [-q, n - 1 - q], e.g. [-32, 31] for the center of 64 (Figs. 3, 6,
+    7); over all tokens it is [-(n - 1), n - 1]. Each of the C channels counts, also where channels share an offset.
+
+    Args:
+        recording: An opened recording.
+        layer: Name of the layer, e.g. "3_18".
+        axis: "horizontal" (0) or "vertical" (1).
+        tokens: "center": offsets of the recorded query token. "all": of every token.
+
+    Raises:
+        LayerNotFoundError: the layer was not recorded.
+        RecordingFormatError: the recording holds no finished image.
+        ValueError: an unknown axis, or unknown tokens.
+    """
+    site, index = recording.site(layer), axis_index(axis)
+    if tokens not in get_args(TokenSelection):
+        raise ValueError(f"got tokens {tokens!r}, expected 'center' or 'all'")
+    if not len(recording):
+        raise RecordingFormatError(f"{recording.path} holds no finished image: resume the recording first")
+    size = site.grid[::-1][index]
+    if tokens == "all":
+        first, counts = 1 - size, recording.counts(layer)[index]
+        outside_share = recording.outside_share(layer)[:, index].mean()
+        mean_abs = recording.mean_abs_offset(layer)[:, index].mean()
+    else:
+        query_index = site.query[::-1][index]
+        offsets = recording.distinct_offsets(layer)[:, index]
+        first, counts = (
+            -query_index,
+            np.bincount(nearest_index(offsets, query_index, size).ravel() + 1, minlength=size + 2),
+        )
+        outside_share = (counts[0] + counts[-1]) / counts.sum()
+        mean_abs = np.abs(offsets).mean(dtype=np.float64)
+    counts = counts * site.channels_per_offset
+    return OffsetHistogram(
+        site=site,
+        axis=AXES[index],  # type: ignore[arg-type]
+        first=first,
+        counts=counts[1:-1],
+        below=int(counts[0]),
+        above=int(counts[-1]),
+        outside_share=float(outside_share),
+        mean_abs=float(mean_abs),
+        images=len(recording),
+        tokens=tokens,
+    )
+
+
+def choose_layers(recording: Recording, layers: Sequence[str] | str = ()) -> list[str]:
+    """Return the names of the recorded layers that patterns select; see `atmviz.layers.select_layers`.
+
+    Without patterns: 2_1, 3_1 and 3_last, or all layers where one of these was not recorded.
+
+    Raises:
+        LayerNotFoundError: a pattern selects no recorded layer.
+    """
+    available = [site.name for site in recording.sites]
+    if layers:
+        return select_layers([layers] if isinstance(layers, str) else layers, available)
+    try:
+        return select_layers(DEFAULT_LAYERS, available)
+    except LayerNotFoundError:
+        return available
+
+
+def layer_histograms(
+    recording: Recording, layers: Sequence[str], tokens: TokenSelection = "center"
+) -> list[tuple[OffsetHistogram, OffsetHistogram]]:
+    """Return the horizontal and the vertical histogram of each layer; see `offset_histogram`."""
+    return [
+        (
+            offset_histogram(recording, layer, "horizontal", tokens),
+            offset_histogram(recording, layer, "vertical", tokens),
+        )
+        for layer in layers
+    ]
+
+
+def histogram_table(
+    recording: Recording, layers: Sequence[str] | str = (), tokens: TokenSelection = "center"
+) -> "DataFrame":
+    """Return the histograms of layers as a table, one row per bin: the CSV beside a figure.
+
+    Args:
+        recording: An opened recording.
+        layers: Names or patterns, e.g. "3_18" or ["2_1", "3_*"]; by default 2_1, 3_1 and 3_last.
+        tokens: "center": offsets of the recorded query token. "all": of every token.
+
+    Returns:
+        Columns:
+            layer, source: The layer, and the layer whose offsets it uses.
+            axis: "horizontal" or "vertical".
+            tokens: "center" or "all".
+            offset: Offset of the bin in tokens, an integer; the first and the last row of a histogram hold what lies
+                beyond the range, as text: "<-32" and ">31".
+            count: Samples.
+            share: Fraction of all samples of the histogram.
+
+    Raises:
+        LayerNotFoundError, RecordingFormatError, ValueError: see `offset_histogram`.
+    """
+    pairs = layer_histograms(recording, choose_layers(recording, layers), tokens)
+    return tabulate(histogram for pair in pairs for histogram in pair)
+
+
+def tabulate(histograms: Iterable[OffsetHistogram]) -> "DataFrame":
+    """Return histograms as a table with the columns of `histogram_table`."""
+    import pandas
+
+    rows = [
+        {
+            "layer": histogram.site.name,
+            "source": histogram.site.source,
+            "axis": histogram.axis,
+            "tokens": histogram.tokens,
+            "offset": offset,
+            "count": count,
+            "share": count / max(histogram.total, 1),
+        }
+        for histogram in histograms
+        for offset, count in (
+            (f"<{histogram.first}", histogram.below),
+            *zip(histogram.offsets.tolist(), histogram.counts.tolist(), strict=True),
+            (f">{histogram.last}", histogram.above),
+        )
+    ]
+    return pandas.DataFrame(rows)

@@ -1,0 +1,13 @@
+"""Finished figures of your images and network: what notebooks and commands call."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "drawn": ["DrawnFigure"],
+        "histograms": ["draw_histogram", "histogram"],
+        "overlays": ["Overlays", "draw_overlays", "overlay"],
+        "settings": ["HistogramSettings", "OverlaySettings"],
+    },
+)

@@ -1,0 +1,251 @@
+"""Histograms of offsets: open or make a recording, count, draw (Figs. 3, 6, 7). Torch is loaded only to record."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
+
+from atmviz.architecture import require_model
+from atmviz.choices import DataChoice, FitChoice, ModelChoice
+from atmviz.errors import SettingsError
+from atmviz.events import QUIET, Events
+from atmviz.figures.histograms import draw_histograms
+from atmviz.figures.style import MAX_PANELS, figure_name
+from atmviz.recording.cache import RecordingRequest, cached_recording
+from atmviz.recording.layout import is_recording
+from atmviz.recording.settings import RecordingSettings
+from atmviz.recording.store import Recording, open_recording
+from atmviz.settings import split_settings, with_keywords
+from atmviz.sources import Source
+from atmviz.statistics.histogram import DEFAULT_LAYERS, OffsetHistogram, choose_layers, layer_histograms, tabulate
+from atmviz.views.drawn import DrawnFigure, describe_preprocessing
+from atmviz.views.settings import HistogramSettings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Pair = tuple[OffsetHistogram, OffsetHistogram]
+Images = Source | str | Path | Sequence[str | Path]
+
+
+@with_keywords(HistogramSettings, DataChoice, FitChoice, ModelChoice, without=("checkpoint",))
+def histogram(
+    source: Recording | Images | None = None,
+    network: "nn.Module | str | Path | None" = None,
+    *,
+    events: Events = QUIET,
+    **settings: Any,
+) -> Figure:
+    """Draw how far the channels of layers look, horizontally and vertically (Figs. 3, 6, 7).
+
+    Args:
+        source: An opened recording or its folder; or images: files, folders, globs, the name of a dataset, or an
+            opened source. The bundled photographs without it. Images are recorded on the way; the recording is kept in
+            the cache if the network is named, so that the next figure needs no network.
+        network: A network in evaluation mode, or what `load_model` takes; the demonstration model without it.
+        events: Receives messages, and how many images are recorded.
+        settings: `layers` ("3_18" or ["2_1", "3_*"]; by default 2_1, 3_1 and 3_last), `tokens` ("center" or "all"),
+            `figure` (3, 6 or 7 sets dataset, size, layers and number of images as in the paper) and the others of
+            `HistogramSettings`; of `DataChoice`, e.g. `limit`; of `FitChoice`, e.g. `size`; of `ModelChoice`.
+
+    Returns:
+        A matplotlib figure, one column per layer.
+
+    Raises:
+        SettingsError: settings that exclude each other, or a setting that the recording has fixed.
+        DatasetError, LayerNotFoundError, CheckpointError, RecordingFormatError: see there.
+
+    Source: Figs. 3, 6 and 7.
+    """
+    return draw_histogram(source, network, events=events, **settings).figure
+
+
+@with_keywords(HistogramSettings, DataChoice, FitChoice, ModelChoice)
+def draw_histogram(
+    source: Recording | Images | None = None,
+    network: "nn.Module | str | Path | None" = None,
+    *,
+    events: Events = QUIET,
+    **settings: Any,
+) -> DrawnFigure:
+    """Draw a histogram and return it with file name, numbers and table; see `histogram`."""
+    asked = _Request.of(source, network, settings)
+    recording = asked.open_recording(events)
+    if recording is not None:
+        return draw_recording(recording, asked.settings)
+    with asked.make_recording(events) as (recording, skipped):
+        return replace(draw_recording(recording, asked.settings), skipped=skipped)
+
+
+def draw_recording(recording: Recording, settings: HistogramSettings = HistogramSettings()) -> DrawnFigure:  # noqa: B008
+    """Draw the histogram of a recording and return it with file name, numbers and table.
+
+    Raises:
+        LayerNotFoundError: a layer was not recorded.
+        SettingsError: there are more layers than a figure can show.
+    """
+    chosen = choose_layers(recording, settings.layers or (settings.preset.layers if settings.preset else ()))
+    if 2 * len(chosen) > MAX_PANELS:
+        raise SettingsError(
+            f"got {len(chosen)} layers of 2 panels, expected at most {MAX_PANELS} panels: name fewer layers"
+        )
+    pairs = layer_histograms(recording, chosen, settings.tokens)
+    histograms = [histogram for pair in pairs for histogram in pair]
+    figure = draw_histograms(
+        pairs, title=_title(recording, settings), note=_note(recording, settings), trained=recording.trained
+    )
+    numbers = {
+        **recording.summary(),
+        "preprocessing": describe_preprocessing(recording.preprocessing),
+        "panels": [describe_histogram(histogram) for histogram in histograms],
+    }
+    return DrawnFigure(figure, _file_name(recording, settings, chosen), numbers, tabulate(histograms))
+
+
+def describe_histogram(histogram: OffsetHistogram) -> dict[str, Any]:
+    """Return the numbers of a histogram that are not in its table, ready for JSON."""
+    return {
+        "layer": histogram.site.name,
+        "source": histogram.site.source,
+        "axis": histogram.axis,
+        "map_size": list(histogram.site.grid),
+        "query": list(histogram.site.query),
+        "channels": histogram.site.channels,
+        "range": [histogram.first, histogram.last],
+        "mean_abs_offset": histogram.mean_abs,
+        "outside_share": histogram.outside_share,
+    }
+
+
+def _title(recording: Recording, settings: HistogramSettings) -> str:
+    height, width = recording.attrs["input_size"]
+    query = recording.attrs["query"]
+    token = "the center token" if query == "center" else f"query token {query}"
+    which = "all tokens" if settings.tokens == "all" else token
+    return f"{recording.model} on {recording.attrs['dataset']}, {height}×{width} px: offsets of {which}"
+
+
+def _note(recording: Recording, settings: HistogramSettings) -> str:
+    outside = "are in the bars" if settings.tokens == "all" else "have no bar"
+    return (
+        f"{len(recording):,} images; one bar per nearest token of a sample; those outside the map {outside}; "
+        f"{recording.preprocessing.describe()}"
+    )
+
+
+def _file_name(recording: Recording, settings: HistogramSettings, layers: Sequence[str]) -> str:
+    attrs = recording.attrs
+    detail = "all-tokens" if settings.tokens == "all" else str(attrs["query"]).replace(":", "-")
+    details = [] if detail == "center" else [detail]
+    sha256 = attrs["checkpoint"]["sha256"]
+    return figure_name(attrs["dataset"], "histogram", recording.model, recording.trained, sha256, layers, details)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The source of a histogram, and all that is needed to record it."""
+
+    source: Recording | Images | None
+    network: "nn.Module | str | Path | None"
+    settings: HistogramSettings
+    data: DataChoice
+    fit: FitChoice
+    model: ModelChoice
+
+    @classmethod
+    def of(cls, source: Recording | Images | None, network: Any, values: dict[str, Any]) -> "_Request":
+        settings, data, fit, model = split_settings(values, HistogramSettings, DataChoice, FitChoice, ModelChoice)
+        if isinstance(network, str | Path):
+            network, model = None, replace(model, checkpoint=str(network))
+        return cls(source, network, settings, data, fit, model)
+
+    def open_recording(self, events: Events) -> Recording | None:
+        """Return the recording that the source is, None if it is images.
+
+        Raises:
+            SettingsError: several sources with a recording among them, or settings that a recording has fixed.
+        """
+        if isinstance(self.source, Recording):
+            recording = self.source
+        else:
+            paths = [self.source] if isinstance(self.source, str | Path) else self.source
+            paths = paths if isinstance(paths, Sequence) else []
+            recordings = [path for path in paths if isinstance(path, str | Path) and is_recording(Path(path))]
+            if not recordings:
+                return None
+            if len(paths) > 1:
+                raise SettingsError(f"got {recordings[0]} and other sources, expected one: merge recordings first")
+            recording = open_recording(recordings[0])
+        if fixed := self._fixed_by_recording():
+            raise SettingsError(f"got the recording {recording.path} and {fixed}, which it has fixed: leave one out")
+        if not recording.complete:
+            events.message(f"{recording.path} is incomplete: drawing its {len(recording)} finished images")
+        return recording
+
+    def _fixed_by_recording(self) -> str:
+        """Return the name of a setting that only makes sense for images; "" if none was given."""
+        given = {"network": self.network is not None}
+        for choice, names in (
+            (self.data, ("dataset", "data_dir", "limit")),
+            (self.fit, ("size", "fit")),
+            (self.model, ("checkpoint", "model", "weights")),
+        ):
+            usual = type(choice)()
+            given |= {name: getattr(choice, name) != getattr(usual, name) for name in names}
+        return next((name for name, is_given in given.items() if is_given), "")
+
+    @contextmanager
+    def make_recording(self, events: Events) -> Iterator[tuple[Recording, dict[str, str]]]:
+        """Record the images, or take their recording from the cache; also give the skipped images."""
+        preset = self.settings.preset
+        data, fit = self.data, self.fit
+        if preset:  # the caller's settings override the preset
+            chosen: Any = data.dataset or (None if self.source else preset.dataset)
+            data = replace(data, dataset=chosen, limit=data.limit or preset.limit)
+            fit = replace(fit, size=fit.size or preset.size)
+        running = {name: getattr(self.settings, name) for name in ("batch_size", "workers", "strict")}
+        settings = RecordingSettings(size=fit.size, fit=fit.fit, **running)
+        images = data.open(self.source, settings.input_size, events)  # type: ignore[arg-type]
+        if self.network is None:
+            yield self._cached_recording(images, settings, events)
+        else:
+            with TemporaryDirectory(prefix="atmviz-") as folder:
+                yield self._record(images, settings, Path(folder) / "recording", events)
+
+    def _cached_recording(
+        self, images: Source, settings: RecordingSettings, events: Events
+    ) -> tuple[Recording, dict[str, str]]:
+        made: list[dict[str, str]] = []
+
+        def make(folder: Path) -> Recording:
+            recording, skipped = self._record(images, settings, folder, events)
+            made.append(skipped)
+            return recording
+
+        request = RecordingRequest(images, self.model.checkpoint, self.model.weights, settings)
+        recording = cached_recording(request, make)
+        if made:
+            return recording, made[0]
+        require_model(recording.model, self.model.model, self.model.checkpoint)
+        if settings.strict:
+            recording.require_all()
+        events.message(f"using the cached recording {recording.path}")
+        return recording, dict.fromkeys(recording.skipped, "")
+
+    def _record(
+        self, images: Source, settings: RecordingSettings, folder: Path, events: Events
+    ) -> tuple[Recording, dict[str, str]]:
+        """Record all layers into a folder, after a check that the layers to draw exist; return the skipped images."""
+        from atmviz.observe import find_sites
+        from atmviz.recording.run import run_recording
+
+        network = self.model.load(events) if self.network is None else self.network
+        preset = self.settings.preset
+        find_sites(network, self.settings.layers or (preset.layers if preset else DEFAULT_LAYERS))
+        result = run_recording(images, network, folder, settings, events=events)  # type: ignore[arg-type]
+        events.message(result.describe())
+        return result.recording, result.skipped

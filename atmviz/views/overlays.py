@@ -1,0 +1,245 @@
+"""Overlays of images: load the network, observe, draw (Fig. 5)."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import nn
+
+from atmviz.checkpoints import origin_of
+from atmviz.choices import DataChoice, FitChoice, ModelChoice
+from atmviz.errors import DatasetError, SettingsError
+from atmviz.events import QUIET, Events
+from atmviz.figures.overlay import OverlayPanel, draw_overlay, overlay_panels
+from atmviz.figures.style import figure_name
+from atmviz.geometry import Preprocessing
+from atmviz.observe import Site, find_sites, observe_image
+from atmviz.recording.query import Query, parse_queries
+from atmviz.settings import split_settings, with_keywords
+from atmviz.sources import Source, as_image, bundled_photos
+from atmviz.views.drawn import DrawnFigure, describe_preprocessing
+from atmviz.views.settings import OverlaySettings
+
+_FIT_TEXT = {"whole": "not cropped", "squash": "squashed, not cropped", "crop": "center crop"}
+_ANCHOR_TEXT = {"cell": "cell", "rf": "receptive field"}
+_MAX_COLUMNS = 6  # layers side by side
+_SQUARE_COLUMNS = 4  # queries of one layer, in a square
+
+
+@with_keywords(OverlaySettings, FitChoice, ModelChoice, without=("layers", "queries", "strict", "checkpoint"))
+def overlay(
+    image: "str | Path | np.ndarray | Image.Image | None" = None,
+    network: nn.Module | str | Path | None = None,
+    layers: Sequence[str] | str = ("3_last",),
+    queries: Sequence[str] | str = ("center",),
+    *,
+    seed: int = 0,
+    events: Events = QUIET,
+    **settings: Any,
+) -> Figure:
+    """Draw which tokens queries sample, on an image (Fig. 5).
+
+    Args:
+        image: Path of a file, array [H, W, 3] of uint8 (RGB, upright) or PIL image; a bundled photograph without it.
+        network: A network in evaluation mode, or what `load_model` takes; the demonstration model without it.
+        layers: Layers, one panel each, by name or pattern: "3_18", "3_*", "3_last", "all".
+        queries: Query tokens, one panel each: "center", "X,Y" in px of the image, fractions "0.3,0.6", "ROW:COL" in
+            tokens, "grid:4x4", "random:8".
+        seed: Seed of random queries.
+        events: Receives which weights were loaded.
+        settings: `anchor` of `OverlaySettings`, `size` and `fit` (by default "whole") of `FitChoice`, and `model`,
+            `weights` and `device` of `ModelChoice` for a network that is loaded.
+
+    Returns:
+        A matplotlib figure: one row of panels per query, one column per layer.
+
+    Raises:
+        DatasetError: the image cannot be read.
+        LayerNotFoundError, QueryError, SettingsError, CheckpointError: see there.
+
+    Source: Fig. 5.
+    """
+    overlay_settings, fit, model = split_settings(
+        {"layers": layers, "queries": queries, **settings}, OverlaySettings, FitChoice, ModelChoice
+    )
+    if image is None:
+        image = bundled_photos().path(0).with_name("astronaut.jpg")
+    pixels = np.require(as_image(image), requirements=["C", "W"])  # of a read-only array torch would warn
+    view = _View.of(network_of(network, model, events), overlay_settings, fit.preprocessing(None, "whole"), seed)
+    return view.draw(pixels, str(image) if isinstance(image, str | Path) else "").figure
+
+
+@with_keywords(OverlaySettings, DataChoice, FitChoice, ModelChoice)
+def draw_overlays(
+    source: "Source | str | Path | Sequence[str | Path] | None" = None,
+    network: nn.Module | str | Path | None = None,
+    *,
+    events: Events = QUIET,
+    **settings: Any,
+) -> "Overlays":
+    """Load network and images, and return their overlays, drawn one by one as they are iterated over.
+
+    Args:
+        source: See `DataChoice.open`; a bundled photograph without source and dataset.
+        network: See `overlay`.
+        events: Receives messages, and how many images are done.
+        settings: Fields of `OverlaySettings`, `DataChoice`, `FitChoice` and `ModelChoice`.
+
+    Raises:
+        DatasetError, LayerNotFoundError, QueryError, SettingsError, CheckpointError: see there.
+    """
+    overlay_settings, data, fit, model = split_settings(settings, OverlaySettings, DataChoice, FitChoice, ModelChoice)
+    preprocessing = fit.preprocessing(data.dataset, "whole")
+    if source is None and not data.dataset:
+        source = bundled_photos().only("astronaut.jpg")
+    images = data.open(source, preprocessing.size, events)
+    view = _View.of(network_of(network, model, events), overlay_settings, preprocessing, data.seed)
+    return Overlays(images, view, overlay_settings.strict, events)
+
+
+def network_of(network: nn.Module | str | Path | None, model: ModelChoice, events: Events) -> nn.Module:
+    """Return a network as it is, or load it.
+
+    Raises:
+        SettingsError: a choice of weights for a network that is loaded already.
+    """
+    if isinstance(network, nn.Module):
+        if model != ModelChoice():
+            raise SettingsError(f"got a network and {model}, expected one of the two")
+        return network
+    return (model if network is None else replace(model, checkpoint=str(network))).load(events)
+
+
+@dataclass(frozen=True)
+class _View:
+    """What is drawn of every image."""
+
+    network: nn.Module
+    settings: OverlaySettings
+    preprocessing: Preprocessing
+    sites: Sequence[Site]
+    queries: Sequence[Query]
+    details: Sequence[str]  # the queries, for file names
+
+    @classmethod
+    def of(cls, network: nn.Module, settings: OverlaySettings, preprocessing: Preprocessing, seed: int) -> "_View":
+        queries = [query for text in settings.queries for query in parse_queries(text, seed)]
+        drawn = f"-seed{seed}" if seed else ""
+        details = [text.replace(":", "-") + drawn * text.startswith("random") for text in settings.queries]
+        if settings.queries == ("center",):
+            details = []
+        return cls(network, settings, preprocessing, find_sites(network, settings.layers), queries, details)
+
+    def file_name(self, subject: str) -> str:
+        """Return the name of a figure's file without suffix."""
+        origin, names = origin_of(self.network), [site.name for site in self.sites]
+        return figure_name(subject, "overlay", origin.model, origin.trained, origin.sha256, names, self.details)
+
+    def draw(self, image: np.ndarray, name: str = "", file_name: str = "") -> DrawnFigure:
+        """Draw an image [H, W, 3], uint8, under its name in titles."""
+        observed = observe_image(self.network, image, self.preprocessing, self.sites)
+        panels = overlay_panels(observed, self.queries, self.settings.anchor)
+        origin, (height, width) = origin_of(self.network), observed.placement.size
+        layers, queries = len(self.sites), len(self.queries)
+        figure = draw_overlay(
+            image,
+            panels,
+            columns=min(_MAX_COLUMNS, layers) if layers > 1 else min(_SQUARE_COLUMNS, math.ceil(queries**0.5)),
+            title=f"{origin.model}{f' on {Path(name).name}' if name else ''}, input {height}×{width} px",
+            note=f"one dot per sampled token (the nearest), at the center of its {_ANCHOR_TEXT[self.settings.anchor]}; "
+            f"{_FIT_TEXT[self.preprocessing.fit]}: {100 * observed.placement.seen_share:.0f} % of the photograph is "
+            "seen",
+            trained=origin.trained,
+        )
+        numbers = {
+            "image": name,
+            "input_size": list(observed.placement.size),
+            "seen": round(observed.placement.seen_share, 4),
+            "panels": [describe_panel(panel) for panel in panels],
+        }
+        return DrawnFigure(figure, file_name or self.file_name(Path(name).stem or "image"), numbers)
+
+
+@dataclass
+class Overlays:
+    """Overlays of several images; each is drawn when the iteration reaches it.
+
+    Attributes:
+        images: The images.
+        view: What is drawn of each.
+        strict: Raise at the first unreadable image instead of skipping it.
+        events: Receives how many images are done.
+        skipped: Unreadable images so far, by name, with the reason.
+    """
+
+    images: Source
+    view: _View
+    strict: bool = False
+    events: Events = QUIET
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[DrawnFigure]:
+        """Draw image after image.
+
+        Raises:
+            DatasetError: an image is unreadable and `strict`, or no image can be read.
+        """
+        total = len(self.images)
+        names = [self.images.name(index) for index in range(total)]
+        for index, (name, subject) in enumerate(zip(names, _subjects(names), strict=True)):
+            self.events.images(index, total)
+            try:
+                image = self.images.read(index)
+            except DatasetError as error:
+                if self.strict or total == 1:
+                    raise
+                self.skipped[name] = str(error)
+                continue
+            yield self.view.draw(image, name, self.view.file_name(subject))
+        self.events.images(total, total)
+        if len(self.skipped) == total:
+            first = next(iter(self.skipped.values()))
+            raise DatasetError(f"none of the {total} images could be read; the first: {first}")
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """What all overlays share, ready for JSON: network and preprocessing."""
+        origin, preprocessing = origin_of(self.view.network), describe_preprocessing(self.view.preprocessing)
+        return {"model": origin.model, "trained": origin.trained, "preprocessing": preprocessing}
+
+
+def _subjects(names: Sequence[str]) -> list[str]:
+    """Return the shortest texts that tell images apart: stems, folders and suffix joined, or whole names."""
+    stems = [Path(name).stem for name in names]
+    joined = [name.replace("/", "-").replace(".", "-") for name in names]
+    return next((texts for texts in (stems, joined) if len(set(texts)) == len(names)), list(names))
+
+
+def describe_panel(panel: OverlayPanel) -> dict[str, Any]:
+    """Return the numbers of a panel, ready for JSON."""
+    samples = panel.samples
+    if "point" in samples.samples:
+        sampled = samples.samples["point"]
+        pairs = zip(sampled.positions.tolist(), sampled.counts.tolist(), strict=True)
+        tokens: dict[str, Any] = {"points": [[*position, count] for position, count in pairs]}
+    else:
+        tokens = {
+            "horizontal": samples.along("horizontal").tolist(),
+            "vertical": samples.along("vertical").tolist(),
+        }
+    return {
+        "layer": panel.site.name,
+        "source": panel.site.source,
+        "query": str(panel.query),
+        "query_token": list(samples.query),
+        "query_px": [round(value, 3) for value in panel.position_px(*samples.query)][::-1],
+        "map_size": list(samples.grid),
+        "channels": samples.channels,
+        **tokens,
+        "outside": dict(samples.outside),
+    }

@@ -1,0 +1,147 @@
+"""`atmviz.overlay` from a notebook: any kind of image, any kind of network, a figure back and nothing else."""
+
+import inspect
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+import atmviz
+from atmviz.errors import DatasetError, LayerNotFoundError, QueryError, SettingsError
+from atmviz.events import Events
+from atmviz.models import create_model
+from atmviz.views import draw_overlays
+from atmviz.views.overlays import describe_panel
+
+
+def titles(figure):
+    return [axes.get_title() for axes in figure.axes]
+
+
+@pytest.fixture
+def pixels(photos):
+    return np.asarray(Image.open(photos / "a.png"))
+
+
+def test_a_figure_comes_back_and_nothing_is_printed_or_written(photos, nano, tmp_path, capsys):
+    figure = atmviz.overlay(photos / "a.png", nano, size=64)
+    assert isinstance(figure, Figure)
+    assert titles(figure) == ["layer_3_18"]
+    assert figure.get_suptitle() == "ATMNet on a.png, input 64×96 px"
+    assert capsys.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_an_array_and_a_pil_image_give_the_same_dots(photos, pixels, nano):
+    images = (str(photos / "a.png"), photos / "a.png", pixels, Image.fromarray(pixels))
+    drawn = [
+        [dots.get_offsets().tolist() for dots in atmviz.overlay(image, nano, size=64).axes[0].collections]
+        for image in images
+    ]
+    assert drawn[0][0]
+    assert drawn[1:] == drawn[:1] * 3
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((64, 64)), np.zeros((64, 64, 3)), np.zeros((8, 8, 3), np.uint8), 7], ids=str
+)
+def test_what_is_no_image_is_refused(image, nano):
+    with pytest.raises(DatasetError, match="expected"):
+        atmviz.overlay(image, nano)
+
+
+def test_layers_and_queries_are_panels_and_one_of_them_may_be_a_text(pixels, nano):
+    figure = atmviz.overlay(pixels, nano, ["2_1", "3_*"], ["center", "0.1,0.1"], size=64)
+    assert len(figure.axes) == 2 * (1 + 18)
+    assert titles(atmviz.overlay(pixels, nano, "4_1", "grid:1x2", size=64)) == ["layer_4_1"] * 2
+
+
+def test_the_demonstration_model_draws_the_bundled_photograph_by_default(nano):
+    heard = []
+
+    class Heard(Events):
+        message = staticmethod(heard.append)
+
+    figure = atmviz.overlay(size=64, events=Heard())
+    assert figure.get_suptitle() == "atmnet_nano on astronaut.jpg, input 64×64 px"
+    assert len(heard) == 1
+    assert "trained" in heard[0]
+
+
+def test_settings_reach_the_figure(pixels, nano):
+    cell, field = (atmviz.overlay(pixels, nano, size=64, fit="squash", anchor=anchor) for anchor in ("cell", "rf"))
+    assert cell.get_suptitle() == "ATMNet, input 64×64 px"
+    queries = [
+        next(line for line in figure.axes[0].lines if line.get_gid() == "query").get_xydata()[0]
+        for figure in (cell, field)
+    ]
+    assert (queries[0] - queries[1]).tolist() == pytest.approx([6.5 * 72 / 64, 6.5 * 48 / 64])  # input px to px
+
+
+def test_random_queries_follow_the_seed(pixels, nano):
+    def drawn(seed):
+        figure = atmviz.overlay(pixels, nano, "1_1", "random:4", size=64, seed=seed)
+        return [axes.lines[0].get_xydata().tolist() for axes in figure.axes]
+
+    assert drawn(0) == drawn(0) != drawn(1)
+
+
+def test_a_network_of_2d_points_is_drawn_and_described_by_its_points(photos):
+    network = create_model("atmnet_nano", offset_mode="joint").eval()
+    (drawn,) = draw_overlays(photos / "a.png", network, size=64, layers="3_1")
+    (panel,) = drawn.numbers["panels"]
+    assert {"horizontal", "vertical"}.isdisjoint(panel)
+    assert all(0 <= i < 4 and 0 <= j < 6 for i, j, _ in panel["points"])
+    counted, beyond = sum(count for *_, count in panel["points"]), panel["outside"].values()
+    assert max(beyond) <= panel["channels"] - counted <= sum(beyond)
+    assert [dots.get_gid() for dots in drawn.figure.axes[0].collections] == ["point"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "text"),
+    [
+        ({"layers": "3_19"}, LayerNotFoundError, "no layer '3_19'"),
+        ({"queries": "middle"}, QueryError, "no query 'middle'"),
+        ({"size": 16}, SettingsError, "got size 16, expected 32"),
+        ({"sise": 64}, TypeError, "got setting 'sise', expected one of anchor"),
+        ({"weights": "ema"}, SettingsError, "expected one of the two"),
+    ],
+)
+def test_wrong_settings_are_refused(pixels, nano, settings, error, text):
+    with pytest.raises(error, match=text):
+        atmviz.overlay(pixels, nano, **settings)
+
+
+def test_the_signature_shows_every_setting():
+    shown = inspect.signature(atmviz.overlay).parameters
+    assert list(shown)[:4] == ["image", "network", "layers", "queries"]
+    assert {"anchor", "size", "fit", "seed", "device"} <= set(shown)
+    assert "settings" not in shown
+
+
+def test_drawn_scenes_are_images_like_any_other(nano):
+    drawn = list(draw_overlays(None, nano, dataset="shapes", limit=2, size=64))
+    assert [figure.numbers["input_size"] for figure in drawn] == [[64, 64]] * 2
+    assert [figure.numbers["seen"] for figure in drawn] == [1, 1]
+    assert len({figure.name for figure in drawn}) == 2
+
+
+def test_a_drawn_overlay_is_saved_under_its_name(photos, nano, tmp_path):
+    (drawn,) = draw_overlays([photos / "b.png"], nano, size=64, queries="1:2")
+    files = drawn.save(tmp_path / "figures", ("png", "svg"))
+    assert [file.name for file in files] == [f"{drawn.name}.png", f"{drawn.name}.svg"]
+    assert drawn.name.startswith("b_ATMNet-")
+    assert drawn.name.endswith("_overlay_3_18_1-2")
+    assert all(file.is_file() for file in files)
+
+
+def test_the_numbers_of_a_panel_are_those_drawn(photos, nano, monkeypatch):
+    kept = []
+    monkeypatch.setattr(
+        "atmviz.views.overlays.describe_panel", lambda panel: kept.append(panel) or describe_panel(panel)
+    )
+    (drawn,) = draw_overlays([photos / "a.png"], nano, size=64)
+    (said,) = drawn.numbers["panels"]
+    assert said["horizontal"] == kept[0].samples.along("horizontal").tolist()
+    assert sum(said["horizontal"]) + said["outside"]["left"] + said["outside"]["right"] == said["channels"] == 64

@@ -73,9 +73,9 @@ def parse_size(size: str | int | Sequence[int]) -> tuple[int, int]:
     >>> parse_size(224), parse_size("600x800")
     ((224, 224), (600, 800))
     """
-    sides = size.lower().split("x") if isinstance(size, str) else [size] if isinstance(size, int) else list(size)
     try:
-        height, width = (int(sides[0]), int(sides[-1])) if 1 <= len(sides) <= 2 else (0, 0)
+        sides = size.lower().split("x") if isinstance(size, str) else [size] if isinstance(size, int) else list(size)
+        height, width = (int(sides[0]), int(sides[-1])) if len(sides) in (1, 2) else (0, 0)
     except (TypeError, ValueError):
         height = width = 0
     if not MIN_SIZE_PX <= min(height, width) <= max(height, width) <= MAX_SIZE_PX:

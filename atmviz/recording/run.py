@@ -109,10 +109,9 @@ def record(
     """
     chosen, data, model = split_settings(settings, RecordingSettings, DataChoice, ModelChoice)
     images = data.open(source, chosen.input_size, events)
-    if not isinstance(network, nn.Module):
-        named = replace(model, checkpoint=str(network)) if network else model
-        network = named.load(events)
-    result = run_recording(images, network, out, chosen, events=events, quantities=quantities)
+    if isinstance(network, str | Path):
+        network, model = None, replace(model, checkpoint=str(network))
+    result = run_recording(images, network or model.load(events), out, chosen, events=events, quantities=quantities)
     events.message(result.describe())
     events.left_out(result.skipped)
     return result.recording

@@ -40,6 +40,9 @@ class Events:
     def update(self, progress: Progress) -> None:
         """Receive how far training is: after each update on a CPU, every ten updates on a GPU."""
 
+    def left_out(self, reasons: dict[str, str]) -> None:
+        """Receive why images could not be read and were left out, by name; empty where none was."""
+
     def epoch(self, row: dict[str, float], health: "list[OffsetHealth]") -> None:
         """Receive the log row of a finished training epoch and the state of each layer's offsets."""
 

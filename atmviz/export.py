@@ -1,8 +1,7 @@
-"""Networks as ONNX files, for any runtime: plain operators, without a custom one for sampling."""
+"""Write networks as ONNX files of standard operators, for any runtime."""
 
 import logging
 import warnings
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,10 +12,10 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from atmviz.checkpoints import WeightChoice, load_model
 from atmviz.errors import AtmvizError, CheckpointError
+from atmviz.events import QUIET, Events
 from atmviz.files import atomic_path
 
-# By which scores may differ, relative to the largest one: the order of sums
-_ROUNDING = 1e-4
+_TOLERANCE = 1e-4  # largest difference of scores, relative to the largest score, from another order of sums
 
 
 def export_onnx(
@@ -25,22 +24,22 @@ def export_onnx(
     *,
     weights: WeightChoice | None = None,
     size: tuple[int, int] = (224, 224),
-    report: Callable[[str], None] = print,
+    events: Events = QUIET,
 ) -> float:
-    """Write a classifier or segmenter as ONNX, whole or not at all, after comparing it with PyTorch.
+    """Write a classifier or segmenter as ONNX, atomically, after comparing its scores with PyTorch's.
 
-    The file takes "images", normalised, [B, 3, H, W] with any B, and gives "scores". Sampling is written as the plain
-    reference is, with operators of ONNX alone.
+    The file's input "images" is [B, 3, H, W], normalized, with any B; its output is "scores". Sampling uses standard
+    ONNX operators, as the plain reference does.
 
     Args:
-        source: What `load_model` takes.
+        source: As in `load_model`.
         target: A name ending in .onnx.
-        weights: "ema" or "model"; averaged ones where the file has them.
-        size: H and W, px, fixed in the file.
-        report: Called with one line that says what was loaded.
+        weights: "ema" or "model"; None takes averaged weights where the file has them.
+        size: H and W in px, fixed in the file.
+        events: `message` receives one line that says what was loaded.
 
     Returns:
-        The largest difference between ONNX Runtime's and PyTorch's scores of two random images, relative to the
+        The largest difference between ONNX Runtime's and PyTorch's scores for two random images, divided by the
         largest score.
 
     Raises:
@@ -51,7 +50,7 @@ def export_onnx(
         raise AtmvizError(f"{missing[0]} is not installed, which ONNX files need: pip install 'atmviz[onnx]'")
     import onnxruntime
 
-    network = load_model(source, weights=weights, device="cpu", report=report)
+    network = load_model(source, weights=weights, device="cpu", events=events)
     if isinstance(network, GeneralizedRCNN | RetinaNet):
         raise CheckpointError(f"got a detector in {source}, expected a classifier or a segmenter: export its backbone")
     images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
@@ -62,7 +61,7 @@ def export_onnx(
         session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
         (scores,) = session.run(None, {"images": images.numpy()})
         difference = (torch.from_numpy(scores) - expected).abs().max().item() / expected.abs().max().item()
-        if not difference <= _ROUNDING:
+        if not difference <= _TOLERANCE:
             raise AtmvizError(
                 f"ONNX Runtime's scores differ from PyTorch's by {difference:.2g} of the largest, expected rounding "
                 "alone: please report it with the versions of torch, onnxscript and onnxruntime"
@@ -71,7 +70,7 @@ def export_onnx(
 
 
 def _export(network: nn.Module, images: torch.Tensor, path: Path) -> None:
-    """Without what the exporter says of itself."""
+    """Export without the messages of torch's exporter."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(action="ignore"):
         torch.onnx.export(

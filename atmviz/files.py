@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and their fingerprints."""
+"""Write files atomically, find checkpoints and the cache folder, tell the kinds of files apart."""
 
 import codecs
 import csv
@@ -21,17 +21,17 @@ from typing import Any
 from atmviz.errors import AtmvizError, CheckpointError
 from atmviz.variants import VARIANTS
 
-SOFTWARE = f"atmviz {version('atmviz')}"  # what a figure's own metadata says made it
+SOFTWARE = f"atmviz {version('atmviz')}"  # named as the producer in the metadata of figures
 _LOCK = ".lock"
 BUNDLED_CHECKPOINTS = ("atmnet_nano.shapes",)  # in assets/models, each with its model card
 
 
 def file_name(text: str, limit: int = 180) -> str:
-    """A name of at most `limit` bytes, without suffix, for a file about `text`.
+    """Return a file name without suffix, of at most `limit` bytes, for a file about `text`.
 
-    Letters, marks and digits of any script stay, and spaces and -_.,+=@ within; anything else becomes "-". A name that
-    does not say all of the text ends in a fingerprint of it, and so does one that looks as if it had one: two texts
-    never share a file.
+    Letters, marks and digits of any script are kept, and so are spaces and -_.,+=@ inside the name; anything else
+    becomes "-". A name that differs from the text, or that ends like a fingerprint, gets a fingerprint of the text as
+    its end, so that two texts never share a file.
     """
     kept = (c if unicodedata.category(c)[0] in "LMN" or c in " -_.,+=@" else "-" for c in text)
     name = unicodedata.normalize("NFC", "".join(kept)).strip(" .-")
@@ -44,7 +44,7 @@ def file_name(text: str, limit: int = 180) -> str:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path, moved onto `path` when the block succeeds and removed when it does not."""
+    """Give a temporary path, moved onto `path` when the block succeeds and removed when it fails."""
     with temporary_folder(path.parent) as folder:
         yield folder / path.name
         os.replace(folder / path.name, path)
@@ -52,19 +52,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """A new folder in `parent`, of a name nobody can guess and closed to others; removed at the end.
+    """Make a folder in `parent` with a random name, closed to other users, and remove it at the end.
 
-    When the block succeeds, those that killed processes left there go with it.
+    When the block succeeds, the temporary folders that killed processes left in `parent` are removed too.
     """
-    from filelock import FileLock  # whose import takes as long as that of this package
+    from filelock import FileLock  # as slow to import as this package
 
     parent.mkdir(parents=True, exist_ok=True)
     while True:
         folder = Path(tempfile.mkdtemp(".partial", ".atmviz-", parent))
         lock = FileLock(folder / _LOCK)
-        with suppress(OSError, NotImplementedError):  # where a file system has no locks, leftovers stay
+        with suppress(OSError, NotImplementedError):  # without locks in the file system, leftovers stay
             lock.acquire()
-        if folder.exists():  # else it was taken for a leftover before it was locked
+        if folder.exists():  # else another process removed it as a leftover before it was locked
             break
     _temporaries.add(folder)
     try:
@@ -80,31 +80,31 @@ _temporaries: set[Path] = set()
 
 
 def remove_temporaries() -> None:
-    """Remove all temporary folders in use, before the process ends without leaving their blocks."""
+    """Remove all temporary folders in use; for a process that ends without leaving their blocks."""
     for folder in list(_temporaries):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @cache
 def clear_leftovers(parent: Path) -> None:
-    """Remove the temporary folders in `parent` that killed processes of this user left; once for each process."""
+    """Remove the temporary folders in `parent` that killed processes of this user left; once per process."""
     from filelock import FileLock, Timeout
 
-    user = os.geteuid() if hasattr(os, "geteuid") else 0  # of all files on Windows
+    user = os.geteuid() if hasattr(os, "geteuid") else 0  # the owner of all files on Windows
     for folder in parent.glob(".atmviz-*.partial"):
         with suppress(Timeout, NotImplementedError, OSError):
             if folder.lstat().st_uid != user or folder.is_symlink():
-                continue  # put there by somebody else
+                continue  # another user's
             with FileLock(folder / _LOCK, timeout=0):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 def cache_folder() -> Path:
-    """`$ATMVIZ_CACHE`, or the user's cache folder, made where it is missing; deleting it loses nothing but time."""
+    """Return `$ATMVIZ_CACHE` or else the user's cache folder, and make it. Deleting it loses nothing but time."""
     from platformdirs import user_cache_path
 
     folder = Path(os.environ.get("ATMVIZ_CACHE") or user_cache_path("atmviz"))
-    folder.mkdir(0o700, parents=True, exist_ok=True)  # for this user alone, as the XDG specification has it
+    folder.mkdir(0o700, parents=True, exist_ok=True)  # closed to other users, as the XDG specification asks
     return folder
 
 
@@ -115,12 +115,12 @@ def read_limited(path: Path, limit: int) -> bytes:
         OSError: the path is not a regular file, cannot be read, or holds more than `limit` bytes.
     """
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "no regular file", str(path))
-        if found.st_size > limit:
-            raise OSError(errno.EFBIG, f"{found.st_size:,} bytes, larger than {limit:,}", str(path))
-        return file.read(found.st_size)
+        if status.st_size > limit:
+            raise OSError(errno.EFBIG, f"{status.st_size:,} bytes, larger than {limit:,}", str(path))
+        return file.read(status.st_size)
 
 
 def check_writable(path: Path) -> None:
@@ -129,14 +129,14 @@ def check_writable(path: Path) -> None:
     Raises:
         AtmvizError: its folder is write-protected, or is a file.
     """
-    folder = next(one for one in path.absolute().parents if one.exists())
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         reason = "is write-protected" if folder.is_dir() else "is no folder"
-        raise AtmvizError(f"cannot write {path} ({folder} {reason}): choose another place")
+        raise AtmvizError(f"cannot write {path} ({folder} {reason}): choose another path")
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows of one set of columns as CSV, whole or not at all; nothing where there are none."""
+    """Write rows that have the same columns as a CSV file, atomically; without rows, write no file."""
     if not rows:
         return
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
@@ -146,7 +146,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def find_checkpoint(path_or_name: str | Path) -> Path:
-    """The file of a checkpoint: a path, or the name of one that travels with atmviz.
+    """Return the path of a checkpoint file, given as a path or as the name of a bundled checkpoint.
 
     Raises:
         CheckpointError: there is no such file.
@@ -156,17 +156,17 @@ def find_checkpoint(path_or_name: str | Path) -> Path:
     path = Path(path_or_name)
     if path.is_dir():
         best = path / "best.safetensors"
-        wanted = f"a file of it: {best}" if best.is_file() else "a checkpoint file"
-        raise CheckpointError(f"{path} is a folder, expected {wanted}")
+        expected = f"a file in it: {best}" if best.is_file() else "a checkpoint file"
+        raise CheckpointError(f"{path} is a folder, expected {expected}")
     if not path.is_file():
         raise CheckpointError(
             f"no checkpoint file {path}: expected a path, {', '.join(BUNDLED_CHECKPOINTS)}, "
-            f"or one of {', '.join(VARIANTS)} for untrained weights, also as mask_rcnn(atmnet_tiny)"
+            f"or one of {', '.join(VARIANTS)} for random weights, also as mask_rcnn(atmnet_tiny)"
         )
     return path
 
 
-_SIGNS = (  # first bytes of what is found in the place of data
+_SIGNATURES = (  # first bytes of files that people give by mistake, and what to do
     (b"version https://git-lfs", "a pointer of Git LFS, not the file itself: run git lfs pull where it came from"),
     (b"PAR1", "a Parquet table"),
     (b"\x1f\x8b", "compressed by gzip: unpack it first"),
@@ -186,16 +186,16 @@ _PAGES = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<!--")
 
 
 def foreign_content(head: bytes) -> str | None:
-    """What a file is that is no data of its kind, by its first 512 bytes, and what to do; None where they do not tell.
+    """Say what a file of a foreign kind is and what to do, from its first 512 bytes; None where they do not tell.
 
     >>> foreign_content(b"<!DOCTYPE html>")
     'a web page, not the file itself: log in where it came from, or download it again by its own link'
     """
     if not head:
         return "empty: copy or download it again"
-    for sign, what in _SIGNS:
-        if head.startswith(sign):
-            return what
+    for signature, description in _SIGNATURES:
+        if head.startswith(signature):
+            return description
     if head.removeprefix(codecs.BOM_UTF8).lstrip().lower().startswith(_PAGES):
         return "a web page, not the file itself: log in where it came from, or download it again by its own link"
     if head[257:262] == b"ustar":
@@ -206,5 +206,6 @@ def foreign_content(head: bytes) -> str | None:
 
 
 def sha256_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file's content as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -65,6 +65,22 @@ def token_at_px(position_px: float, stride: int, anchor: Anchor, size: int) -> i
     return min(max(math.floor((position_px - first) / stride + 0.5), 0), size - 1)
 
 
+def parse_size(size: str | int | Sequence[int]) -> tuple[int, int]:
+    """Return (height, width) from 224, "224", "600x800" or (600, 800); ValueError for other values.
+
+    >>> parse_size(224), parse_size("600x800")
+    ((224, 224), (600, 800))
+    """
+    sides = size.lower().split("x") if isinstance(size, str) else [size] if isinstance(size, int) else list(size)
+    try:
+        height, width = (int(sides[0]), int(sides[-1])) if 1 <= len(sides) <= 2 else (0, 0)
+    except (TypeError, ValueError):
+        height = width = 0
+    if not MIN_SIZE_PX <= min(height, width) <= max(height, width) <= MAX_SIZE_PX:
+        raise ValueError(f"got size {size!r}, expected {MIN_SIZE_PX} to {MAX_SIZE_PX}, or HEIGHTxWIDTH as in 600x800")
+    return height, width
+
+
 @dataclass(frozen=True)
 class Placement:
     """How one image was fitted to the network: resized, then cropped.

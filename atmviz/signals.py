@@ -1,4 +1,4 @@
-"""Signals that ask a process to end: obeyed within seconds, also where it waits in C++ and Python has no turn."""
+"""End a process within seconds of a signal, also while it waits in C++ code where Python runs no handlers."""
 
 import contextlib
 import os
@@ -11,9 +11,8 @@ from typing import Any
 
 END_SIGNALS = tuple(signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
-# What one step may take, of a process that waits for others
-GRACE_S = 10.0
-# Set while a handler is sure to end the process when all is saved: there is no need to hurry it
+GRACE_S = 10.0  # time for the current step to end
+# Set while a handler is saving and will end the process itself
 saving = threading.Event()
 _watching = threading.Event()
 
@@ -21,11 +20,11 @@ _watching = threading.Event()
 def watch(say: Callable[[str], None]) -> None:
     """End this process `GRACE_S` after SIGTERM, SIGHUP or a second SIGINT, if it is still there and not `saving`.
 
-    Python's own handlers run in the main thread, between two of its steps, and may end the process sooner. The watch is
-    a thread that hears of a signal at once. To be called in the main thread; a second call does nothing.
+    Python's own handlers run in the main thread, between two of its steps, and may end the process sooner. A thread of
+    this watch receives a signal at once. Call it in the main thread; a second call does nothing.
 
     Args:
-        say: Called with one line before the process is ended.
+        say: Receives one line before the process is ended.
     """
     if not _watching.is_set():
         _watching.set()
@@ -48,37 +47,38 @@ def _watch(read: int, say: Callable[[str], None]) -> None:
 
 
 def _end(number: int, say: Callable[[str], None]) -> None:
-    import multiprocessing  # what every other process need not load
+    import multiprocessing  # only needed here
 
     from atmviz.files import remove_temporaries
 
     for child in multiprocessing.active_children():
         child.kill()
     remove_temporaries()
-    line = f"stopped by {signal.Signals(number).name}: the step at hand did not end within {GRACE_S:.0f} s"
-    said = threading.Thread(target=say, args=(line,), daemon=True)
-    said.start()
-    said.join(1)  # nobody may be reading any more
+    line = f"stopped by {signal.Signals(number).name}: the current step did not end within {GRACE_S:.0f} s"
+    message = threading.Thread(target=say, args=(line,), daemon=True)
+    message.start()
+    message.join(1)  # the reader of the output may be gone
     os._exit(128 + number)
 
 
 def on_end_signals(handler: Callable[[signal.Signals], None], *more: signal.Signals) -> dict[signal.Signals, Any]:
-    """Call `handler` upon SIGTERM, SIGHUP (but under `nohup`) and `more`, and return the handlers before.
+    """Call `handler` on SIGTERM, SIGHUP (except under `nohup`) and `more`; return the previous handlers.
 
-    Only in the main thread: ValueError in others.
+    Raises:
+        ValueError: this is not the main thread.
     """
 
-    def hear(number: int, frame: Any) -> None:
+    def handle(number: int, frame: Any) -> None:
         if signal.Signals(number).name == "SIGHUP":
             _leave_terminal()
         handler(signal.Signals(number))
 
-    chosen = [one for one in (*END_SIGNALS, *more) if one.name != "SIGHUP" or signal.getsignal(one) != signal.SIG_IGN]
-    return {one: signal.signal(one, hear) for one in chosen}
+    chosen = [s for s in (*END_SIGNALS, *more) if s.name != "SIGHUP" or signal.getsignal(s) != signal.SIG_IGN]
+    return {number: signal.signal(number, handle) for number in chosen}
 
 
 def _leave_terminal() -> None:
-    """What is said from here on goes nowhere: the terminal has gone, and to write to it would be an error."""
+    """Discard further output to the terminal: it is closed, and writing to it would raise an error."""
     with contextlib.suppress(OSError), open(os.devnull, "w") as null:
         for stream in (1, 2):
             if stat.S_ISCHR(os.fstat(stream).st_mode):

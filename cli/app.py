@@ -1,4 +1,4 @@
-"""The Typer app: its commands, each imported when it is run, and the one place where errors become a line on stderr."""
+"""The Typer app: it imports each command when it is run, and turns errors into one line on stderr."""
 
 import errno
 import io
@@ -18,7 +18,7 @@ from atmviz.errors import AtmvizError, LayerNotFoundError, QueryError, printable
 from atmviz.processes import this_process
 from atmviz.signals import on_end_signals, watch
 
-# What `atmviz --help` says of each, so that it need not import them: the first lines of their docstrings.
+# First lines of the commands' docstrings, repeated so that `atmviz --help` need not import the commands
 COMMANDS = {
     "histogram": "Draw how far the channels of each layer look, horizontally and vertically (Figs. 3, 6, 7).",
     "overlay": "Draw which tokens a query samples, on the image (Fig. 5).",
@@ -34,12 +34,12 @@ COMMANDS = {
     "convert": "Write a checkpoint as safetensors under timm's names, or as an ONNX file that equals PyTorch.",
     "data": "Public datasets: where their files are, and whether yours are whole.",
 }
-_MODULES = {"eval": "evaluate"}  # the others are called as their command is
+_MODULES = {"eval": "evaluate"}  # where module and command have different names
 _USAGE_ERRORS = (LayerNotFoundError, QueryError)
 
 
 def load_command(name: str) -> Any:
-    """The command of that name, imported."""
+    """Import the command of that name."""
     module = import_module(f".{_MODULES.get(name, name)}", __package__)
     single = getattr(module, "app", None)
     if single is None:
@@ -47,16 +47,16 @@ def load_command(name: str) -> Any:
         single.command()(getattr(module, _MODULES.get(name, name)))
     command = typer.main.get_command(single)
     command.name = name
-    # Typer keeps a docstring's line ends, which break lines of a terminal in their middle.
+    # Typer keeps the line ends of a docstring, which do not fit the terminal's width
     command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in (command.help or "").split("\n\n"))
     return command
 
 
 class _Commands(TyperGroup):
-    """Imports a command when it is run; for the list of all, the lines above are enough.
+    """Imports a command when it is run; the list of commands comes from `COMMANDS`.
 
-    Errors that the caller can put right end in one line, exit code 2 for usage, 1 for data. Anything else is a bug and
-    shows.
+    Errors that the caller can put right end in one line and exit code 2 for usage, 1 for data. Any other exception is
+    a bug and keeps its traceback.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -68,7 +68,7 @@ class _Commands(TyperGroup):
         return name, load_command(name) if name else command, rest
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """As plain text: rich's panels alone would take three times as long as all else."""
+        """Write plain text, because rich's panels would take three times as long as everything else."""
         for write in (self.format_usage, self.format_help_text, self.format_options):
             write(ctx, formatter)
 
@@ -91,19 +91,19 @@ class _Commands(TyperGroup):
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 _exit(1, "too few files may be open at once: raise the limit (ulimit -n)")
-            place = f" {error.filename}" if error.filename else ""
-            _exit(1, f"cannot read or write{place}: {reason_of(error)}; make room there or choose another place")
+            path = f" {error.filename}" if error.filename else ""
+            _exit(1, f"cannot read or write{path}: {reason_of(error)}; make room there or choose another path")
         except Exception as error:
-            # torch's own errors by what they say: torch itself may not be loaded
-            lacking = ("out of memory", "DefaultCPUAllocator", "MemoryError")
-            if isinstance(error, MemoryError) or any(text in str(error) for text in lacking):
+            # By text, because torch reports a full memory of the CPU as RuntimeError and may not be loaded here
+            texts = ("out of memory", "DefaultCPUAllocator", "MemoryError")
+            if isinstance(error, MemoryError) or any(text in str(error) for text in texts):
                 _exit(1, "out of memory: lower the image size or --batch-size, or use --device cpu")
             raise
 
 
 @contextmanager
 def _usage_errors_printable() -> Iterator[None]:
-    """Typer shows its errors itself, and they quote arguments."""
+    """Escape control characters in Typer's own errors, which quote arguments."""
     try:
         yield
     except typer.TyperException as error:
@@ -112,7 +112,7 @@ def _usage_errors_printable() -> Iterator[None]:
 
 
 def _warn(message: Warning | str, *_: Any) -> None:
-    """A library's warning in one line, without its source."""
+    """Print a library's warning in one line, without the source line."""
     _complain(f"warning: {message}")
 
 
@@ -154,14 +154,14 @@ def _root(
 
 
 def _end(by: signal.Signals) -> NoReturn:
-    """As an error does, a scheduler's signal leaves no temporary file behind."""
+    """Exit on a signal through `sys.exit`, so that temporary files are removed."""
     if this_process().world > 1:
         _complain(f"stopped by {by.name}, which torchrun sends where another process of the run has ended")
     sys.exit(128 + by)
 
 
 def main() -> None:
-    for stream in (sys.stdout, sys.stderr):  # where the terminal's encoding lacks a sign, a ? and no traceback
+    for stream in (sys.stdout, sys.stderr):  # a character that the encoding lacks becomes ?
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     warnings.showwarning = _warn  # type: ignore[assignment]
@@ -170,5 +170,5 @@ def main() -> None:
     try:
         os.getcwd()
     except OSError:
-        _exit(1, "the working folder is gone: change to one that is there")
+        _exit(1, "the working folder is gone: change to an existing one")
     app(prog_name="atmviz")

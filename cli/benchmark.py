@@ -58,7 +58,7 @@ def benchmark(
         import torch
 
         from atmviz.benchmark import benchmark_model, benchmark_operator, benchmark_record, describe_machine
-        from atmviz.checkpoints import pick_device
+        from atmviz.devices import pick_device
 
         torch_device = pick_device(device)
     pixels = options.parse_size(size) if size else (224, 224)

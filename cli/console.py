@@ -1,4 +1,4 @@
-"""What people see: messages and progress on stderr, data on stdout."""
+"""Output for people: messages and progress on stderr, data on stdout."""
 
 import json
 import math
@@ -18,17 +18,18 @@ from rich.table import Table
 from rich.text import Text
 
 from atmviz.errors import join_limited, printable
+from atmviz.events import Events
 from atmviz.processes import ignored_launcher, this_process
 
-# Of the metrics a table or a line shows, in percent but for the loss
+# Labels of the metrics in tables and messages; all in percent except the loss
 METRIC_LABELS = {"top1": "top-1", "top5": "top-5", "loss": "loss", "miou": "mIoU", "macc": "mAcc", "aacc": "aAcc"}
-for _what in ("box", "mask"):
-    METRIC_LABELS |= {f"{_what}_ap": f"{_what} AP", f"{_what}_ap50": f"{_what} AP50", f"{_what}_ap75": f"{_what} AP75"}
-    METRIC_LABELS |= {f"{_what}_ap_{size}": f"{_what} AP {size}" for size in ("small", "medium", "large")}
+for _kind in ("box", "mask"):
+    METRIC_LABELS |= {f"{_kind}_ap": f"{_kind} AP", f"{_kind}_ap50": f"{_kind} AP50", f"{_kind}_ap75": f"{_kind} AP75"}
+    METRIC_LABELS |= {f"{_kind}_ap_{size}": f"{_kind} AP {size}" for size in ("small", "medium", "large")}
 
 
 class _Console(Console):
-    """Shows text as it is: no markup is read in it, and nothing in it acts on the terminal."""
+    """Shows text literally: markup is not interpreted, and control characters are escaped."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(soft_wrap=True, highlight=False, markup=False, emoji=False, **settings)
@@ -42,28 +43,48 @@ stdout = _Console()
 
 
 def is_main_process() -> bool:
-    """Whether this is the one process, or the first of torchrun's."""
+    """Whether this process works alone or is the first of torchrun's."""
     return this_process().rank == 0
 
 
 def say(message: str) -> None:
-    """One line for people, from the first process alone."""
+    """Print one line on stderr, in the first process only."""
     if is_main_process():
         complain(message)
 
 
 def complain(message: str) -> None:
-    """One line for people, from whichever process has it to say."""
+    """Print one line on stderr, in whichever process calls this."""
     stderr.print(" ".join(message.splitlines()))
 
 
+class ConsoleEvents(Events):
+    """Prints the messages of a library call on stderr, and hands its progress to a bar."""
+
+    def __init__(self, progress: Callable[[int, int], None] | None = None) -> None:
+        self.progress = progress
+
+    def message(self, text: str) -> None:
+        say(text)
+
+    def images(self, done: int, total: int) -> None:
+        if self.progress:
+            self.progress(done, total)
+
+    def left_out(self, reasons: dict[str, str]) -> None:
+        say_skipped(reasons)
+
+
+CONSOLE = ConsoleEvents()
+
+
 def print_path(path: Path) -> None:
-    """One line on stdout: to a terminal as text, to a pipe or a file as what the path is, for programs."""
+    """Print one line on stdout: readable text on a terminal, the exact bytes of the path to a pipe or file."""
     typer.echo(printable(str(path)) if sys.stdout.isatty() else os.fsencode(path))
 
 
 def print_table(table: Table) -> None:
-    """A table where its lines have room, else each of its rows as a list: nothing is cut or left out."""
+    """Print a table, or each of its rows as a list where the terminal is too narrow; nothing is cut."""
     title, caption, table.title, table.caption = table.title, table.caption, None, None
     table.width = Measurement.get(stdout, stdout.options.update(max_width=10**6), table).maximum
     if title:
@@ -81,9 +102,9 @@ def print_table(table: Table) -> None:
 
 
 def import_matplotlib() -> None:
-    """Import matplotlib by its own settings, before torchmetrics or seaborn does: figures need no backend.
+    """Import matplotlib with its own settings, before torchmetrics or seaborn does; figures need no backend.
 
-    A user's matplotlibrc or $MPLBACKEND that matplotlib cannot read would end its import.
+    A user's matplotlibrc or $MPLBACKEND that matplotlib cannot read would make its import fail.
     """
     os.environ.pop("MPLBACKEND", None)
     (package,) = find_spec("matplotlib").submodule_search_locations  # type: ignore[union-attr, misc]
@@ -92,13 +113,13 @@ def import_matplotlib() -> None:
 
 
 def say_if_alone() -> None:
-    """Tell whoever started several processes by other means than torchrun that each does all of the work."""
+    """Warn that processes started by other launchers than torchrun each do all of the work."""
     if variable := ignored_launcher():
         say(f"{variable} is ignored: this process works alone, as only those that torchrun starts share work")
 
 
 def say_skipped(skipped: dict[str, str]) -> None:
-    """Name the images that were left out, at the end where they are not overlooked."""
+    """Name the images that could not be read; printed last, where it is not overlooked."""
     if skipped:
         reason = next((reason for reason in skipped.values() if ":" in reason), "")
         say(f"skipped {len(skipped)} unreadable image{'s'[: len(skipped) > 1]}: {join_limited(skipped, 20)}")
@@ -107,13 +128,13 @@ def say_skipped(skipped: dict[str, str]) -> None:
 
 
 def print_json(data: Any) -> None:
-    """One JSON value on stdout; a number that is none (the spread of one run) is null, as JSON has no NaN."""
+    """Print one JSON value on stdout. NaN (the spread of a single run) becomes null, as JSON has no NaN."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
-            return {name: plain(one) for name, one in value.items()}
+            return {name: plain(item) for name, item in value.items()}
         if isinstance(value, list | tuple):
-            return [plain(one) for one in value]
+            return [plain(item) for item in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     typer.echo(json.dumps(plain(data), indent=2, allow_nan=False))
@@ -125,8 +146,8 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def image_progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar with rate and time left; gives the callback (done, total). Silent where stderr is no terminal."""
+def image_progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar with rate and time left; give its callback (done, total). No bar without a terminal."""
     name = TextColumn("{task.description}", markup=False)
     columns = (name, BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     with Progress(
@@ -134,22 +155,22 @@ def image_progress(what: str) -> Iterator[Callable[[int, int], None]]:
     ) as progress:
         task = None
         world = this_process().world
-        title = f"{what}, process 1 of {world}" if world > 1 else what  # the others have bars of their own to fill
+        shown = f"{title}, process 1 of {world}" if world > 1 else title  # only the first process shows a bar
 
         def update(done: int, total: int) -> None:
             nonlocal task
-            if task is None:  # what an earlier run finished is where the bar starts, and no part of the rate
-                task = progress.add_task(printable(title), total=total, completed=done)
+            if task is None:  # images of an earlier run are not part of the rate
+                task = progress.add_task(printable(shown), total=total, completed=done)
             progress.update(task, completed=done)
 
         yield update
 
 
 @contextmanager
-def waiting(what: str) -> Iterator[None]:
-    """A spinner for what takes a second or more but has no steps to count."""
+def waiting(title: str) -> Iterator[None]:
+    """Show a spinner during work that takes a second or more and has no steps to count."""
     if stderr.is_terminal:
-        with stderr.status(Text(printable(what))):  # a spinner reads markup in a string
+        with stderr.status(Text(printable(title))):  # a plain string would be read as markup
             yield
     else:
         yield

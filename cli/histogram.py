@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from atmviz.recording.settings import RecordingSettings
+
 from . import options, record
 from .console import import_matplotlib, is_main_process, print_json, print_path, say, say_skipped, waiting
 
 if TYPE_CHECKING:
-    from atmviz.geometry import Preprocessing
     from atmviz.recording.store import Recording
-    from atmviz.sources import ImageFiles
+    from atmviz.sources import Source
     from atmviz.statistics import OffsetHistogram
 
 _DEFAULT_LAYERS = ["2_1", "3_1", "3_last"]
@@ -66,7 +67,6 @@ def histogram(
     The recording behind the figure is cached: another layer or format is drawn without the model.
     """
     kinds = options.parse_formats(formats)
-    preset_of: options.Dataset | None = None
     ignored = {"--dataset": dataset, "--data-dir": data_dir, "--limit": limit, "--size": size, "--fit": fit}
     ignored |= {"--model": model, "--weights": weights, "--checkpoint": checkpoint != options.DEFAULT_MODEL}
     recording = _find_recording(sources, [name for name, value in ignored.items() if value])
@@ -74,21 +74,20 @@ def histogram(
         if figure not in _PRESETS:
             raise typer.BadParameter(f"got figure {figure}, expected 3, 6 or 7 (figure 5 is `atmviz overlay`)")
         preset = _PRESETS[figure]
-        preset_of = preset["dataset"]
         dataset = dataset or (None if sources else preset["dataset"])
         size, layer, limit = size or preset["size"], layer or preset["layer"], limit or preset["limit"]
     if recording is None:
+        fitting = {"size": size, "fit": fit.value if fit else None}
+        running = {"batch_size": batch_size, "workers": workers, "strict": strict}
+        settings = options.read_settings(RecordingSettings, {**fitting, **running})
         recording = _make_recording(
-            record.find_source(sources, dataset, data_dir, split, limit, seed),
+            record.find_source(sources, dataset, data_dir, split, limit, seed, settings.input_size),
+            settings,
             layers=layer or _DEFAULT_LAYERS,
-            preprocessing=options.choose_preprocessing(size, fit, preset_of or dataset),
             checkpoint=checkpoint,
             model=model,
             weights=weights.value if weights else None,
             device=device,
-            batch_size=batch_size,
-            workers=workers,
-            strict=strict,
         )
     if not is_main_process():
         return  # the first of torchrun's processes draws
@@ -112,7 +111,7 @@ def histogram(
     if as_json:
         flat = [histogram for pair in pairs for histogram in pair]
         fitted = options.describe(recording.preprocessing)
-        said = {**record.summary(recording), "preprocessing": fitted, "panels": _describe(flat)}
+        said = {**recording.summary(), "preprocessing": fitted, "panels": _describe(flat)}
         print_json({"files": [str(file) for file in files], **said})
     else:
         for file in files:
@@ -121,7 +120,8 @@ def histogram(
 
 def _find_recording(sources: list[str] | None, ignored: list[str]) -> "Recording | None":
     """The recording named as the source, None where the sources are images."""
-    from atmviz.recording.store import is_recording, open_recording
+    from atmviz.recording.layout import is_recording
+    from atmviz.recording.store import open_recording
 
     found = [source for source in sources or [] if is_recording(Path(source))]
     if not sources or not found:
@@ -148,47 +148,38 @@ def _default_layers(available: list[str]) -> list[str]:
 
 
 def _make_recording(
-    images: "ImageFiles",
+    images: "Source",
+    settings: "RecordingSettings",
     *,
     layers: list[str],
-    preprocessing: "Preprocessing",
     checkpoint: str,
     model: str | None,
     weights: str | None,
     device: str,
-    batch_size: int,
-    workers: int | None,
-    strict: bool,
 ) -> "Recording":
     """The recording of these images and settings, from the cache or made now; `layers` are checked first."""
-    from atmviz.architecture import require_model
+    from atmviz.checkpoints import require_model
     from atmviz.recording.cache import RecordingRequest, cached_recording
 
-    query = "center"
-    made = False
+    made = []
 
     def make(folder: Path) -> "Recording":
-        nonlocal made
-        made = True
+        made.append(folder)
         return record.run_recording(
             images,
             folder,
+            settings,
             checkpoint=checkpoint,
             model=model,
             weights=weights,
             device=device,
-            preprocessing=preprocessing,
             needed=layers,
-            query=query,
-            batch_size=batch_size,
-            workers=workers,
-            strict=strict,
         )
 
-    recording = cached_recording(RecordingRequest(images, checkpoint, weights, preprocessing, query, batch_size), make)
+    recording = cached_recording(RecordingRequest(images, checkpoint, weights, settings), make)
     if not made:
         require_model(recording.model, model, checkpoint)
-        if strict:
+        if settings.strict:
             recording.require_all()
         say(f"using the cached recording {recording.path}")
         say_skipped(dict.fromkeys(recording.skipped, ""))

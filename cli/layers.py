@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 
 from . import options
-from .console import print_json, print_table, say, waiting
+from .console import CONSOLE, print_json, print_table, waiting
 
 
 def layers(
@@ -28,7 +28,7 @@ def layers(
             checkpoint,
             weights=weights.value if weights else None,
             device="cpu",
-            report=say,
+            events=CONSOLE,
         )
     name = origin_of(network).model
     rows: list[dict[str, Any]] = [

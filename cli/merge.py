@@ -7,7 +7,6 @@ import typer
 
 from . import options
 from .console import print_json, say, waiting
-from .record import summary
 
 
 def merge(
@@ -17,10 +16,10 @@ def merge(
 ) -> None:
     """Join recordings of one model and setting into one, in the order given."""
     with waiting("merging"):
-        from atmviz.recording.store import merge_recordings
+        from atmviz.recording.merge import merge_recordings
 
         there = out.exists()
         merged = merge_recordings(recordings, out)
     say(f"{'already ' * there}merged {len(recordings)} recordings of {len(merged)} images in {out}")
     if as_json:
-        print_json(summary(merged))
+        print_json(merged.summary())

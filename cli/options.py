@@ -5,7 +5,7 @@ import types
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -116,6 +116,9 @@ FigureFolder = Annotated[
 ]
 
 
+T = TypeVar("T")
+
+
 def with_settings(
     *kinds: type, without: tuple[str, ...] = (), overriding: bool = False
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -147,6 +150,15 @@ def with_settings(
         return command
 
     return decorate
+
+
+def read_settings(kind: type[T], values: dict[str, Any]) -> T:
+    """Return a settings dataclass with the options that were given; a usage error for a value it refuses."""
+    chosen = {name: tuple(value) if isinstance(value, list) else value for name, value in given(values).items()}
+    try:
+        return kind(**chosen)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def given(settings: dict[str, Any]) -> dict[str, Any]:

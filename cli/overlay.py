@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
-from .console import image_progress, import_matplotlib, print_json, print_path, say, say_skipped, waiting
+from .console import CONSOLE, image_progress, import_matplotlib, print_json, print_path, say, say_skipped, waiting
 
 if TYPE_CHECKING:
     from atmviz.figures import OverlayPanel
@@ -72,7 +72,7 @@ def overlay(
             model=model,
             weights=weights.value if weights else None,
             device=device,
-            report=say,
+            events=CONSOLE,
         )
         origin = origin_of(network)
         sites = find_sites(network, layer or ["3_last"])

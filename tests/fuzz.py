@@ -213,7 +213,7 @@ def checkpoint(place: Place, draw: random.Random) -> None:
         case 1:
             place.command("eval", target, "--limit", "2", "--workers", "0")
         case _:
-            network = atmviz.load_model(target, device="cpu", report=str)
+            network = atmviz.load_model(target, device="cpu")
             with torch.inference_mode():
                 network(torch.zeros(1, 3, 64, 64))
 

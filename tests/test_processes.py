@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from atmviz.processes import Place, available_cores, ignored_launcher, this_process
+from atmviz.processes import Process, available_cores, ignored_launcher, this_process
 
 TORCHRUN = {
     "TORCHELASTIC_RUN_ID": "none",
@@ -36,14 +36,14 @@ def environment(monkeypatch):
 
 def test_a_process_of_torchrun_has_its_place(environment):
     environment({**TORCHRUN, **OTHERS})
-    assert this_process() == Place(rank=5, world=8, local_rank=1, local_world=4)
+    assert this_process() == Process(rank=5, world=8, local_rank=1, local_world=4)
     assert ignored_launcher() is None
 
 
 @pytest.mark.parametrize("lacking", TORCHRUN)
 def test_part_of_torchrun_s_variables_make_no_process_of_several(environment, lacking):
     environment({name: value for name, value in {**TORCHRUN, **OTHERS}.items() if name != lacking})
-    assert this_process() == Place()
+    assert this_process() == Process()
     assert ignored_launcher() == ("WORLD_SIZE=8" if lacking != "WORLD_SIZE" else "PMI_SIZE=8")
 
 
@@ -59,7 +59,7 @@ NONSENSE = {
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in NONSENSE.items() for value in values])
 def test_nonsense_leaves_a_process_alone(environment, name, value):
     environment({**TORCHRUN, name: value})
-    assert this_process() == Place()
+    assert this_process() == Process()
 
 
 @pytest.mark.parametrize(("size", "said"), [("1", False), ("0", False), ("x", False), ("-2", False), ("10", True)])

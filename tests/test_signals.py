@@ -60,7 +60,7 @@ def test_a_wait_in_c_ends_in_time(waiting, tmp_path, sent, code):
             process.wait(0.2)
     said = process.communicate(timeout=30)[1]
     assert process.returncode == code
-    assert said == f"stopped by {sent[0]}: the step at hand did not end within 1 s\n"
+    assert said == f"stopped by {sent[0]}: the current step did not end within 1 s\n"
     assert not list(tmp_path.iterdir())
 
 

@@ -168,7 +168,7 @@ def test_histograms_of_a_recorded_network_agree_with_its_offsets(tmp_path):
     photos = [noise.integers(0, 255, (70, 90, 3), np.uint8) for _ in range(2)]
     for index, photo in enumerate(photos):
         Image.fromarray(photo).save(tmp_path / f"{index}.png")
-    network = load_model("atmnet_nano", device="cpu", report=lambda _: None)
+    network = load_model("atmnet_nano", device="cpu")
     preprocessing = Preprocessing(size=(64, 128), fit="squash")  # stage 2: 8 x 16 tokens
     layer = "2_2"
     recording = record_offsets(

@@ -18,7 +18,9 @@ from atmviz.checkpoints import load_model
 from atmviz.data.fitting import normalize_batch
 from atmviz.geometry import Preprocessing
 from atmviz.observe.hooks import forward_to_sites, observing
-from atmviz.recording.run import load_inputs, on_device, record_offsets
+from atmviz.recording.batches import load_batches
+from atmviz.recording.run import run_recording
+from atmviz.recording.settings import RecordingSettings
 from atmviz.recording.store import Recording
 from atmviz.sources.files import find_images
 
@@ -39,7 +41,7 @@ def benchmark_record(
     Raises:
         AtmvizError: a recorded offset is not the one that the network used.
     """
-    network = load_model(model, device=device, report=lambda line: None)
+    network = load_model(model, device=device)
     baseline = as_baseline(network)
     preprocessing = Preprocessing(size)
     with tempfile.TemporaryDirectory() as folder:
@@ -47,10 +49,9 @@ def benchmark_record(
         batches = [range(first, min(first + batch_size, images)) for first in range(0, images, batch_size)]
 
         def read() -> Iterator[Tensor]:
-            inputs = load_inputs(photos, preprocessing, batches, None, pin_memory=device.type == "cuda")
-            for _, pixels, _ in on_device(zip(batches, inputs, strict=True), device):
-                assert pixels is not None
-                yield pixels
+            for batch in load_batches(photos, preprocessing, batches, None, device):
+                assert batch.pixels is not None
+                yield batch.pixels
 
         @torch.inference_mode()
         def infer_all(network: nn.Module) -> None:
@@ -59,7 +60,8 @@ def benchmark_record(
 
         def record() -> Recording:
             out = Path(folder, uuid.uuid4().hex)
-            return record_offsets(photos, out, network, preprocessing=preprocessing, batch_size=batch_size).recording
+            settings = RecordingSettings(batch_size=batch_size)
+            return run_recording(photos, network, out, settings, preprocessing=preprocessing).recording
 
         _require_recorded(record(), network, (normalize_batch(pixels, preprocessing) for pixels in read()))
         versions: dict[str, Callable[[], Any]] = {

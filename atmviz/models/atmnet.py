@@ -310,6 +310,14 @@ class ATMNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
 
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        """Accept files of other layouts too, as timm's `checkpoint_path` passes them."""
+        if f"{prefix}stem.weight" not in state_dict:
+            names = [name for name in state_dict if name.startswith(prefix)]
+            state = {name.removeprefix(prefix): state_dict.pop(name) for name in names}
+            state_dict.update({prefix + name: tensor for name, tensor in checkpoint_filter_fn(state).items()})
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def _embed_patches(self, x: Tensor) -> Tensor:
         if min(x.shape[-2:]) < MIN_SIZE_PX:
             raise ValueError(
@@ -343,11 +351,28 @@ _RELEASED_NAMES = (
 )
 
 
-def released_to_timm(state: Mapping[str, Tensor], model: nn.Module | None = None) -> dict[str, Tensor]:
+def checkpoint_filter_fn(state: Mapping[str, Tensor], model: nn.Module | None = None) -> dict[str, Tensor]:
+    """Convert what timm reads of a file: a released classifier, a dense network, or a file of this project.
+
+    Averaged weights are taken where there are some, as timm itself does for "model_ema". Of a dense network only the
+    backbone is kept. timm opens pickles by `torch.load(weights_only=True)`: it runs nothing, but takes as much memory
+    as a file asks for, and refuses numbers of numpy's. `atmviz.convert_checkpoint` has neither limit.
+
+    Args:
+        state: Tensors by name.
+        model: Not used; timm passes it.
+    """
+    for prefix in ("model_ema.", "model.", "backbone.", "body.", "model."):
+        inner = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+        state = inner or state
+    return released_to_timm(state)
+
+
+def released_to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename a released state dict to the names of `ATMNet`; a state dict with these names is returned unchanged.
 
     The branch convolutions [C, C, 1, 1] become linear layers [C, C], and each downsampling convolution moves from the
-    last block of a stage to the start of the next. timm calls this with the model, which is not used.
+    last block of a stage to the start of the next.
     """
     renamed = {}
     for name, tensor in state.items():
@@ -387,7 +412,7 @@ def _create_atmnet(name: str, pretrained: bool, **kwargs: Any) -> ATMNet:
         ATMNet,
         name,
         pretrained,
-        pretrained_filter_fn=released_to_timm,
+        pretrained_filter_fn=checkpoint_filter_fn,
         feature_cfg={"out_indices": (0, 1, 2, 3), "feature_cls": "getter"},
         **{**sizes, **kwargs},
     )

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 from atmviz.architecture import is_architecture
 from atmviz.errors import DatasetError, RecordingFormatError
 from atmviz.files import cache_folder, file_name, find_checkpoint, sha256_of_file
-from atmviz.geometry import Preprocessing
-from atmviz.recording.store import SCHEMA_VERSION, Recording, is_recording, open_recording
-from atmviz.sources.files import ImageFiles
+from atmviz.recording.layout import SCHEMA_VERSION, is_recording
+from atmviz.recording.settings import RecordingSettings
+from atmviz.recording.store import Recording, open_recording
+from atmviz.sources import Source
 
 
 @dataclass(frozen=True)
@@ -24,30 +26,29 @@ class RecordingRequest:
         images: The images.
         checkpoint: What `load_model` takes.
         weights: "ema", "model", or None for the averaged ones where the file has them.
-        preprocessing, query, batch_size: see `record_offsets`.
+        settings: How the images are recorded.
     """
 
-    images: ImageFiles
+    images: Source
     checkpoint: str
     weights: str | None
-    preprocessing: Preprocessing
-    query: str
-    batch_size: int
+    settings: RecordingSettings
 
     def key(self) -> str:
-        """A fingerprint of atmviz, checkpoint, images (names, sizes, times) and settings."""
+        """Return a fingerprint of atmviz, checkpoint, images (names, sizes, times) and settings."""
         files = hashlib.sha256()
-        for index, name in enumerate(self.images.names):
-            files.update(f"{name}\0{self.images.fingerprint(index)}\n".encode("utf-8", "surrogatepass"))
+        for index in range(len(self.images)):
+            line = f"{self.images.name(index)}\0{self.images.fingerprint(index)}\n"
+            files.update(line.encode("utf-8", "surrogatepass"))
         named = is_architecture(self.checkpoint)
         described: dict[str, Any] = {
             "atmviz": version("atmviz"),  # how images are read and fitted
             "schema": SCHEMA_VERSION,
             "checkpoint": self.checkpoint if named else sha256_of_file(find_checkpoint(self.checkpoint)),
             "weights": self.weights,
-            "preprocessing": asdict(self.preprocessing),
-            "query": self.query,
-            "batch_size": self.batch_size,
+            "preprocessing": asdict(self.settings.preprocessing(self.images.title)),
+            "query": self.settings.query,
+            "batch_size": self.settings.batch_size,
             "root": self.images.root,
             "sampling": dict(self.images.sampling),
             "files": files.hexdigest(),
@@ -56,9 +57,9 @@ class RecordingRequest:
 
 
 def cached_recording(request: RecordingRequest, record: Callable[[Path], Recording]) -> Recording:
-    """The finished recording of a request, from the cache or made there by `record(folder)`.
+    """Return the finished recording of a request, from the cache or made there by `record(folder)`.
 
-    One with images that could not be read then, and can be now, is given to `record` again.
+    A cached recording without images that can be read now is given to `record` again.
 
     Raises:
         RecordingFormatError: what is cached is damaged, or another process is at work on it.
@@ -67,7 +68,7 @@ def cached_recording(request: RecordingRequest, record: Callable[[Path], Recordi
     try:
         if is_recording(folder):
             recording = open_recording(folder)
-            if recording.complete and not any(_can_be_read(request.images, name) for name in recording.skipped):
+            if recording.complete and not _can_be_read(request.images, recording.skipped):
                 return recording
         recording = record(folder)
     except RecordingFormatError as error:
@@ -77,9 +78,10 @@ def cached_recording(request: RecordingRequest, record: Callable[[Path], Recordi
     return recording
 
 
-def _can_be_read(images: ImageFiles, name: str) -> bool:
-    try:
-        images.only(name).read(0)
-    except DatasetError:
-        return False
-    return True
+def _can_be_read(images: Source, names: list[str]) -> bool:
+    """Whether one of the images that were skipped is readable by now."""
+    for index in [index for index in range(len(images)) if names and images.name(index) in names]:
+        with suppress(DatasetError):
+            images.read(index)
+            return True
+    return False

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 
 from atmviz.architecture import Architecture, Task
-from atmviz.checkpoints import Checkpoint, load_model, origin_of
+from atmviz.checkpoints import Origin, load_model, origin_of
 from atmviz.data.classification import LabelledImages, open_labelled
 from atmviz.data.detection import DetectionImages, open_detection
 from atmviz.data.loader import open_loader, read_batches
@@ -175,14 +175,14 @@ def evaluate(
     state = join_processes(cpu=settings.device == "cpu")
     notes = events if state.is_main_process else QUIET
     device = str(state.device) if state.num_processes > 1 else settings.device
-    network = load_model(checkpoint, weights=settings.weights, device=device, report=notes.message)
+    network = load_model(checkpoint, weights=settings.weights, device=device, events=notes)
     origin = origin_of(network)
     task = Architecture.parse(origin.model).task
     _require_supported(task, settings, on_prediction is not None)
     settings = _complete(settings, task, origin, checkpoint)
     images = _open_images(task, network, settings)
     if isinstance(images, LabelledImages):
-        images.number_as(origin.about.get("classes", ()))
+        images.number_as(origin.training_info.get("classes", ()))
     _require_learned_classes(origin, images.classes)
     for note in images.notes:
         notes.message(note)
@@ -214,11 +214,9 @@ def _require_supported(task: Task, settings: EvaluationSettings, draws: bool) ->
         raise AtmvizError(f"{unsupported[0]} is not supported for {_NETWORKS[task]}: leave it out")
 
 
-def _complete(
-    settings: EvaluationSettings, task: Task, origin: Checkpoint, checkpoint: str | Path
-) -> EvaluationSettings:
+def _complete(settings: EvaluationSettings, task: Task, origin: Origin, checkpoint: str | Path) -> EvaluationSettings:
     """Return the settings with what was left open filled in, from the checkpoint's training where it says so."""
-    name = origin.about.get("dataset") if settings.dataset is None else settings.dataset
+    name = origin.training_info.get("dataset") if settings.dataset is None else settings.dataset
     if name is None:
         raise DatasetError(f"{checkpoint} does not say what it was trained on: name the dataset to evaluate on")
     if settings.dataset is None and name not in OFFLINE:
@@ -226,11 +224,11 @@ def _complete(
             f"{checkpoint} was trained on {name!r} by its own account, which may be fetched from the network: "
             "name that dataset yourself to allow it"
         )
-    crop_pct = settings.crop_pct or origin.about.get("crop_pct", 0.875)
+    crop_pct = settings.crop_pct or origin.training_info.get("crop_pct", 0.875)
     return replace(
         settings,
         dataset=name,
-        size=settings.size or origin.about.get("image_size", _RELEASED_SIZES[task]),
+        size=settings.size or origin.training_info.get("image_size", _RELEASED_SIZES[task]),
         crop_pct=crop_pct if task == "classify" else None,
         batch_size=settings.batch_size or _BATCH_SIZES[task],
         workers=min(4, available_cores()) if settings.workers is None else settings.workers,
@@ -252,7 +250,7 @@ def _open_images(
 
 
 def _setup(
-    checkpoint: str | Path, origin: Checkpoint, task: Task, settings: EvaluationSettings, images: int
+    checkpoint: str | Path, origin: Origin, task: Task, settings: EvaluationSettings, images: int
 ) -> dict[str, Any]:
     return {
         "checkpoint": str(checkpoint),
@@ -268,8 +266,8 @@ def _setup(
     }
 
 
-def _require_learned_classes(origin: Checkpoint, classes: tuple[str, ...]) -> None:
-    learned = tuple(origin.about.get("classes", classes))
+def _require_learned_classes(origin: Origin, classes: tuple[str, ...]) -> None:
+    learned = tuple(origin.training_info.get("classes", classes))
     if learned != classes:
         raise CheckpointError(
             f"got a network of the classes {join_limited(learned, 5)} for a dataset of {join_limited(classes, 5)}: "
@@ -279,7 +277,7 @@ def _require_learned_classes(origin: Checkpoint, classes: tuple[str, ...]) -> No
         require_classes(count, len(classes))
 
 
-def _printed(origin: Checkpoint, task: Task, settings: EvaluationSettings) -> dict[str, dict[str, str]]:
+def _printed(origin: Origin, task: Task, settings: EvaluationSettings) -> dict[str, dict[str, str]]:
     """Return the paper's values where the setup is that of the paper."""
     is_released_crop = task != "classify" or settings.crop_pct == 0.875
     if settings.split != "val" or settings.offsets != "learned" or not is_released_crop:

@@ -38,23 +38,23 @@ def load_to_finetune(network: nn.Module, recipe: Recipe, num_classes: int, event
         "model" if recipe.finetune_weights == "model" else None,
         timm_name=None if recipe.model in VARIANTS else recipe.model,
     )
-    taken = f"{recipe.finetune}: {_TAKEN[checkpoint.weights]}"
-    if checkpoint.model == str(recipe.architecture):
+    taken = f"{recipe.finetune}: {_TAKEN[checkpoint.origin.weights]}"
+    if checkpoint.origin.model == str(recipe.architecture):
         is_new_head = _load_whole(network, checkpoint)
-        classes = checkpoint.config.get("num_classes") or "no"
+        classes = checkpoint.origin.config.get("num_classes") or "no"
         events.message(
             f"{taken} of {classes} classes; {f'a new head for {num_classes}' if is_new_head else 'the head is kept'}"
         )
-    elif checkpoint.model == recipe.model:
+    elif checkpoint.origin.model == recipe.model:
         body = network.get_submodule(backbone_prefix(recipe.head).removesuffix("."))  # type: ignore[arg-type]
         left_out = _load_backbone(body.get_submodule("model"), checkpoint)
         shown = ", ".join(f"{part} ({count})" for part, count in left_out.items()) or "nothing"
         events.message(f"{taken} of {recipe.model} for the backbone; left out: {shown}; all else is new")
     else:
-        backbone = Architecture.parse(checkpoint.model).backbone
+        backbone = Architecture.parse(checkpoint.origin.model).backbone
         remedy = "expected the same head and neck, or a classifier"
         raise RecipeError(
-            f"got {checkpoint.model} in {recipe.finetune} to fine-tune {recipe.architecture}: "
+            f"got {checkpoint.origin.model} in {recipe.finetune} to fine-tune {recipe.architecture}: "
             + (remedy if backbone == recipe.model else f"set model to {backbone}")
         )
 
@@ -78,7 +78,7 @@ def _load_backbone(body: nn.Module, checkpoint: Checkpoint) -> Counter[str]:
     """
     model_state, state = body.state_dict(), _as_timm(checkpoint.state, body)
     with torch.device("meta"):
-        classifier = timm.create_model(checkpoint.model).state_dict()
+        classifier = timm.create_model(checkpoint.origin.model).state_dict()
     parts = {name.split(".")[0] for name in model_state}
     left_out = [name for name in state if name in classifier and name.split(".")[0] not in parts]
     new = {  # PyTorch before 0.4.1 had no counters
@@ -107,7 +107,7 @@ def _as_timm(state: dict[str, Tensor], body: nn.Module) -> dict[str, Tensor]:
 def _load(module: nn.Module, state: dict[str, Tensor], checkpoint: Checkpoint) -> None:
     if problems := mismatch(state, module.state_dict()):
         raise RecipeError(
-            f"{checkpoint.path} does not fit the recipe's {checkpoint.model} ({problems}): "
+            f"{checkpoint.origin.path} does not fit the recipe's {checkpoint.origin.model} ({problems}): "
             "expected all of its tensors and no others; check model, dim, peg, offset_mode and num_samples"
         )
     module.load_state_dict(state)

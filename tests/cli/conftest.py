@@ -12,21 +12,21 @@ from atmviz_cli.app import app
 from PIL import Image
 from typer.testing import CliRunner
 
-from atmviz import checkpoints
+from atmviz.checkpoints import load
 from atmviz.geometry import Preprocessing
 from atmviz.models import create_model
 from atmviz.recording.run import record_offsets
 
-_seeded_once = functools.cache(checkpoints.seeded_checkpoint)
+_draw_once = functools.cache(load.random_checkpoint)
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    """Draw the seeded weights once, and do not let small operators wait for a second thread."""
+    """Draw the random weights once, and do not let small operators wait for a second thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # for processes a test starts
-    monkeypatch.setattr(checkpoints, "seeded_checkpoint", _seeded_once)
+    monkeypatch.setattr(load, "random_checkpoint", _draw_once)
     yield
     torch.set_num_threads(threads)
 
@@ -122,7 +122,7 @@ def _recorded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recorded")
     for name, pixels in zip("abc", _noise(3, 64, 96, 3), strict=True):
         Image.fromarray(pixels).save(folder / f"{name}.png")
-    network = checkpoints.load_model("atmnet_nano", device="cpu", report=lambda _: None)
+    network = load.load_model("atmnet_nano", device="cpu")
     sources = [folder / f"{name}.png" for name in "abc"]
     record_offsets(sources, folder / "out", network, preprocessing=Preprocessing(size=(64, 96), crop_pct=1.0))
     return folder / "out"

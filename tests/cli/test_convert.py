@@ -57,7 +57,7 @@ def test_an_onnx_file_is_written_where_its_name_asks_for_it(succeed, folder, che
     calls = []
 
     def write(source, target, **options):
-        calls.append((source, target.name, options.pop("report")("loaded"), options))
+        calls.append((source, target.name, options.pop("events").message("loaded"), options))
         target.write_bytes(b"onnx")
         return 3e-7
 

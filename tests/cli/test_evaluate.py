@@ -110,7 +110,7 @@ def test_a_checkpoint_is_really_evaluated(succeed, checkpoint, refuse):
         (1, "file is no folder", ["--out", "file/results.csv"]),
         (1, "file is no folder", ["--confusion", "file/matrix.png"]),
         (1, "file is no folder", ["--show", "file/seen"]),
-        (1, "run is a folder, expected a file of it: run/best.safetensors", ["run"]),
+        (1, "run is a folder, expected a file in it: run/best.safetensors", ["run"]),
     ],
 )
 def test_wrong_wishes_are_one_error_and_leave_no_file(refuse, folder, monkeypatch, code, says, options):

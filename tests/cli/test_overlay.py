@@ -49,7 +49,7 @@ def test_json_holds_the_numbers_that_are_drawn_and_is_all_there_is_on_stdout(suc
     assert (panel["layer"], panel["source"], panel["map_size"]) == ("3_18", "3_13", [4, 8])
     assert (panel["query_token"], panel["query_px"]) == ([1, 6], [16 * 6 + 7.5, 16 * 1 + 7.5])
 
-    network = load_model(checkpoint, device="cpu", report=lambda _: None)
+    network = load_model(checkpoint, device="cpu")
     observed = observe_image(
         network, load_image(photo), Preprocessing((64, 64), "whole"), find_sites(network, ["3_18"])
     )

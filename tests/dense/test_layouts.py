@@ -150,7 +150,7 @@ LANDED = {
 
 
 def load(path, **options):
-    return load_model(path, device="cpu", **{"report": lambda line: None, **options})
+    return load_model(path, device="cpu", **options)
 
 
 def numbered(layout):
@@ -166,13 +166,12 @@ def in_mm_file(state):
 def test_whole_files_load_strictly_and_every_value_lands_once(head, tmp_path):
     state = numbered(LAYOUTS[head])
     torch.save(in_mm_file(state), tmp_path / "mm.pth")
-    lines = []
-    network = load(tmp_path / "mm.pth", report=lines.append)
+    network = load(tmp_path / "mm.pth")
     origin = network.origin
     assert origin.model == f"{head}(atmnet_xtiny)"
     assert origin.layout == ("mmseg" if head in ("upernet", "semantic_fpn") else "mmdet")
     assert origin.config == {"num_classes": 7, "in_chans": 3}
-    assert f"{origin.matched} tensors matched, 7 classes" in lines[0]
+    assert f"{origin.matched} tensors matched, 7 classes" in origin.describe()
 
     values = {name: int(tensor.flatten()[0]) for name, tensor in network.state_dict().items()}
     unused = 2 if head == "retinanet" else 0  # the norm of the finest map
@@ -258,7 +257,7 @@ def test_backbone_alone_gives_the_maps_it_gives_inside(head, tmp_path, images):
 
 def test_names_give_untrained_dense_networks():
     network = load("semantic_fpn(atmnet_nano, atmfpn)")
-    assert network.origin.describe() == "semantic_fpn(atmnet_nano, atmfpn): untrained weights (seed 0)"
+    assert network.origin.describe() == "semantic_fpn(atmnet_nano, atmfpn): random, untrained weights (seed 0)"
     assert network.origin.config == {"num_classes": 150}
 
 

@@ -7,4 +7,4 @@ from atmviz.checkpoints import load_model
 
 @pytest.fixture(scope="session")
 def network():
-    return load_model("atmnet_nano", device="cpu", report=lambda line: None)
+    return load_model("atmnet_nano", device="cpu")

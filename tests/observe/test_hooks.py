@@ -121,7 +121,7 @@ def test_sites_that_generate_nothing_hold_the_offsets_of_their_source(nano, batc
 
 
 def test_features_only_networks_are_observed_alike(network, batch):
-    features = load_model("atmnet_nano", device="cpu", features_only=True, report=lambda line: None)
+    features = load_model("atmnet_nano", device="cpu", features_only=True)
     offsets = []
     for model in (features, network):
         with observing(model) as observed, torch.inference_mode():

@@ -11,8 +11,12 @@ from PIL import Image
 
 from atmviz.checkpoints import load_model
 from atmviz.data.fitting import preprocess
+from atmviz.events import Events
 from atmviz.geometry import Preprocessing
-from atmviz.recording.run import record_offsets
+from atmviz.recording.quantities import QUANTITIES
+from atmviz.recording.run import run_recording
+from atmviz.recording.settings import RecordingSettings
+from atmviz.sources import open_source
 from atmviz.sources.decoding import load_image
 from atmviz.sources.files import find_images
 
@@ -32,7 +36,7 @@ def _one_thread():
 
 @pytest.fixture(scope="session")
 def network():
-    return load_model("atmnet_nano", device="cpu", report=lambda line: None)
+    return load_model("atmnet_nano", device="cpu")
 
 
 @pytest.fixture(scope="session")
@@ -53,11 +57,23 @@ def images(folder):
 
 @pytest.fixture(scope="session")
 def record(network):
-    """`record_offsets` with the settings of all these tests, unless told otherwise."""
+    """`run_recording` with the settings of all these tests, unless told otherwise; `on_images` is told of progress."""
 
-    def record(images, out, network=network, **options):
-        options = {"preprocessing": Preprocessing(SIZE), "workers": 0, "batch_size": BATCH} | options
-        return record_offsets(images, out, network, **options)
+    def record(images, out, network=network, on_images=None, quantities=QUANTITIES, preprocessing=None, **settings):
+        events = Events()
+        if on_images:
+            events.images = on_images
+        images = open_source(images) if isinstance(images, list) else images
+        settings = {"workers": 0, "batch_size": BATCH} | settings
+        return run_recording(
+            images,
+            network,
+            out,
+            RecordingSettings(**settings),
+            preprocessing=preprocessing or Preprocessing(SIZE),
+            events=events,
+            quantities=quantities,
+        )
 
     return record
 

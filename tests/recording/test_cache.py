@@ -6,10 +6,11 @@ import shutil
 import pytest
 
 from atmviz.errors import RecordingFormatError
-from atmviz.geometry import Preprocessing
-from atmviz.recording import cache, store
+from atmviz.recording import cache
 from atmviz.recording.cache import RecordingRequest, cached_recording
+from atmviz.recording.settings import RecordingSettings
 from atmviz.recording.store import open_recording
+from atmviz.recording.writer import RecordingWriter
 from atmviz.sources.files import ImageFiles, find_images
 
 
@@ -30,7 +31,7 @@ def cached(record):
     def cached(folder, **changes):
         made = []
         images = find_images([folder])
-        settings = {"weights": None, "preprocessing": Preprocessing((64, 96)), "query": "center", "batch_size": 8}
+        settings = {"weights": None, "settings": RecordingSettings(size=(64, 96), batch_size=8)}
         request = RecordingRequest(images, "atmnet_nano", **settings | changes)
 
         def make(path):
@@ -96,7 +97,7 @@ def test_a_damaged_one_is_said_to_be_a_cached_one(folder, cached):
 def test_a_figure_is_never_drawn_of_a_part(folder, cached, monkeypatch):
     recording, _ = cached(folder)
     (recording.path / "done" / "c" / "0").unlink()  # as while another process writes it again
-    monkeypatch.setattr(store.RecordingWriter, "write_chunks", lambda *_: None)
+    monkeypatch.setattr(RecordingWriter, "write_chunks", lambda *_: None)
     with pytest.raises(RecordingFormatError, match="another process"):
         cached(folder)
     assert not open_recording(recording.path).complete

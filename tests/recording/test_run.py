@@ -12,6 +12,7 @@ import sys
 import textwrap
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ import torch
 import zarr
 from torch import nn
 
+import atmviz
 from atmviz.checkpoints import load_model
 from atmviz.errors import (
     AtmvizError,
@@ -30,8 +32,10 @@ from atmviz.errors import (
 )
 from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId
-from atmviz.recording import run
-from atmviz.recording.store import merge_recordings, open_recording
+from atmviz.recording import batches, run
+from atmviz.recording.merge import merge_recordings
+from atmviz.recording.store import open_recording
+from atmviz.sources import open_source
 from atmviz.sources.files import ImageFiles, find_images
 
 # Of nano at 64x96 px: every layer's map, and the layer whose offsets it uses (six blocks share, Sec. A1).
@@ -157,7 +161,7 @@ def test_recording_says_what_it_is(recording, network, images):
     assert attrs["model_config"] == {"num_classes": 1000}
     assert attrs["checkpoint"] == {
         "sha256": network.origin.sha256,
-        "layout": "seeded",
+        "layout": "random",
         "weights": None,
         "trained": False,
         "seed": 0,
@@ -187,10 +191,13 @@ def test_sample_is_recorded_with_its_seed(record, images, tmp_path):
     assert recording.attrs["images"] == list(images.sample(5, seed=7).names)
 
 
-def test_networks_and_images_may_be_named(folder, tmp_path, record, capsys):
-    recording = record([folder / "003.png"], tmp_path / "out", network="atmnet_nano").recording
+@pytest.mark.parametrize("kind", [Path, str, lambda path: [path], lambda path: open_source(path)])
+def test_networks_and_images_may_be_named(kind, folder, tmp_path, capsys):
+    image = kind(folder / "003.png")
+    recording = atmviz.record(image, "atmnet_nano", out=tmp_path / "out", size=64, workers=0)
     assert recording.images == ["003.png"]
-    assert "untrained" in capsys.readouterr().out
+    assert recording.trained is False
+    assert capsys.readouterr() == ("", "")
 
 
 # Images and networks that are no good.
@@ -263,13 +270,13 @@ def test_no_images_are_an_error(record, images, tmp_path):
 
 
 def test_whole_images_are_an_error(record, images, tmp_path):
-    message = refusal(AtmvizError, record, images, tmp_path / "out", preprocessing=Preprocessing((64, 96), "whole"))
-    assert "expected 'crop' or 'squash'" in message
+    for settings in ({"preprocessing": Preprocessing((64, 96), "whole")}, {"fit": "whole"}):
+        assert "expected crop or squash" in refusal(ValueError, record, images, tmp_path / "out", **settings)
 
 
-@pytest.mark.parametrize("shard", [(0, 2), (3, 2)])
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "a/b", ""])
 def test_impossible_shards_are_errors(shard, record, images, tmp_path):
-    assert "K from 1 to N" in refusal(AtmvizError, record, images, tmp_path / "out", shard=shard)
+    assert "K from 1 to N" in refusal(ValueError, record, images, tmp_path / "out", shard=shard)
 
 
 # Interrupted, split, sped up.
@@ -284,12 +291,15 @@ def killed(folder, tmp_path_factory):
         import os, signal, sys
         import torch
         from atmviz.checkpoints import load_model
+        from atmviz.events import Events
         from atmviz.geometry import Preprocessing
-        from atmviz.recording import run
-        from atmviz.recording.run import record_offsets
+        from atmviz.recording import batches
+        from atmviz.recording.run import run_recording
+        from atmviz.recording.settings import RecordingSettings
+        from atmviz.sources import open_source
 
         torch.set_num_threads(1)
-        run.WRITE_INTERVAL_S = 0  # what is finished is written at once
+        batches.WRITE_INTERVAL_S = 0  # what is finished is written at once
         folder, root, *counts = sys.argv[1:]
         network = load_model("atmnet_nano", device="cpu")
         for count in counts:
@@ -301,8 +311,11 @@ def killed(folder, tmp_path_factory):
                 if done >= int(count):
                     os.kill(os.getpid(), signal.SIGKILL)
 
-            settings = {"preprocessing": Preprocessing((64, 96)), "workers": 0, "batch_size": 8}
-            record_offsets([folder], f"{root}/{count}", network, on_images=kill, **settings)
+            events = Events()
+            events.images = kill
+            settings, preprocessing = RecordingSettings(workers=0, batch_size=8), Preprocessing((64, 96))
+            images, out = open_source(folder), f"{root}/{count}"
+            run_recording(images, network, out, settings, preprocessing=preprocessing, events=events)
     """)
     subprocess.run([sys.executable, "-c", script, folder, root, *map(str, done)], check=True)
     return {count: root / str(count) for count in done}
@@ -353,8 +366,22 @@ def interrupt_at(write, monkeypatch):
     monkeypatch.setattr(zarr.Array, "__setitem__", set_item)
 
 
+COORDINATES = 4  # writes when a recording is created
+
+
+@pytest.mark.parametrize("write", range(COORDINATES))
+def test_a_recording_that_was_half_created_is_created_again(write, record, images, recording, tmp_path):
+    few = subset(images, *range(8))
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(write, patch)
+        with pytest.raises(KeyboardInterrupt):
+            record(few, tmp_path / "out")
+    resumed = record(few, tmp_path / "out").recording
+    assert all(np.array_equal(resumed.offsets(layer), recording.offsets(layer)[:8]) for layer in GENERATORS)
+
+
 # A chunk is 12 writes: six arrays of offsets, two of statistics, fusion, status, counts; done comes last.
-@pytest.mark.parametrize("write", range(12))
+@pytest.mark.parametrize("write", range(COORDINATES, COORDINATES + 12))
 def test_half_written_chunk_is_recorded_again(write, record, images, recording, tmp_path):
     few = subset(images, *range(8))
     with pytest.MonkeyPatch.context() as patch:
@@ -368,7 +395,7 @@ def test_half_written_chunk_is_recorded_again(write, record, images, recording, 
     assert resumed.counts("1_1")[0].sum() == 8 * 16 * 24 * 12
 
 
-@pytest.mark.parametrize("write", [3, 9, 10, 11])
+@pytest.mark.parametrize("write", [COORDINATES + write for write in (3, 9, 10, 11)])
 def test_half_written_chunk_does_not_count(write, record, images, tmp_path, monkeypatch):
     interrupt_at(write, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
@@ -391,7 +418,7 @@ def test_progress_counts_every_image_once(record, images, tmp_path):
 def test_shards_fill_one_recording(order, record, images, recording, arrays, tmp_path):
     totals = []
     for k in order:
-        result = record(images, tmp_path / "out", shard=(k, 2), on_images=lambda done, total: totals.append(total))
+        result = record(images, tmp_path / "out", shard=f"{k}/2", on_images=lambda done, total: totals.append(total))
         assert result.recording.complete == (k == order[-1])
     assert arrays(tmp_path / "out") == arrays(recording.path)
     assert set(totals) == {66, 64}  # chunks 1 and 3, chunk 2
@@ -399,8 +426,8 @@ def test_shards_fill_one_recording(order, record, images, recording, arrays, tmp
 
 def test_shards_may_outnumber_the_chunks(record, images, tmp_path):
     few = subset(images, 0, 1)
-    assert not record(few, tmp_path / "out", shard=(2, 5)).recording.complete
-    assert len(record(few, tmp_path / "out", shard=(1, 5)).recording) == 2
+    assert not record(few, tmp_path / "out", shard="2/5").recording.complete
+    assert len(record(few, tmp_path / "out", shard="1/5").recording) == 2
 
 
 def record_by_torchrun(source, out, *options):
@@ -432,7 +459,7 @@ def test_a_process_that_ends_for_another_s_error_says_so_in_one_line(folder, tmp
 
 
 def test_time_is_told_apart_and_counted_once(record, images, recording, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "WRITE_INTERVAL_S", 0)
+    monkeypatch.setattr(batches, "WRITE_INTERVAL_S", 0)
     start = time.perf_counter()
     result = record(subset(images, *range(70)), tmp_path / "out")
     taken = time.perf_counter() - start
@@ -457,9 +484,9 @@ def test_chunks_are_written_together_and_the_last_ones_always(record, images, re
     monkeypatch.setattr(
         run.RecordingWriter, "write_chunks", lambda self, chunks: (written.append([*chunks]), plain(self, chunks))
     )
-    monkeypatch.setattr(run, "WRITE_INTERVAL_S", 1e6)
+    monkeypatch.setattr(batches, "WRITE_INTERVAL_S", 1e6)
     record(images, tmp_path / "late")
-    monkeypatch.setattr(run, "WRITE_INTERVAL_S", 0)
+    monkeypatch.setattr(batches, "WRITE_INTERVAL_S", 0)
     record(images, tmp_path / "early")
     assert written == [[0, 1, 2], [0], [1], [2], []]
     assert arrays(tmp_path / "late") == arrays(tmp_path / "early") == arrays(recording.path)
@@ -475,7 +502,7 @@ def test_workers_change_nothing(record, images, recording, arrays, tmp_path):
 @pytest.mark.gpu
 def test_recording_on_cuda_equals_the_cpus(record, images, recording, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    network = load_model("atmnet_nano", device="cuda", report=lambda line: None)
+    network = load_model("atmnet_nano", device="cuda")
     cuda = record(images, tmp_path / "out", network=network).recording
     assert cuda.attrs["device"].startswith("cuda")
     assert cuda.images == recording.images

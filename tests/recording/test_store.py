@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,12 +17,14 @@ import zarr
 from numcodecs.zstd import Zstd
 
 from atmviz import files
-from atmviz.checkpoints import build, load_model, seeded_checkpoint
+from atmviz.checkpoints import build, load_model, random_checkpoint
 from atmviz.errors import LayerNotFoundError, RecordingFormatError
 from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId
-from atmviz.recording import store
-from atmviz.recording.store import is_recording, merge_recordings, open_recording
+from atmviz.recording import layout, writer
+from atmviz.recording.layout import is_recording
+from atmviz.recording.merge import merge_recordings
+from atmviz.recording.store import open_recording
 from atmviz.sources.files import find_images
 
 # Of nano at 64x96 px, 130 images of which one is unreadable, in three chunks; see conftest.py.
@@ -38,6 +42,8 @@ SHAPES = {
     "status": (130,),
     "done": (3,),
 }
+COORDINATES = {"axis": (2,), "image": (130,), "layer": (24,), "source": (6,)}
+ALIASES = ["offset_1_2", "offset_2_2", "offset_4_2"] + [f"offset_3_{k}" for k in range(2, 19) if k not in (7, 13)]
 
 
 def refusal(call, *arguments, kind=RecordingFormatError, **options):
@@ -77,8 +83,9 @@ def halves(record, images, tmp_path_factory):
 
 def test_arrays_have_the_documented_shapes(recording):
     group = zarr.open_group(recording.path, mode="r")
-    assert {name: array.shape for name, array in group.arrays()} == SHAPES
-    types = {name: str(array.dtype) for name, array in group.arrays()}
+    arrays = {name: array for name, array in group.arrays() if name not in ALIASES}
+    assert {name: array.shape for name, array in arrays.items()} == SHAPES | COORDINATES
+    types = {name: str(array.dtype) for name, array in arrays.items() if name not in COORDINATES}
     assert types.pop("outside_share") == "float64"
     assert (types.pop("counts"), types.pop("status"), types.pop("done")) == ("int64", "uint8", "bool")
     assert set(types.values()) == {"float32"}
@@ -107,14 +114,36 @@ assert not loaded, loaded
 def test_xarray_opens_it_with_named_dimensions(recording):
     xarray = pytest.importorskip("xarray")
     dataset = xarray.open_zarr(recording.path, consolidated=False)
-    assert set(dataset.data_vars) == set(SHAPES)
+    assert set(dataset.data_vars) == {*SHAPES, *ALIASES}
     assert dict(dataset["offset_3_13"].sizes) == {"image": 130, "axis": 2, "offset_index_3_13": 16}
     assert dataset["counts"].dims == ("chunk", "source", "axis", "bin")
     assert dataset["fusion"].dims == ("image", "layer", "branch")
     readable = dataset["status"].values == 1
     expected = recording.distinct_offsets("3_18")
     assert np.array_equal(dataset["offset_3_13"].values[readable], expected)
-    assert dataset.attrs["model"] == "atmnet_nano"
+    assert np.array_equal(dataset.offset_3_18.sel(axis="vertical").values[readable], expected[:, 1])
+    assert dataset.image.values[readable].tolist() == recording.images
+    weights = dataset.fusion.sel(layer="3_18", image="003.png").values
+    assert np.array_equal(weights, recording.fusion("3_18")[3])
+
+
+def test_a_recording_becomes_an_xarray_dataset_of_its_recorded_images(recording):
+    dataset = recording.to_xarray()
+    assert dict(dataset.sizes)["image"] == len(recording) == 129
+    for layer in ("3_13", "3_18", "1_2"):
+        offsets = dataset[f"offset_{layer}"]
+        assert np.array_equal(offsets.sel(axis="horizontal"), recording.distinct_offsets(layer)[:, 0])
+        assert offsets.attrs["units"] == "tokens"
+        site = recording.site(layer)
+        assert np.array_equal(dataset.mean_abs_offset.sel(source=site.source), recording.mean_abs_offset(layer))
+        assert np.array_equal(dataset.fusion.sel(layer=layer), recording.fusion(layer))
+    assert dataset.branch.values.tolist() == ["width", "height", "identity"]
+    assert dataset.image.values.tolist() == recording.images
+
+
+def test_without_xarray_one_line_says_so(recording, monkeypatch):
+    monkeypatch.setitem(sys.modules, "xarray", None)
+    assert "xarray is not installed" in refusal(recording.to_xarray)
 
 
 @pytest.mark.parametrize(("layer", "source"), [("3_18", "3_13"), ("3_2", "3_1"), ("2_2", "2_1"), ("4_1", "4_1")])
@@ -233,7 +262,7 @@ def test_description_without_layers_is_an_error(change, small):
 
 NESTED = json.loads("[" * 900 + "]" * 900)
 WRONG = [
-    *[((key,), value) for key in store._KINDS if key != "schema_version" for value in (None, 0, True, [0], NESTED)],
+    *[((key,), value) for key in layout.KINDS if key != "schema_version" for value in (None, 0, True, [0], NESTED)],
     *[(("checkpoint", key), value) for key in ("sha256", "trained") for value in (0, [], {"a": 1})],
     *[(("layers", 0, key), value) for key in ("name", "source", "module", "kind") for value in (0, None, ["1_1"])],
     *[(("layers", 0, key), value) for key in ("name", "source") for value in ("", "../1_1", "1" * 4000)],
@@ -355,7 +384,7 @@ def test_a_small_file_cannot_take_much_memory(small):
     os.truncate(small / "zarr.json", 2**40)
     assert str(small) in refusal(open_recording, small)
     # the description's limit is all that may be taken
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2 * store._MOST_DESCRIPTION_BYTES / 1024
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2 * layout._MAX_DESCRIPTION_BYTES / 1024
 
 
 @pytest.mark.parametrize("array", ["offset_1_1", "counts", "status", "."])
@@ -390,7 +419,7 @@ def test_what_may_not_be_read_is_said_so(small, monkeypatch):
                 raise PermissionError(13, "Permission denied", str(path))
             return files.read_limited(path, limit)
 
-        monkeypatch.setattr(store, "read_limited", read)
+        monkeypatch.setattr(layout, "read_limited", read)
         message = refusal(lambda: open_recording(small).counts("1_1"))
         assert str(file) in message
         assert "Permission denied" in message
@@ -422,6 +451,31 @@ def test_recordings_are_told_from_other_folders(recording, folder, tmp_path):
     assert not any(map(is_recording, (folder, tmp_path, tmp_path / "gone")))
 
 
+@pytest.fixture
+def schema_1(tmp_path):
+    """A recording of the first four images by atmviz of 2026-11-25."""
+    with zipfile.ZipFile(Path(__file__).parents[1] / "data" / "recording_schema_1.zip") as file:
+        file.extractall(tmp_path)
+    return tmp_path / "schema1"
+
+
+def test_recordings_of_schema_1_are_read(schema_1, small):
+    old, new = open_recording(schema_1), open_recording(small)
+    assert old.sites == new.sites
+    assert old.images == new.images
+    for site in new.sites:
+        for read in ("offsets", "distinct_offsets", "mean_abs_offset", "outside_share", "fusion"):
+            assert np.array_equal(getattr(old, read)(site.name), getattr(new, read)(site.name)), read
+        for before, after in zip(old.counts(site.name), new.counts(site.name), strict=True):
+            assert np.array_equal(before, after)
+
+
+def test_recordings_of_schema_1_are_not_continued(schema_1, record, images):
+    before = sorted(schema_1.rglob("*"))
+    assert "schema_version is 1 there and 2 here" in refusal(record, part(images, 0, 4), schema_1)
+    assert sorted(schema_1.rglob("*")) == before
+
+
 def test_other_places_are_not_written_into(record, images, folder, tmp_path):
     (tmp_path / "file").write_text("no recording")
     before = sorted(folder.iterdir())
@@ -438,13 +492,13 @@ def test_empty_folder_is_filled(record, images, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize("moves", range(1, 13))
+@pytest.mark.parametrize("moves", range(1, 13 + 2 * 4))
 def test_a_kill_while_a_recording_is_created_is_made_good(moves, record, images, arrays, small, tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     left = iter(range(moves))
     with monkeypatch.context() as patch:
         move = os.replace
-        patch.setattr(store.os, "replace", lambda *paths: move(*paths) if next(left, None) is not None else os._exit(9))
+        patch.setattr(os, "replace", lambda *paths: move(*paths) if next(left, None) is not None else os._exit(9))
         if not (child := os.fork()):
             record(part(images, 0, 4), tmp_path / "out")
             os._exit(0)
@@ -453,15 +507,17 @@ def test_a_kill_while_a_recording_is_created_is_made_good(moves, record, images,
     files.clear_leftovers.cache_clear()
     record(part(images, 0, 4), tmp_path / "out")
     assert arrays(tmp_path / "out") == arrays(small)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {*SHAPES, "zarr.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*SHAPES, *COORDINATES, *ALIASES, "zarr.json"}
 
 
-@pytest.mark.parametrize("name", ["photo.png", "fusion", "status/c/0", "offset_1_1/notes"])
+@pytest.mark.parametrize(
+    "name", ["photo.png", "fusion", "status/c/0", "offset_1_1/notes", "image/000.png", "layer", "offset_3_18/a"]
+)
 def test_a_folder_with_something_of_the_users_is_not_taken_for_a_begun_recording(name, record, images, tmp_path):
     file = tmp_path / "out" / name
     file.parent.mkdir(parents=True)
     file.write_text("mine")
-    assert "choose another --out" in refusal(record, part(images, 0, 4), tmp_path / "out")
+    assert "choose another folder" in refusal(record, part(images, 0, 4), tmp_path / "out")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file]
 
 
@@ -469,31 +525,31 @@ def test_a_folder_with_something_of_the_users_is_not_taken_for_a_begun_recording
 def test_two_that_create_it_at_once_share_it(exists, record, images, arrays, recording, tmp_path, monkeypatch):
     if exists:
         (tmp_path / "out").mkdir()
-    plain = store.create_arrays
+    plain = writer.create_group
 
     def overtaken(*arguments):
-        monkeypatch.setattr(store, "create_arrays", plain)
-        record(images, tmp_path / "out", shard=(2, 2))
+        monkeypatch.setattr(writer, "create_group", plain)
+        record(images, tmp_path / "out", shard="2/2")
         return plain(*arguments)
 
-    monkeypatch.setattr(store, "create_arrays", overtaken)
-    record(images, tmp_path / "out", shard=(1, 2))
+    monkeypatch.setattr(writer, "create_group", overtaken)
+    record(images, tmp_path / "out", shard="1/2")
     assert arrays(tmp_path / "out") == arrays(recording.path)
 
 
 def test_what_another_process_has_recorded_meanwhile_is_left_as_it_is(record, images, recording, tmp_path, monkeypatch):
     """And never counts as not done, as a figure may be drawn of it at any time."""
-    plain = store.RecordingWriter.write_chunks
+    plain = writer.RecordingWriter.write_chunks
     seen = []
 
     def overtaken(self, chunks):
-        monkeypatch.setattr(store.RecordingWriter, "write_chunks", plain)
+        monkeypatch.setattr(writer.RecordingWriter, "write_chunks", plain)
         record(images, tmp_path / "out")
         before = {file: file.stat().st_mtime_ns for file in self.path.rglob("*")}
         plain(self, chunks)
         seen.append({file: file.stat().st_mtime_ns for file in self.path.rglob("*")} == before)
 
-    monkeypatch.setattr(store.RecordingWriter, "write_chunks", overtaken)
+    monkeypatch.setattr(writer.RecordingWriter, "write_chunks", overtaken)
     record(images, tmp_path / "out")
     assert seen == [True]
 
@@ -535,9 +591,9 @@ def test_settings_that_zarr_cannot_read_are_an_error(tmp_path):
     (tmp_path / "theirs.yaml").write_text("a: [1\n b: {")
     script = """
 from atmviz.errors import AtmvizError
-from atmviz.recording import store
+from atmviz.recording import layout, merge, store, writer
 try:
-    with store._zarr():
+    with writer.open_zarr():
         pass
 except AtmvizError as error:
     print(error)
@@ -565,7 +621,7 @@ def test_other_settings_are_refused_and_named(key, options, small, record, image
     before = arrays(small)
     message = refusal(record, part(images, 0, 4), small, **options)
     assert f"{key} " in message
-    assert "choose another --out" in message
+    assert "choose another folder" in message
     assert arrays(small) == before
 
 
@@ -577,9 +633,9 @@ def test_other_images_are_refused_and_named(small, record, images, tmp_path):
 
 
 def test_other_weights_are_refused_and_named(small, record, images):
-    other = build(seeded_checkpoint("atmnet_nano", seed=1)).eval()
+    other = build(random_checkpoint("atmnet_nano", seed=1)).eval()
     assert "checkpoint sha256 is" in refusal(record, part(images, 0, 4), small, network=other)
-    xtiny = load_model("atmnet_xtiny", device="cpu", report=lambda line: None)
+    xtiny = load_model("atmnet_xtiny", device="cpu")
     assert "model is atmnet_nano there and atmnet_xtiny here" in refusal(
         record, part(images, 0, 4), small, network=xtiny
     )
@@ -647,7 +703,7 @@ def test_incomplete_parts_are_refused(halves, record, images, tmp_path):
         ("batch_size", {"batch_size": 4}),
         ("query", {"query": "0:0"}),
         ("layers", {"layers": [LayerId(3, 18)]}),
-        ("checkpoint", {"network": lambda: build(seeded_checkpoint("atmnet_nano", seed=1)).eval()}),
+        ("checkpoint", {"network": lambda: build(random_checkpoint("atmnet_nano", seed=1)).eval()}),
     ],
 )
 def test_parts_that_differ_are_refused(key, options, halves, record, images, tmp_path):
@@ -683,7 +739,7 @@ def test_what_a_killed_merge_left_goes_with_the_next(halves, tmp_path, monkeypat
     move = os.rename
     for kill_after in (False, True):
         with monkeypatch.context() as patch:
-            patch.setattr(store.os, "rename", lambda *paths, after=kill_after: (after and move(*paths), os._exit(9)))
+            patch.setattr(os, "rename", lambda *paths, after=kill_after: (after and move(*paths), os._exit(9)))
             if not (child := os.fork()):
                 merge_recordings(halves, tmp_path / "merged")
                 os._exit(0)

@@ -36,7 +36,7 @@ def test_every_head_learns_and_its_checkpoint_evaluates_to_the_same_numbers(head
     for name, value in found.metrics.items():
         assert value == pytest.approx(last[f"val_{name}"], nan_ok=True)
         assert found.row[name] == pytest.approx(value, nan_ok=True)
-    about = read_checkpoint(tmp_path / "last.safetensors").about
+    about = read_checkpoint(tmp_path / "last.safetensors").origin.training_info
     assert about["recipe"]["head"] == head
     with pytest.raises(AtmvizError, match=r"expected (ade20k|coco) or shapes"):
         evaluate(tmp_path / "last.safetensors", device="cpu", dataset="digits")
@@ -216,7 +216,7 @@ def test_a_backbone_without_offsets_trains_too(tmp_path, small_dense):
     recipe = small_dense("semantic_fpn", model="resnet18", finetune=None, epochs=1, train_images=8)
     result = train(recipe, tmp_path, device="cpu")
     assert math.isfinite(result.history[0]["train_loss"])
-    network = load_model(tmp_path / "last.safetensors", device="cpu", report=lambda text: None)
+    network = load_model(tmp_path / "last.safetensors", device="cpu")
     assert network.origin.model == "semantic_fpn(resnet18)"
     with pytest.raises(CheckpointError, match="no ATM layers"):
         find_sites(network)
@@ -257,7 +257,7 @@ def test_predictions_are_handed_over_as_arrays(tmp_path, small_dense):
         train(small_dense(head, epochs=1, train_images=8), tmp_path / head, device="cpu")
         found = []
         evaluate(tmp_path / head / "last.safetensors", device="cpu", workers=0, limit=2, on_prediction=found.append)
-        assert [one.name for one in found] == ["00000", "00001"]
+        assert [one.name for one in found] == ["shapes/val/000000", "shapes/val/000001"]
         for one in found:
             assert one.image.shape == (64, 64, 3)
             assert one.image.dtype == np.uint8

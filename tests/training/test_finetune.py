@@ -76,12 +76,12 @@ def test_a_classifiers_weights_become_the_backbones(small_dense, notes_class):
     notes = notes_class()
     network = build_network(small_dense("retinanet"), 10, notes)
     own = network.backbone.body.model.state_dict()
-    for name, tensor in load_model(device="cpu", report=lambda text: None).state_dict().items():
+    for name, tensor in load_model(device="cpu").state_dict().items():
         if not name.startswith(("norm.", "head.")):
             assert torch.equal(own[name], tensor), name
     taken = "atmnet_nano.shapes: averaged weights of atmnet_nano for the backbone; left out: head (2), norm (2)"
     assert notes.messages == [f"{taken}; all else is new"]
-    with pytest.raises(CheckpointError, match="has no model weights, only ema: pass --weights ema"):
+    with pytest.raises(CheckpointError, match="has no model weights, only ema: choose ema weights"):
         build_network(small_dense("retinanet", finetune_weights="model"), 10)
     with pytest.raises(RecipeError, match=r"does not fit .*unknown: stages\.0\.peg"):
         build_network(small_dense("retinanet", peg=False), 10)

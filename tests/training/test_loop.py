@@ -78,12 +78,10 @@ def test_tensorboard_reads_the_same_numbers(finished):
 
 def test_the_weights_load_with_averaged_ones_first_and_say_what_they_are(finished):
     result, _, out, recipe = finished
-    ema, own = (
-        load_model(out / "best.safetensors", weights=w, device="cpu", report=lambda text: None) for w in (None, "model")
-    )
+    ema, own = (load_model(out / "best.safetensors", weights=w, device="cpu") for w in (None, "model"))
     assert (ema.origin.weights, own.origin.weights) == ("ema", "model")
     assert not torch.equal(ema.head.fc.weight, own.head.fc.weight)
-    about = read_checkpoint(out / "best.safetensors").about
+    about = read_checkpoint(out / "best.safetensors").origin.training_info
     assert about["val_top1"] == result.best
     assert (about["dataset"], about["image_size"], about["classes"][3]) == ("digits", 32, "3")
     assert about["recipe"]["seed"] == recipe.seed
@@ -147,7 +145,7 @@ def test_shapes_train_with_pixel_labels_in_bf16_and_a_batch_a_time(tmp_path, sma
 )
 def test_ablations_train_and_their_weights_load_again(tmp_path, small, changes):
     train(small(epochs=1, train_images=16, **changes), tmp_path / "run")
-    network = load_model(tmp_path / "run/last.safetensors", device="cpu", report=lambda text: None)
+    network = load_model(tmp_path / "run/last.safetensors", device="cpu")
     layer = network.atm_layers()[0]
     found = {"offset_mode": layer.mixer.offset_mode, "num_samples": layer.mixer.num_samples, "peg": False}
     if layer.num_offsets:
@@ -226,7 +224,7 @@ def test_a_full_disk_loses_nothing_saved(tmp_path, small, notes_class):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)
-    assert read_checkpoint(out / "last.safetensors").about["epoch"] == 1
+    assert read_checkpoint(out / "last.safetensors").origin.training_info["epoch"] == 1
     assert sorted(os.listdir(out)) == sorted(
         ["best.safetensors", "last.safetensors", "log.csv", "offsets.csv", "recipe.yaml", "state.pt", "tensorboard"]
     )
@@ -249,7 +247,7 @@ def test_a_validation_loss_that_is_no_number_replaces_no_checkpoint(tmp_path, sm
     ):
         train(small(train_images=16), tmp_path)
     for name in ("last", "best"):
-        assert read_checkpoint(tmp_path / f"{name}.safetensors").about["epoch"] == 1
+        assert read_checkpoint(tmp_path / f"{name}.safetensors").origin.training_info["epoch"] == 1
 
 
 @pytest.mark.parametrize("where", ["network", "ema"])
@@ -266,7 +264,7 @@ def test_a_weight_that_is_no_number_replaces_no_checkpoint(tmp_path, small, monk
     monkeypatch.setattr(loop._Loop, "_update", update)
     with pytest.raises(TrainingError, match="a weight became NaN or infinite at update 1 of epoch 2"):
         train(small(train_images=16, ema_decay=0.5), tmp_path)
-    assert read_checkpoint(tmp_path / "last.safetensors").about["epoch"] == 1
+    assert read_checkpoint(tmp_path / "last.safetensors").origin.training_info["epoch"] == 1
 
 
 def test_changed_data_are_noticed(tmp_path, small, monkeypatch):
@@ -331,6 +329,6 @@ def test_a_name_and_settings_are_enough_to_train(tmp_path, small, monkeypatch):
     assert result.best_row == result.history[0]
     assert result.best == result.history[0]["val_top1"]
     again = loop.train(small(**settings), tmp_path / "other", device="cpu", lr=0.5)
-    assert read_checkpoint(again.out / "last.safetensors").about["recipe"]["lr"] == 0.5
+    assert read_checkpoint(again.out / "last.safetensors").origin.training_info["recipe"]["lr"] == 0.5
     with pytest.raises(RecipeError, match=r"no recipe setting 'epoch'.*did you mean epochs"):
         atmviz.train("digits", epoch=3)

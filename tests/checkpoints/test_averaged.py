@@ -7,11 +7,11 @@ import torch
 from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from atmviz.averaged import weight_sets
 from atmviz.checkpoints import load_model, read_checkpoint
+from atmviz.checkpoints.averaged import weight_sets
+from atmviz.checkpoints.tensors import read_tensors
 from atmviz.errors import CheckpointError
 from atmviz.models import create_model
-from atmviz.stored import read_file
 
 LAST, AVERAGE = 1.0, 2.0  # what all values of the two are
 
@@ -31,7 +31,7 @@ def taken(path, content, weights=None):
     torch.save(content, path)
     checkpoint = read_checkpoint(path, weights)
     (value,) = {value for tensor in checkpoint.state.values() for value in tensor.flatten()[:2].tolist()}
-    return value, checkpoint.describe()
+    return value, checkpoint.origin.describe()
 
 
 AVERAGED_NAMES = [
@@ -123,16 +123,15 @@ def test_torchs_own_averages_are_known_by_their_counter(place, nano, tmp_path):
     average = AveragedModel(nano, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True).state_dict()
     assert "n_averaged" in average
     torch.save({place: average} if place else average, tmp_path / "a.pth")
-    said = []
-    network = load_model(tmp_path / "a.pth", device="cpu", report=said.append)
-    assert "EMA weights" in said[0]
+    network = load_model(tmp_path / "a.pth", device="cpu")
+    assert "EMA weights" in network.origin.describe()
     assert torch.equal(network.stem.weight, nano.stem.weight)
 
 
 def test_one_safetensors_file_may_hold_both(names, tmp_path):
     state = filled(names, LAST, "model.") | filled(names, AVERAGE, "ema.")
     save_file({name: tensor.clone() for name, tensor in state.items()}, tmp_path / "a.safetensors")
-    network = load_model(tmp_path / "a.safetensors", device="cpu", report=lambda line: None)
+    network = load_model(tmp_path / "a.safetensors", device="cpu")
     assert network.stem.bias[0] == AVERAGE
 
 
@@ -144,7 +143,7 @@ def test_both_may_be_one(names, tmp_path):
 def test_buffers_that_averages_of_parameters_lack_are_the_last_ones(tmp_path):
     plain = {"a.weight": torch.ones(3), "a.running_mean": torch.ones(3), "b.weight": torch.ones(3)}
     torch.save({"model": plain, "ema": {"a.weight": torch.ones(3), "b.weight": torch.ones(3)}}, tmp_path / "a.pth")
-    sets, told, note = weight_sets(read_file(tmp_path / "a.pth")[0])
+    sets, told, note = weight_sets(read_tensors(tmp_path / "a.pth")[0])
     assert sets["ema"].keys() == plain.keys()
     assert sets["ema"]["a.running_mean"] is sets["model"]["a.running_mean"]
     assert (told, note) == (True, "")

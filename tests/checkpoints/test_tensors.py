@@ -20,14 +20,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from atmviz.checkpoints.stored import StoredTensor
+from atmviz.checkpoints.tensors import read_tensors, read_weights
 from atmviz.errors import CheckpointError
-from atmviz.stored import StoredTensor, read_file, read_weights
 
 
 def refusal(path):
     """The one line with which a file is refused."""
     with pytest.raises(CheckpointError) as caught:
-        read_weights(read_file(path)[0], path)
+        read_weights(read_tensors(path)[0], path)
     message = str(caught.value)
     assert "\n" not in message
     assert len(message) < 700
@@ -65,7 +66,7 @@ def test_tensors_are_what_torch_loads(zipped, tmp_path):
         "a.int32": torch.tensor([3], dtype=torch.int32),
     }
     path = saved(state, tmp_path / "a.pth", zipped)
-    described, metadata = read_file(path)
+    described, metadata = read_tensors(path)
     read, expected = read_weights(described, path), torch.load(path)
     assert metadata == {}
     assert read.keys() == expected.keys() == described.keys()
@@ -78,7 +79,7 @@ def test_tensors_are_what_torch_loads(zipped, tmp_path):
 def test_only_what_is_asked_for_is_read(tmp_path):
     path = saved({"model": {"a.b": torch.ones(3)}, "optimizer": {"big": torch.zeros(1000)}}, tmp_path / "a.pth")
     content = path.read_bytes()
-    raw, _ = read_file(path)
+    raw, _ = read_tensors(path)
     assert torch.equal(read_weights(raw["model"], path)["a.b"], torch.ones(3))
     assert isinstance(raw["optimizer"]["big"], StoredTensor)
     assert path.read_bytes() == content
@@ -91,7 +92,7 @@ def test_files_without_checksums_are_read(tmp_path):
         path = saved({"a.b": torch.ones(3)}, tmp_path / "a.pth")
     finally:
         torch.serialization.set_crc32_options(before)
-    assert read_weights(read_file(path)[0], path)["a.b"].tolist() == [1, 1, 1]
+    assert read_weights(read_tensors(path)[0], path)["a.b"].tolist() == [1, 1, 1]
 
 
 def test_big_endian_files_are_read(tmp_path):
@@ -100,7 +101,7 @@ def test_big_endian_files_are_read(tmp_path):
         records = {name.partition("/")[2]: file.read(name) for name in file.namelist()}
     records |= {"byteorder": b"big", "data/0": struct.pack(">3f", 0, 1, 2)}
     archive(path, records)
-    assert read_weights(read_file(path)[0], path)["a.b"].tolist() == [0, 1, 2]
+    assert read_weights(read_tensors(path)[0], path)["a.b"].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def test_big_endian_files_are_read(tmp_path):
 )
 def test_what_training_scripts_leave_beside_the_weights_is_passed_over(beside, tmp_path):
     path = saved({"model": {"a.b": torch.ones(3)}, "beside": beside}, tmp_path / "a.pth")
-    raw, _ = read_file(path)
+    raw, _ = read_tensors(path)
     assert torch.equal(read_weights(raw["model"], path)["a.b"], torch.ones(3))
 
 
@@ -179,7 +180,7 @@ def test_content_tells_the_kind_of_a_file_whatever_its_name(tmp_path):
     saved(state, tmp_path / "c", zipped=False)
     for name in ("a.pth", "b.safetensors", "c"):
         path = tmp_path / name
-        assert torch.equal(read_weights(read_file(path)[0], path)["a.b"], state["a.b"])
+        assert torch.equal(read_weights(read_tensors(path)[0], path)["a.b"], state["a.b"])
 
 
 @pytest.mark.parametrize(
@@ -212,7 +213,7 @@ def test_other_files_are_called_what_they_are(content, message, suffix, tmp_path
 
 def test_archives_of_other_things_are_called_what_they_are(tmp_path):
     np.savez(tmp_path / "a.npz", a=np.zeros(3))
-    assert "zip archive without a checkpoint" in refusal(tmp_path / "a.npz")
+    assert "zip archive without a PyTorch checkpoint" in refusal(tmp_path / "a.npz")
     program = archive(tmp_path / "b.pt", {"data.pkl": b"", "constants.pkl": b"", "code/a.py": b""})
     assert "TorchScript" in refusal(program)
 
@@ -272,11 +273,11 @@ def test_memory_does_not_follow_what_a_file_claims(tmp_path):
         "resource.setrlimit(resource.RLIMIT_CPU, (60, 60))\n"
         "from pathlib import Path\n"
         "from atmviz.errors import CheckpointError\n"
-        "from atmviz.stored import read_file, read_weights\n"
+        "from atmviz.checkpoints.tensors import read_tensors, read_weights\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "for path in sorted(Path(sys.argv[1]).iterdir()):\n"
         "    try:\n"
-        "        raw = read_file(path)[0]\n"
+        "        raw = read_tensors(path)[0]\n"
         "        raw and isinstance(raw, dict) and read_weights(raw, path)\n"
         "    except CheckpointError as error:\n"
         "        assert len(str(error)) < 700\n"
@@ -311,7 +312,7 @@ def test_time_does_not_follow_how_often_a_pickle_gives_the_same_to_calls(name, t
 @pytest.mark.parametrize("save", [torch.save, save_file], ids=["pickle", "safetensors"])
 def test_names_of_tensors_have_a_bound(save, tmp_path):
     save({"a" * 1000: torch.ones(1)}, tmp_path / "a")
-    assert list(read_file(tmp_path / "a")[0]) == ["a" * 1000]
+    assert list(read_tensors(tmp_path / "a")[0]) == ["a" * 1000]
     save({"model." * 10**6 + "a": torch.ones(1)}, tmp_path / "b")
     assert "name of 6000001 characters" in refusal(tmp_path / "b")
 
@@ -362,7 +363,7 @@ def test_values_far_apart_are_read_to_a_bound(tmp_path):
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old"])
 def test_a_file_that_is_cut_while_it_is_read_is_an_error(zipped, tmp_path):
     path = saved({"a.b": torch.ones(10**5)}, tmp_path / "a.pth", zipped)
-    raw, _ = read_file(path)
+    raw, _ = read_tensors(path)
     with path.open("r+b") as file:
         file.truncate(5000)
     with pytest.raises(CheckpointError, match="ends early"):
@@ -371,7 +372,7 @@ def test_a_file_that_is_cut_while_it_is_read_is_an_error(zipped, tmp_path):
 
 def test_a_file_that_is_replaced_while_it_is_read_is_the_former(tmp_path):
     path = saved({"a.b": torch.ones(10)}, tmp_path / "a.pth")
-    raw, _ = read_file(path)
+    raw, _ = read_tensors(path)
     saved({"a.b": torch.zeros(10)}, tmp_path / "b.pth").replace(path)
     assert read_weights(raw, path)["a.b"].tolist() == [1] * 10
 
@@ -391,7 +392,7 @@ def test_headers_of_absurd_size_are_refused(tmp_path):
 
 def test_a_safetensors_file_may_have_any_metadata(tmp_path):
     save_file({"a.b": torch.ones(2)}, tmp_path / "a.safetensors", {"config": json.dumps({"a": 1})})
-    assert read_file(tmp_path / "a.safetensors")[1] == {"config": '{"a": 1}'}
+    assert read_tensors(tmp_path / "a.safetensors")[1] == {"config": '{"a": 1}'}
 
 
 def test_reading_opens_the_file_alone_and_no_network(tmp_path):
@@ -404,12 +405,12 @@ def test_reading_opens_the_file_alone_and_no_network(tmp_path):
     program = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from atmviz.stored import read_file\n"
-        "read_file(Path(sys.argv[1]))\n"
+        "from atmviz.checkpoints.tensors import read_tensors\n"
+        "read_tensors(Path(sys.argv[1]))\n"
         "seen = []\n"
         "watched = ('open', 'socket', 'import', 'subprocess', 'os.', 'exec', 'compile', 'ctypes', 'shutil')\n"
         "sys.addaudithook(lambda event, args: seen.append((event, *args[:1])) if event.startswith(watched) else None)\n"
-        "read_file(Path(sys.argv[1]))\n"
+        "read_tensors(Path(sys.argv[1]))\n"
         "found = {one for one in seen if one[0] != 'open' or type(one[1]) is str and one[1] != sys.argv[1]}\n"
         "assert not found, found\n"
     )

@@ -26,14 +26,16 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.ops import deform_conv2d
 
-from atmviz import checkpoints
-from atmviz.checkpoints import convert_checkpoint, load_model, origin_of, pick_device, seeded_checkpoint
+from atmviz.checkpoints import convert_checkpoint, load_model, origin_of, random_checkpoint
+from atmviz.checkpoints import load as loading
+from atmviz.devices import pick_device
 from atmviz.errors import AtmvizError, CheckpointError
+from atmviz.events import Events
 from atmviz.models import create_model
 from atmviz.observe import find_sites, observing
 from atmviz.sources.datasets import SHAPE_CLASSES
 
-LAYOUTS = json.loads((Path(__file__).parent / "data" / "released_layouts.json").read_text())
+LAYOUTS = json.loads((Path(__file__).parents[1] / "data" / "released_layouts.json").read_text())
 # Paper, Tables 10 and 1; Sec. A1.
 DEPTHS = {"xtiny": (2, 2, 4, 2), "tiny": (2, 3, 10, 3), "small": (3, 4, 18, 3), "base": (3, 8, 27, 3)}
 DEPTHS["large"] = (3, 4, 24, 3)
@@ -50,7 +52,7 @@ def _one_thread():
 
 
 def load(path, **options):
-    return load_model(path, device="cpu", **{"report": lambda line: None, **options})
+    return load_model(path, device="cpu", **options)
 
 
 def numbered(layout, first=1):
@@ -239,15 +241,23 @@ def test_released_files_load_strictly_and_every_value_lands_once(name, tmp_path)
     assert {theirs: values[ours] for theirs, ours in landed.items()} == {theirs: order[theirs] for theirs in landed}
 
 
-def test_report_says_what_was_loaded_and_from_which_weights(tmp_path, capsys):
+class Heard(Events):
+    def __init__(self):
+        self.lines = []
+
+    def message(self, text):
+        self.lines.append(text)
+
+
+def test_one_message_says_what_was_loaded_and_nothing_is_printed(tmp_path, capsys):
     path = tmp_path / "released.pth"
     torch.save(in_released_file(numbered(LAYOUTS["tiny"]), ema=numbered(LAYOUTS["tiny"])), path)
-    network = load_model(path, device="cpu")
-    printed = capsys.readouterr().out
-    assert printed == network.origin.describe() + "\n"
-    assert printed.count("\n") == 1
+    heard = Heard()
+    network = load_model(path, device="cpu", events=heard)
+    assert capsys.readouterr() == ("", "")
+    assert heard.lines == [network.origin.describe()]
     for said in ("atmnet_tiny", str(path), "released", "EMA", "394 tensors", "1000 classes"):
-        assert said in printed
+        assert said in heard.lines[0]
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
@@ -341,13 +351,11 @@ def test_mmseg_backbone_runs_without_a_classifier(mmseg, xtiny):
 
 @pytest.mark.parametrize("features_only", [True, False])
 def test_mmseg_heads_are_left_out_and_counted(mmseg, features_only):
-    lines = []
-    network = load(mmseg[0], features_only=features_only, report=lines.append)
+    network = load(mmseg[0], features_only=features_only)
     assert network.origin.layout == "mmseg"
     assert network.origin.left_out == {"decode_head": 2, "auxiliary_head": 1}
     assert network.origin.matched == len(LAYOUTS["xtiny"]) - 4 + 8  # no norm, no head; four norms
-    assert len(lines) == 1
-    assert "left out: decode_head (2), auxiliary_head (1)" in lines[0]
+    assert "left out: decode_head (2), auxiliary_head (1)" in network.origin.describe()
 
 
 # Conversion.
@@ -390,7 +398,7 @@ def test_failed_conversion_leaves_nothing_half_written(before, nano, tmp_path, m
     torch.save(nano.state_dict(), source)
     if before:
         target.write_bytes(before)
-    monkeypatch.setattr("atmviz.checkpoints.save_file", fill_the_disk)
+    monkeypatch.setattr("atmviz.checkpoints.write.save_file", fill_the_disk)
     with pytest.raises((OSError, AtmvizError), match="No space left"):
         convert_checkpoint(source, target)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p != source} == (
@@ -410,10 +418,15 @@ def test_file_that_does_not_fit_is_not_converted(tmp_path):
 # Refusals.
 
 
+class Failing(Events):
+    def message(self, text):
+        pytest.fail(f"reported {text!r}")
+
+
 def refusal(path, **options):
     """The message of loading a file that must be refused: one line that names it."""
     with pytest.raises(CheckpointError) as caught:
-        load(path, report=lambda line: pytest.fail(f"reported {line!r}"), **options)
+        load(path, events=Failing(), **options)
     message = str(caught.value)
     assert "\n" not in message
     assert str(path) in message
@@ -576,7 +589,7 @@ def test_metadata_may_use_the_former_names_of_settings(tmp_path):
     network = create_model("atmnet_nano", num_classes=5, channels_per_offset=4)
     path = tmp_path / "old.safetensors"
     save_file(network.state_dict(), path, {"architecture": "atmnet_nano", "config": '{"num_classes": 5, "share": 4}'})
-    assert load_model(path, device="cpu", report=lambda text: None).origin.config == {
+    assert load_model(path, device="cpu").origin.config == {
         "num_classes": 5,
         "channels_per_offset": 4,
     }
@@ -617,7 +630,7 @@ def test_untrained_networks_are_reproducible_and_leave_the_random_state_alone():
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(123)
     second = load("atmnet_nano")
-    assert first.origin.sha256 == second.origin.sha256 != seeded_checkpoint("atmnet_nano", seed=1).sha256
+    assert first.origin.sha256 == second.origin.sha256 != random_checkpoint("atmnet_nano", seed=1).origin.sha256
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b)
 
@@ -632,10 +645,10 @@ def test_untrained_offsets_spread_over_a_few_tokens():
 
 
 def test_without_a_name_the_demonstration_model_is_loaded():
-    network = load_model(device="cpu", report=lambda line: None)
+    network = load_model(device="cpu")
     assert network.origin.trained
-    assert network.origin.about["dataset"] == "shapes"
-    assert network.origin.about["classes"] == list(SHAPE_CLASSES)
+    assert network.origin.training_info["dataset"] == "shapes"
+    assert network.origin.training_info["classes"] == list(SHAPE_CLASSES)
     assert load("atmnet_nano.shapes").origin.sha256 == network.origin.sha256
 
 
@@ -714,7 +727,7 @@ def test_metadata_within_its_ranges_is_kept(own_file):
         "x": None,
     }
     found = load(own_file(about=about, config={"offset_mode": "decoupled", "peg": True, "in_chans": 3})).origin
-    assert about.items() <= found.about.items()
+    assert about.items() <= found.training_info.items()
     assert found.config == {"num_classes": 10, "offset_mode": "decoupled", "peg": True, "in_chans": 3}
     assert load(own_file(weights="of someone")).origin.weights is None
 
@@ -724,13 +737,13 @@ def test_other_backbones_are_matched_before_memory_is_taken(tmp_path, monkeypatc
     metadata = {"architecture": "semantic_fpn(resnet50)", "config": '{"num_classes": 3, "dim": 32}'}
     save_file(state, tmp_path / "a.safetensors", metadata)
     devices = []
-    plain = checkpoints._create
+    plain = loading._create
 
     def create(*args):
         devices.append(torch.get_default_device().type)
         return plain(*args)
 
-    monkeypatch.setattr(checkpoints, "_create", create)
+    monkeypatch.setattr(loading, "_create", create)
     assert "missing" in refusal(tmp_path / "a.safetensors")
     assert devices == ["meta"]
 
@@ -773,10 +786,9 @@ def test_permission_denied_is_called_that(suffix, nano, tmp_path, monkeypatch):
 
 
 def test_untrained_networks_say_so():
-    lines = []
-    network = load("atmnet_nano", report=lines.append)
+    network = load("atmnet_nano")
     assert not network.origin.trained
-    assert lines == ["atmnet_nano: untrained weights (seed 0)"]
+    assert network.origin.describe() == "atmnet_nano: random, untrained weights (seed 0)"
 
 
 def test_origin_of_a_network_in_memory_is_a_fingerprint_of_its_weights(nano):
@@ -844,7 +856,7 @@ def test_names_that_are_not_utf_8_are_read_and_not_written(nano, tmp_path):
     for path in named:
         assert torch.equal(load(path).stem.weight, nano.stem.weight)
         convert_checkpoint(path, tmp_path / "c.safetensors")
-    with pytest.raises(CheckpointError, match="a name that is not UTF-8: choose another place"):
+    with pytest.raises(CheckpointError, match="a name that is not UTF-8: choose another path"):
         convert_checkpoint(named[0], tmp_path / "new" / named[1].name)
     assert not (tmp_path / "new").exists()
 

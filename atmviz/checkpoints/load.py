@@ -1,0 +1,193 @@
+"""Build networks and load weights into them strictly."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from atmviz.architecture import PAPER_CLASSES, Architecture, is_architecture
+from atmviz.checkpoints.averaged import WeightChoice
+from atmviz.checkpoints.origin import Checkpoint, Origin, attach_origin, fingerprint, require_model
+from atmviz.checkpoints.read import read_checkpoint
+from atmviz.dense import create_dense
+from atmviz.devices import pick_device
+from atmviz.errors import CheckpointError, join_limited, shorten, summarize
+from atmviz.events import QUIET, Events
+from atmviz.models import create_model
+from atmviz.models.token_mixer import OffsetLayer
+from atmviz.variants import VARIANTS
+
+_RANDOM_OFFSET_STD = 2.5  # tokens
+_CLASSIFIER = ("norm.", "head.")  # parts that feature maps do not need
+
+
+def load_model(
+    path_or_name: str | Path = "atmnet_nano.shapes",
+    *,
+    model: str | None = None,
+    weights: WeightChoice | None = None,
+    device: str | torch.device = "auto",
+    features_only: bool = False,
+    events: Events = QUIET,
+) -> nn.Module:
+    """Load a network in evaluation mode, with every tensor of the file matched by name and shape.
+
+    Files are read as data: nothing in them is run.
+
+    Args:
+        path_or_name: A checkpoint file; "atmnet_nano.shapes", the demonstration model; or a name like "atmnet_tiny"
+            and "mask_rcnn(atmnet_tiny)" for random, untrained weights. Random offset layers are scaled so that offsets
+            spread over a few tokens.
+        model: The network, or its backbone, that the file must hold.
+        weights: "ema" or "model"; None takes averaged weights where the file has them.
+        device: Name of a device; "auto" takes CUDA, then MPS, then the CPU.
+        features_only: Return the backbone's feature maps [B, C, H, W] (strides 4 to 32, from 8 for RetinaNet; after the
+            norms of a dense network) instead of class scores.
+        events: `message` receives one line that says what was loaded.
+
+    Returns:
+        An `ATMNet`, timm's feature wrapper around one, or a network of `atmviz.dense`. Its attribute `origin` is the
+        `Origin` of the weights; `origin_of` finds it in wrapped networks too.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable, unsafe, not finite, of another network or variant, or it has
+            missing, unknown or misshapen tensors, which the message lists.
+        AtmvizError: the device is not there.
+    """
+    target = pick_device(device)
+    if is_architecture(path_or_name):
+        checkpoint = random_checkpoint(str(path_or_name))
+    else:
+        checkpoint = read_checkpoint(path_or_name, weights)
+    require_model(checkpoint.origin.model, model, path_or_name)
+    network = build(checkpoint, features_only)
+    events.message(network.origin.describe())  # type: ignore[union-attr, operator]
+    return network.to(target).eval()
+
+
+def random_checkpoint(name: str, seed: int = 0) -> Checkpoint:
+    """Draw reproducible random weights, with offset layers scaled so that offsets spread over a few tokens."""
+    architecture = Architecture.parse(name)
+    config = {"num_classes": PAPER_CLASSES[architecture.task]}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = _create(architecture, config)
+    for module in network.modules():
+        if isinstance(module, OffsetLayer):
+            # After LayerNorm each input has unit variance, so the output's is C times the weights'
+            weight = module.linear.weight.data
+            weight *= _RANDOM_OFFSET_STD / (weight.std() * weight.shape[1] ** 0.5)
+    state = network.state_dict()
+    return Checkpoint(Origin(str(architecture), config, fingerprint(state), "random", seed=seed), state)
+
+
+def build(checkpoint: Checkpoint, features_only: bool = False) -> nn.Module:
+    """Build the network of a checkpoint on the CPU, every tensor matched by name and shape.
+
+    Raises:
+        CheckpointError: missing, unknown or misshapen tensors, which the message lists.
+    """
+    architecture = Architecture.parse(checkpoint.origin.model)
+    if architecture.head:
+        builder = _build_dense_features if features_only else _build_dense
+    else:
+        builder = _build_features if features_only else _build_classifier
+    network, origin = builder(checkpoint, architecture)
+    return attach_origin(network, origin)
+
+
+def _build_classifier(checkpoint: Checkpoint, architecture: Architecture) -> tuple[nn.Module, Origin]:
+    network: Any = _create_on_meta(checkpoint, architecture)
+    if not any(name.startswith(_CLASSIFIER) for name in checkpoint.state):  # as in a segmentation backbone
+        network.prune_intermediate_layers(4, prune_norm=True)
+    _fill(network, checkpoint.state, checkpoint.origin)
+    return network, replace(checkpoint.origin, matched=len(checkpoint.state))
+
+
+def _build_features(checkpoint: Checkpoint, architecture: Architecture) -> tuple[nn.Module, Origin]:
+    """Build timm's feature wrapper around the backbone."""
+    network: Any = _create_on_meta(checkpoint, architecture, features_only=True)
+    state = {name: tensor for name, tensor in checkpoint.state.items() if not name.startswith(_CLASSIFIER)}
+    _fill(network.model, state, checkpoint.origin)
+    return network, replace(_without_classes(checkpoint.origin), matched=len(state))
+
+
+def _build_dense(checkpoint: Checkpoint, architecture: Architecture) -> tuple[Any, Origin]:
+    network = _create_on_meta(checkpoint, architecture)
+    _require_match(checkpoint.state, network.state_dict(), checkpoint.origin)
+    if architecture.backbone not in VARIANTS:  # other timm backbones compute buffers, which meta tensors cannot hold
+        network = _create(architecture, checkpoint.origin.config)
+    _fill(network, checkpoint.state, checkpoint.origin)
+    return network, replace(checkpoint.origin, matched=len(checkpoint.state))
+
+
+def _build_dense_features(checkpoint: Checkpoint, architecture: Architecture) -> tuple[nn.Module, Origin]:
+    """Build the whole network, so that the file is checked as a whole, and return its backbone."""
+    network, origin = _build_dense(checkpoint, architecture)
+    backbone = network.backbone if architecture.head == "upernet" else network.backbone.body
+    left_out = Counter(name.split(".")[0] for name in checkpoint.state if not name.startswith("backbone."))
+    return backbone, replace(_without_classes(origin), matched=len(backbone.state_dict()), left_out=dict(left_out))
+
+
+def _without_classes(origin: Origin) -> Origin:
+    return replace(origin, config={**origin.config, "num_classes": 0})
+
+
+def _create_on_meta(checkpoint: Checkpoint, architecture: Architecture, **options: Any) -> nn.Module:
+    """Create the network without memory for its weights."""
+    try:
+        with torch.device("meta"):
+            return _create(architecture, checkpoint.origin.config, **options)
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{checkpoint.origin.path} has a configuration that builds no network "
+            f"({shorten(summarize(error), 200)}): train or convert it again"
+        ) from None
+
+
+def _create(architecture: Architecture, config: Mapping[str, Any], **options: Any) -> nn.Module:
+    if architecture.head:
+        return create_dense(architecture, **config)
+    return create_model(architecture.backbone, **options, **config)
+
+
+def _fill(module: nn.Module, state: Mapping[str, Tensor], origin: Origin) -> None:
+    """Make the tensors, as float32, those of the module."""
+    _require_match(state, module.state_dict(), origin)
+    state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    module.load_state_dict(state, assign=True)
+
+
+def _require_match(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], origin: Origin) -> None:
+    if problems := mismatch(state, expected):
+        raise CheckpointError(
+            f"{origin.path} does not fit {origin.model}, whose {len(expected)} tensors it must hold exactly: {problems}"
+        )
+
+
+def mismatch(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    """List the missing, unknown and misshapen tensors of a state dict as part of a sentence; "" where it fits."""
+    common = [name for name in expected if name in state]
+    problems = {
+        "missing": [name for name in expected if name not in state],
+        "unknown": [name for name in state if name not in expected],
+        "of a wrong shape": [
+            f"{name} {list(state[name].shape)} instead of {list(expected[name].shape)}"
+            for name in common
+            if state[name].shape != expected[name].shape
+        ],
+        "of a wrong kind": [
+            f"{name} {str(state[name].dtype).removeprefix('torch.')}"
+            for name in common
+            if expected[name].is_floating_point() and not state[name].is_floating_point()
+        ],
+    }
+    return "; ".join(
+        f"{len(names)} {label}: {join_limited((shorten(name) for name in names), 12)}"
+        for label, names in problems.items()
+        if names
+    )

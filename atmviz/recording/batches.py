@@ -1,0 +1,244 @@
+"""What runs around the network while images are recorded: reading, moving, fetching, joining to chunks.
+
+Legend: B batch.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from atmviz.data.fitting import fit_image
+from atmviz.data.loader import open_loader, read_batches
+from atmviz.errors import AtmvizError, DatasetError
+from atmviz.geometry import Preprocessing
+from atmviz.processes import available_cores
+from atmviz.recording.layout import CHUNK_IMAGES, RECORDED, StoredArray
+from atmviz.recording.writer import RecordingWriter
+from atmviz.sources import Source
+
+# Finished chunks are buffered this long, because writing many takes little longer than writing one. A killed run loses
+# at most the buffer.
+WRITE_INTERVAL_S = 5.0
+
+
+class Batch(NamedTuple):
+    """Images read for the network.
+
+    Attributes:
+        indices: Of the images.
+        pixels: Of those that could be read, [B, H, W, 3], uint8; None without any.
+        errors: Why the others could not be read, by index.
+    """
+
+    indices: Sequence[int]
+    pixels: Tensor | None
+    errors: dict[int, str]
+
+
+class StageTimer:
+    """Measures where the time of a loop goes."""
+
+    def __init__(self) -> None:
+        self.seconds = {"input": 0.0, "network": 0.0, "output": 0.0}
+        self._start = time.perf_counter()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the timer was made."""
+        return time.perf_counter() - self._start
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Add the time of the block to a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - start
+
+    def waiting(self, stage: str, items: Iterable[Batch]) -> Iterator[Batch]:
+        """Yield the items, and add the time they take to come to a stage."""
+        iterator = iter(items)
+        while True:
+            with self.measure(stage):
+                item = next(iterator, None)
+            if item is None:
+                return
+            yield item
+
+
+def load_batches(
+    images: Source,
+    preprocessing: Preprocessing,
+    batches: Sequence[Sequence[int]],
+    workers: int | None,
+    device: torch.device,
+) -> Iterator[Batch]:
+    """Yield batches of images fitted to the network, their pixels on its device.
+
+    Args:
+        images: The source.
+        preprocessing: How images are fitted.
+        batches: Indices of the images of each batch.
+        workers: Processes that decode; chosen from the number of batches and cores for None.
+        device: A GPU copies the pixels of the next batch while it computes.
+    """
+    if workers is None:
+        workers = min(8, available_cores()) if len(batches) > 8 else 0
+    inputs, on_gpu = _Inputs(images, preprocessing), device.type == "cuda"
+    loader = open_loader(inputs, workers, _collate, batch_sampler=batches, pin_memory=on_gpu)
+    loaded = (Batch(indices, *read) for indices, read in zip(batches, read_batches(loader), strict=True))
+    if on_gpu:
+        return _copy_ahead(loaded, device)
+    return (batch._replace(pixels=None if batch.pixels is None else batch.pixels.to(device)) for batch in loaded)
+
+
+class _Inputs(Dataset):
+    """Network inputs by image index; the reason instead for an image that cannot be read."""
+
+    def __init__(self, images: Source, preprocessing: Preprocessing) -> None:
+        self.images = images
+        self.preprocessing = preprocessing
+
+    def __getitem__(self, index: int) -> tuple[int, np.ndarray | str]:
+        try:
+            return index, fit_image(self.images.read(index), self.preprocessing)[0]
+        except DatasetError as error:
+            return index, str(error)
+
+
+def _collate(items: list[tuple[int, np.ndarray | str]]) -> tuple[Tensor | None, dict[int, str]]:
+    pixels = [torch.from_numpy(item) for _, item in items if not isinstance(item, str)]
+    return torch.stack(pixels) if pixels else None, {i: item for i, item in items if isinstance(item, str)}
+
+
+def _copy_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """Yield batches whose pixels were copied to a GPU while it computed the batch before."""
+    stream, compute = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    waiting: Batch | None = None
+    for batch in batches:
+        with torch.cuda.stream(stream):
+            copied = None if batch.pixels is None else batch.pixels.to(device, non_blocking=True)
+        if waiting:
+            yield waiting
+        compute.wait_stream(stream)
+        if copied is not None:
+            copied.record_stream(compute)  # its memory is not given to the next copy before it was read
+        waiting = batch._replace(pixels=copied)
+    if waiting:
+        yield waiting
+
+
+@dataclass(frozen=True)
+class BatchSummary:
+    """What is kept of one batch.
+
+    Attributes:
+        indices: Of its images.
+        status: RECORDED or SKIPPED for each image.
+        tensors: By name of the array: rows of the recorded images, or the sum over them for arrays per chunk; empty
+            where no image could be read.
+        arrays: The arrays of the recording.
+    """
+
+    indices: Sequence[int]
+    status: np.ndarray
+    tensors: Mapping[str, Tensor]
+    arrays: Mapping[str, StoredArray]
+
+    def to_host(self) -> Callable[[], dict[str, np.ndarray]]:
+        """Start moving the tensors to the host; the function returned waits for them and gives `rows`."""
+        device = next(iter(self.tensors.values())).device if self.tensors else torch.device("cpu")
+        on_gpu = device.type == "cuda"
+        moved = {name: tensor.to("cpu", non_blocking=on_gpu) for name, tensor in self.tensors.items()}
+        arrived = torch.cuda.Event() if on_gpu else None
+        if arrived:
+            arrived.record(torch.cuda.current_stream(device))
+
+        def fetch() -> dict[str, np.ndarray]:
+            if arrived:
+                arrived.synchronize()
+            return self._rows({name: tensor.numpy() for name, tensor in moved.items()})
+
+        return fetch
+
+    def _rows(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Rows of every array but "done"; those of unreadable images keep the fill value."""
+        recorded = self.status == RECORDED
+        rows = {"status": self.status}
+        for name, array in self.arrays.items():
+            if name in ("status", "done"):
+                continue
+            length = len(self.status) if array.per_image else 1
+            rows[name] = np.full((length, *array.shape[1:]), array.fill if array.per_image else 0, array.dtype)
+            if name in values and array.per_image:
+                rows[name][recorded] = values[name]
+            elif name in values:
+                rows[name][0] = values[name]
+            if name in values and not np.isfinite(rows[name][recorded] if array.per_image else rows[name]).all():
+                raise AtmvizError(f"{name} holds NaN or infinite values: check the checkpoint and the images")
+        return rows
+
+
+class ChunkBuffer:
+    """Joins batches to chunks of images, and writes finished chunks together.
+
+    A batch is fetched when the next one is added: the device computes meanwhile. At the end of the `with` block,
+    also after an error or Ctrl-C, what is finished is written.
+    """
+
+    def __init__(self, writer: RecordingWriter, images: int, timer: StageTimer) -> None:
+        self.writer, self.images, self.timer = writer, images, timer
+        self._pending: tuple[Sequence[int], Callable[[], dict[str, np.ndarray]]] | None = None
+        self._parts: list[dict[str, np.ndarray]] = []
+        self._finished: dict[int, dict[str, np.ndarray]] = {}
+        self._written = time.perf_counter()
+
+    def add(self, summary: BatchSummary) -> Iterator[int]:
+        """Take a batch; yields the number of images of the batch before, which has arrived meanwhile."""
+        fetch = summary.to_host()
+        yield from self.flush()
+        self._pending = summary.indices, fetch
+
+    def flush(self) -> Iterator[int]:
+        """Fetch the batch that is still on its way, if there is one, and yield its number of images."""
+        if self._pending is None:
+            return
+        (indices, fetch), self._pending = self._pending, None
+        with self.timer.measure("network"):
+            self._parts.append(fetch())
+        if indices[-1] + 1 == self.images or (indices[-1] + 1) % CHUNK_IMAGES == 0:
+            self._finished[indices[-1] // CHUNK_IMAGES] = self._join()
+            if time.perf_counter() - self._written > WRITE_INTERVAL_S:
+                self.write()
+        yield len(indices)
+
+    def write(self) -> None:
+        """Write the finished chunks."""
+        with self.timer.measure("output"):
+            self.writer.write_chunks(self._finished)
+        self._finished = {}
+        self._written = time.perf_counter()
+
+    def _join(self) -> dict[str, np.ndarray]:
+        """The batches of one chunk: rows of images one after the other, rows of chunks added."""
+        parts, self._parts = self._parts, []
+        return {
+            name: np.concatenate([part[name] for part in parts])
+            if self.writer.arrays[name].per_image
+            else np.sum([part[name] for part in parts], axis=0)
+            for name in parts[0]
+        }
+
+    def __enter__(self) -> "ChunkBuffer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.write()

@@ -1,0 +1,335 @@
+"""How a recording lies on disk: one zarr v3 group, described by its attributes. Torch-free.
+
+    offset_<source>   [N, 2, O] and so on, one array for each quantity (`recording.quantities`) or for each of its sites
+    status            [N]       uint8   0 not recorded, 1 recorded, 2 skipped because the image could not be read
+    done              [chunks]  bool    whether a chunk of images is complete; written last
+
+Images are recorded in chunks of fixed size, each written whole. The coordinates `axis`, `image`, `layer` and `source`,
+and links such as `offset_3_18` to the array of its source, are for xarray; atmviz reads the attributes instead.
+
+Files are of unknown origin. They are read here and not by zarr: zarr lets a file choose codecs, sizes and places.
+"""
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NoReturn, get_args, get_type_hints
+
+import numpy as np
+from numcodecs.zstd import Zstd
+
+from atmviz.errors import RecordingFormatError, shorten
+from atmviz.files import read_limited
+from atmviz.observe.site import sources_of
+from atmviz.recording.quantities import QUANTITIES, Quantity, QuantityInfo
+from atmviz.recording.sites import MAX_SITES, RecordedSite
+
+SCHEMA_VERSION = 2
+READABLE_SCHEMAS = (1, 2)
+CHUNK_IMAGES = 64
+NOT_RECORDED, RECORDED, SKIPPED = 0, 1, 2
+# Bounds for files of unknown origin, far above what a network or data set needs
+_MAX_DESCRIPTION_BYTES = 2**28
+_MAX_CHUNK_BYTES = 2**26
+_MAX_QUANTITIES = 100
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_DTYPES = ("float32", "float64", "int64", "int32", "int16", "uint8", "bool")
+COORDINATES = ("axis", "image", "layer", "source")
+
+# What a recording must say of itself, and of what kind it is; see `_fits`.
+KINDS: dict[str, Any] = {
+    "schema_version": int,
+    **dict.fromkeys(("model", "query", "dataset", "image_root"), str),
+    "checkpoint": {"sha256": str, "trained": (bool, None)},
+    "preprocessing": dict,
+    "input_size": [int],
+    "images": [str],
+    "layers": [dict],
+}
+# What it may say besides.
+_OPTIONAL = {
+    *("quantities", "model_config", "seed", "sampling", "batch_size", "decoding", "axes"),
+    *("checkpoint_path", "device", "versions", "merged_from"),
+}
+
+
+@dataclass(frozen=True)
+class StoredQuantity:
+    """A quantity with the shape of each of its arrays: one array, or one per site where they are separate."""
+
+    info: QuantityInfo
+    shapes: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, quantity: Quantity, sites: Sequence[RecordedSite]) -> "StoredQuantity":
+        """Lay out a quantity for the sites of a recording."""
+        members = members_of(quantity, sites)
+        groups = [[site] for site in members.values()] if quantity.separate else [list(sites)]
+        info = QuantityInfo(**{field.name: getattr(quantity, field.name) for field in fields(QuantityInfo)})
+        return cls(info, tuple(quantity.shape(group) for group in groups))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return its fields; `from_json` reads them back."""
+        return {**vars(self.info), "dims": list(self.info.dims), "shapes": [list(shape) for shape in self.shapes]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "StoredQuantity":
+        """Read what `to_json` returned; KeyError, TypeError or ValueError for anything else."""
+        info = QuantityInfo(
+            **{**{field.name: data[field.name] for field in fields(QuantityInfo)}, "dims": tuple(data["dims"])}
+        )
+        shapes = tuple(tuple(shape) for shape in data["shapes"])
+        hints = get_type_hints(QuantityInfo)
+        known = (
+            _NAME.fullmatch(info.name)
+            and info.name not in (*COORDINATES, "status", "done")
+            and all(isinstance(text, str) for text in (info.unit, info.description, *info.dims))
+            and info.dtype in _DTYPES
+            and info.per in get_args(hints["per"])
+            and info.of in get_args(hints["of"])
+            and type(info.separate) is bool
+            and all(len(shape) == len(info.dims) for shape in shapes)
+            and all(type(size) is int and 0 < size <= _MAX_CHUNK_BYTES for shape in shapes for size in shape)
+        )
+        if not known:
+            raise ValueError(f"quantity {short(data['name'])}")
+        return cls(info, shapes)
+
+    def arrays(self, sites: Sequence[RecordedSite], images: int, chunks: int) -> dict[str, "StoredArray"]:
+        """Return its arrays by name; unwritten values read as NaN, 0 or False."""
+        info, members = self.info, members_of(self.info, sites)
+        first = (images, min(CHUNK_IMAGES, images), "image") if info.per == "image" else (chunks, 1, "chunk")
+        length, rows, name = first
+        fill = math.nan if info.dtype.startswith("float") else 0
+        if not info.separate:
+            (shape,) = self.shapes
+            dims = (name, "layer" if info.of == "site" else "source", *info.dims)
+            return {info.name: StoredArray((length, len(members), *shape), dims, info.dtype, fill, rows)}
+        return {
+            f"{info.name}_{member}": StoredArray(
+                (length, *shape),
+                (name, *(dim.replace("{source}", member) for dim in info.dims)),
+                info.dtype,
+                fill,
+                rows,
+            )
+            for member, shape in zip(members, self.shapes, strict=True)
+        }
+
+
+def members_of(info: QuantityInfo, sites: Sequence[RecordedSite]) -> dict[str, RecordedSite]:
+    """Return the sites a quantity has values of, by the name that its values are stored under."""
+    return sources_of(sites) if info.of == "source" else {site.name: site for site in sites}
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array: each of its chunk files holds `rows` of the first axis and all of the others."""
+
+    shape: tuple[int, ...]
+    dims: tuple[str, ...]
+    dtype: str
+    fill: float
+    rows: int
+
+    @property
+    def chunk_shape(self) -> tuple[int, ...]:
+        return (self.rows, *self.shape[1:])
+
+    @property
+    def per_image(self) -> bool:
+        return self.dims[0] == "image"
+
+    def described_by(self, description: Mapping[str, Any]) -> bool:
+        """Whether zarr's metadata are those that the array is created with."""
+        values, packing = description["codecs"]
+        grid = {"name": "regular", "configuration": {"chunk_shape": list(self.chunk_shape)}}
+        return (
+            description["shape"] == list(self.shape)
+            and description["data_type"] == self.dtype
+            and description["fill_value"] == ("NaN" if np.isnan(self.fill) else self.fill)
+            and description["chunk_grid"] == grid
+            and description["chunk_key_encoding"] == {"name": "default", "configuration": {"separator": "/"}}
+            and values in ({"name": "bytes"}, {"name": "bytes", "configuration": {"endian": "little"}})
+            and packing["name"] == "zstd"
+        )
+
+
+def all_arrays(
+    quantities: Iterable[StoredQuantity], sites: Sequence[RecordedSite], images: int, chunks: int
+) -> dict[str, StoredArray]:
+    """Return every array of a recording by name; ValueError where two would have one name."""
+    arrays = {
+        "status": StoredArray((images,), ("image",), "uint8", NOT_RECORDED, min(CHUNK_IMAGES, images)),
+        "done": StoredArray((chunks,), ("chunk",), "bool", False, 1),
+    }
+    for quantity in quantities:
+        own = quantity.arrays(sites, images, chunks)
+        if twice := (own.keys() & {*arrays, *COORDINATES}):
+            raise ValueError(f"two arrays named {min(twice)}")
+        arrays |= own
+    return arrays
+
+
+def stored_quantities(attrs: Mapping[str, Any], sites: Sequence[RecordedSite]) -> list[StoredQuantity]:
+    """Return what a recording holds; those of schema 1 hold `QUANTITIES`."""
+    if attrs["schema_version"] == 1:
+        return [StoredQuantity.of(quantity, sites) for quantity in QUANTITIES]
+    described = attrs["quantities"]
+    if not _fits(described, [dict]) or len(described) > _MAX_QUANTITIES:
+        raise ValueError(f"quantities are {short(described)}")
+    return [StoredQuantity.from_json(quantity) for quantity in described]
+
+
+class ArrayFiles:
+    """The arrays of a recording as they lie on disk, each read as its declaration says that it was written."""
+
+    def __init__(self, path: Path, arrays: Mapping[str, StoredArray]) -> None:
+        self.path, self.arrays = path, arrays
+        self._root = path.resolve()
+        self._described: set[str] = set()
+        for name, array in arrays.items():
+            if math.prod(array.chunk_shape) * np.dtype(array.dtype).itemsize > _MAX_CHUNK_BYTES:
+                raise ValueError(f"chunks of {name} above {_MAX_CHUNK_BYTES:,} bytes")
+
+    def whole(self, name: str) -> np.ndarray:
+        """Return all rows, in the time that the existing chunk files take, however many the recording claims."""
+        array = self.arrays[name]
+        values = np.full(array.shape, array.fill, array.dtype)
+        values[: array.rows] = self.read(name, 0)  # fails where the array may not be read
+        try:
+            existing = set(os.listdir(self._root / name / "c"))
+        except FileNotFoundError:
+            existing = set()
+        except PermissionError as error:
+            raise unreadable(error) from None
+        for chunk in range(1, self.chunks(name)):
+            if str(chunk) in existing:
+                values[chunk * array.rows : (chunk + 1) * array.rows] = self.read(name, chunk)
+        return values
+
+    def read_many(self, name: str, chunks: Iterable[int]) -> np.ndarray:
+        """Return the rows of several chunks."""
+        return np.concatenate([self.read(name, chunk) for chunk in chunks])
+
+    def chunks(self, name: str) -> int:
+        """Return the number of chunks of an array."""
+        return -(-self.arrays[name].shape[0] // self.arrays[name].rows)
+
+    def read(self, name: str, chunk: int) -> np.ndarray:
+        """Return the rows of one chunk; the fill value where nothing was written.
+
+        Raises:
+            RecordingFormatError: its file is damaged, or may not be read.
+        """
+        array = self.arrays[name]
+        try:
+            if name not in self._described:
+                if not array.described_by(read_description(self._root / name, "array")):
+                    raise ValueError("not as atmviz makes it")
+                self._described.add(name)
+            values = np.full(array.chunk_shape, array.fill, "uint8" if array.dtype == "bool" else array.dtype)
+            with suppress(FileNotFoundError):
+                packed = read_limited(self.file(name, chunk), values.nbytes + values.nbytes // 64 + 1024)
+                Zstd().decode(packed, out=values)
+        except PermissionError as error:
+            raise unreadable(error) from None
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise self.damaged(name, error) from None
+        return values[: array.shape[0] - chunk * array.rows].astype(array.dtype, copy=False)
+
+    def file(self, name: str, chunk: int) -> Path:
+        """Return the file of a chunk; RecordingFormatError where a link leads elsewhere."""
+        file = self._root.joinpath(name, "c", str(chunk), *["0"] * (len(self.arrays[name].shape) - 1))
+        if Path(os.path.realpath(file)) != file:
+            raise self.damaged(name, OSError("a link"))
+        return file
+
+    def require_finite(self, name: str, rows: np.ndarray) -> None:
+        """Raise RecordingFormatError if rows of recorded images hold NaN, as where nothing was written."""
+        if not np.isfinite(rows).all():
+            raise self.damaged(name)
+
+    def damaged(self, name: str, error: Exception | None = None) -> RecordingFormatError:
+        """Return the error for an array that cannot be read."""
+        reason = f" ({short(error)})" if error else ""
+        return RecordingFormatError(f"array {name!r} in {self.path} is damaged{reason}: delete it and record again")
+
+
+def read_description(folder: Path, kind: str) -> dict[str, Any]:
+    """Return what zarr's file says of a "group" or an "array"; ValueError for another kind."""
+    description = json.loads(read_limited(folder / "zarr.json", _MAX_DESCRIPTION_BYTES), parse_constant=_refuse)
+    if description["node_type"] != kind or description["zarr_format"] != 3:
+        raise ValueError(f"no {kind} of zarr 3")
+    return description
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+def is_recording(path: Path) -> bool:
+    """Whether a folder looks like a recording, of whatever schema or state."""
+    return (path / "zarr.json").is_file()
+
+
+def unreadable(error: OSError) -> RecordingFormatError:
+    """Return the error for a file that may not be read."""
+    return RecordingFormatError(f"cannot read {error.filename} ({error.strerror}): allow it to be read")
+
+
+def checked_attributes(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the known keys; KeyError or ValueError where one is missing or of another kind."""
+    if missing := KINDS.keys() - attrs.keys():
+        raise KeyError(f"no {', '.join(sorted(missing))}")
+    for key, kind in KINDS.items():
+        if not _fits(attrs[key], kind):
+            raise ValueError(f"{key} is {short(attrs[key])}")
+    if not _fits(attrs.get("merged_from", []), [str]):
+        raise ValueError(f"merged_from is {short(attrs['merged_from'])}")
+    if len(attrs["input_size"]) != 2 or not attrs["images"] or not 1 <= len(attrs["layers"]) <= MAX_SITES:
+        raise ValueError("no images, no layers or no input size")
+    known = {key: value for key, value in attrs.items() if key in KINDS or key in _OPTIONAL}
+    if not _is_flat({**known, "images": None}, 6):
+        raise ValueError("nested too deeply")
+    return known
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value of JSON is of a kind: a class, {key: kind} of some keys, [kind] of any length, one of (a, b)."""
+    if isinstance(kind, dict):
+        return isinstance(value, dict) and all(_fits(value.get(key), inner) for key, inner in kind.items())
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(_fits(item, kind[0]) for item in value)
+    if isinstance(kind, tuple):
+        return any(_fits(value, option) for option in kind)
+    return value is None if kind is None else type(value) is kind  # True is no number
+
+
+def _is_flat(value: Any, depth: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth > 0 and all(_is_flat(item, depth - 1) for item in inner)
+
+
+def short(value: Any) -> str:
+    """Return a value as text that fits into one line of an error."""
+    return type(value).__name__ if isinstance(value, dict | list) else shorten(" ".join(str(value).split()))
+
+
+def difference(key: str, there: Any, here: Any) -> str:
+    """Say how two values of JSON differ: `size is [64, 64] there and [96, 96] here`; of lists the first difference."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        inner = next(name for name in {**there, **here} if there.get(name) != here.get(name))
+        return difference(f"{key} {inner}", there.get(inner), here.get(inner))
+    if isinstance(there, list) and isinstance(here, list):
+        if len(there) != len(here):
+            there, here = f"{len(there)} entries", f"{len(here)} entries"
+        else:
+            there, here = next(pair for pair in zip(there, here, strict=True) if pair[0] != pair[1])
+            return difference(key, there, here)
+    return f"{key} is {short(there)} there and {short(here)} here"

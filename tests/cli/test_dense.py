@@ -73,8 +73,9 @@ def test_a_trained_network_is_evaluated_and_drawn(succeed, folder, head, metric,
     rows = json.loads(succeed("eval", "run/best.safetensors", "--limit", "4", "-j", "0", "--device", "cpu",
                               "--show", "seen", "--out", "rows.csv", "--json").stdout)  # fmt: skip
     assert rows[0][metric] == pytest.approx(best[f"val_{metric}"])
-    assert sorted(path.name for path in (folder / "seen").iterdir()) == [f"0000{i}.png" for i in range(4)]
-    with Image.open(folder / "seen/00000.png") as image:
+    drawn = sorted((folder / "seen").rglob("*.png"))
+    assert drawn == [folder / "seen" / "shapes" / "val" / f"00000{i}.png" for i in range(4)]
+    with Image.open(drawn[0]) as image:
         assert image.width > 1000
         assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 500
     table = succeed("eval", "run/best.safetensors", "--limit", "4", "-j", "0", "--device", "cpu")

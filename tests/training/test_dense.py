@@ -257,7 +257,7 @@ def test_predictions_are_handed_over_as_arrays(tmp_path, small_dense):
         train(small_dense(head, epochs=1, train_images=8), tmp_path / head, device="cpu")
         found = []
         evaluate(tmp_path / head / "last.safetensors", device="cpu", workers=0, limit=2, on_prediction=found.append)
-        assert [one.name for one in found] == ["00000", "00001"]
+        assert [one.name for one in found] == ["shapes/val/000000", "shapes/val/000001"]
         for one in found:
             assert one.image.shape == (64, 64, 3)
             assert one.image.dtype == np.uint8

@@ -3,7 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= demo
 
-.PHONY: demo test test-oldest fuzz lint types wheel bench bench-gpu clean
+.PHONY: help demo test test-oldest fuzz lint types wheel bench bench-gpu clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -11,33 +14,33 @@ OUT ?= demo
 	$(BIN)/python -m pip install --quiet --editable '.[coco,notebook,onnx,upernet]' --group dev
 	touch $@
 
-demo: .venv/ready  ## record and draw the README's figures into $(OUT)
-	$(BIN)/atmviz overlay --layer 1_1,2_1,3_18,4_2 --out $(OUT)
+demo: .venv/ready  ## draw the figures of README and docs into OUT
+	$(BIN)/atmviz overlay assets/photos/rocket.jpg --layer 3_1,4_2 --query 0.49,0.72 --out $(OUT)
 	$(BIN)/atmviz histogram --layer 2_1,3_1,3_18 --out $(OUT)
 	$(BIN)/atmviz histogram --layer 2_1,3_1,3_18 --tokens all --out $(OUT)
 
-test: .venv/ready
+test: .venv/ready  ## the whole suite, CPU, no network
 	$(BIN)/python -m pytest -n auto
 
-test-oldest:  ## the suite with the oldest version of every dependency that pyproject.toml allows
+test-oldest:  ## the suite with the oldest allowed version of every dependency
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet uv
 	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest --resolution lowest-direct --editable '.[coco,notebook,onnx,upernet]'
 	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest --group dev
 	.venv-oldest/bin/python -m pytest -n auto -o filterwarnings=default  # of old versions beside newer ones
 
-fuzz: .venv/ready  ## 2,000 changed checkpoints, recordings, recipes, annotations, masks and images (SECURITY.md)
+fuzz: .venv/ready  ## read 2,000 changed inputs, under a minute (docs/robustness.md)
 	$(BIN)/python tests/fuzz.py
 
-lint: .venv/ready
+lint: .venv/ready  ## ruff and codespell
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/codespell --toml pyproject.toml atmviz cli tests assets/photos assets/models/*.md *.md
+	$(BIN)/codespell --toml pyproject.toml atmviz cli tests assets/photos assets/models/*.md docs *.md
 
-types: .venv/ready
+types: .venv/ready  ## mypy
 	$(BIN)/mypy
 
-wheel: .venv/ready  ## build the wheel, install it into a new environment, use it outside the repository
+wheel: .venv/ready  ## build the wheel and use it outside the repository
 	rm -rf dist .venv-wheel
 	$(BIN)/python -m build --wheel --outdir dist
 	$(PYTHON) -m venv .venv-wheel
@@ -47,13 +50,13 @@ wheel: .venv/ready  ## build the wheel, install it into a new environment, use i
 	  $$wheel/atmviz --version && $$wheel/atmviz overlay && ATMVIZ_CACHE=$$folder $$wheel/atmviz histogram && \
 	  $$wheel/python -c "import atmviz; print(atmviz.load_model(device='cpu').origin.model)" && rm -r $$folder
 
-bench: .venv/ready  ## the README's numbers of speed on a CPU, into $(OUT)
+bench: .venv/ready  ## the speeds of docs/results.md on a CPU, into OUT
 	mkdir -p $(OUT)
 	$(BIN)/atmviz benchmark op --device cpu --json > $(OUT)/op.json
 	$(BIN)/atmviz benchmark model --device cpu --json > $(OUT)/model.json
 	$(BIN)/atmviz benchmark record --device cpu -m atmnet_nano --rounds 7 --images 512 --json > $(OUT)/record.json
 
-bench-gpu: .venv/ready  ## every row of the README's tables that needs a GPU, into $(OUT)
+bench-gpu: .venv/ready  ## the speeds of docs/operator.md on a GPU, into OUT
 	mkdir -p $(OUT)
 	for dtype in float32 bfloat16; do \
 	  $(BIN)/atmviz benchmark op --device cuda -m atmnet_tiny --size 512 -b 16 --dtype $$dtype --rounds 50 --json \
@@ -63,5 +66,5 @@ bench-gpu: .venv/ready  ## every row of the README's tables that needs a GPU, in
 	    > $(OUT)/$$model.json || exit 1; done
 	$(BIN)/atmviz benchmark record --device cuda -m atmnet_tiny -b 64 --images 4096 --json > $(OUT)/record.json
 
-clean:
+clean:  ## remove environments and outputs
 	rm -rf .venv .venv-wheel dist build demo

@@ -19,6 +19,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "recording.run": ["record"],
         "recording.store": ["open_recording"],
         "statistics": ["histogram_table", "offset_histogram"],
+        "training.evaluate": ["evaluate"],
+        "training.loop": ["train"],
         "views.histograms": ["histogram"],
         "views.overlays": ["overlay"],
     },

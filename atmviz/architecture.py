@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from atmviz.errors import AtmvizError
+from atmviz.errors import AtmvizError, CheckpointError
 from atmviz.geometry import MIN_SIZE_PX
 from atmviz.variants import VARIANTS
 
@@ -102,3 +102,13 @@ def is_architecture(name: object) -> bool:
     """Whether a text names a network to build (an ATMNet variant, or a head around a backbone) and not a file."""
     text = str(name)
     return text in VARIANTS or any(text.startswith(f"{head}(") for head in HEAD_TASKS)
+
+
+def require_model(model: str, expected: str | None, source: object) -> None:
+    """Check that a checkpoint holds the expected network, or has it as backbone; None accepts any.
+
+    Raises:
+        CheckpointError: the checkpoint holds another network.
+    """
+    if expected not in (None, model, Architecture.parse(model).backbone):
+        raise CheckpointError(f"got {model} in {source}, expected {expected}: name the model it holds, or none")

@@ -1,4 +1,4 @@
-"""Which network and which images: settings that recordings and figures share. Torch-free."""
+"""Which network, which images and which input size: settings that recordings and figures share. Torch-free."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from atmviz.errors import SettingsError
 from atmviz.events import QUIET, Events
+from atmviz.geometry import Fit, Preprocessing, parse_size
 from atmviz.settings import setting
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "atmnet_nano.shapes"
 """The demonstration model, which comes with atmviz."""
 DatasetName = Literal["ade20k", "coco", "imagenet", "shapes", "digits"]
+Size = tuple[int, int] | int | str
 
 
 @dataclass(frozen=True)
@@ -95,3 +97,43 @@ class DataChoice:
         if self.limit and len(images) < self.limit:
             events.message(f"only {len(images)} images exist: all are taken instead of {self.limit}")
         return images.sample(self.limit, self.seed) if self.limit else images
+
+
+@dataclass(frozen=True)
+class FitChoice:
+    """How images are fitted to the network."""
+
+    size: Size | None = setting(  # noqa: RUF009
+        None, "Input size in px: 224, or HEIGHTxWIDTH as in 600x800; by default the dataset's, else 224.", "Data"
+    )
+    fit: Fit | None = setting(  # noqa: RUF009
+        None,
+        "crop: cover the size (with a margin of an eighth up to 384 px) and cut the center. squash: stretch. "
+        "whole: keep all, shorter side = size.",
+        "Data",
+    )
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """Input height and width, px; None for the default."""
+        return None if self.size is None else parse_size(self.size)
+
+    def preprocessing(self, dataset: str | None = None, default_fit: Fit = "crop") -> Preprocessing:
+        """Return the preprocessing for a dataset, or for image files without it; see `preprocessing_for`.
+
+        Raises:
+            SettingsError: the size is no size.
+        """
+        from atmviz.sources import preprocessing_for
+
+        return preprocessing_for(dataset, self.input_size, self.fit or default_fit)
+
+    def for_recording(self, dataset: str | None = None) -> Preprocessing:
+        """Return the preprocessing of a recording, whose images all need one map size.
+
+        Raises:
+            SettingsError: the size is no size, or images are to be kept whole.
+        """
+        if self.fit == "whole":
+            raise SettingsError("got fit whole, expected crop or squash: all images of a recording need one map size")
+        return self.preprocessing(dataset)

@@ -1,14 +1,13 @@
 """Parameters and FLOPs, counted on the meta device in the convention of the paper's tables.
 
-The paper's FLOPs are those of fvcore's `flop_count` with the sampling operator counted as its 1x1 convolution:
+The paper's FLOPs are those of fvcore's `flop_count`, with sampling counted as its 1x1 convolution:
 multiply-accumulates of convolutions and matrix products, 5 per element of a LayerNorm or GroupNorm, 2 per element of a
 BatchNorm, 4 and 1 per output element of bilinear and nearest upsampling, 1 per input element of adaptive average
-pooling; activations, softmax, means and sampling itself are free.
+pooling. Activations, softmax, means and sampling itself cost nothing.
 """
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -20,7 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from atmviz.architecture import Architecture
 from atmviz.dense import create_dense
 from atmviz.errors import AtmvizError, summarize
-from atmviz.paper import PaperRow
+from atmviz.paper import PaperRow, table_rows
+from atmviz.variants import VARIANTS
 
 _ATEN = torch.ops.aten
 
@@ -41,7 +41,7 @@ _FORMULAS: dict[Any, Callable[..., int]] = {
     _ATEN._native_batch_norm_legit_no_training: _per_input(2 * 2),
     _ATEN.upsample_bilinear2d: _per_output(2 * 4),
     _ATEN.upsample_nearest2d: _per_output(2 * 1),
-    _ATEN._unsafe_index: _per_output(2 * 1),  # what torch 2.11 makes of nearest upsampling on the meta device
+    _ATEN._unsafe_index: _per_output(2 * 1),  # torch 2.11 runs nearest upsampling as this on the meta device
     _ATEN._adaptive_avg_pool2d: _per_input(2 * 1),
 }
 
@@ -52,17 +52,17 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def count_flops(model: nn.Module, size: tuple[int, int], in_chans: int = 3) -> int:
-    """Operations of one forward pass, in the paper's convention.
+    """Count the operations of one forward pass, in the paper's convention.
 
     Args:
-        model: A model on any device; its copy on the meta device is what runs, so nothing is computed. A detector
-            runs every layer once, on 1000 boxes and 100 masks, and no suppression.
+        model: A model on any device; only a copy on the meta device runs, so nothing is computed. A detector runs
+            every layer once, on 1000 boxes and 100 masks, without suppressing boxes.
         size: Input height and width in px.
         in_chans: Input channels.
     """
     meta = copy.deepcopy(model).to("meta").eval()
     for module in meta.modules():
-        if hasattr(module, "fused_attn"):  # timm's attention: its matrix products are seen when they are not fused
+        if hasattr(module, "fused_attn"):  # timm's attention: fused matrix products cannot be counted
             module.fused_attn = False  # type: ignore[assignment]
     counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
     with torch.no_grad(), counter:
@@ -71,10 +71,10 @@ def count_flops(model: nn.Module, size: tuple[int, int], in_chans: int = 3) -> i
 
 
 def create_meta(architecture: Architecture | str, **config: Any) -> nn.Module:
-    """The network of a name on the meta device: shapes without values, in a second for the largest.
+    """Build a network by name on the meta device, with shapes but no values; takes a second for the largest.
 
     Raises:
-        AtmvizError: no such network, or an argument it does not take.
+        AtmvizError: the network is unknown, or does not take an argument.
     """
     if isinstance(architecture, str):
         architecture = Architecture.parse(architecture)
@@ -85,38 +85,83 @@ def create_meta(architecture: Architecture | str, **config: Any) -> nn.Module:
             return timm.create_model(architecture.backbone, **config)
     except (RuntimeError, TypeError, ValueError) as error:
         raise AtmvizError(
-            f"cannot build {architecture} ({summarize(error)}): expected a variant (`atmviz models`) or a timm model"
+            f"cannot build {architecture} ({summarize(error)}): expected one of {', '.join(VARIANTS)} or a timm model"
         ) from None
 
 
-@dataclass(frozen=True)
-class CountedRow:
-    """A row of the paper and what was counted for it, in single parameters and operations; None for a rival."""
+def count_model(architecture: Architecture, size: tuple[int, int], **config: Any) -> dict[str, Any]:
+    """Count one network.
 
-    row: PaperRow
-    params: int | None
-    flops: int | None
+    Args:
+        architecture: Backbone, head and neck.
+        size: Input height and width, px.
+        config: Constructor arguments that differ from the defaults.
 
-    @property
-    def params_match(self) -> bool | None:
-        """Whether the count, rounded, is what is printed; None without one of the two."""
-        return _rounds_to(self.params, 1e6, self.row.params_m)
+    Returns:
+        A row with model, the arguments, size, params and flops (single parameters and operations).
 
-    @property
-    def flops_match(self) -> bool | None:
-        """As `params_match`."""
-        return _rounds_to(self.flops, 1e9, self.row.flops_g)
+    Raises:
+        AtmvizError: see `create_meta`.
+    """
+    network = create_meta(architecture, **config)
+    counts = {"params": count_parameters(network), "flops": count_flops(network, size)}
+    return {"model": str(architecture), **config, "size": list(size), **counts}
 
 
-def count_row(row: PaperRow) -> CountedRow:
-    """Count what a row of the paper's tables counts; a rival's network is not built."""
-    if row.architecture is None:
-        return CountedRow(row, None, None)
-    network = create_meta(row.architecture, **row.config)
-    return CountedRow(row, count_parameters(network), count_flops(network, row.size))
+def count_variants() -> list[dict[str, Any]]:
+    """Count all variants at 224 x 224 px.
+
+    Returns:
+        Rows with model, depths, dims, params, flops, and the row of Table 1 in "paper" (None for `atmnet_nano`).
+    """
+    printed = {row.architecture: row for row in table_rows(1) if row.size == (224, 224)}
+    rows = []
+    for name, variant in VARIANTS.items():
+        counted, row = count_model(Architecture(name), (224, 224)), printed.get(name)
+        del counted["size"]
+        sizes = {"depths": list(variant.depths), "dims": list(variant.dims)}
+        rows.append({"model": name, **sizes, **counted, "paper": row and _printed(row)})
+    return rows
+
+
+def _printed(row: PaperRow) -> dict[str, Any]:
+    cells = {"params_m": row.params_m, "flops_g": row.flops_g, "top1": row.accuracies["top1"]}
+    return {"label": row.label.removeprefix("ATMNet-"), **{name: float(text) for name, text in cells.items() if text}}
+
+
+def count_table(table: int) -> list[dict[str, Any]]:
+    """Count the networks of one of the paper's Tables 1 to 8.
+
+    Returns:
+        The printed rows in order. Columns: table, row (its label), model, size, params, flops, the printed cells as
+        paper_params_m, paper_flops_g and paper_<accuracy>, params_match and flops_match (whether the rounded count is
+        the printed one), remark. Counts and matches are None for networks that atmviz does not build.
+    """
+    return [_count_row(row) for row in table_rows(table)]
+
+
+def _count_row(row: PaperRow) -> dict[str, Any]:
+    counted: dict[str, Any] = {"params": None, "flops": None}
+    if row.architecture:
+        counted = count_model(Architecture.parse(row.architecture), row.size, **row.config)
+    return {
+        "table": row.table,
+        "row": row.label,
+        "model": row.architecture,
+        "size": list(row.size),
+        "params": counted["params"],
+        "paper_params_m": row.params_m,
+        "params_match": _rounds_to(counted["params"], 1e6, row.params_m),
+        "flops": counted["flops"],
+        "paper_flops_g": row.flops_g,
+        "flops_match": _rounds_to(counted["flops"], 1e9, row.flops_g),
+        **{f"paper_{name}": value for name, value in row.accuracies.items()},
+        "remark": row.remark,
+    }
 
 
 def _rounds_to(count: int | None, unit: float, printed: str | None) -> bool | None:
     if count is None or printed is None:
         return None
-    return f"{count / unit:.{len(printed.partition('.')[2])}f}" == printed
+    decimals = len(printed.partition(".")[2])
+    return f"{count / unit:.{decimals}f}" == printed

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torchvision.models.detection import RetinaNet
-from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from atmviz.checkpoints import WeightChoice, load_model
+from atmviz.dense import is_detector
 from atmviz.errors import AtmvizError, CheckpointError
 from atmviz.events import QUIET, Events
 from atmviz.files import atomic_path
@@ -51,7 +50,7 @@ def export_onnx(
     import onnxruntime
 
     network = load_model(source, weights=weights, device="cpu", events=events)
-    if isinstance(network, GeneralizedRCNN | RetinaNet):
+    if is_detector(network):
         raise CheckpointError(f"got a detector in {source}, expected a classifier or a segmenter: export its backbone")
     images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from atmviz.errors import SettingsError
+
 Anchor = Literal["cell", "rf"]
 Fit = Literal["crop", "squash", "whole"]
 
@@ -66,18 +68,20 @@ def token_at_px(position_px: float, stride: int, anchor: Anchor, size: int) -> i
 
 
 def parse_size(size: str | int | Sequence[int]) -> tuple[int, int]:
-    """Return (height, width) from 224, "224", "600x800" or (600, 800); ValueError for other values.
+    """Return (height, width) from 224, "224", "600x800" or (600, 800); raise SettingsError for other values.
 
     >>> parse_size(224), parse_size("600x800")
     ((224, 224), (600, 800))
     """
-    sides = size.lower().split("x") if isinstance(size, str) else [size] if isinstance(size, int) else list(size)
     try:
-        height, width = (int(sides[0]), int(sides[-1])) if 1 <= len(sides) <= 2 else (0, 0)
+        sides = size.lower().split("x") if isinstance(size, str) else [size] if isinstance(size, int) else list(size)
+        height, width = (int(sides[0]), int(sides[-1])) if len(sides) in (1, 2) else (0, 0)
     except (TypeError, ValueError):
         height = width = 0
     if not MIN_SIZE_PX <= min(height, width) <= max(height, width) <= MAX_SIZE_PX:
-        raise ValueError(f"got size {size!r}, expected {MIN_SIZE_PX} to {MAX_SIZE_PX}, or HEIGHTxWIDTH as in 600x800")
+        raise SettingsError(
+            f"got size {size!r}, expected {MIN_SIZE_PX} to {MAX_SIZE_PX}, or HEIGHTxWIDTH as in 600x800"
+        )
     return height, width
 
 

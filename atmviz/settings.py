@@ -4,7 +4,7 @@ The command line makes one option of each field, so a type, default, range and h
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, field, fields
 from typing import Any, TypeVar
 
@@ -31,6 +31,11 @@ def setting(
         flags: Names on the command line; without them its own, with hyphens.
     """
     return field(default=default, metadata={"help": help, "panel": panel, "low": low, "high": high, "flags": flags})
+
+
+def as_tuple(values: Sequence[str] | str) -> tuple[str, ...]:
+    """Return several texts as they are, and a single one as the only one of several."""
+    return (values,) if isinstance(values, str) else tuple(values)
 
 
 def settings_of(kind: type, without: tuple[str, ...] = ()) -> list[Field]:

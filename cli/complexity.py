@@ -4,14 +4,13 @@ import csv
 import io
 from collections.abc import Container
 from dataclasses import fields
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
 from atmviz.architecture import NETWORK_OPTIONS, Architecture, Head, Neck
-from atmviz.paper import CAPTIONS, INPUT_SIZES, PAPER_ROWS, split_metric
+from atmviz.paper import CAPTIONS, INPUT_SIZES, split_metric
 from atmviz.training.recipe import Recipe
 
 from . import options
@@ -19,46 +18,53 @@ from .console import METRIC_LABELS, print_json, print_table, waiting
 
 _MARKS = {True: " ✓", False: " ✗", None: ""}
 _COUNTED = (("#P (M)", "params", 1e6, "paper_params_m"), ("FLOPs (G)", "flops", 1e9, "paper_flops_g"))
-# The accuracies that fit beside each other on 80 columns; Markdown, CSV and JSON have all
+# Accuracies shown on the terminal, which fit on 80 columns; Markdown, CSV and JSON have all
 _SHOWN = [f"paper_{name}" for name in ("top1", "miou", "miou_ms")] + [
     f"paper_{what}_ap_{schedule}" for schedule in ("1x", "3x") for what in ("box", "mask")
 ]
 
 
-class TableFormat(StrEnum):
-    MD = "md"
-    CSV = "csv"
-
-
-_OTHERS = tuple(one.name for one in fields(Recipe) if one.name not in NETWORK_OPTIONS)
+_OTHERS = tuple(field.name for field in fields(Recipe) if field.name not in NETWORK_OPTIONS)
 
 
 @options.with_settings(Recipe, without=_OTHERS, overriding=True)
 def complexity(
     table: Annotated[
-        list[int] | None, typer.Option("--table", "-t", min=1, max=8, help="A table of the paper; may be repeated.")
+        list[int] | None,
+        typer.Option("--table", "-t", min=1, max=8, help="Table of the paper; may be repeated."),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="Count this instead: atmnet_tiny, semantic_fpn(atmnet_tiny, atmfpn)."),
+        typer.Option("--model", "-m", help="Network to count instead: atmnet_tiny, semantic_fpn(atmnet_tiny, atmfpn)."),
     ] = None,
     head: Annotated[Head | None, typer.Option("--head", help="Segmentation or detection head on --model.")] = None,
     neck: Annotated[Neck | None, typer.Option("--neck", help="Neck between backbone and head.")] = None,
     size: options.Size = None,
-    form: Annotated[TableFormat | None, typer.Option("--format", help="Markdown or CSV instead of a table.")] = None,
+    form: Annotated[
+        Literal["md", "csv"] | None, typer.Option("--format", help="Markdown or CSV instead of a table.")
+    ] = None,
     as_json: options.JsonOption = False,
     **settings: Any,
 ) -> None:
     """Count parameters and FLOPs in the paper's convention, beside what its tables print; nothing is run.
 
-    Without options: Table 1. The settings below are of the ATM layers of --model.
+    Without options, counts Table 1. The settings below describe the ATM layers of --model.
     """
     config = {name: value for name, value in settings.items() if value is not None}
     if table and model:
         raise typer.BadParameter("got --table and --model, expected one of them")
     if not model and (head or neck or size or config):
         raise typer.BadParameter("got an option that describes --model without it: name the backbone with --model")
-    rows = _count_model(_architecture(model, head, neck), size, config) if model else _count_tables(table or [1])
+    if model:
+        architecture = _architecture(model, head, neck)
+        pixels = options.parse_size(size) if size else INPUT_SIZES[architecture.head]
+    with waiting("counting"):
+        from atmviz.complexity import count_model, count_table
+
+        if model:
+            rows = [count_model(architecture, pixels, **config)]
+        else:
+            rows = [row for number in sorted({*(table or [1])}) for row in count_table(number)]
     if as_json:
         print_json(rows)
     elif form:
@@ -77,46 +83,12 @@ def _architecture(model: str, head: Head | None, neck: Neck | None) -> Architect
     return Architecture(architecture.backbone, head, neck or architecture.neck)
 
 
-def _count_model(architecture: Architecture, size: str | None, config: dict[str, Any]) -> list[dict[str, Any]]:
-    wanted = options.parse_size(size) if size else INPUT_SIZES[architecture.head]
-    with waiting(f"counting {architecture}"):
-        from atmviz.complexity import count_flops, count_parameters, create_meta
-
-        network = create_meta(architecture, **config)
-        counted = {"params": count_parameters(network), "flops": count_flops(network, wanted)}
-    return [{"model": str(architecture), **config, "size": list(wanted), **counted}]
-
-
-def _count_tables(tables: list[int]) -> list[dict[str, Any]]:
-    with waiting("counting"):
-        from atmviz.complexity import count_row
-
-        counted = [count_row(row) for table in sorted({*tables}) for row in PAPER_ROWS if row.table == table]
-    return [
-        {
-            "table": one.row.table,
-            "row": one.row.label,
-            "model": one.row.architecture,
-            "size": list(one.row.size),
-            "params": one.params,
-            "paper_params_m": one.row.params_m,
-            "params_match": one.params_match,
-            "flops": one.flops,
-            "paper_flops_g": one.row.flops_g,
-            "flops_match": one.flops_match,
-            **{f"paper_{name}": value for name, value in one.row.accuracies.items()},
-            "remark": one.row.remark,
-        }
-        for one in counted
-    ]
-
-
 def _columns(rows: list[dict[str, Any]], shown: Container[str] | None = None) -> list[tuple[str, list[str]]]:
-    """What people read of a table's rows, or of one model: headings and cells.
+    """Return headings and cells of the rows of one table, or of one model.
 
     Args:
-        rows: All of one table.
-        shown: Which accuracies; all without it.
+        rows: All rows of one table.
+        shown: Accuracies to include; None for all.
     """
     first = rows[0]
     if "table" in first:
@@ -138,7 +110,7 @@ def _columns(rows: list[dict[str, Any]], shown: Container[str] | None = None) ->
 
 
 def _notes(rows: list[dict[str, Any]]) -> list[str]:
-    """How many cells of a table are met, why the others are not, and what is only printed."""
+    """Say how many cells of a table are met, why the others are not, and which are only printed."""
     matches = [row[name] for row in rows for name in ("params_match", "flops_match") if row[name] is not None]
     notes = [f"{sum(matches)} of {len(matches)} cells as printed"]
     if rivals := sum(row["model"] is None for row in rows):
@@ -153,10 +125,10 @@ def _by_table(rows: list[dict[str, Any]]) -> dict[int | None, list[dict[str, Any
     }
 
 
-def _as_text(rows: list[dict[str, Any]], form: TableFormat) -> str:
-    if form == TableFormat.CSV:
+def _as_text(rows: list[dict[str, Any]], form: str) -> str:
+    if form == "csv":
         target = io.StringIO()
-        names = dict.fromkeys(name for row in rows for name in row)  # several tables have several accuracies
+        names = dict.fromkeys(name for row in rows for name in row)  # tables differ in their accuracies
         writer = csv.DictWriter(target, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows({**row, "size": "x".join(map(str, row["size"]))} for row in rows)

@@ -3,23 +3,14 @@
 import inspect
 import types
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
 
-from atmviz import geometry
 from atmviz.choices import DEFAULT_MODEL as DEFAULT_MODEL
+from atmviz.geometry import parse_size as parse_size
 from atmviz.settings import settings_of
-
-PublicDataset = Literal["ade20k", "coco", "imagenet"]
-
-
-class Split(StrEnum):
-    VAL = "val"
-    TRAIN = "train"
-
 
 _DATA, _MODEL, _OUTPUT = "Data", "Model", "Output"
 
@@ -29,7 +20,6 @@ DataDir = Annotated[
         "--data-dir", "--data-path", help="Its folder; else $ATMVIZ_DATA, else ./data.", rich_help_panel=_DATA
     ),
 ]
-SplitOption = Annotated[Split, typer.Option("--split", help="Which part of the dataset.", rich_help_panel=_DATA)]
 Weights = Annotated[
     Literal["ema", "model"] | None,
     typer.Option("--weights", help="Which weights; averaged ones (ema) if the file has them.", rich_help_panel=_MODEL),
@@ -37,10 +27,6 @@ Weights = Annotated[
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_MODEL)]
 BatchSize = Annotated[
     int, typer.Option("--batch-size", "-b", min=1, help="Images per forward pass.", rich_help_panel=_MODEL)
-]
-Workers = Annotated[
-    int | None,
-    typer.Option("--workers", "-j", min=0, help="Processes that decode images.", rich_help_panel=_MODEL),
 ]
 Size = Annotated[
     str | None,
@@ -116,14 +102,6 @@ def _option_type(hint: Any) -> Any:
     if get_origin(hint) is tuple:
         return list[str] if get_args(hint) == (str, ...) else str
     return hint if get_origin(hint) is Literal or isinstance(hint, type) else str
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Return `224` or `600x800` as (height, width); raise a usage error for anything else."""
-    try:
-        return geometry.parse_size(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
 
 
 def parse_formats(text: str) -> list[str]:

@@ -7,7 +7,6 @@ import typer
 
 from atmviz.choices import DataChoice, ModelChoice
 from atmviz.recording.settings import RecordingSettings
-from atmviz.settings import split_settings
 
 from . import options
 from .console import is_main_process, print_json, say, say_if_alone
@@ -33,14 +32,12 @@ def record(
     Interrupted or killed, the same command resumes and ends with the same recording. Processes of torchrun share the
     images.
     """
-    running, data, model = split_settings(options.given(settings), RecordingSettings, DataChoice, ModelChoice)
     say_if_alone()
     try:
         with shown("loading the model", "recording") as events:
-            images = data.open(sources, running.input_size, events)
             from atmviz.recording.run import record as record_images
 
-            recording = record_images(images, model.load(events), out=out, settings=running, events=events)
+            recording = record_images(sources, out=out, events=events, **options.given(settings))
     except KeyboardInterrupt:
         say(f"interrupted: finished images are kept in {out}; the same command resumes")
         raise typer.Exit(130) from None

@@ -298,7 +298,8 @@ def recipe(place: Place, draw: random.Random) -> None:
     """A recipe: settings of other kinds and sizes, YAML of its own devising, bytes."""
     import yaml
 
-    from atmviz.training.recipe import Recipe, read_recipe, recipe_names
+    from atmviz.training.recipe import Recipe
+    from atmviz.training.recipe_files import read_recipe, recipe_names
 
     text = read_recipe(draw.choice(recipe_names()), {"finetune": "x.pth"}).to_yaml()
     target = place.input / "r.yaml"

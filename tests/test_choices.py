@@ -1,13 +1,50 @@
-"""Which network and which images: what the shared settings mean."""
+"""Which network, which images, which input size: what the shared settings mean."""
 
 from typing import get_args
 
-from atmviz.choices import DataChoice, DatasetName
+import pytest
+
+from atmviz.choices import DataChoice, DatasetName, FitChoice
+from atmviz.errors import SettingsError
+from atmviz.geometry import parse_size
 from atmviz.sources import DATASETS
 
 
 def test_every_dataset_can_be_named():
     assert set(get_args(DatasetName)) == set(DATASETS)
+
+
+@pytest.mark.parametrize("size", [64, "64", (64, 64), [64, 64], "64x64", "64X64"])
+def test_a_size_is_a_number_a_pair_or_a_text(size):
+    assert parse_size(size) == (64, 64)
+
+
+@pytest.mark.parametrize("size", [31, "31", "-64", "big", "64x", "64x64x64", (64, 64, 64), (), "64x99999", None, 64.5])
+def test_other_sizes_are_refused(size):
+    with pytest.raises(SettingsError, match="expected 32 to 65535, or HEIGHTxWIDTH as in 600x800"):
+        parse_size(size)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "size", "expected", "crop_pct"),
+    [
+        (None, None, (224, 224), 0.875),
+        ("ade20k", None, (512, 512), 1),
+        ("coco", None, (600, 800), 1),
+        ("coco", 224, (224, 224), 0.875),
+        ("shapes", None, (128, 128), 1),
+    ],
+)
+def test_a_dataset_has_an_input_size_and_the_size_decides_the_crop(dataset, size, expected, crop_pct):
+    fitted = FitChoice(size=size).preprocessing(dataset)
+    assert (fitted.size, fitted.fit, fitted.crop_pct) == (expected, "crop", crop_pct)
+    assert FitChoice(size=size).preprocessing(dataset, "whole").fit == "whole"
+
+
+def test_recordings_need_one_map_size():
+    assert FitChoice(fit="squash").for_recording().fit == "squash"
+    with pytest.raises(SettingsError, match="got fit whole, expected crop or squash"):
+        FitChoice(fit="whole").for_recording()
 
 
 def test_an_opened_source_may_be_sampled():

@@ -51,11 +51,15 @@ ALLOWED = {
         "errors",
     ],
     "atmviz.checkpoints.averaged": ["checkpoints.stored"],
-    "atmviz.checkpoints.origin": ["architecture", "variants", "errors"],
+    "atmviz.checkpoints.origin": [],
     "atmviz.checkpoints.metadata": ["architecture", "variants", "errors"],
-    "atmviz.export": ["checkpoints", "files", "events", "errors"],
+    "atmviz.export": ["checkpoints", "dense", "files", "events", "errors"],
     "atmviz.paper": ["architecture", "variants"],
     "atmviz.complexity": ["dense", "paper", "architecture", "variants", "errors"],
+    "atmviz.benchmark": [
+        *("benchmark", "checkpoints", "models", "ops", "geometry", "variants", "errors"),
+        *("data.fitting", "observe", "recording", "sources.files"),
+    ],
     "atmviz.dense": ["dense", "models", "layers", "geometry", "architecture", "variants", "errors"],
     "atmviz.sources.source": ["errors"],
     "atmviz.sources.listing": ["files", "errors"],
@@ -63,22 +67,36 @@ ALLOWED = {
     "atmviz.sources.datasets": ["sources.source", "geometry", "architecture", "errors"],
     "atmviz.sources": ["sources", "events", "geometry", "architecture", "files", "errors"],
     "atmviz.data": ["data", "sources", "geometry", "architecture", "errors"],
-    "atmviz.training.recipe": ["settings", "architecture", "variants", "geometry", "errors"],
+    "atmviz.training.recipe_values": ["errors"],
+    "atmviz.training.recipe": [
+        *("training.recipe_values", "settings", "architecture", "variants", "geometry", "errors"),
+    ],
+    "atmviz.training.recipe_files": ["training.recipe", "training.recipe_values", "files", "architecture", "errors"],
     "atmviz.training.tasks": ["training.recipe", "sources.datasets", "models"],
-    "atmviz.training.metrics": ["distributed", "sources.coco", "sources.coco_json", "architecture", "variants"],
     "atmviz.observe.site": ["layers"],
     "atmviz.observe.interventions": ["observe.hooks", "observe.site", "data.keyed"],
     "atmviz.observe.image": ["observe", "data.fitting", "geometry", "errors"],
-    "atmviz.observe": ["observe.site", "models", "errors"],
+    "atmviz.observe": ["observe.site", "dense", "models", "errors"],
     "atmviz.training.health": ["observe"],
+    "atmviz.training.evaluation_settings": ["settings", "observe.site", "architecture", "errors"],
+    "atmviz.training.evaluators": [
+        *("training.evaluators", "data", "sources", "observe", "distributed", "architecture", "errors"),
+    ],
     "atmviz.training.evaluate": [
-        *("training.metrics", "data", "sources", "observe", "checkpoints", "dense", "paper", "distributed"),
-        *("processes", "architecture", "variants", "errors"),
+        *("training.evaluators", "training.evaluation_settings", "data", "sources", "observe", "checkpoints", "paper"),
+        *("distributed", "processes", "architecture", "events", "errors"),
     ],
-    "atmviz.training": [
-        *("training", "data", "models", "dense", "checkpoints", "distributed", "signals", "files"),
-        *("architecture", "variants", "errors"),
+    "atmviz.training.finetune": [
+        *("training.recipe", "checkpoints", "dense", "architecture", "variants", "events", "errors"),
     ],
+    "atmviz.training.build": [
+        *("training.finetune", "training.recipe", "training.tasks", "data", "models", "dense", "distributed"),
+        *("architecture", "events", "errors"),
+    ],
+    "atmviz.training.run_folder": ["training.recipe", "training.health", "checkpoints", "files", "errors"],
+    "atmviz.training.stopping": ["signals", "events"],
+    "atmviz.training.loop": ["training", "data", "distributed", "signals", "events", "errors"],
+    "atmviz.training.ablation": ["training.loop", "training.recipe", "files", "architecture", "events", "errors"],
     "atmviz.recording.store": ["recording.sites", "observe.site", "geometry", "layers", "files", "errors"],
     "atmviz.recording.sites": ["recording.query", "observe.site", "geometry", "layers", "errors"],
     "atmviz.recording.query": ["geometry", "errors"],
@@ -89,8 +107,8 @@ ALLOWED = {
     "atmviz.statistics": [
         *("statistics", "observe.site", "recording.store", "recording.sites", "layers", "errors"),
     ],
-    "atmviz.choices": ["checkpoints", "sources", "settings", "events", "errors"],
-    "atmviz.views.settings": ["statistics", "settings", "sources.datasets", "paper", "geometry", "errors"],
+    "atmviz.choices": ["checkpoints", "sources", "settings", "events", "geometry", "errors"],
+    "atmviz.views.settings": ["statistics", "choices", "settings", "paper", "geometry", "errors"],
     "atmviz.views": [
         *("views", "figures", "statistics", "recording", "observe", "checkpoints", "sources", "choices", "settings"),
         *("events", "architecture", "geometry", "files", "errors"),
@@ -107,7 +125,7 @@ ALLOWED = {
             "variants",
             "files",
         ),
-        "errors",
+        *("events", "errors"),
     ],
 }
 TORCH_FREE = [
@@ -117,6 +135,8 @@ TORCH_FREE = [
     "atmviz.processes",
     "atmviz.signals",
     "atmviz.variants",
+    "atmviz.checkpoints",
+    "atmviz.checkpoints.origin",
     "atmviz.architecture",
     "atmviz.paper",
     "atmviz.layers",
@@ -127,7 +147,10 @@ TORCH_FREE = [
     "atmviz.sources",
     *(name for name in MODULES if name.startswith("atmviz.sources.")),
     "atmviz.training",
+    "atmviz.training.evaluation_settings",
     "atmviz.training.recipe",
+    "atmviz.training.recipe_files",
+    "atmviz.training.recipe_values",
     "atmviz.recording",
     "atmviz.observe",
     "atmviz.observe.site",
@@ -138,6 +161,7 @@ TORCH_FREE = [
     "atmviz.figures",
     "atmviz.figures.confusion",
     "atmviz.figures.histograms",
+    "atmviz.figures.prediction_folder",
     "atmviz.figures.predictions",
     "atmviz.figures.overlay",
     "atmviz.figures.style",
@@ -212,7 +236,9 @@ def test_the_library_knows_no_command_line_and_no_pyplot(module):
 def test_commands_load_torch_only_when_they_run(file):
     heavy = ("torch", "timm", "matplotlib", "seaborn", "zarr", "cv2", "atmviz.models", "atmviz.checkpoints")
     found = imports(file, everywhere=False)
-    light = ("atmviz.training.recipe",)  # what every option of `train` comes from
+    # the settings that options come from
+    training = ("recipe", "recipe_files", "evaluation_settings")
+    light = ("atmviz.recording.settings", *(f"atmviz.training.{name}" for name in training))
     heavy = (*heavy, "atmviz.recording", "atmviz.figures", "atmviz.training")
     assert {name for name in found if below(name, *heavy) and not below(name, *light)} == set()
 

@@ -1,132 +1,216 @@
-"""The README's commands parse, and its links and images lead somewhere."""
+"""README and docs name what exists: commands, options, links, figures, `make` targets."""
 
 import ast
 import importlib.util
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 import typer.main
-from atmviz_cli import options, record
-from atmviz_cli.app import app
+from atmviz_cli import histogram, options, record
+from atmviz_cli.app import COMMANDS, app, load_command
 
 import atmviz
 from atmviz.layers import offset_sources, select_layers
-from atmviz.paper import FIGURES
 from atmviz.recording.query import parse_queries
 from atmviz.recording.store import Recording
 from atmviz.variants import VARIANTS
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("assets/*/*.md")])
+    if path.name != "CHANGELOG.md"  # names commands as they once were
+}
+README = PAGES["README.md"]
+DOCS = {name: text for name, text in PAGES.items() if name.startswith("docs/")}
 EVERY_LAYER = sorted({str(layer) for v in VARIANTS.values() for layer in offset_sources(v.depths, v.offset_interval)})
+OTHER_TOOLS = {"--nnodes", "--nproc-per-node", "--rdzv-backend", "--rdzv-endpoint"}  # torchrun's options
+
+
+def prose(text):
+    """A page without its code blocks."""
+    return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def blocks(text, language=r"\w*"):
+    """The code blocks of a page."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def split_commands(line):
+    """The commands of a shell line, as lists of words."""
+    lexer = shlex.shlex(line.removeprefix("$ "), posix=True, punctuation_chars=True)
+    lexer.whitespace_split, commands, words = True, [], []
+    for word in [*lexer, ";"]:
+        if word and set(word) <= set(";&|"):  # ends a command for the shell
+            commands.append(words)
+            words = []
+        else:
+            words.append(word)
+    return commands
 
 
 def commands(text):
     """The `atmviz ...` commands of the code blocks, as lists of words; continued lines are joined."""
-    found = []
-    for block in re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
-            lexer = shlex.shlex(line.removeprefix("$ "), posix=True, punctuation_chars=True)
-            lexer.whitespace_split, words = True, []
-            for word in [*lexer, ";"]:
-                if word and set(word) <= set(";&|"):  # what ends a command for the shell
-                    found.append(words)
-                    words = []
-                else:
-                    words.append(word)
     calls = []
-    for words in found:
-        while words and re.fullmatch(r"\w+=.*", words[0]):  # VARIABLE=value in front
-            words = words[1:]
-        if words[:3] == ["python", "-m", "cli"]:
-            words = ["atmviz", *words[3:]]
-        if words[:1] == ["atmviz"]:
-            redirected = [index for index, word in enumerate(words) if word and set(word) <= set("<>&")]
-            calls.append(words[1 : min(redirected, default=None)])
+    for line in (line for block in blocks(text) for line in block.replace("\\\n", " ").splitlines()):
+        for words in split_commands(line) if "atmviz" in line or "cli" in line else []:
+            while words and re.fullmatch(r"\w+=.*", words[0]):  # VARIABLE=value in front
+                words = words[1:]
+            if words[:1] == ["torchrun"] and "atmviz_cli" in words:
+                words = ["atmviz", *words[words.index("atmviz_cli") + 1 :]]
+            if words[:3] == ["python", "-m", "cli"]:
+                words = ["atmviz", *words[3:]]
+            if words[:1] == ["atmviz"]:
+                redirected = [index for index, word in enumerate(words) if word and set(word) <= set("<>&")]
+                calls.append(words[1 : min(redirected, default=None)])
     return calls
 
 
+def inline_commands(text):
+    """The commands within sentences and tables that are complete: no placeholders, more than a name."""
+    codes = re.findall(r"`atmviz ([^`\n]+)`", prose(text))
+    return [shlex.split(code) for code in codes if " " in code and not re.search(r"\b[A-Z]{3,}\b|…|\|", code)]
+
+
 def parse(words):
-    """Read a command as the app does, without running it; raises what the app would show."""
+    """Read a command as the app does, without running it; raises the error that the app would show."""
     group = typer.main.get_command(app)
     if not words or words[0].startswith("-"):
-        assert words in (["--version"], ["--help"], ["-h"]), words
+        assert words in (["--version"], ["--help"], ["-h"], ["--install-completion"]), words
         return
     with group.make_context("atmviz", list(words)) as context:
         name, command, rest = group.resolve_command(context, list(words))
         if rest in (["--help"], ["-h"]):
             return
+        if hasattr(command, "resolve_command"):  # `data` has commands of its own
+            name, command, rest = command.resolve_command(context, rest)
         with command.make_context(name, rest, parent=context) as inner:
             given = inner.params
     if given.get("size"):
         options.parse_size(str(given["size"]))
     if "formats" in given:
         options.parse_formats(given["formats"])
-    if layers := given.get("layers", given.get("layer")):
-        assert select_layers(layers, EVERY_LAYER)
-    queries = given.get("queries", given.get("query")) or []
+    if given.get("layer"):
+        assert select_layers(given["layer"], EVERY_LAYER)
+    queries = given.get("query") or []
     for query in [queries] if isinstance(queries, str) else queries:
         assert parse_queries(query)
     if given.get("shard"):
         record._parse_shard(given["shard"])
     if given.get("figure") is not None:
-        assert given["figure"] in FIGURES
+        assert given["figure"] in histogram._PRESETS
 
 
 def links(text):
     """Targets of links and images in Markdown and HTML, outside code."""
-    text = re.sub(r"^```.*?^```|`[^`\n]*`", "", text, flags=re.MULTILINE | re.DOTALL)
-    found = re.findall(r"\]\(\s*<?([^)\s>]+)", text) + re.findall(r"(?:src|href|srcset)=\"([^\"]+)\"", text)
-    return [target for target in found if not re.match(r"[a-z]+:", target)]
+    text = re.sub(r"`[^`\n]*`", "", prose(text))
+    targets = re.findall(r"\]\(\s*<?([^)\s>]+)", text) + re.findall(r"(?:src|href|srcset)=\"([^\"]+)\"", text)
+    return [target for target in targets if not re.match(r"[a-z]+:", target)]
 
 
 def slugs(text):
-    """What GitHub calls the headings of a page."""
-    headings = re.findall(
-        r"^#+ +(.*?)\s*$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE
-    )
+    """The anchors that GitHub and MyST give the headings of a page."""
+    headings = re.findall(r"^#+ +(.*?)\s*$", prose(text), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-COMMANDS = commands(README)
-SNIPPETS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def option_names(command):
+    """All option names of a command and of its subcommands."""
+    names = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    return names.union(*map(option_names, getattr(command, "commands", {}).values()))
 
 
-def test_the_readme_shows_the_commands():
-    assert len(COMMANDS) >= 5
-    assert {"histogram", "overlay", "record"} <= {words[0] for words in COMMANDS if words}
+ALL_COMMANDS = [(page, words) for page, text in PAGES.items() for words in commands(text) + inline_commands(text)]
+ALL_LINKS = sorted({(page, unquote(target)) for page, text in PAGES.items() for target in links(text)})
+SNIPPETS = {page: blocks(text, "python") for page, text in PAGES.items() if blocks(text, "python")}
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_every_command_in_the_readme_parses(words):
-    parse(words)
-
-
-def test_python_in_the_readme_names_what_there_is():
-    assert SNIPPETS
-    for snippet in SNIPPETS:
-        ast.parse(snippet)
-    for name in set(re.findall(r"\batmviz\.(\w+)", "\n".join(SNIPPETS))):
-        assert hasattr(atmviz, name) or importlib.util.find_spec(f"atmviz.{name}"), name
-    for name in set(re.findall(r"\brecording\.(\w+)", "\n".join(SNIPPETS))):
-        assert hasattr(Recording, name) or name in Recording.__init__.__code__.co_names, name
-
-
-@pytest.mark.parametrize("target", sorted({unquote(target) for target in links(README)}))
-def test_every_link_into_the_repository_leads_somewhere(target):
-    path, _, section = target.partition("#")
-    page = ROOT / path if path else ROOT / "README.md"
-    assert page.resolve().is_relative_to(ROOT)
-    assert page.exists()
-    if section and page.suffix == ".md":
-        assert section in slugs(page.read_text(encoding="utf-8"))
+def test_the_readme_is_short_and_shows_how_to_install_draw_and_test():
+    assert len(README.splitlines()) <= 150
+    assert {"overlay", "histogram", "record", "train", "eval"} <= {
+        words[0] for page, words in ALL_COMMANDS if page == "README.md"
+    }
+    assert "pip install ." in README
+    assert "make test " in README
 
 
 @pytest.mark.parametrize(
-    ("block", "found"),
+    ("page", "words"), ALL_COMMANDS, ids=lambda value: value if isinstance(value, str) else " ".join(value)
+)
+def test_every_command_of_a_page_parses(page, words):
+    parse(words)
+
+
+def test_every_option_that_a_page_names_exists():
+    known = {name: option_names(load_command(name)) for name in COMMANDS}
+    everything = OTHER_TOOLS.union({"--help", "--version", "--install-completion"}, *known.values())
+    for page, text in PAGES.items():
+        for code in re.findall(r"`([^`\n]+)`", prose(text)):
+            if call := re.match(r"atmviz (\w+)", code):
+                assert call[1] in {*COMMANDS, "COMMAND"}, (page, code)
+            expected = known.get(call[1], everything) | {"--help"} if call else everything
+            if re.match(r"(atmviz|-)", code):
+                assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", code)) <= expected, (page, code)
+
+
+def test_every_command_is_explained():
+    assert set(re.findall(r"^\| `atmviz (\w+)` ", DOCS["docs/commands.md"], re.MULTILINE)) == set(COMMANDS)
+
+
+def test_every_make_target_and_extra_that_a_page_names_exists():
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for page, text in PAGES.items():
+        shown = re.findall(r"^make ([a-z][a-z -]*)|`make ([a-z][a-z -]*)`", text, re.MULTILINE)
+        assert {word for pair in shown for word in "".join(pair).split()} <= set(targets), page
+        assert {extra for names in re.findall(r"'\.\[([\w,]+)\]'", text) for extra in names.split(",")} <= set(
+            extras
+        ), page
+
+
+def test_python_on_the_pages_names_what_there_is():
+    assert SNIPPETS
+    for snippet in (snippet for snippets in SNIPPETS.values() for snippet in snippets):
+        for line in ast.parse(snippet).body:
+            if isinstance(line, ast.Import | ast.ImportFrom):
+                exec(ast.unparse(line), {})
+        for name in set(re.findall(r"\batmviz\.(\w+)", snippet)):
+            assert hasattr(atmviz, name) or importlib.util.find_spec(f"atmviz.{name}"), name
+        for name in set(re.findall(r"\brecording\.(\w+)", snippet)):
+            assert hasattr(Recording, name) or name in Recording.__init__.__code__.co_names, name
+
+
+@pytest.mark.parametrize(("page", "target"), ALL_LINKS)
+def test_every_link_into_the_repository_leads_somewhere(page, target):
+    path, _, section = target.partition("#")
+    linked = (ROOT / page).parent / path if path else ROOT / page
+    assert linked.resolve().is_relative_to(ROOT)
+    assert linked.exists()
+    if section and linked.suffix == ".md":
+        assert section in slugs(linked.read_text(encoding="utf-8"))
+
+
+def test_every_page_of_docs_has_one_title_and_is_in_the_index():
+    for page, text in DOCS.items():
+        assert len(re.findall(r"^# ", prose(text), re.MULTILINE)) == 1, page
+        assert text.startswith("# "), page
+    assert {Path(page).name for page in DOCS} - {"index.md"} == set(links(DOCS["docs/index.md"]))
+
+
+def test_every_figure_is_shown_on_a_page_and_small():
+    shown = {((ROOT / page).parent / target).resolve() for page, target in ALL_LINKS}
+    for figure in (ROOT / "assets/figures").iterdir():
+        assert figure.resolve() in shown, figure
+        assert figure.stat().st_size < 400_000, figure
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
     [
         ("atmviz models", [["models"]]),
         ("$ atmviz models  # the variants", [["models"]]),
@@ -136,16 +220,23 @@ def test_every_link_into_the_repository_leads_somewhere(target):
         ("atmviz record a \\\n  --out b && atmviz histogram b", [["record", "a", "--out", "b"], ["histogram", "b"]]),
         ("ATMVIZ_DATA=/data atmviz histogram --layer '3_*'", [["histogram", "--layer", "3_*"]]),
         ("python -m cli overlay 'my photo.jpg' -q 0.3,0.6", [["overlay", "my photo.jpg", "-q", "0.3,0.6"]]),
+        ("torchrun --nproc-per-node 8 -m atmviz_cli record --out b", [["record", "--out", "b"]]),
     ],
 )
-def test_commands_are_found_however_they_are_written(block, found):
-    assert commands(f"text\n```bash\n{block}\n```\natmviz not this\n") == found
+def test_commands_are_found_however_they_are_written(block, expected):
+    assert commands(f"text\n```bash\n{block}\n```\natmviz not this\n") == expected
+
+
+def test_commands_within_sentences_are_found_unless_they_have_placeholders():
+    text = "Run `atmviz eval --offsets zero`, `atmviz eval CHECKPOINT --show DIR` or `atmviz models`.\n"
+    assert inline_commands(text) == [["eval", "--offsets", "zero"]]
 
 
 @pytest.mark.parametrize(
     "words",
     ["draw", "overlay --colour red", "histogram --figure 4", "overlay --query middle", "histogram --layer 3_99",
-     "record --shard 3/2", "histogram --format gif", "overlay --size 16", "convert only-one", "--colour"],
+     "record --shard 3/2", "histogram --format gif", "overlay --size 16", "convert only-one", "--colour",
+     "data explain coco", "data info cifar"],
 )  # fmt: skip
 def test_wrong_commands_would_be_noticed(words):
     with pytest.raises((Exception, SystemExit)):

@@ -65,11 +65,8 @@ def benchmark_model(
     network's linear layers and convolutions alone, each on its own input.
 
     Args:
-        model: Variant to time, with random weights.
-        size: Input height and width, px.
-        batch_size: Images per call.
-        dtype: Precision; other than float32 by autocast.
-        device: Device to run on.
+        model, size, batch_size: Variant with random weights, input height and width in px, images per call.
+        dtype, device: Precision (other than float32 by autocast) and device.
         rounds: Timed calls of each version.
 
     Raises:

@@ -83,11 +83,8 @@ def benchmark_operator(
     """Time one branch on the maps of each stage, forward and forward + backward.
 
     Args:
-        model: Variant whose maps are taken.
-        size: Input height and width, px.
-        batch_size: Images per call.
-        dtype: Dtype of all tensors.
-        device: Device to run on.
+        model, size, batch_size: Variant, input height and width in px, and images that give the maps.
+        dtype, device: Dtype and device of all tensors.
         rounds: Timed calls of each version.
 
     Raises:
@@ -95,7 +92,7 @@ def benchmark_operator(
     """
     variant = VARIANTS[model]
     for stage, (dim, num_offsets) in enumerate(zip(variant.dims, variant.num_offsets, strict=True), start=1):
-        shape = (batch_size, *map_size(size, stage), dim)
+        shape = (batch_size, *map_size(size, 2 ** (stage + 1)), dim)
         x, grad = (torch.randn(shape, device=device).to(dtype) for _ in range(2))
         offsets = (OFFSET_SPREAD * torch.randn(*shape[:3], 2, num_offsets, device=device)).to(dtype)
         weight, bias = (torch.randn(*s, device=device).to(dtype) / dim**0.5 for s in ((dim, dim), (dim,)))

@@ -31,12 +31,9 @@ def benchmark_record(
     """Time recording beside plain inference; the lower bound is the time of reading the images alone.
 
     Args:
-        model: Variant to record, with random weights.
-        size: Input height and width, px.
-        batch_size: Images per forward pass.
-        device: Device to run on.
-        rounds: Timed calls of each version.
-        images: Images per call.
+        model, size, batch_size, device: Variant with random weights, input height and width in px, images per forward
+            pass, device.
+        rounds, images: Timed calls of each version, and images per call.
 
     Raises:
         AtmvizError: a recorded offset is not the one that the network used.

@@ -6,7 +6,6 @@ from .load import random_checkpoint as random_checkpoint
 from .origin import Checkpoint as Checkpoint
 from .origin import Origin as Origin
 from .origin import origin_of as origin_of
-from .origin import require_model as require_model
 from .read import read_checkpoint as read_checkpoint
 from .write import convert_checkpoint as convert_checkpoint
 from .write import write_checkpoint as write_checkpoint

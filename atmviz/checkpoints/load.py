@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from atmviz.architecture import PAPER_CLASSES, Architecture, is_architecture
+from atmviz.architecture import PAPER_CLASSES, Architecture, is_architecture, require_model
 from atmviz.checkpoints.averaged import WeightChoice
-from atmviz.checkpoints.origin import Checkpoint, Origin, attach_origin, fingerprint, require_model
+from atmviz.checkpoints.origin import Checkpoint, Origin, attach_origin, fingerprint
 from atmviz.checkpoints.read import read_checkpoint
 from atmviz.dense import create_dense
 from atmviz.devices import pick_device

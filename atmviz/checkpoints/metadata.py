@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import timm
 
-from atmviz.architecture import FORMER_NAMES, RANGES, Architecture, FusionMode, OffsetMode, is_architecture
+from atmviz.architecture import CROP_RANGE, FORMER_NAMES, RANGES, Architecture, FusionMode, OffsetMode, is_architecture
 from atmviz.errors import AtmvizError, CheckpointError, shorten, summarize
 from atmviz.variants import VARIANTS
 
@@ -22,7 +22,7 @@ _RANGES = {name: range(low, high + 1) for name, (low, high) in RANGES.items()}
 _SETTINGS: dict[str, Sequence[Any]] = {"num_classes": range(100_001)}
 _DENSE_SETTINGS: dict[str, Sequence[Any]] = {
     **{name: _RANGES[name] for name in ("dim", "box_samples")},
-    **{"min_size": _RANGES["image_size"], "max_size": range(32, 8193)},
+    **{"min_size": range(32, 4097), "max_size": range(32, 8193)},
 }
 _ATM_SETTINGS: dict[str, Sequence[Any]] = {
     **{"offset_mode": get_args(OffsetMode), "fusion": get_args(FusionMode), "peg": (False, True)},
@@ -116,9 +116,9 @@ def _is_valid_info(name: str, value: Any) -> bool:
         case "dataset":
             return _is_name(value)
         case "image_size":
-            return type(value) is int and 32 <= value <= 4096
+            return type(value) is int and value in _RANGES["image_size"]
         case "crop_pct":
-            return type(value) in (int, float) and 0.01 <= value <= 1
+            return type(value) in (int, float) and CROP_RANGE[0] <= value <= CROP_RANGE[1]
         case "classes":
             listed = isinstance(value, list) and 1 <= len(value) <= 100_000
             return listed and all(_is_name(label) for label in value) and len({*value}) == len(value)

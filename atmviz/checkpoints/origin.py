@@ -5,9 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from atmviz.architecture import Architecture
-from atmviz.errors import CheckpointError
-
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -110,16 +107,6 @@ def fingerprint(state: Mapping[str, "Tensor"]) -> str:
     for name, tensor in state.items():
         digest.update(name.encode() + tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def require_model(model: str, expected: str | None, source: object) -> None:
-    """Check that `model` is the expected network or stands on it as its backbone; None expects any.
-
-    Raises:
-        CheckpointError: it is another network.
-    """
-    if expected not in (None, model, Architecture.parse(model).backbone):
-        raise CheckpointError(f"got {model} in {source}, expected {expected}: choose another file, or expect {model}")
 
 
 def _count_updates(network: "nn.Module") -> int:

@@ -10,7 +10,7 @@ from torch import Tensor
 from atmviz.architecture import HEAD_TASKS, Architecture, Head
 from atmviz.checkpoints.metadata import require_settings
 from atmviz.checkpoints.origin import Layout
-from atmviz.dense.layouts import backbone_prefix, describe_heads, head_of, mm_to_own
+from atmviz.dense.layouts import backbone_path, describe_heads, head_of, mm_to_atmviz
 from atmviz.errors import CheckpointError, join_limited, summarize
 from atmviz.models import released_to_timm
 from atmviz.variants import VARIANTS, Variant
@@ -27,13 +27,13 @@ class NamedState(NamedTuple):
 
 def rename(state: dict[str, Tensor], is_timm: bool = False) -> NamedState:
     """Recognize the layout by its names and rename the tensors; with `is_timm`, names without a head are timm's."""
-    if head := head_of(state, own=True):
+    if head := head_of(state, "atmviz"):
         return NamedState("timm", head, state, {})
     if is_timm:
         return NamedState("timm", None, state, {})
-    if head := head_of(state, own=False):
+    if head := head_of(state, "mm"):
         layout: Layout = "mmseg" if HEAD_TASKS[head] == "segment" else "mmdet"
-        return NamedState(layout, head, mm_to_own(head, state), {})
+        return NamedState(layout, head, mm_to_atmviz(head, state), {})
     if any(name.startswith("backbone.") for name in state):  # the head is none of this project's
         left_out = Counter(name.split(".")[0] for name in state if not name.startswith("backbone."))
         backbone = {n.removeprefix("backbone."): t for n, t in state.items() if n.startswith("backbone.")}
@@ -62,7 +62,7 @@ def recognize(state: Mapping[str, Tensor], head: Head | None, path: Path) -> tup
 
 
 def _recognize_dense(state: Mapping[str, Tensor], head: Head, path: Path) -> tuple[Architecture, dict[str, Any]]:
-    prefix = backbone_prefix(head) + "model."
+    prefix = backbone_path(head) + "."
     body = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     backbone, config = _recognize_backbone(body, path)
     architecture, config["num_classes"] = describe_heads(head, backbone.backbone, state)

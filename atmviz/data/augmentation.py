@@ -13,7 +13,7 @@ from atmviz.data.fitting import MEAN, STD
 from atmviz.errors import RecipeError, shorten
 
 Transform = Callable[[Image.Image], Tensor]
-# timm's policies, and the ranges of the numbers that each takes
+# timm's policies, with the range of each setting
 _POLICIES: dict[str, dict[str, tuple[float, float]]] = {
     "none": {},
     **{name: {"mstd": (0, 1000)} for name in ("original", "originalr", "v0", "v0r", "3a")},
@@ -38,12 +38,12 @@ class Augmentation:
 
 
 def eval_transform(size: int, crop_pct: float) -> Transform:
-    """The released evaluation: short side to size / crop_pct (bicubic), centre crop, ImageNet's mean and deviation."""
+    """Return the released evaluation: shorter side to size / crop_pct (bicubic), center crop, normalization."""
     return create_transform(size, interpolation="bicubic", crop_pct=crop_pct, crop_mode="center", mean=MEAN, std=STD)
 
 
 def train_transform(size: int, augmentation: Augmentation) -> Transform:
-    """timm's training transform; without any augmentation a plain resize and centre crop."""
+    """Return timm's training transform; without any augmentation a plain resize and center crop."""
     a = augmentation
     if a == Augmentation():
         return eval_transform(size, 1.0)
@@ -69,10 +69,10 @@ def train_transform(size: int, augmentation: Augmentation) -> Transform:
 
 
 def _require_policy(text: str) -> None:
-    """Raises RecipeError for a policy that timm has not, and for settings that it ignores, fails at or drowns in."""
+    """Raise RecipeError for unknown policies, and for settings that timm ignores, fails at or never ends with."""
     name, *settings = text.split("-")
     known = _POLICIES.get(name, {})
-    wrong = [one for one in settings if not (_is_setting(one, known) or (name == "rand" and one in _RAND_SETS))]
+    wrong = [part for part in settings if not (_is_setting(part, known) or (name == "rand" and part in _RAND_SETS))]
     if name not in _POLICIES:
         fault = f"none of {', '.join(_POLICIES)}"
     elif wrong:
@@ -87,16 +87,16 @@ def _require_policy(text: str) -> None:
 
 
 def _is_setting(text: str, known: dict[str, tuple[float, float]]) -> bool:
-    """Whether it is a known key and a number in its range."""
-    found = _POLICY_SETTING.fullmatch(text)
-    if not found or found[1] not in known or (found[3] and found[1] not in _POLICY_REALS):
+    """Return whether it is a known key with a number in its range."""
+    match = _POLICY_SETTING.fullmatch(text)
+    if not match or match[1] not in known or (match[3] and match[1] not in _POLICY_REALS):
         return False
-    low, high = known[found[1]]
-    return low <= float(found[2]) <= high
+    low, high = known[match[1]]
+    return low <= float(match[2]) <= high
 
 
 def posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
-    """The image with the highest `bits` bits of each value; black for 0 bits, which Pillow refuses from 13 on.
+    """Keep the highest `bits` bits of each value; black for 0 bits, which Pillow refuses from version 13.
 
     timm's policies ask for 0 bits at their largest magnitude, and the released networks were trained on black images
     there.
@@ -105,7 +105,7 @@ def posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
 
 
 def _augment_operations(transform: Any) -> Iterator[auto_augment.AugmentOp]:
-    """The single operations of timm's RandAugment, AutoAugment or AugMix within a training transform."""
+    """Yield the operations of timm's RandAugment, AutoAugment or AugMix within a training transform."""
     for part in transform.transforms:
         yield from getattr(part, "ops", ())
         for policy in getattr(part, "policy", ()):

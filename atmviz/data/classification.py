@@ -25,10 +25,19 @@ class LabeledSource(Protocol):
     """The part of a `Source` that classification reads."""
 
     @property
-    def note(self) -> str: ...
+    def note(self) -> str:
+        """One line for people on what was left out."""
+        ...
+
     def __len__(self) -> int: ...
-    def read(self, index: int) -> np.ndarray: ...
-    def truth(self, index: int) -> Truth | None: ...
+
+    def read(self, index: int) -> np.ndarray:
+        """Return an image as RGB, uint8, [H, W, 3]."""
+        ...
+
+    def truth(self, index: int) -> Truth | None:
+        """Return what is known of an image, its class above all."""
+        ...
 
 
 class LabelledImages(Dataset):
@@ -46,6 +55,7 @@ class LabelledImages(Dataset):
 
     @property
     def notes(self) -> list[str]:
+        """Lines for people."""
         order = f"classes are numbered {self._order}: {join_limited(self.classes, 5)}"
         is_unusual = self._order and list(self.classes) != sorted(self.classes, key=_natural)
         return [*filter(None, [self.source.note]), *([order] if is_unusual else [])]

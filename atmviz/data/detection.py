@@ -127,13 +127,22 @@ def open_detection(
 
 
 class AnnotatedSource(Protocol):
-    """Images with the annotations of their objects; `notes` are lines for people."""
+    """Images with the annotations of their objects."""
 
     @property
-    def notes(self) -> Sequence[str]: ...
+    def notes(self) -> Sequence[str]:
+        """Lines for people."""
+        ...
+
     def __len__(self) -> int: ...
-    def name(self, index: int) -> str: ...
-    def read(self, index: int) -> tuple[np.ndarray, list[Annotation]]: ...
+
+    def name(self, index: int) -> str:
+        """Return the name of an image."""
+        ...
+
+    def read(self, index: int) -> tuple[np.ndarray, list[Annotation]]:
+        """Return an image, RGB, uint8, [H, W, 3], and its annotations."""
+        ...
 
 
 class MaskedInstances:

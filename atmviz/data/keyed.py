@@ -1,7 +1,7 @@
-"""Sampling in which every random draw has a key, so that a run can stop and go on anywhere, on any number of processes.
+"""Deterministic sampling: every random draw has a key, so that a run can resume anywhere, on any number of processes.
 
-The order follows from (seed, epoch), an image's augmentation from (seed, epoch, image, repeat): neither depends on
-worker processes, on ranks or on where a run was resumed.
+The order follows from (seed, epoch), the augmentation of an image from (seed, epoch, image, repeat). Neither depends on
+worker processes, ranks, or where a run was resumed.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from atmviz.errors import RecipeError
 
 
 class Key(NamedTuple):
-    """Which image, in which epoch, in which of its repetitions."""
+    """Identifies a draw: epoch, image, and repetition of the image."""
 
     epoch: int
     image: int
@@ -27,13 +27,13 @@ class Key(NamedTuple):
 
 
 def seed_of(*key: int | str) -> int:
-    """63 well-mixed bits of a key."""
+    """Return 63 well-mixed bits of a key."""
     return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest()) >> 1
 
 
 @contextmanager
 def seeded(*key: int | str) -> Iterator[None]:
-    """Within the block, `random`, numpy and torch (CPU) draw what the key says; afterwards they go on as before."""
+    """Seed `random`, numpy and torch (CPU) by a key within the block, and restore their states afterwards."""
     seed = seed_of(*key)
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed)
@@ -48,7 +48,7 @@ def seeded(*key: int | str) -> Iterator[None]:
 
 
 class KeyedDataset(Dataset):
-    """A dataset whose items are asked for by `Key` and draw their randomness from it."""
+    """A dataset whose items are indexed by `Key`, which also seeds their randomness."""
 
     def __init__(self, dataset: Any, seed: int) -> None:
         self.dataset, self.seed = dataset, seed
@@ -62,21 +62,23 @@ class KeyedDataset(Dataset):
 
 
 class KeyedBatchSampler(Sampler[list[Key]]):
-    """The batches of one epoch for one process.
+    """Yields the batches of one epoch for one process.
 
-    Each update takes the next `batch_size` images of the epoch's order; process `rank` of `world` gets its share of
-    them, in `accumulate` batches. Images that do not fill a last update are left to other epochs.
+    Each update takes the next `batch_size` images of the epoch's order. Process `rank` of `world` gets every world-th
+    of them, in `accumulate` batches. Images that do not fill the last update are left out of this epoch.
 
     Args:
         length: Images in the dataset.
         batch_size: Images per update, over all processes and passes.
-        seed: Of the order.
+        seed: Seed of the order.
         images: Images per epoch, drawn anew each epoch; all without it.
-        repeats: Differently augmented copies of each image, on neighbouring ranks (timm's `RepeatAugSampler`).
-        rank, world, accumulate: See above.
+        repeats: Differently augmented copies of each image, on neighboring ranks (timm's `RepeatAugSampler`).
+        rank: Number of this process.
+        world: Number of processes.
+        accumulate: Batches of each process per update.
 
     Raises:
-        RecipeError: the data is smaller than a batch, or a batch cannot be shared out.
+        RecipeError: the data is smaller than a batch, or a batch cannot be divided evenly.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class KeyedBatchSampler(Sampler[list[Key]]):
         self.epoch, self.first_update = 0, 0
 
     def start(self, epoch: int, first_update: int = 0) -> None:
-        """Make the next iteration that of `epoch`, from one of its updates on."""
+        """Set the epoch of the next iteration, and the update that it starts with."""
         self.epoch, self.first_update = epoch, first_update
 
     def __len__(self) -> int:
@@ -115,13 +117,13 @@ class KeyedBatchSampler(Sampler[list[Key]]):
         size = self.batch_size // (self.world * self.accumulate)
         for update in range(self.first_update, self.updates):
             batch = keys[update * self.batch_size : (update + 1) * self.batch_size]
-            own = batch[self.rank :: self.world]
+            local = batch[self.rank :: self.world]
             for part in range(self.accumulate):
-                yield own[part * size : (part + 1) * size]
+                yield local[part * size : (part + 1) * size]
 
     def _order(self) -> list[Key]:
-        """The epoch's images for all processes, neighbours on neighbouring ranks."""
+        """Return the epoch's images for all processes; repetitions of an image follow each other."""
         sampler = RepeatAugSampler(range(self.length), 1, 0, num_repeats=self.repeats, selected_round=0)
         sampler.set_epoch(seed_of(self.seed, "order", self.epoch))
         indices = list(sampler)[: self.images]
-        return [Key(self.epoch, index, place % self.repeats) for place, index in enumerate(indices)]
+        return [Key(self.epoch, index, position % self.repeats) for position, index in enumerate(indices)]

@@ -1,4 +1,4 @@
-"""Loading in other processes: batches of a dataset, and what goes wrong there as one line."""
+"""Loading batches in worker processes; errors there come out as one line."""
 
 import io
 import os
@@ -25,18 +25,18 @@ _LARGE_BYTES = 2**18
 
 
 def stack_by_name(items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-    """A batch of items alike: what they have under each name, as one tensor."""
+    """Stack items with the same names: one tensor for each name."""
     try:
         return default_collate(list(items))  # in a loading process straight into shared memory
-    except (OSError, RuntimeError):  # which may have no room
+    except (OSError, RuntimeError):  # no room in shared memory
         return {name: torch.stack([torch.as_tensor(item[name]) for item in items]) for name in items[0]}
 
 
 def open_loader(dataset: Dataset, workers: int, collate: Collate = stack_by_name, **options: Any) -> DataLoader:
-    """A DataLoader whose processes leave stop signals to the main one; it draws no number from torch's generator."""
-    # OpenCV's threads are lost in a forked process, which would wait for them forever: none from here on.
+    """Return a DataLoader that leaves torch's generator alone; its workers leave stop signals to the main process."""
+    # OpenCV's threads do not survive a fork, and a forked process would wait for them forever: use none from here on.
     cv2.setNumThreads(0)
-    with warnings.catch_warnings(action="ignore"):  # of more processes than cores: so it was asked for
+    with warnings.catch_warnings(action="ignore"):  # about more workers than cores, which were asked for
         return DataLoader(
             dataset,
             num_workers=workers,
@@ -48,10 +48,10 @@ def open_loader(dataset: Dataset, workers: int, collate: Collate = stack_by_name
 
 
 def read_batches(loader: DataLoader) -> Iterator[Any]:
-    """The loader's batches; what the user can mend of the errors in its processes comes out as one line.
+    """Yield the loader's batches; errors of workers that the caller can put right come out as one line.
 
     Raises:
-        AtmvizError: as in the process, or a process was ended, could not start or cannot hand over.
+        AtmvizError: raised in a worker; or a worker was killed, could not start or cannot hand over its batches.
     """
     try:
         yield from _start(loader) if loader.num_workers else loader
@@ -63,14 +63,14 @@ def read_batches(loader: DataLoader) -> Iterator[Any]:
 
 
 def _known(error: Exception) -> AtmvizError | None:
-    """The line for an error of processes that load, None for a bug in what they load."""
+    """Return an AtmvizError for an error of workers, None for a bug in the code they run."""
     if known := worker_error(error):
         return known
-    if isinstance(error, OSError) and str(error).startswith("Caught "):  # in a process, by what reads the data
+    if isinstance(error, OSError) and str(error).startswith("Caught "):  # in a worker, raised by what reads the data
         return DatasetError(f"cannot read the data ({str(error).strip().splitlines()[-1]}): restore it")
-    if isinstance(error, OSError | EOFError) and not str(error).startswith("Caught "):  # a batch came in part
+    if isinstance(error, OSError | EOFError) and not str(error).startswith("Caught "):  # a batch arrived in part
         try:
-            time.sleep(1)  # torch hears how the process ended, and raises that once, wherever the main one is
+            time.sleep(1)  # torch learns how the worker ended, and raises that once, wherever the main process is
         except RuntimeError as ended:
             error = ended
         return worker_error(error) or _ended(type(error).__name__)
@@ -78,8 +78,8 @@ def _known(error: Exception) -> AtmvizError | None:
 
 
 def _start(loader: DataLoader) -> Iterator[Any]:
-    """The loader's iterator; its processes and all of their threads are born deaf to what the main one hears."""
-    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None  # of torch's iterator, half made, when it is deleted
+    """Start the loader's workers; they and all their threads begin with the main process's signals blocked."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None  # torch's half-made iterator raises when deleted
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_MAIN)
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -90,16 +90,16 @@ def _start(loader: DataLoader) -> Iterator[Any]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         sys.unraisablehook = hook
     raise known or AtmvizError(
-        f"cannot start processes that load images ({reason}): make /dev/shm larger (docker run --shm-size) and allow "
-        "more processes (ulimit -u), or pass --workers 0"
+        f"cannot start processes that load images ({reason}): make /dev/shm larger (shm-size in Docker) and allow more "
+        "processes (ulimit -u), or set workers to 0"
     )
 
 
 def worker_error(error: Exception) -> AtmvizError | None:
-    """The line for what ends loading processes, which torch raises wherever the main one is; None for other errors."""
+    """Return an AtmvizError for what ends workers, which torch raises wherever the main process is; else None."""
     text = str(error)
     if "Too many open files" in text:
-        return AtmvizError("too few files may be open at once: raise the limit (ulimit -n), or pass --workers 0")
+        return AtmvizError("too few files may be open at once: raise the limit (ulimit -n), or set workers to 0")
     if "DataLoader worker (pid" in text or "Pin memory thread" in text:
         return _ended(summarize(error).strip().rstrip("."))
     return None
@@ -107,25 +107,25 @@ def worker_error(error: Exception) -> AtmvizError | None:
 
 def _ended(reason: str) -> AtmvizError:
     return AtmvizError(
-        f"a process that loads images was ended from outside ({reason}), as where memory is short: "
-        "pass fewer --workers, or 0"
+        f"a process that loads images was killed from outside ({reason}), as happens where memory is short: "
+        "use fewer workers, or 0"
     )
 
 
-# Ctrl-C and schedulers signal all processes of a run: the main one saves, and ends those that load. Where a process can
-# tell who sent SIGTERM, that of others is none to it.
+# Ctrl-C and schedulers signal all processes of a run: the main one saves, and ends the workers. Where a worker can tell
+# who sent SIGTERM, it obeys its parent alone.
 _CAN_TELL = hasattr(signal, "sigtimedwait")
 _LEFT_TO_MAIN = [signal.SIGINT, signal.SIGHUP, *([signal.SIGTERM] if _CAN_TELL else [])]
 
 
 def _start_worker(worker: int) -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_MAIN)  # unless it was born so
+    signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_MAIN)  # if it does not start so
     if _CAN_TELL:
         threading.Thread(target=_follow_parent, args=(os.getppid(),), daemon=True).start()
 
 
 def _follow_parent(parent: int) -> None:
-    """End this process when its parent says so or has ended."""
+    """End this process when its parent asks for it or has ended."""
     while True:
         heard = signal.sigtimedwait([signal.SIGTERM], 1)
         if os.getppid() != parent or (heard and heard.si_pid == parent):
@@ -133,15 +133,15 @@ def _follow_parent(parent: int) -> None:
 
 
 class _HandOver:
-    """Collates in a loading process, and makes the batch ready to be handed over.
+    """Collates in a worker, and pickles the batch there.
 
-    torch does the latter in a thread of the queue: an error there (shared memory is full, no file can be opened) would
-    lose the batch, and the main process would wait for it for ever. Here a batch that cannot be shared is copied.
+    torch pickles in a thread of the queue: an error there (shared memory is full, no file can be opened) would lose the
+    batch, and the main process would wait for it forever. Here a batch that cannot be shared is copied.
     """
 
     def __init__(self, collate: Collate) -> None:
         self.collate = collate
-        self.shared: int | None = None  # at most this many tensors a batch; each is an open file in both processes
+        self.shared: int | None = None  # most tensors a batch shares; each is an open file in both processes
 
     def __call__(self, items: Any) -> "_Packed":
         batch = self.collate(items)
@@ -150,7 +150,7 @@ class _HandOver:
         try:
             return _Packed(batch, self.shared)
         except (OSError, RuntimeError):
-            self.shared = 0  # no room there: from now on all is copied
+            self.shared = 0  # no room in shared memory: copy from now on
             return _Packed(batch, 0)
 
 
@@ -164,7 +164,7 @@ def _max_open_files() -> int:
 
 
 class _Packed:
-    """A batch as bytes, and large tensors in shared memory; unpickled, it is the batch."""
+    """A pickled batch, with large tensors in shared memory; unpickling it gives the batch."""
 
     def __init__(self, batch: Any, shared: int) -> None:
         file = io.BytesIO()

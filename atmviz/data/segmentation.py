@@ -107,6 +107,7 @@ class WholeViews:
         self.size, self.scales = size, scales
 
     def __call__(self, image: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
+        """Return `views`, each [3, H, W], and `image` and `mask` at their own size."""
         views = [normalize_image(_resize(image, _view_size(image, self.size, scale))) for scale in self.scales]
         return {"views": views, "image": normalize_image(image), "mask": torch.from_numpy(mask)}
 
@@ -124,6 +125,7 @@ class RandomView:
         self.size, self.augmentation = size, augmentation
 
     def __call__(self, image: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
+        """Return `image`, [3, size, size], and `mask`, [size, size], of the crop."""
         a = self.augmentation
         size = _view_size(image, self.size, _uniform(a.scale_min, a.scale_max))
         image, mask = self._crop(_resize(image, size), _resize(mask, size, cv2.INTER_NEAREST))

@@ -1,4 +1,4 @@
-"""The paper's dense prediction systems: five heads on any ATMNet (or other timm backbone), with FPN or ATMFpn."""
+"""Dense prediction: the paper's five heads on an ATMNet or another timm backbone, with FPN or ATMFpn as neck."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,12 +7,22 @@ from torch import nn
 
 from atmviz.architecture import Architecture, Head
 from atmviz.dense.cascade import cascade_mask_rcnn
+from atmviz.dense.detector import is_detector, predicts_masks
 from atmviz.dense.mask_rcnn import mask_rcnn
 from atmviz.dense.retinanet import retinanet
 from atmviz.dense.semantic_fpn import semantic_fpn
 from atmviz.dense.upernet import upernet
 
-__all__ = ["cascade_mask_rcnn", "create_dense", "mask_rcnn", "retinanet", "semantic_fpn", "upernet"]
+__all__ = [
+    "cascade_mask_rcnn",
+    "create_dense",
+    "is_detector",
+    "mask_rcnn",
+    "predicts_masks",
+    "retinanet",
+    "semantic_fpn",
+    "upernet",
+]
 
 _HEADS: dict[Head, Callable[..., nn.Module]] = {
     "semantic_fpn": semantic_fpn,
@@ -24,10 +34,15 @@ _HEADS: dict[Head, Callable[..., nn.Module]] = {
 
 
 def create_dense(architecture: Architecture | str, **kwargs: Any) -> nn.Module:
-    """The network of a name like `semantic_fpn(atmnet_tiny)`; `kwargs` as its function takes them.
+    """Build the network of a name like `semantic_fpn(atmnet_tiny)`.
+
+    Args:
+        architecture: Head, backbone and neck.
+        kwargs: Arguments of the head's function, such as `num_classes` and `dim`.
 
     Raises:
-        AtmvizError: no such head or neck, or one whose library is not installed.
+        AtmvizError: the head or neck is unknown, or needs a library that is not installed.
+        ValueError: there is no head.
     """
     if isinstance(architecture, str):
         architecture = Architecture.parse(architecture)

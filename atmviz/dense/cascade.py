@@ -1,8 +1,10 @@
 """Cascade Mask R-CNN (Cai and Vasconcelos, 2018), as in Table 6: three box stages, each with its mask head.
 
-The paper prints none of its settings. Heads of the size that Table 6 counts exist in one public configuration, that of
-Swin's detectors named giou_4conv1f, whose settings these are: GIoU losses of boxes, 2,000 proposals in training, and an
-RPN that learns from no anchor that overhangs its image, its box loss smooth up to 1/9.
+The paper prints none of its settings. One public configuration, giou_4conv1f of Swin's detectors, has heads of the size
+that Table 6 counts. These are its settings: GIoU losses of boxes, 2,000 proposals in training, and an RPN that ignores
+anchors reaching outside their image and whose box loss is quadratic up to 1/9.
+
+Legend: N boxes, A anchors, K classes without background; boxes are (x1, y1, x2, y2) in px.
 """
 
 from collections.abc import Sequence
@@ -14,13 +16,12 @@ from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
 from torchvision.models.detection.roi_heads import maskrcnn_inference
 from torchvision.ops import box_iou, clip_boxes_to_image
 
-from atmviz.architecture import Neck
+from atmviz.architecture import BOX_SAMPLES, PYRAMID_DIM, Neck
 from atmviz.dense.detector import DetectorTransform, Target
-from atmviz.dense.mask_rcnn import RPN, TwoStageDetector, open_pyramid
-from atmviz.dense.pyramid import PYRAMID_DIM
-from atmviz.dense.roi_heads import BOX_FACTOR, BOX_SAMPLES, BOX_SIZE, RoIHeads
+from atmviz.dense.mask_rcnn import RPN, TwoStageDetector, build_pyramid
+from atmviz.dense.roi_heads import BOX_FACTOR, BOX_SIZE, RoIHeads
 
-# IoU of an object, what deltas are divided by, weight of the losses
+# IoU from which a proposal is an object, standard deviations of the deltas, weight of the losses
 _STAGES = (
     (0.5, (0.1, 0.1, 0.2, 0.2), 1.0),
     (0.6, (0.05, 0.05, 0.1, 0.1), 0.5),
@@ -29,7 +30,10 @@ _STAGES = (
 
 
 class CascadeRoIHeads(nn.Module):
-    """Each stage starts from the boxes of the one before; class scores and masks are averaged over the stages."""
+    """Box and mask heads in three stages.
+
+    Each stage starts from the boxes of the previous one; class scores and masks are averaged over the stages.
+    """
 
     stages: Any  # a ModuleList of RoIHeads
 
@@ -47,7 +51,7 @@ class CascadeRoIHeads(nn.Module):
         image_shapes: list[tuple[int, int]],
         targets: list[Target] | None = None,
     ) -> tuple[list[Target], dict[str, Tensor]]:
-        """Detections (none in training) and losses (none otherwise), as torchvision's `RoIHeads` returns them."""
+        """Return detections (none in training) and losses (none in evaluation), like torchvision's `RoIHeads`."""
         if self.training:
             assert targets is not None
             return [], self._losses(maps, proposals, image_shapes, targets)
@@ -62,10 +66,10 @@ class CascadeRoIHeads(nn.Module):
     ) -> dict[str, Tensor]:
         losses = {}
         for number, (heads, (_, _, weight)) in enumerate(zip(self.stages, _STAGES, strict=True), start=1):
-            found, (deltas, scores, proposals, labels) = heads.losses(maps, proposals, image_shapes, targets)
-            losses.update({f"{name}_{number}": weight * loss for name, loss in found.items()})
+            own_losses, (deltas, scores, proposals, labels) = heads.losses(maps, proposals, image_shapes, targets)
+            losses.update({f"{name}_{number}": weight * loss for name, loss in own_losses.items()})
             refined = _refine(heads, deltas, scores, proposals, image_shapes, labels)
-            # Proposals that are true boxes come from the sampling of this stage; the next one adds them again.
+            # Drop the ground-truth boxes that this stage's sampler added; the next stage adds them again.
             proposals = [
                 new[box_iou(old, target["boxes"]).eq(1).sum(1) == 0]
                 for new, old, target in zip(refined, proposals, targets, strict=True)
@@ -85,10 +89,10 @@ class CascadeRoIHeads(nn.Module):
             total / len(self.stages), deltas, proposals, image_shapes
         )
         pooled = heads.mask_roi_pool(maps, boxes, image_shapes)
-        each = [maskrcnn_inference(heads.mask_predictor(heads.mask_head(pooled)), labels) for heads in self.stages]
-        masks = [torch.stack(one).mean(0) for one in zip(*each, strict=True)]
-        found = zip(boxes, confidences, labels, masks, strict=True)
-        return [{"boxes": b, "scores": s, "labels": k, "masks": m} for b, s, k, m in found]
+        by_stage = [maskrcnn_inference(heads.mask_predictor(heads.mask_head(pooled)), labels) for heads in self.stages]
+        masks = [torch.stack(stages).mean(0) for stages in zip(*by_stage, strict=True)]
+        images = zip(boxes, confidences, labels, masks, strict=True)
+        return [{"boxes": b, "scores": s, "labels": k, "masks": m} for b, s, k, m in images]
 
 
 def _refine(
@@ -99,7 +103,7 @@ def _refine(
     image_shapes: list[tuple[int, int]],
     labels: list[Tensor] | None = None,
 ) -> list[Tensor]:
-    """Proposals moved by the deltas of their class: the true one where there is one, else the most likely."""
+    """Move proposals by the deltas of their true class, or of the most likely class for background."""
     with torch.no_grad():
         chosen = scores[:, 1:].argmax(1) + 1
         if labels is not None:
@@ -108,8 +112,8 @@ def _refine(
         moved = heads.box_coder.decode(deltas.detach(), proposals)[
             torch.arange(len(chosen), device=chosen.device), chosen
         ]
-        split = moved.split([len(one) for one in proposals])
-        return [clip_boxes_to_image(one, shape) for one, shape in zip(split, image_shapes, strict=True)]
+        by_image = moved.split([len(boxes) for boxes in proposals])
+        return [clip_boxes_to_image(boxes, shape) for boxes, shape in zip(by_image, image_shapes, strict=True)]
 
 
 def cascade_mask_rcnn(
@@ -122,7 +126,10 @@ def cascade_mask_rcnn(
     box_samples: int = BOX_SAMPLES,
     **kwargs: Any,
 ) -> TwoStageDetector:
-    """Cascade Mask R-CNN on a backbone; arguments as in `mask_rcnn`."""
+    """Build Cascade Mask R-CNN on a backbone; arguments as in `mask_rcnn`.
+
+    Source: Table 6.
+    """
     rpn = RPN(dim, proposals=2000, border=0, beta=1 / 9)
     heads, transform = CascadeRoIHeads(num_classes, dim, box_samples), DetectorTransform(min_size, max_size)
-    return TwoStageDetector(open_pyramid(backbone, neck, dim, **kwargs), rpn, heads, transform)
+    return TwoStageDetector(build_pyramid(backbone, neck, dim, **kwargs), rpn, heads, transform)

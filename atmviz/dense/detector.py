@@ -1,7 +1,9 @@
-"""What the detectors share: how images come in and detections go out, anchors and what they learn, RoI pooling.
+"""Parts shared by the detectors: resizing of images, anchors and their targets, RoI pooling.
 
-Targets are one dict per image: boxes [N, 4] in px (x1, y1, x2, y2), labels [N] from 0 on, and masks [N, H, W] where the
-detector draws masks. Detections are the same with scores, best first, in px of the image that was given.
+Targets are one dict per image: boxes [N, 4] in px (x1, y1, x2, y2), labels [N] counted from 0, and masks [N, H, W] for
+detectors that predict masks. Detections also have scores [N], best first, and are in px of the given image.
+
+Legend: B batch, C channels, H/W height and width, N boxes of an image, A anchors of an image.
 """
 
 import math
@@ -12,7 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection import _utils as detection_utils
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.retinanet import RetinaNet
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 from torchvision.ops import box_iou, roi_align
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
@@ -24,21 +28,31 @@ RATIOS = (0.5, 1.0, 2.0)  # height / width
 MIN_SCORE = 0.05
 MAX_DETECTIONS = 100
 NMS_IOU = 0.5
-DIVISOR = 32  # of a batch's height and width, px
-BACKGROUND, UNUSED = -1, -2  # in place of an object's number: what an anchor learns
+DIVISOR = 32  # height and width of a batch are multiples of it, px
+BACKGROUND, UNUSED = -1, -2  # what an anchor learns instead of an object's index
 
 Target = dict[str, Tensor]
 
 
-class DetectorTransform(GeneralizedRCNNTransform):
-    """Resizes normalised images to a shorter side (drawn from several in training) and pads them to one batch.
+def is_detector(network: nn.Module) -> bool:
+    """Whether a network detects objects: it takes images of any size and returns boxes."""
+    return isinstance(network, GeneralizedRCNN | RetinaNet)
 
-    Targets move with them and get `size`, [2], their image's height and width in the batch, px; detections come back to
-    the pixels of the image that was given. Sizes, and how masks are drawn, are mmdetection 2.11's.
+
+def predicts_masks(network: nn.Module) -> bool:
+    """Whether a detector also predicts a mask of each object."""
+    return hasattr(network, "roi_heads")
+
+
+class DetectorTransform(GeneralizedRCNNTransform):
+    """Resizes normalized images to a shorter side (drawn from several in training) and pads them to one batch.
+
+    Targets are resized too and get `size`, [2], the image's height and width in the batch, px. Detections are resized
+    to the pixels of the given image. Sizes and the pasting of masks follow mmdetection 2.11.
 
     Args:
         min_size: Shorter side, or several, px; evaluation takes the last.
-        max_size: The most that a longer side may be, px.
+        max_size: Largest longer side, px.
     """
 
     def __init__(self, min_size: int | Sequence[int], max_size: int) -> None:
@@ -63,17 +77,17 @@ class DetectorTransform(GeneralizedRCNNTransform):
         original_image_sizes: list[tuple[int, int]],
     ) -> list[Target]:
         if not self.training:
-            for found, shape, size in zip(result, image_shapes, original_image_sizes, strict=True):
-                found["boxes"] = resize_boxes(found["boxes"], list(shape), list(size))
-                if "masks" in found:
-                    found["masks"] = paste_masks(found["masks"], found["boxes"], size)
+            for detections, shape, size in zip(result, image_shapes, original_image_sizes, strict=True):
+                detections["boxes"] = resize_boxes(detections["boxes"], list(shape), list(size))
+                if "masks" in detections:
+                    detections["masks"] = paste_masks(detections["masks"], detections["boxes"], size)
         return result
 
 
 def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Masks [N, 1, M, M] of boxes [N, 4], px, drawn into images [N, 1, H, W] of `size`; 0 away from their boxes.
+    """Paste masks [N, 1, M, M] of boxes [N, 4], px, into images [N, 1, H, W] of `size`; 0 outside the boxes.
 
-    Each pixel gets the mask's value at the pixel's centre, interpolated. Source: mmdetection 2.11.
+    Each pixel gets the mask's value at the pixel's center, interpolated. Source: mmdetection 2.11.
     """
     height, width = size
     pasted = masks.new_zeros(len(masks), 1, height, width, dtype=torch.float32)
@@ -90,13 +104,13 @@ def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class FixedStrideAnchors(AnchorGenerator):
-    """Anchors whose stride is the level's, and whose sides are not rounded, as in mmdetection.
+    """Anchors with the stride of their level and unrounded sides, as in mmdetection.
 
     torchvision takes the stride from the map's size (61, not 64 px, for P6 of an image of 800 px) and rounds sides.
     """
 
     def __init__(self, sizes: Sequence[Sequence[float]], strides: Sequence[int]) -> None:
-        super().__init__(tuple(tuple(one) for one in sizes), (RATIOS,) * len(sizes))
+        super().__init__(tuple(tuple(sides) for sides in sizes), (RATIOS,) * len(sizes))
         self.strides = strides
 
     def generate_anchors(
@@ -106,14 +120,14 @@ class FixedStrideAnchors(AnchorGenerator):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> Tensor:
-        """Boxes around the origin, [ratios * scales, 4], in px."""
+        """Return boxes around the origin, [ratios * scales, 4], in px."""
         heights = torch.tensor(aspect_ratios, dtype=dtype, device=device).sqrt()
         sides = torch.tensor(scales, dtype=dtype, device=device)
         half = torch.stack([torch.outer(1 / heights, sides).flatten(), torch.outer(heights, sides).flatten()], 1) / 2
         return torch.cat([-half, half], 1)
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
-        """One [anchors, 4] per image, px."""
+        """Return anchors [A, 4] per image, px."""
         self.set_cell_anchors(torch.promote_types(feature_maps[0].dtype, torch.float32), feature_maps[0].device)
         strides = [[stride, stride] for stride in self.strides]
         anchors = self.grid_anchors([list(x.shape[-2:]) for x in feature_maps], strides)
@@ -121,44 +135,44 @@ class FixedStrideAnchors(AnchorGenerator):
 
 
 class BoxCoder(detection_utils.BoxCoder):
-    """torchvision's, but boxes keep their precision where the network has less: bfloat16's px are 2 apart at 300."""
+    """torchvision's box coder, decoding in the precision of the boxes: at 300 px, bfloat16 values are 2 px apart."""
 
     def decode_single(self, rel_codes: Tensor, boxes: Tensor) -> Tensor:
         return super().decode_single(rel_codes.to(boxes), boxes)
 
 
 class AnchorMatcher:
-    """Which object an anchor learns, as mmdetection 2.11's `MaxIoUAssigner` decides.
+    """Assigns objects to anchors like mmdetection 2.11's `MaxIoUAssigner`.
 
-    torchvision's `Matcher` gives an object its best anchors however little they overlap, and lets anchors learn that
-    lie where an image is padded to the size of a larger one of its batch.
+    torchvision's `Matcher` gives an object its best anchors however little they overlap, and uses anchors in the
+    padding that fills an image up to the size of a larger one in its batch.
 
     Args:
-        positive, negative: IoU from which on an anchor learns the object that it overlaps most, and under which it
-            learns background. Between them it learns nothing.
-        least: IoU from which on an object's best anchors (several where they tie) learn it whatever else they overlap.
-        border: By how many px anchors that learn may overhang their image; None for any number.
+        positive: IoU from which an anchor learns the object that it overlaps most.
+        negative: IoU below which an anchor learns background; between both it learns nothing.
+        least: IoU from which an object's best anchors (several if they tie) learn it whatever else they overlap.
+        border: How many px a learning anchor may reach outside its image; None for any number.
     """
 
     def __init__(self, positive: float, negative: float, least: float, border: int | None = None) -> None:
         self.positive, self.negative, self.least, self.border = positive, negative, least, border
 
     def __call__(self, anchors: Tensor, target: Target) -> Tensor:
-        """Numbers [A] of the objects that anchors [A, 4] learn; BACKGROUND and UNUSED are the negative ones."""
+        """Return the indices [A] of the objects that anchors [A, 4] learn, or BACKGROUND or UNUSED."""
         used = self._used(anchors, target["size"])
         if not len(target["boxes"]):
             return torch.full_like(used, BACKGROUND, dtype=torch.int64).masked_fill(~used, UNUSED)
         overlaps = box_iou(target["boxes"], anchors).masked_fill(~used, -1)
-        highest, found = overlaps.max(0)
-        found[highest < self.positive] = UNUSED
-        found[highest < self.negative] = BACKGROUND
+        highest, assigned = overlaps.max(0)
+        assigned[highest < self.positive] = UNUSED
+        assigned[highest < self.negative] = BACKGROUND
         best = overlaps.amax(1, keepdim=True)
         numbers = torch.arange(len(overlaps), dtype=torch.int32, device=anchors.device)[:, None]
         owner = numbers.where((overlaps == best) & (best >= self.least), -1).amax(0).long()
-        return found.where(owner < 0, owner).masked_fill(~used, UNUSED)
+        return assigned.where(owner < 0, owner).masked_fill(~used, UNUSED)
 
     def _used(self, anchors: Tensor, size: Tensor) -> Tensor:
-        """Which anchors learn: all that stand on the image or its own padding, or those within the border."""
+        """Which anchors learn, [A]: those centered on the image or its own padding, or those within the border."""
         if self.border is None:
             padded = (size / DIVISOR).ceil().flip(0) * DIVISOR
             centers = (anchors[:, :2] + anchors[:, 2:]) / 2  # whole px, but for rounding
@@ -167,9 +181,9 @@ class AnchorMatcher:
 
 
 class RoIPool(nn.Module):
-    """RoIAlign from the level that fits a box's size: aligned, and with as many samples as the box has tokens.
+    """RoIAlign from the pyramid level that fits a box's size, aligned and with as many samples as the box has tokens.
 
-    torchvision's `MultiScaleRoIAlign` is neither; mmdetection, which the paper used, is both.
+    torchvision's `MultiScaleRoIAlign` does neither; mmdetection, which the paper used, does both.
     """
 
     def __init__(self, size: int) -> None:
@@ -177,8 +191,8 @@ class RoIPool(nn.Module):
         self.size = size
 
     def forward(self, maps: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
-        """[boxes of all images, C, size, size] from P2 to P5 and one [N, 4] per image, px."""
-        rois = torch.cat([F.pad(one, (1, 0), value=i) for i, one in enumerate(boxes)])
+        """Return [boxes of all images, C, size, size] from maps P2 to P5 and boxes [N, 4] per image, px."""
+        rois = torch.cat([F.pad(of_image, (1, 0), value=i) for i, of_image in enumerate(boxes)])
         area = (rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2])
         levels = (4 + torch.log2(area.clamp(min=1e-6).sqrt() / 224 + 1e-6)).floor().clamp(2, 5)
         pooled = maps["p2"].new_zeros(len(rois), maps["p2"].shape[1], self.size, self.size)
@@ -190,7 +204,7 @@ class RoIPool(nn.Module):
 
 
 class P6P7(ExtraFPNBlock):
-    """Two strided convolutions after C5, without the ReLU between them that torchvision's has. Source: mmdetection."""
+    """Levels P6 and P7: two strided convolutions after C5, without torchvision's ReLU between. Source: mmdetection."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -204,5 +218,5 @@ class P6P7(ExtraFPNBlock):
 
 
 def octave_scales(base: float) -> list[float]:
-    """Three anchor sides to an octave."""
+    """Return three anchor sides per octave."""
     return [base * math.exp2(k / 3) for k in range(3)]

@@ -1,10 +1,11 @@
-"""Names of a dense network's tensors: those of mmsegmentation 0.11 and mmdetection 2.11, and the ones they have here.
+"""Tensor names of dense networks: those of mmsegmentation 0.11 and mmdetection 2.11 ("mm"), and atmviz's.
 
-Both libraries put background last among the classes of a box head; here, as in torchvision, it comes first.
+mmdetection puts background last among the classes of a box head; atmviz, like torchvision, puts it first.
 """
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from atmviz.architecture import Architecture, Head
 from atmviz.models import released_to_timm
 
-# A name that only this head has: theirs, ours
+# Tensor name that only this head has: mm's, atmviz's
 _MARKS: dict[Head, tuple[str, str]] = {
     "upernet": (r"decode_head\.psp_modules\.", r"head\.psp_modules\."),
     "semantic_fpn": (r"decode_head\.scale_heads\.", r"head\.scale_heads\."),
@@ -20,7 +21,7 @@ _MARKS: dict[Head, tuple[str, str]] = {
     "mask_rcnn": (r"roi_head\.bbox_head\.fc_cls\.", r"roi_heads\.box_head\."),
     "cascade_mask_rcnn": (r"roi_head\.bbox_head\.0\.fc_cls\.", r"roi_heads\.stages\."),
 }
-# The tensor whose length counts the classes, how many values each has, and how many classes are none of the data's
+# (bias that reveals the class count, values per class, background classes)
 _CLASS_TENSORS: dict[Head, tuple[str, int, int]] = {
     "upernet": ("head.classifier.bias", 1, 0),
     "semantic_fpn": ("head.classifier.bias", 1, 0),
@@ -89,40 +90,42 @@ _RENAMES: dict[Head, tuple[tuple[str, str], ...]] = {
 }
 
 
-def head_of(names: Iterable[str], own: bool) -> Head | None:
-    """Which head is among these names: this project's own, or mmsegmentation's and mmdetection's."""
+def head_of(names: Iterable[str], layout: Literal["mm", "atmviz"]) -> Head | None:
+    """The head that tensors with these names belong to; None without one."""
     names = list(names)
-    for head, marks in _MARKS.items():
-        if any(re.match(marks[own], name) for name in names):
+    for head, (mm_mark, atmviz_mark) in _MARKS.items():
+        mark = mm_mark if layout == "mm" else atmviz_mark
+        if any(re.match(mark, name) for name in names):
             return head
     return None
 
 
-def backbone_prefix(head: Head) -> str:
-    """Where the backbone's tensors are in a network of this head."""
-    return "backbone." if head == "upernet" else "backbone.body."
+def backbone_path(head: Head) -> str:
+    """Module path of the backbone, as timm builds it, in a network with this head."""
+    return "backbone.model" if head == "upernet" else "backbone.body.model"
 
 
-def mm_to_own(head: Head, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename (and reorder the classes of) a whole network's tensors; unknown names stay as they are."""
-    body = {name.removeprefix("backbone."): tensor for name, tensor in state.items() if name.startswith("backbone.")}
-    prefix = backbone_prefix(head) + "model."
-    renamed = {prefix + name: tensor for name, tensor in released_to_timm(body).items()}
+def mm_to_atmviz(head: Head, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the tensors of a whole network and put background first; unknown names stay as they are."""
+    backbone = {
+        name.removeprefix("backbone."): tensor for name, tensor in state.items() if name.startswith("backbone.")
+    }
+    renamed = {f"{backbone_path(head)}.{name}": tensor for name, tensor in released_to_timm(backbone).items()}
     for name, tensor in state.items():
         if name.startswith("backbone."):
             continue
         for pattern, replacement in _RENAMES[head]:
             name = re.sub(pattern, replacement, name)
         renamed[name] = torch.cat([tensor[-1:], tensor[:-1]]) if ".cls_score." in name else tensor
-    if head == "retinanet":  # the norm of the finest map, which no level uses
+    if head == "retinanet":  # the norm of the finest map, which RetinaNet does not use
         renamed = {name: tensor for name, tensor in renamed.items() if ".out_norms.0." not in name}
     return renamed
 
 
 def describe_heads(head: Head, backbone: str, state: Mapping[str, Tensor]) -> tuple[Architecture, int]:
-    """Architecture and number of classes, from the tensors under this project's names; 0 where their tensor lacks."""
+    """Read architecture and number of classes from tensors with atmviz's names; 0 classes if none tells."""
     units = r"(backbone\.neck\.inner_blocks|head\.lateral_convs)\.0\.peg\."
     neck = "atmfpn" if any(re.match(units, name) for name in state) else "fpn"
-    name, values, others = _CLASS_TENSORS[head]
+    name, values, background = _CLASS_TENSORS[head]
     length = state[name].numel() if name in state else 0
-    return Architecture(backbone, head, neck), max(length // values - others, 0)  # type: ignore[arg-type]
+    return Architecture(backbone, head, neck), max(length // values - background, 0)  # type: ignore[arg-type]

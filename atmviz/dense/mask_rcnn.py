@@ -1,4 +1,7 @@
-"""Mask R-CNN (He et al., 2017), as in Table 5: torchvision's parts with mmdetection's numbers."""
+"""Mask R-CNN (He et al., 2017), as in Table 5: torchvision's parts with mmdetection's settings.
+
+Legend: B batch, N boxes of an image, A anchors of an image.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,26 +14,26 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from atmviz.architecture import Neck
+from atmviz.architecture import BOX_SAMPLES, PYRAMID_DIM, Neck
 from atmviz.dense.detector import RATIOS, UNUSED, AnchorMatcher, BoxCoder, DetectorTransform, FixedStrideAnchors, Target
-from atmviz.dense.pyramid import PYRAMID_DIM, Pyramid, create_body
-from atmviz.dense.roi_heads import BOX_FACTOR, BOX_SAMPLES, BOX_SIZE, MASK_SIZE, RoIHeads
+from atmviz.dense.pyramid import Pyramid, create_backbone
+from atmviz.dense.roi_heads import BOX_FACTOR, BOX_SIZE, MASK_SIZE, RoIHeads
 
 _STRIDES = (4, 8, 16, 32, 64)
 
 
 class TwoStageDetector(GeneralizedRCNN):
-    """Proposals, then boxes and masks; labels from 0 on, where torchvision's own begin at 1 behind background."""
+    """Proposals, then boxes and masks; labels count from 0, where torchvision's count from 1 after background."""
 
     def forward(self, images: list[Tensor], targets: list[Target] | None = None) -> Any:
-        """Losses by name in training, else one dict of detections per image; see `dense.detector`."""
+        """Return losses by name in training, else one dict of detections per image; see `dense.detector`."""
         if targets is not None:
-            targets = [{**one, "labels": one["labels"] + 1} for one in targets]
-        found = super().forward(images, targets)
-        return found if self.training else [{**one, "labels": one["labels"] - 1} for one in found]
+            targets = [{**target, "labels": target["labels"] + 1} for target in targets]
+        output = super().forward(images, targets)
+        return output if self.training else [{**image, "labels": image["labels"] - 1} for image in output]
 
     def forward_dummy(self, images: Tensor, boxes: int = 1000, masks: int = 100) -> None:
-        """Every layer once, on as many boxes and masks as the paper's counts assume."""
+        """Run every layer once, on as many boxes and masks as the paper's FLOPs assume."""
         self.rpn.head(list(self.backbone(images).values()))
         pooled = [
             images.new_empty(count, self.backbone.out_channels, size, size)
@@ -42,19 +45,19 @@ class TwoStageDetector(GeneralizedRCNN):
                 heads.mask_predictor(heads.mask_head(pooled[1]))
 
 
-def open_pyramid(backbone: str, neck: Neck, dim: int, **kwargs: Any) -> Pyramid:
-    """P2 to P5, and P6 by pooling."""
-    return Pyramid(create_body(backbone, **kwargs), neck, dim, extra=LastLevelMaxPool())
+def build_pyramid(backbone: str, neck: Neck, dim: int, **kwargs: Any) -> Pyramid:
+    """Build a pyramid of P2 to P5, and P6 by pooling."""
+    return Pyramid(create_backbone(backbone, **kwargs), neck, dim, extra=LastLevelMaxPool())
 
 
 class RPN(RegionProposalNetwork):
-    """Three anchors per token, side eight times the stride; torchvision's, with mmdetection 2.11's targets and losses.
+    """torchvision's RPN with mmdetection 2.11's targets and losses; three anchors per token, sides 8 strides.
 
     Args:
         dim: Channels of the pyramid.
-        proposals: How many are kept per image in training.
+        proposals: Proposals kept per image in training.
         border: See `AnchorMatcher`.
-        beta: Up to which difference the box loss is a square; 0 for L1.
+        beta: Difference up to which the box loss is quadratic; 0 for L1.
     """
 
     def __init__(self, dim: int, proposals: int = 1000, border: int | None = None, beta: float = 0.0) -> None:
@@ -76,20 +79,21 @@ class RPN(RegionProposalNetwork):
     def assign_targets_to_anchors(
         self, anchors: list[Tensor], targets: list[Target]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """By image, labels [A] (1 object, 0 background, -1 neither) and boxes [A, 4], which only objects use."""
-        found = [self.matcher(one, target) for one, target in zip(anchors, targets, strict=True)]
-        labels = [(one >= 0).float() - (one == UNUSED).float() for one in found]
+        """Return labels [A] (1 object, 0 background, -1 neither) and boxes [A, 4], used by objects only, per image."""
+        assigned = [self.matcher(boxes, target) for boxes, target in zip(anchors, targets, strict=True)]
+        labels = [(objects >= 0).float() - (objects == UNUSED).float() for objects in assigned]
         boxes = [
-            F.pad(target["boxes"], (0, 0, 0, 1))[one.clamp(min=-1)] for one, target in zip(found, targets, strict=True)
+            F.pad(target["boxes"], (0, 0, 0, 1))[objects.clamp(min=-1)]
+            for objects, target in zip(assigned, targets, strict=True)
         ]
         return labels, boxes
 
     def compute_loss(
         self, objectness: Tensor, pred_bbox_deltas: Tensor, labels: list[Tensor], regression_targets: list[Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Losses of objectness and boxes, summed over the sampled anchors of the batch and divided by their number."""
+        """Return losses of objectness and boxes: sums over the sampled anchors, divided by their number."""
         sampled = self.fg_bg_sampler(labels)
-        count = sum(one.sum().clamp(min=1) for kind in sampled for one in kind)
+        count = sum(mask.sum().clamp(min=1) for kind in sampled for mask in kind)
         objects, background = (torch.cat(kind).bool() for kind in sampled)
         chosen = objects | background
         box_loss = F.smooth_l1_loss(
@@ -111,8 +115,15 @@ def mask_rcnn(
     box_samples: int = BOX_SAMPLES,
     **kwargs: Any,
 ) -> TwoStageDetector:
-    """Mask R-CNN on a backbone; arguments as in `retinanet`, and `box_samples`, proposals to learn from per image."""
+    """Build Mask R-CNN on a backbone.
+
+    Args:
+        backbone, neck, num_classes, min_size, max_size, dim, kwargs: See `retinanet`.
+        box_samples: Proposals that the box heads learn from, per image.
+
+    Source: Table 5.
+    """
     box_head = TwoMLPHead(dim * BOX_SIZE**2, BOX_FACTOR * dim)
     heads = RoIHeads(num_classes, dim, box_head, box_samples=box_samples)
     transform = DetectorTransform(min_size, max_size)
-    return TwoStageDetector(open_pyramid(backbone, neck, dim, **kwargs), RPN(dim), heads, transform)
+    return TwoStageDetector(build_pyramid(backbone, neck, dim, **kwargs), RPN(dim), heads, transform)

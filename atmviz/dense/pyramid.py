@@ -1,4 +1,8 @@
-"""Below the heads: a backbone's feature maps, and a neck that makes a pyramid of them."""
+"""Backbones that return feature maps, and necks that make a pyramid of them.
+
+Legend: B batch, C channels, H/W height and width. C2 to C5 are the backbone's maps, strides 4 to 32; P2 to P5 the
+pyramid's.
+"""
 
 from collections import OrderedDict
 from typing import Any
@@ -11,27 +15,26 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
-from atmviz.architecture import Neck
+from atmviz.architecture import PYRAMID_DIM, Neck
 from atmviz.errors import AtmvizError, summarize
 from atmviz.models import ATMFPN
 from atmviz.variants import VARIANTS
 
-PYRAMID_DIM = 256  # in the paper
 _SWIN_PATCH = 4
 
 
-def create_body(name: str, first_level: int = 2, drop_path_rate: float = 0.0, **kwargs: Any) -> nn.Module:
-    """A backbone that returns its feature maps C2 (or from `first_level` on) to C5, [B, C, H, W], strides 4 to 32.
+def create_backbone(name: str, first_level: int = 2, drop_path_rate: float = 0.0, **kwargs: Any) -> nn.Module:
+    """Build a backbone that returns its feature maps C2 (or C3) to C5, [B, C, H, W], strides 4 to 32.
 
     Args:
-        name: An ATMNet variant, whose maps pass one LayerNorm each as in the released segmentation backbone; or any
-            timm model of four stages, such as resnet50 and swin_tiny_patch4_window7_224 (Table 7).
-        first_level: 2 or 3.
+        name: An ATMNet variant, whose maps are normed as in the released segmentation backbone, or a timm model of four
+            stages, such as resnet50 and swin_tiny_patch4_window7_224 (Table 7).
+        first_level: First map to return, 2 or 3.
         drop_path_rate: Stochastic depth.
-        kwargs: To the constructor.
+        kwargs: Further arguments of the backbone's constructor.
 
     Raises:
-        AtmvizError: no such model, or not one of four stages with strides 4 to 32.
+        AtmvizError: the model is unknown, or does not have four stages with strides 4 to 32.
     """
     if name in VARIANTS:
         kwargs = {"out_norms": True, **kwargs}
@@ -43,7 +46,7 @@ def create_body(name: str, first_level: int = 2, drop_path_rate: float = 0.0, **
             strides = probe.feature_info.reduction()
     except (RuntimeError, TypeError, ValueError) as error:
         raise AtmvizError(
-            f"cannot build {name} ({summarize(error)}): expected a variant (`atmviz models`) or a timm backbone"
+            f"cannot build {name} ({summarize(error)}): expected one of {', '.join(VARIANTS)} or a timm backbone"
         ) from None
     if strides[-4:] != [4, 8, 16, 32]:
         raise AtmvizError(f"got {name}, whose maps have strides {strides}, expected a backbone with 4, 8, 16, 32")
@@ -56,26 +59,26 @@ def create_body(name: str, first_level: int = 2, drop_path_rate: float = 0.0, **
         drop_path_rate=drop_path_rate,
         **kwargs,
     )
-    return NormedBody(body) if name.startswith("swin") else body
+    return NormalizedBackbone(body) if name.startswith("swin") else body
 
 
-def map_dims(body: nn.Module) -> list[int]:
-    """Channels of a backbone's maps."""
-    return body.feature_info.channels()  # type: ignore[union-attr, operator]
+def feature_channels(backbone: nn.Module) -> list[int]:
+    """Channels of the maps that a backbone returns."""
+    return backbone.feature_info.channels()  # type: ignore[union-attr, operator]
 
 
-class NormedBody(nn.Module):
-    """Swin as mmdetection has it: a LayerNorm on each of its maps, images padded to whole patches."""
+class NormalizedBackbone(nn.Module):
+    """Swin as in mmdetection: a LayerNorm on each map, and images padded to whole patches."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
         self.body = body
         self.feature_info = body.feature_info
-        self.norms = nn.ModuleList(LayerNorm2d(dim) for dim in map_dims(body))
+        self.norms = nn.ModuleList(LayerNorm2d(dim) for dim in feature_channels(body))
 
     @property
     def model(self) -> nn.Module:
-        """The network itself, where timm's own wrappers of feature maps have it."""
+        """The network itself, under the same name as in timm's wrappers."""
         return self.body.model  # type: ignore[return-value]
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -85,7 +88,10 @@ class NormedBody(nn.Module):
 
 
 def init_xavier(module: nn.Module) -> None:
-    """Convolutions and linear layers: Xavier uniform, biases 0. Source: mmdetection's FPN and layers of box heads."""
+    """Initialize convolutions and linear layers: Xavier uniform, biases 0.
+
+    Source: mmdetection's FPN and the layers of its box heads.
+    """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(layer.weight)
@@ -94,7 +100,7 @@ def init_xavier(module: nn.Module) -> None:
 
 
 class FPN(FeaturePyramidNetwork):
-    """torchvision's, drawn as mmdetection's."""
+    """torchvision's FPN, initialized as in mmdetection."""
 
     def __init__(self, in_channels_list: list[int], out_channels: int, extra_blocks: ExtraFPNBlock | None) -> None:
         super().__init__(in_channels_list, out_channels, extra_blocks)
@@ -105,7 +111,7 @@ class Pyramid(nn.Module):
     """Backbone and neck: images [B, 3, H, W] to maps of `dim` channels by name, "p2" (or "p3") first.
 
     Attributes:
-        out_channels: `dim`; torchvision's detectors ask for it.
+        out_channels: `dim`; torchvision's detectors read it.
     """
 
     def __init__(
@@ -118,7 +124,7 @@ class Pyramid(nn.Module):
     ) -> None:
         super().__init__()
         self.body, self.out_channels = body, dim
-        dims = map_dims(body)
+        dims = feature_channels(body)
         self.neck = ATMFPN(dims, dim, extra, first_level) if neck == "atmfpn" else FPN(dims, dim, extra)
         self.names = [f"p{level}" for level in range(first_level, 6)]
 

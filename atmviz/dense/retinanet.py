@@ -1,4 +1,7 @@
-"""RetinaNet (Lin et al., "Focal Loss for Dense Object Detection", 2017), as in Table 4."""
+"""RetinaNet (Lin et al., "Focal Loss for Dense Object Detection", 2017), as in Table 4.
+
+Legend: B batch, A anchors of an image, K classes.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.ops import sigmoid_focal_loss
 
-from atmviz.architecture import Neck
+from atmviz.architecture import PYRAMID_DIM, Neck
 from atmviz.dense.detector import (
     MAX_DETECTIONS,
     MIN_SCORE,
@@ -23,27 +26,29 @@ from atmviz.dense.detector import (
     Target,
     octave_scales,
 )
-from atmviz.dense.pyramid import PYRAMID_DIM, Pyramid, create_body, map_dims
+from atmviz.dense.pyramid import Pyramid, create_backbone, feature_channels
 
 _STRIDES = (8, 16, 32, 64, 128)
 
 
 class RetinaNet(detection.RetinaNet):
-    """torchvision's, with labels from 0 on and mmdetection 2.11's targets and losses."""
+    """torchvision's RetinaNet with labels counted from 0 and mmdetection 2.11's targets and losses."""
 
     def compute_loss(
         self, targets: list[Target], head_outputs: dict[str, Tensor], anchors: list[Tensor]
     ) -> dict[str, Tensor]:
-        """Focal loss of classes and L1 of box deltas, summed over the batch and divided by its positive anchors.
+        """Return focal loss of classes and L1 loss of box deltas: sums over the batch, divided by its positive anchors.
 
-        An image without any counts as one anchor.
+        An image without positive anchors counts as one.
         """
-        found = torch.stack([self.proposal_matcher(one, target) for one, target in zip(anchors, targets, strict=True)])
-        objects, used = found >= 0, found != UNUSED
+        assigned = torch.stack(
+            [self.proposal_matcher(boxes, target) for boxes, target in zip(anchors, targets, strict=True)]
+        )
+        objects, used = assigned >= 0, assigned != UNUSED
         count = objects.sum(1).clamp(min=1).sum()
-        matched = [(target, one[one >= 0]) for target, one in zip(targets, found, strict=True)]
-        classes = torch.cat([target["labels"][one] for target, one in matched])
-        boxes = torch.cat([target["boxes"][one] for target, one in matched])
+        matched = [(target, indices[indices >= 0]) for target, indices in zip(targets, assigned, strict=True)]
+        classes = torch.cat([target["labels"][indices] for target, indices in matched])
+        boxes = torch.cat([target["boxes"][indices] for target, indices in matched])
 
         logits, deltas = (head_outputs[name].to(boxes) for name in ("cls_logits", "bbox_regression"))
         true = torch.zeros_like(logits)
@@ -55,7 +60,7 @@ class RetinaNet(detection.RetinaNet):
         }
 
     def forward_dummy(self, images: Tensor) -> Any:
-        """Every layer once, for counting."""
+        """Run every layer once, to count its FLOPs."""
         return self.head(list(self.backbone(images).values()))
 
 
@@ -68,19 +73,21 @@ def retinanet(
     dim: int = PYRAMID_DIM,
     **kwargs: Any,
 ) -> RetinaNet:
-    """RetinaNet on a backbone: levels P3 to P7, nine anchors per token.
+    """Build RetinaNet on a backbone: levels P3 to P7, nine anchors per token.
 
     Args:
-        backbone, kwargs: See `create_body`.
+        backbone, kwargs: See `create_backbone`.
         neck: "fpn" or "atmfpn".
-        num_classes: Without background.
-        min_size, max_size: Images are resized to this shorter side, one of several drawn in training, and at most this
-            longer side, px.
+        num_classes: Classes without background.
+        min_size: Shorter side that images are resized to, px; training draws one of several.
+        max_size: Largest longer side, px.
         dim: Channels of pyramid and heads.
+
+    Source: Table 4.
     """
-    body = create_body(backbone, first_level=3, **kwargs)
+    body = create_backbone(backbone, first_level=3, **kwargs)
     model = RetinaNet(
-        Pyramid(body, neck, dim, 3, P6P7(map_dims(body)[-1], dim)),
+        Pyramid(body, neck, dim, 3, P6P7(feature_channels(body)[-1], dim)),
         num_classes,
         anchor_generator=FixedStrideAnchors([octave_scales(4 * stride) for stride in _STRIDES], _STRIDES),
         score_thresh=MIN_SCORE,
@@ -91,6 +98,6 @@ def retinanet(
     model.transform, model.box_coder = DetectorTransform(min_size, max_size), BoxCoder((1.0, 1.0, 1.0, 1.0))
     for branch in (model.head.classification_head, model.head.regression_head):
         for module in branch.conv.modules():
-            if isinstance(module, nn.Conv2d):  # 0.01 for 256 channels; fewer would pass hardly any signal on
+            if isinstance(module, nn.Conv2d):  # 0.01 for 256 channels; with fewer, it would make signals vanish
                 nn.init.normal_(module.weight, std=0.01 * (PYRAMID_DIM / dim) ** 0.5)
     return model

@@ -1,4 +1,7 @@
-"""Box and mask heads of the two-stage detectors: torchvision's, with mmdetection 2.11's losses and targets."""
+"""Box and mask heads of the two-stage detectors: torchvision's, with mmdetection 2.11's losses and targets.
+
+Legend: N boxes, K classes without background, M objects of an image.
+"""
 
 from collections.abc import Sequence
 
@@ -9,19 +12,19 @@ from torchvision.models.detection import roi_heads
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.ops import generalized_box_iou_loss, roi_align
 
+from atmviz.architecture import BOX_SAMPLES
 from atmviz.dense.detector import MAX_DETECTIONS, MIN_SCORE, NMS_IOU, BoxCoder, RoIPool, Target
 from atmviz.dense.pyramid import init_xavier
 
 BOX_SIZE, MASK_SIZE = 7, 14  # side of a pooled box, tokens
-BOX_SAMPLES = 512  # in the paper
-BOX_FACTOR = 4  # of a box's vector over the pyramid's channels
+BOX_FACTOR = 4  # width of a box's vector over channels of the pyramid
 _GIOU_WEIGHT = 10.0
 
-Sample = tuple[Tensor, Tensor, list[Tensor], list[Tensor]]  # deltas, scores; proposals and labels, by image
+Sample = tuple[Tensor, Tensor, list[Tensor], list[Tensor]]  # deltas, scores, proposals and labels by image
 
 
 class BoxPredictor(nn.Module):
-    """Scores of background and K classes, and four box deltas of each class; background's, never used, are zeros."""
+    """Scores of background and K classes, and four box deltas of each class; those of background are unused zeros."""
 
     def __init__(self, dim: int, num_classes: int) -> None:
         super().__init__()
@@ -33,12 +36,12 @@ class BoxPredictor(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[N, 1 + K] and [N, 4 (1 + K)] from [N, dim]."""
+        """Return scores [N, 1 + K] and deltas [N, 4 (1 + K)] from vectors [N, dim]."""
         return self.cls_score(x), F.pad(self.bbox_pred(x), (4, 0))
 
 
 class MaskPredictor(MaskRCNNPredictor):
-    """One mask of each class; background's, never used, is zero."""
+    """One mask of each class; that of background is an unused zero."""
 
     def __init__(self, dim: int, num_classes: int) -> None:
         super().__init__(dim, dim, num_classes)
@@ -46,24 +49,24 @@ class MaskPredictor(MaskRCNNPredictor):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, 1 + K, 28, 28] from [N, dim, 14, 14]."""
+        """Return masks [N, 1 + K, 28, 28] from pooled boxes [N, dim, 14, 14]."""
         return F.pad(super().forward(x), (0, 0, 0, 0, 1, 0))
 
 
 class RoIHeads(roi_heads.RoIHeads):
     """Box and mask heads of one stage.
 
-    The box loss is summed over the sampled objects and divided by all sampled proposals: L1 of the deltas, or ten times
-    the GIoU loss of the boxes. The masks to learn are the true ones at 28x28, cut at a half.
+    The box loss is summed over the sampled objects and divided by the number of sampled proposals: L1 of the deltas, or
+    ten times the GIoU loss of the boxes. Target masks are the true ones at 28x28, thresholded at 0.5.
 
     Args:
-        num_classes: Without background.
+        num_classes: Classes without background.
         dim: Channels of the pyramid.
-        box_head: Pooled boxes [N, dim, 7, 7] to [N, 4 dim].
-        iou: From which on a proposal is an object.
-        stds: What the deltas of x, y, width and height are divided by.
+        box_head: Maps pooled boxes [N, dim, 7, 7] to [N, 4 dim].
+        iou: IoU from which a proposal is an object.
+        stds: Standard deviations that the deltas of x, y, width and height are divided by.
         box_samples: Proposals that the heads learn from, per image.
-        giou: Learn boxes by GIoU.
+        giou: Use the GIoU loss for boxes.
     """
 
     def __init__(
@@ -105,7 +108,7 @@ class RoIHeads(roi_heads.RoIHeads):
         image_shapes: list[tuple[int, int]],
         targets: list[Target] | None = None,
     ) -> tuple[list[Target], dict[str, Tensor]]:
-        """Detections (none in training) and losses (none otherwise)."""
+        """Return detections (none in training) and losses (none in evaluation)."""
         if not self.training:
             return super().forward(features, proposals, image_shapes)
         assert targets is not None
@@ -114,7 +117,7 @@ class RoIHeads(roi_heads.RoIHeads):
     def score(
         self, maps: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
     ) -> tuple[Tensor, Tensor]:
-        """Class scores [N, 1 + K] and box deltas [N, 4 (1 + K)] of the proposals of all images."""
+        """Return class scores [N, 1 + K] and box deltas [N, 4 (1 + K)] of the proposals of all images."""
         return self.box_predictor(self.box_head(self.box_roi_pool(maps, proposals, image_shapes)))
 
     def losses(
@@ -124,29 +127,29 @@ class RoIHeads(roi_heads.RoIHeads):
         image_shapes: list[tuple[int, int]],
         targets: list[Target],
     ) -> tuple[dict[str, Tensor], Sample]:
-        """Losses by name, and the sample of proposals that they are of."""
+        """Return losses by name, and the sampled proposals with their predictions."""
         proposals, matched, labels, _ = self.select_training_samples(proposals, targets)
         scores, deltas = self.score(maps, proposals, image_shapes)
 
-        chosen = [one > 0 for one in labels]
-        boxes = [one[objects] for one, objects in zip(proposals, chosen, strict=True)]
-        numbers = [one[objects] for one, objects in zip(matched, chosen, strict=True)]
-        true = torch.cat([target["boxes"][one] for target, one in zip(targets, numbers, strict=True)])
-        objects = torch.cat(chosen)
+        is_object = [of_image > 0 for of_image in labels]
+        boxes = [of_image[chosen] for of_image, chosen in zip(proposals, is_object, strict=True)]
+        numbers = [of_image[chosen] for of_image, chosen in zip(matched, is_object, strict=True)]
+        true = torch.cat([target["boxes"][indices] for target, indices in zip(targets, numbers, strict=True)])
+        objects = torch.cat(is_object)
         classes = torch.cat(labels)[objects]
         rows = torch.arange(len(classes), device=classes.device)
 
-        own = deltas.reshape(len(deltas), -1, 4)[objects][rows, classes]
+        object_deltas = deltas.reshape(len(deltas), -1, 4)[objects][rows, classes]
         if self.giou:
             box_loss = _GIOU_WEIGHT * generalized_box_iou_loss(
-                self.box_coder.decode_single(own, torch.cat(boxes)).view(-1, 4), true, reduction="sum"
+                self.box_coder.decode_single(object_deltas, torch.cat(boxes)).view(-1, 4), true, reduction="sum"
             )
         else:
-            box_loss = F.l1_loss(own, self.box_coder.encode_single(true, torch.cat(boxes)), reduction="sum")
+            box_loss = F.l1_loss(object_deltas, self.box_coder.encode_single(true, torch.cat(boxes)), reduction="sum")
 
         logits = self.mask_predictor(self.mask_head(self.mask_roi_pool(maps, boxes, image_shapes)))[rows, classes]
         masks = torch.cat(
-            [mask_targets(target["masks"], *one) for target, *one in zip(targets, boxes, numbers, strict=True)]
+            [mask_targets(target["masks"], *chosen) for target, *chosen in zip(targets, boxes, numbers, strict=True)]
         )
         mask_loss = F.binary_cross_entropy_with_logits(logits, masks, reduction="sum") / max(1, masks.numel())
         losses = {
@@ -158,7 +161,7 @@ class RoIHeads(roi_heads.RoIHeads):
 
 
 def mask_targets(masks: Tensor, boxes: Tensor, numbers: Tensor, size: int = 2 * MASK_SIZE) -> Tensor:
-    """What boxes [N, 4], px, show of the objects of these numbers [N] out of masks [M, H, W]: 0 or 1, [N, size, size].
+    """Crop the masks [M, H, W] of the objects with indices [N] to boxes [N, 4], px: 0 or 1, [N, size, size].
 
     Source: mmdetection 2.11, `BitmapMasks.crop_and_resize`.
     """

@@ -1,4 +1,7 @@
-"""What Semantic FPN and UperNet share: maps to class scores of every pixel, and the losses."""
+"""Parts shared by Semantic FPN and UperNet: class scores of every pixel, and the losses.
+
+Legend: B batch, H/W height and width of the images, h/w of a map.
+"""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,7 +13,7 @@ _DROPOUT = 0.1
 
 
 class PixelClassifier(nn.Conv2d):
-    """The last 1x1 convolution, behind dropout of whole channels."""
+    """The last 1x1 convolution, after dropout of whole channels."""
 
     def __init__(self, dim: int, num_classes: int) -> None:
         super().__init__(dim, num_classes, 1)
@@ -23,9 +26,9 @@ class Segmenter(nn.Module):
     """A backbone (with its neck) and a head.
 
     Args:
-        backbone: Images [B, 3, H, W] to feature maps.
-        head: Maps to scores [B, classes, h, w] of any size.
-        auxiliary_head: The same from earlier maps, for a second loss of weight 0.4; training only.
+        backbone: Maps images [B, 3, H, W] to feature maps.
+        head: Maps feature maps to scores [B, classes, h, w].
+        auxiliary_head: Another such head for a second loss of weight 0.4; used in training only.
     """
 
     def __init__(self, backbone: nn.Module, head: nn.Module, auxiliary_head: nn.Module | None = None) -> None:
@@ -35,9 +38,9 @@ class Segmenter(nn.Module):
         self.auxiliary_head = auxiliary_head
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor | dict[str, Tensor]:
-        """Class scores of every pixel, [B, classes, H, W]; with labels [B, H, W], the losses by name instead.
+        """Return class scores of every pixel, [B, classes, H, W]; with labels [B, H, W], the losses by name instead.
 
-        The mean is over all pixels, ignored ones (255) included: a batch that is ignored as a whole has loss 0.
+        Losses are means over all pixels, including ignored ones (255): a batch of ignored pixels has loss 0.
         """
         maps = self.backbone(images)
         scores = _resize(self.head(maps), images)
@@ -51,7 +54,10 @@ class Segmenter(nn.Module):
 
 
 def init_head(head: nn.Module) -> None:
-    """Convolutions: Kaiming normal by fan-out; the classifier: normal 0.01. Source: mmsegmentation 0.11."""
+    """Initialize convolutions (Kaiming normal by fan-out) and the classifier (normal 0.01).
+
+    Source: mmsegmentation 0.11.
+    """
     for module in head.modules():
         if isinstance(module, PixelClassifier):
             nn.init.normal_(module.weight, std=0.01)

@@ -1,11 +1,11 @@
-"""UperNet (Xiao et al., 2018), as in Table 3. Its heads are those of transformers: `pip install 'atmviz[upernet]'`."""
+"""UperNet (Xiao et al., 2018), as in Table 3, with the heads of the transformers library."""
 
 from typing import Any
 
 from torch import nn
 
-from atmviz.architecture import Neck
-from atmviz.dense.pyramid import PYRAMID_DIM, create_body, map_dims
+from atmviz.architecture import PYRAMID_DIM, Neck
+from atmviz.dense.pyramid import create_backbone, feature_channels
 from atmviz.dense.segmenter import PixelClassifier, Segmenter, init_head
 from atmviz.errors import AtmvizError
 from atmviz.layers import LayerId
@@ -15,17 +15,19 @@ from atmviz.models.atmfpn import ATMUnit
 def upernet(
     backbone: str, neck: Neck = "fpn", num_classes: int = 150, dim: int = PYRAMID_DIM, **kwargs: Any
 ) -> Segmenter:
-    """UperNet on a backbone.
+    """Build UperNet on a backbone.
 
     Args:
-        backbone, kwargs: See `create_body`.
-        neck: UperNet has a pyramid of its own; "atmfpn" makes that one of ATM units, around the pooling module that
-            is its top level. The paper does not have this combination.
-        num_classes: Of the scores.
+        backbone, kwargs: See `create_backbone`.
+        neck: "fpn" keeps the pyramid inside UperNet's head; "atmfpn" builds it of ATM units, except for the pooling
+            module at the top. The paper does not have this combination.
+        num_classes: Number of classes.
         dim: Channels of the auxiliary head; the head has twice as many.
 
     Raises:
         AtmvizError: transformers is not installed.
+
+    Source: Table 3.
     """
     try:
         from transformers import UperNetConfig
@@ -34,8 +36,8 @@ def upernet(
         raise AtmvizError(
             "got upernet, whose heads come from transformers, which is not installed: pip install 'atmviz[upernet]'"
         ) from None
-    body, head_dim = create_body(backbone, **kwargs), 2 * dim
-    dims = map_dims(body)
+    body, head_dim = create_backbone(backbone, **kwargs), 2 * dim
+    dims = feature_channels(body)
     config = UperNetConfig(  # type: ignore[call-arg]
         hidden_size=head_dim,
         num_labels=num_classes,

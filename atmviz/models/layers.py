@@ -31,8 +31,8 @@ class ChannelMLP(Mlp):
     """The channel MLP of Eq. (6): fc2(GELU(fc1(x))), [B, H, W, C] -> [B, H, W, C].
 
     Attributes:
-        fused: Compute it with `atmviz.ops.channel_mlp`, which is faster on large batches and keeps half as much memory
-            for the backward pass; False for PyTorch's operators. See docs/operator.md for the gain.
+        fused: Compute it with `atmviz.ops.channel_mlp`, which keeps half as much for the backward pass; False for
+            PyTorch's operators. With `weighted_sum`, batches of 8 gain 15 to 22 % in inference (docs/operator.md).
     """
 
     fused = True

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from torch import Tensor, nn
-from torchvision.models.detection import RetinaNet
-from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
+from atmviz.dense import is_detector
 from atmviz.errors import AtmvizError, CheckpointError
 from atmviz.models.atmfpn import ATMUnit
 from atmviz.models.atmnet import ATMLayer, ATMNet
@@ -149,8 +148,8 @@ def forward_to_sites(network: nn.Module, pixels: Tensor) -> Tensor:
     """
     parameter = next(network.parameters())
     network = _uncompiled(network)
-    if isinstance(network, GeneralizedRCNN | RetinaNet):
-        network = network.backbone
+    if is_detector(network):
+        network = network.get_submodule("backbone")
     return network(pixels.to(parameter.device, parameter.dtype, non_blocking=True))
 
 

@@ -5,16 +5,13 @@ Legend: B batch, H/W grid in tokens, O distinct offsets per direction.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from atmviz.data.keyed import seed_of
 from atmviz.observe.hooks import Edit
-from atmviz.observe.site import Site
-
-Intervention = Literal["learned", "zero", "shuffle"]
+from atmviz.observe.site import Intervention, Site
 
 
 def edits_of(intervention: Intervention, sites: Sequence[Site], seed: int = 0) -> dict[str, Edit]:

@@ -1,4 +1,4 @@
-"""Builds the CPU kernels of `kernels.cpp` once for a machine, and calls them."""
+"""Builds the CPU kernels of `kernels.cpp` once per machine, and calls them."""
 
 import ctypes
 import errno
@@ -24,16 +24,16 @@ _SOURCE = Path(__file__).with_name("kernels.cpp")
 _FLAGS = ("-std=c++17", "-O3", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
 _INSTRUCTIONS = {"AVX512": ("-march=x86-64-v4",), "AVX2": ("-march=x86-64-v3",)}
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
-_COLUMNS_TOGETHER = 8
-_TOKENS_TOGETHER = 64
+_COLUMNS_TOGETHER = 8  # adjacent columns that a thread walks side by side
+_TOKENS_TOGETHER = 64  # tokens of an image that a thread sums at once
 _LOG = logging.getLogger(__name__)
 
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The compiled kernels, built in two seconds on first use and kept in the user's cache.
+    """Load the compiled kernels; the first use builds them in two seconds and keeps them in the user's cache.
 
-    None without a C++ compiler ($CXX, g++ or clang++) or off Linux; the reference then does the work.
+    None without a C++ compiler ($CXX, g++ or clang++) or outside Linux; the reference then does the work.
     """
     compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), "g++", "clang++"))), None)
     if sys.platform != "linux" or not compiler:
@@ -43,21 +43,21 @@ def library() -> ctypes.CDLL | None:
     try:
         with _safe_folder() as folder:
             built = folder / f"{key}.so"
-            if not (_is_safe(built) and _is_whole(built)):
+            if not (_is_safe(built) and _is_complete(built)):
                 _build(compiler, flags, built)
             return ctypes.CDLL(str(built))
     except (OSError, subprocess.CalledProcessError) as error:
-        said = str(error) if isinstance(error, OSError) else error.stderr.strip() or f"{compiler} failed"
-        _LOG.warning("the CPU kernels cannot be built or loaded (%s): sampling runs slower", said.splitlines()[-1])
+        reason = str(error) if isinstance(error, OSError) else error.stderr.strip() or f"{compiler} failed"
+        _LOG.warning("the CPU kernels cannot be built or loaded (%s): sampling runs slower", reason.splitlines()[-1])
         return None
 
 
 @contextmanager
 def _safe_folder() -> Iterator[Path]:
-    """This user's folder of kernels in the cache; one that is gone after the block where others could put some there.
+    """Yield this user's folder of kernels in the cache, or a temporary one if other users could write to that.
 
     Raises:
-        OSError: there is none.
+        OSError: there is no safe folder.
     """
     folder = (cache_folder() / f"kernels-{os.geteuid()}").resolve()
     folder.mkdir(0o700, exist_ok=True)
@@ -65,33 +65,33 @@ def _safe_folder() -> Iterator[Path]:
         yield folder
         return
     _LOG.warning(
-        "others can write in %s or a folder above: the CPU kernels are built anew, in two seconds, and not kept; "
-        "take that right away (chmod go-w), or choose another $ATMVIZ_CACHE",
+        "other users can write to %s or a folder above it: the CPU kernels are rebuilt in each run (two seconds); "
+        "remove that permission (chmod go-w), or choose another $ATMVIZ_CACHE",
         folder,
     )
     with tempfile.TemporaryDirectory() as name:
         temporary = Path(name).resolve()
         if not _is_safe(temporary):
-            raise PermissionError(errno.EPERM, "others can write there", name)
+            raise PermissionError(errno.EPERM, "other users can write there", name)
         yield temporary
 
 
 def _is_safe(path: Path) -> bool:
-    """Whether nobody but this user and root can change what lies at a path, or put something else there."""
-    for one in (*reversed(path.parents), path):
+    """Whether only this user and root can change or replace the file or folder at a path."""
+    for part in (*reversed(path.parents), path):
         try:
-            found = one.lstat()
+            status = part.lstat()
         except FileNotFoundError:
             return False
-        # In a sticky folder, as /tmp is, others may add files but not touch those of this user.
-        shared = found.st_mode & 0o022 and not (found.st_mode & stat.S_ISVTX and one != path)
-        if stat.S_ISLNK(found.st_mode) or found.st_uid not in (0, os.geteuid()) or shared:
+        # In a sticky folder such as /tmp, other users can add files but not change those of this user.
+        writable = status.st_mode & 0o022 and not (status.st_mode & stat.S_ISVTX and part != path)
+        if stat.S_ISLNK(status.st_mode) or status.st_uid not in (0, os.geteuid()) or writable:
             return False
     return True
 
 
-def _is_whole(built: Path) -> bool:
-    """Whether a library ends in its checksum: loading one that a full disk cut off would end the process."""
+def _is_complete(built: Path) -> bool:
+    """Whether a library ends in its checksum: loading one truncated by a full disk would crash the process."""
     content = built.read_bytes() if built.is_file() else b""
     return content[-_CHECKSUM_BYTES:] == hashlib.sha256(content[:-_CHECKSUM_BYTES]).digest()
 
@@ -101,19 +101,19 @@ def _build(compiler: str, flags: Iterable[str], built: Path) -> None:
         compiled, linked = folder / "kernels.o", folder / "kernels.so"
         run = partial(subprocess.run, check=True, capture_output=True, encoding="utf-8", errors="replace")
         run([compiler, *flags, "-c", _SOURCE, "-o", compiled])
-        # Linked without OpenMP: it is found in PyTorch's at load time, so both share one pool of threads.
+        # Linked without OpenMP: PyTorch's is used at load time, so both share one pool of threads.
         run([compiler, "-shared", compiled, "-o", linked])
-        with linked.open("r+b") as file:  # a loader does not read beyond what the file's header names
+        with linked.open("r+b") as file:  # loaders ignore bytes beyond those that the file's header names
             checksum = hashlib.sha256(file.read()).digest()
             file.write(checksum)
-        linked.chmod(0o755)  # whatever the umask: others must not write it
+        linked.chmod(0o755)  # whatever the umask is: other users must not write it
         os.replace(linked, built)
 
 
 def forward(x: Tensor, offset: Tensor, axis: int) -> Tensor:
-    """`sample_along` of tokens [B, H, W, C] and offsets [B, H, W, O] along axis 1 (H) or 2 (W), unchecked."""
+    """Compute `sample_along` of tokens [B, H, W, C] and offsets [B, H, W, O] along axis 1 (H) or 2 (W), unchecked."""
     dtype = _arithmetic(x, offset)
-    tokens, shifts = x.to(dtype).contiguous(), _readable(offset.to(dtype))
+    tokens, shifts = x.to(dtype).contiguous(), readable(offset.to(dtype))
     out = torch.empty_like(tokens)
     if x.numel():
         grid, layouts = _grid(tokens, shifts, axis), [_layout(t, axis) for t in (tokens, shifts)]
@@ -122,9 +122,9 @@ def forward(x: Tensor, offset: Tensor, axis: int) -> Tensor:
 
 
 def backward(grad: Tensor, x: Tensor, offset: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Gradients of x and offset, in their shapes and dtypes, from that of the output, [B, H, W, C]."""
+    """Return gradients of x and offset, in their shapes and dtypes, from that of the output, [B, H, W, C]."""
     dtype = _arithmetic(x, offset)
-    tokens, shifts, grad = x.to(dtype).contiguous(), _readable(offset.to(dtype)), grad.to(dtype).contiguous()
+    tokens, shifts, grad = x.to(dtype).contiguous(), readable(offset.to(dtype)), grad.to(dtype).contiguous()
     grad_x, grad_offset = torch.empty_like(tokens), torch.empty(offset.shape, dtype=dtype)
     if x.numel():
         tensors = map(_pointer, (tokens, shifts, grad, grad_x, grad_offset))
@@ -134,7 +134,7 @@ def backward(grad: Tensor, x: Tensor, offset: Tensor, axis: int) -> tuple[Tensor
 
 
 def weighted_sum(branches: Sequence[Tensor], weights: Tensor) -> Tensor:
-    """The sum of token maps [B, H, W, C], each times its weights of [B, C, branches]."""
+    """Add token maps [B, H, W, C], each multiplied by its weights of [B, C, branches]."""
     tokens, by_branch, dtype = _mixable(branches, weights)
     out = torch.empty_like(tokens[0])
     tensors = (_pointers(tokens), _pointer(by_branch), _pointer(out))
@@ -144,7 +144,7 @@ def weighted_sum(branches: Sequence[Tensor], weights: Tensor) -> Tensor:
 
 
 def weighted_sum_backward(grad: Tensor, branches: Sequence[Tensor], weights: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Gradients of the branches and of their weights, in their shapes and dtypes, from that of the sum."""
+    """Return gradients of the branches and of their weights, in their shapes and dtypes, from that of the sum."""
     tokens, by_branch, dtype = _mixable(branches, weights)
     grad, grad_branches = grad.to(dtype).contiguous(), [torch.empty_like(tensor) for tensor in tokens]
     runs = -(-grad.shape[1] * grad.shape[2] // _TOKENS_TOGETHER)
@@ -157,18 +157,18 @@ def weighted_sum_backward(grad: Tensor, branches: Sequence[Tensor], weights: Ten
             _pointer(grad_weights),
         )
         _kernel("weighted_sum_backward", dtype)(*tensors, _branches(tokens), torch.get_num_threads())
-    grad_branches = [own.to(tensor.dtype) for own, tensor in zip(grad_branches, branches, strict=True)]
+    grad_branches = [gradient.to(tensor.dtype) for gradient, tensor in zip(grad_branches, branches, strict=True)]
     return grad_branches, grad_weights.sum(1).transpose(1, 2).to(weights.dtype).contiguous()
 
 
 def gelu_with_gradient(x: Tensor, grad: Tensor, out: Tensor) -> None:
-    """Fills `out` with GELU(x), and turns its gradient into that of x; all contiguous and of one width."""
+    """Fill `out` with GELU(x) and turn `grad`, its gradient, into that of x; all contiguous and of one dtype."""
     count = ctypes.c_int64(x.numel())
     _kernel("gelu_with_gradient", x.dtype)(*map(_pointer, (x, grad, out)), count, torch.get_num_threads())
 
 
-def summarise(offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """`summarise_offsets` of float32 offsets [B, H, W, 2, O]."""
+def summarize(offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute `summarize_offsets` of float32 offsets [B, H, W, 2, O]."""
     offset = offset.contiguous()
     batch, height, width, _, offsets = offset.shape
     reach = max(height, width)
@@ -176,7 +176,7 @@ def summarise(offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     outside, counts = torch.zeros(batch, 2, dtype=torch.int64), torch.zeros(2, 2 * reach + 1, dtype=torch.int64)
     shape = _integers(batch, height, width, offsets, reach)
     tensors = map(_pointer, (offset, sums, outside, counts))
-    _kernel("summarise", offset.dtype)(*tensors, shape, torch.get_num_threads())
+    _kernel("summarize", offset.dtype)(*tensors, shape, torch.get_num_threads())
     return sums, outside, counts
 
 
@@ -185,14 +185,14 @@ def _arithmetic(x: Tensor, offset: Tensor) -> torch.dtype:
 
 
 def _mixable(branches: Sequence[Tensor], weights: Tensor) -> tuple[list[Tensor], Tensor, torch.dtype]:
-    """Branches and their weights [B, branches, C] as the kernels read them."""
+    """Convert branches, and weights to [B, branches, C], to what the kernels read."""
     dtype = _arithmetic(weights, branches[0])
     tokens = [tensor.to(dtype).contiguous() for tensor in branches]
     return tokens, weights.to(dtype).transpose(1, 2).contiguous(), dtype
 
 
-def _readable(offset: Tensor) -> Tensor:
-    """Offsets with adjacent channels; a branch's half of both directions' offsets is read where it lies."""
+def readable(offset: Tensor) -> Tensor:
+    """Make channels adjacent; a view of one direction's offsets already is, and is not copied."""
     return offset if offset.stride(-1) == 1 else offset.contiguous()
 
 

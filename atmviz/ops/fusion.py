@@ -14,17 +14,19 @@ from atmviz.ops.sampling import kernels_take, require_one_device
 
 
 def weighted_sum(branches: Sequence[Tensor], weights: Tensor) -> Tensor:
-    """Tokens of all branches, added with a weight for each branch and channel.
+    """Add the tokens of all branches, weighted per branch and channel.
 
     Args:
         branches: Token maps, each [B, H, W, C].
-        weights: [B, 1, 1, C, branches], or [B, H, W, C, branches] where each token has its own; or what broadcasts.
+        weights: [B, 1, 1, C, branches], or [B, H, W, C, branches] for weights per token, or another shape that
+            broadcasts to it.
 
     Returns:
-        [B, H, W, C], in the wider of both dtypes.
+        Sums, [B, H, W, C], in the wider of both dtypes.
 
     Raises:
-        ValueError: no branches, maps of other shapes, not one weight for each branch, or two devices.
+        ValueError: there are no branches, their shapes differ, there is not one weight per branch, or the tensors are
+            on two devices.
 
     Source: Eq. (3).
     """
@@ -38,7 +40,7 @@ def weighted_sum(branches: Sequence[Tensor], weights: Tensor) -> Tensor:
     one_for_all_tokens = weights.shape == (batch, 1, 1, channels, len(branches))
     fit = one_for_all_tokens and all(tokens.dtype == branches[0].dtype for tokens in branches)
     if fit and branches[0].device.type == "cpu" and kernels_take(branches[0], weights):
-        # One pass; and a compiler would work the softmax of `weights` out again for each token.
+        # One pass over memory. Compiled, the plain lines below would recompute the softmax of `weights` for each token.
         return _weighted_sum(list(branches), weights.flatten(1, 3))
     out = weights[..., 0] * branches[0]
     for k in range(1, len(branches)):

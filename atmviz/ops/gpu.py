@@ -1,10 +1,10 @@
 # mypy: allow-untyped-defs
 """The Triton kernels of `sample_along` and of its gradients.
 
-A line is one row (branch "width") or one column (branch "height") of one image; shifts stay on it. A program takes a
-few tokens of a line and a few offsets with all the channels that share them, so what it reads of the line stays in the
-nearest cache. Offsets are read at their stored width and spread over their channels in registers. Nothing but the
-inputs is kept for the backward pass, and no two programs write the same value: results are the same every time.
+A line is one row (branch "width") or one column (branch "height") of one image; shifts never leave it. A program takes
+a few tokens of a line and a few offsets with all channels that share them, so its reads stay in the L1 cache. Each
+offset is read once and broadcast to its channels in registers. Only the inputs are kept for the backward pass. No two
+programs write the same value, so results are deterministic.
 
 Legend: T tokens and O offsets of one program, S channels sharing an offset. Strides count elements.
 """
@@ -14,34 +14,36 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from atmviz.ops.cpu import readable
+
 _TOKENS = 16
 _CHANNELS = 64
 
 
 @triton.jit
 def _tile(size, offsets, SHARED: tl.constexpr, T: tl.constexpr, O: tl.constexpr, S: tl.constexpr):  # noqa: E741
-    """This program's tokens [T, 1], offsets [1, O] and channels [1, O, S]; which of [T, O] and of [T, O, S] exist."""
+    """Return tokens [T, 1], offsets [1, O] and channels [1, O, S] of this program, and masks [T, O] and [T, O, S]."""
     blocks = tl.cdiv(offsets, O)
     token = (tl.program_id(0) // blocks) * T + tl.arange(0, T)[:, None]
     o = (tl.program_id(0) % blocks) * O + tl.arange(0, O)[None, :]
     s = tl.arange(0, S)[None, None, :]
     exists = (token < size) & (o < offsets)
     channel_exists = tl.broadcast_to(exists[:, :, None], T, O, S)
-    if S != SHARED:  # without this test the channels sharing an offset are moved as one
+    if S != SHARED:  # constant: unmasked channels are loaded as one vector
         channel_exists = channel_exists & (s < SHARED)
     return token, o, o[:, :, None] * SHARED + s, exists, channel_exists
 
 
 @triton.jit
 def _start(batch_stride, line_stride, lines):
-    """Where this program's line starts."""
+    """Return the index of the first element of this program's line."""
     line = tl.program_id(1)
     return (line // lines).to(tl.int64) * batch_stride + (line % lines) * line_stride
 
 
 @triton.jit
 def _position(offset, own, size, REAL: tl.constexpr):
-    """Where a token reads on its line. From one token outside on all reads are zero: huge offsets stay finite."""
+    """Return the position that a token reads, clamped where all reads are zero, so that huge offsets stay finite."""
     position = own + offset.to(REAL)
     position = tl.where(position < -2, -2.0, position)
     return tl.where(position > size + 1, size + 1.0, position)
@@ -49,7 +51,7 @@ def _position(offset, own, size, REAL: tl.constexpr):
 
 @triton.jit
 def _read(row, index, stride, size, exists, REAL: tl.constexpr):
-    """A neighbour's channels; zero outside the line."""
+    """Load the channels of a neighbor; zero outside the line."""
     return tl.load(row + index * stride, mask=exists & (index >= 0) & (index < size), other=0).to(REAL)
 
 
@@ -77,7 +79,7 @@ def _backward_offset(
     out_batch, out_line, out_token, lines, size, offsets,
     SHARED: tl.constexpr, REAL: tl.constexpr, T: tl.constexpr, O: tl.constexpr, S: tl.constexpr,  # noqa: E741
 ):  # fmt: skip
-    """The slope between the two neighbours, times the output's gradient, over the channels sharing the offset."""
+    """Sum slope between the two neighbors times output gradient over the channels sharing the offset."""
     token, o, channel, exists, channel_exists = _tile(size, offsets, SHARED, T, O, S)
     row = _start(x_batch, x_line, lines) + channel
     shift = tl.load(offset + _start(offset_batch, offset_line, lines) + token * offset_token + o, mask=exists, other=0)
@@ -94,9 +96,9 @@ def _backward_x(
     offset, grad, grad_x, x_batch, x_line, x_token, offset_batch, offset_line, offset_token, lines, size, offsets,
     WHOLE: tl.constexpr, SHARED: tl.constexpr, REAL: tl.constexpr, T: tl.constexpr, O: tl.constexpr, S: tl.constexpr,  # noqa: E741
 ):  # fmt: skip
-    """Each token gathers from the queries that read it: the weight of a read at distance d is 1 - |d|, or none.
+    """Gather for each token the gradients of the queries that read it; a read at distance d < 1 has weight 1 - d.
 
-    Only queries within reach are visited: the line's largest offset bounds how far away they are.
+    The line's largest offset bounds how far such queries are away; only those are visited.
     """
     token, o, channel, _, channel_exists = _tile(size, offsets, SHARED, T, O, S)
     row = _start(x_batch, x_line, lines) + channel
@@ -115,8 +117,8 @@ def _backward_x(
 
 
 def forward(x: Tensor, offset: Tensor, axis: int) -> Tensor:
-    """`sample_along` of tokens [B, H, W, C] and offsets [B, H, W, O] along axis 1 (H) or 2 (W), unchecked."""
-    x, offset = x.contiguous(), _readable(offset)
+    """Compute `sample_along` of tokens [B, H, W, C] and offsets [B, H, W, O] along axis 1 (H) or 2 (W), unchecked."""
+    x, offset = x.contiguous(), readable(offset)
     out = torch.empty_like(x)
     if x.numel():
         grid, shape, tile = _launch(x, offset, axis)
@@ -125,8 +127,8 @@ def forward(x: Tensor, offset: Tensor, axis: int) -> Tensor:
 
 
 def backward(grad: Tensor, x: Tensor, offset: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Gradients of x and offset, in their shapes and dtypes, from that of the output, [B, H, W, C]."""
-    x, offset, grad = x.contiguous(), _readable(offset), grad.contiguous()
+    """Return gradients of x and offset, in their shapes and dtypes, from that of the output, [B, H, W, C]."""
+    x, offset, grad = x.contiguous(), readable(offset), grad.contiguous()
     grad_x = torch.empty_like(x)
     grad_offset = torch.empty_like(offset, memory_format=torch.contiguous_format)
     if x.numel():
@@ -138,18 +140,13 @@ def backward(grad: Tensor, x: Tensor, offset: Tensor, axis: int) -> tuple[Tensor
     return grad_x, grad_offset
 
 
-def _readable(offset: Tensor) -> Tensor:
-    """Offsets with adjacent channels; a branch's half of both directions' offsets is read where it lies."""
-    return offset if offset.stride(-1) == 1 else offset.contiguous()
-
-
 def _strides(tensor: Tensor, axis: int) -> tuple[int, int, int]:
-    """From image to image, line to line, token to token of a line."""
+    """Return strides from image to image, line to line, and token to token of a line."""
     return tensor.stride(0), tensor.stride(3 - axis), tensor.stride(axis)
 
 
 def _launch(x: Tensor, offset: Tensor, axis: int) -> tuple[tuple[int, int], tuple[int, ...], dict]:
-    """The grid of programs, the map's sizes, and the tile of one program."""
+    """Return the grid of programs, the sizes of the map, and the tile of one program."""
     lines, size, offsets = x.shape[3 - axis], x.shape[axis], offset.shape[3]
     shared = x.shape[3] // offsets
     tile_shared = triton.next_power_of_2(shared)

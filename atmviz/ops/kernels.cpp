@@ -1,8 +1,8 @@
-// The CPU kernels, each one pass: `sample_along` and its gradient, with two reads for each output and no column buffer;
-// `weighted_sum` and its gradient; the GELU of `channel_mlp` with its gradient; what `summarise_offsets` counts.
+// The CPU kernels, one pass over memory each: `sample_along` and its gradient, with two reads per output and no column
+// buffer; `weighted_sum` and its gradient; the GELU of `channel_mlp` with its gradient; `summarize_offsets`.
 //
-// A line is one row (branch "width") or one column (branch "height") of one image; shifts stay on it, so each thread
-// owns whole lines and adds up the gradient of their tokens without a lock, in a fixed order.
+// A line is one row (branch "width") or one column (branch "height") of one image. Shifts never leave it, so each thread
+// owns whole lines and adds up the gradients of their tokens without locks, in a fixed order.
 // Legend: O offsets of a token, S channels sharing one, C = O * S. Strides count elements; channels are adjacent.
 
 #include <algorithm>
@@ -24,8 +24,8 @@ struct Strides {
     int64_t at(int64_t b, int64_t l, int64_t t) const { return b * batch + l * line + t * token; }
 };
 
-// Where a token's O offsets point: the two neighbours of each position, inside the line, and their weights. A
-// neighbour outside the line weighs nothing.
+// The two neighbors that each of a token's O offsets reads, clamped to the line, with the fraction between them. A
+// neighbor outside the line has weight 0 (`inside_...`).
 template <typename T>
 struct Reads {
     std::vector<int32_t> low, high;
@@ -33,14 +33,14 @@ struct Reads {
 
     explicit Reads(int64_t n) : low(n), high(n), inside_low(n), inside_high(n), fraction(n) {}
 
-    void locate(const T* __restrict offset, int64_t own, int32_t size) {
+    void locate(const T* __restrict offset, int64_t query, int32_t size) {
         int32_t* __restrict first = low.data();
         int32_t* __restrict second = high.data();
         T *__restrict in_low = inside_low.data(), *__restrict in_high = inside_high.data();
         T* __restrict part = fraction.data();
         const T from = -2, to = size + 1;  // beyond, all reads are zero: huge offsets stay finite
         for (size_t o = 0; o < low.size(); ++o) {
-            T position = T(own) + offset[o];
+            T position = T(query) + offset[o];
             position = position < from ? from : position;
             position = position > to ? to : position;
             const T floor = std::floor(position);
@@ -55,7 +55,7 @@ struct Reads {
     }
 };
 
-// What will be read soon, asked for early: the offsets of one branch lie in pieces, and no processor foresees those.
+// Prefetch distance in tokens; the offsets of one branch are strided, which defeats hardware prefetching.
 constexpr int64_t TOKENS_AHEAD = 6;
 
 template <typename T>
@@ -63,7 +63,8 @@ void prefetch(const T* values, int64_t count) {
     for (int64_t i = 0; i < count; i += 64 / sizeof(T)) __builtin_prefetch(values + i);
 }
 
-// Calls each visit(b, line, token) for all tokens of a few lines, then the next visit; whole lines to a thread.
+// For a few lines at a time: calls visit(b, line, token) for all their tokens, one visit after the other. A line stays
+// with one thread.
 template <typename... Visits>
 void for_each_token(const Grid& grid, const Visits&... visits) {
 #pragma omp for collapse(2) schedule(static)
@@ -141,7 +142,7 @@ void backward(const T* x, const T* offset, const T* grad, T* grad_x, T* grad_off
     }
 }
 
-// The released networks share an offset among 2, 4 or 8 channels: known counts become vector instructions.
+// The released networks share an offset among 2, 4 or 8 channels; constant counts let the compiler vectorize.
 template <typename T, typename... Rest>
 void forward_any(const T* x, const T* offset, T* out, Grid grid, Rest... rest) {
     const auto run = grid.shared == 2   ? forward<T, 2>
@@ -162,10 +163,10 @@ void backward_any(const T* x, const T* offset, const T* grad, T* grad_x, T* grad
 
 // Branches [count] of tokens [batch, tokens, channels], added with weights [batch, count, channels].
 struct Branches {
-    int64_t batch, tokens, channels, count, together;  // `together` tokens of an image are one thread's
+    int64_t batch, tokens, channels, count, together;  // one thread takes `together` tokens of an image
 };
 
-// Calls visit(b, first, last) for all runs of tokens.
+// Calls visit(b, first, last) for each run of tokens.
 template <typename Visit>
 void for_each_run(const Branches& of, const Visit& visit) {
 #pragma omp for collapse(2) schedule(static)
@@ -192,7 +193,7 @@ void weighted_sum(const T* const* branches, const T* weights, T* out, Branches o
     });
 }
 
-// grad_weights [batch, runs, count, channels] has a sum for each run of tokens, so that no two threads share one.
+// grad_weights [batch, runs, count, channels] has one sum per run of tokens, so that threads never share one.
 template <typename T>
 void weighted_sum_backward(const T* const* branches, const T* weights, const T* grad, T* const* grad_branches,
                            T* grad_weights, Branches of, int threads) {
@@ -215,7 +216,7 @@ void weighted_sum_backward(const T* const* branches, const T* weights, const T* 
     });
 }
 
-// e^x for x in [-87, 0], written so that a compiler makes it vector instructions.
+// e^x for x in [-87, 0], written so that the compiler can vectorize it.
 inline float exponential(float x) {
     const float n = std::nearbyint(x * 1.44269504f);                    // x = n ln 2 + r
     const float r = x - n * 0.693359375f + n * 2.12194440e-4f;          // ln 2 in two parts, the first exact times n
@@ -228,8 +229,8 @@ inline float exponential(float x) {
     return power * scale;
 }
 
-// Of the normal distribution at x: its function, and its density over 1 / sqrt(2 pi). Abramowitz and Stegun, 7.1.26:
-// erf within 1.5e-7.
+// Normal distribution at x: cumulative distribution (`below`), and density times sqrt(2 pi). Source: Abramowitz and
+// Stegun, 7.1.26, which gives erf within 1.5e-7.
 inline void normal(float x, float& below, float& density) {
     const float z = std::fabs(x) * 0.70710678f, t = 1 / (1 + 0.3275911f * z);
     density = exponential(std::max(-z * z, -87.f));
@@ -243,7 +244,7 @@ inline void normal(double x, double& below, double& density) {
     density = std::exp(-0.5 * x * x);
 }
 
-// `out` becomes GELU(x), and the gradient of it that of x.
+// Fills `out` with GELU(x), and turns its gradient into that of x.
 template <typename T>
 void gelu_with_gradient(const T* __restrict x, T* __restrict grad, T* __restrict out, int64_t count, int threads) {
 #pragma omp parallel for simd schedule(static) num_threads(threads)
@@ -255,43 +256,43 @@ void gelu_with_gradient(const T* __restrict x, T* __restrict grad, T* __restrict
     }
 }
 
-// Counts of all offsets [batch, height, width, 2, offsets], which lie one after the other in memory.
+// Shape of contiguous offsets [batch, height, width, 2, offsets]; `reach` is the larger of height and width.
 struct Map {
     int64_t batch, height, width, offsets, reach;
 };
 
-// What a row of tokens adds up to, for each value of a token: O horizontal offsets, then O vertical ones.
+// Sums over a row of tokens, for each of a token's values: O horizontal offsets, then O vertical ones.
 struct RowTally {
-    std::vector<float> place, last, distance;  // the token's place and the last one on the axis; the sum of |offset|
-    std::vector<int32_t> beyond;               // samples whose nearest token is not on the map
-    std::vector<int32_t> zero, bin;            // where an offset of 0 is counted, and where the token's own is
+    std::vector<float> position, last, distance;  // position of the token, last position of the axis, sum of |offset|
+    std::vector<int32_t> beyond;                  // samples whose nearest token is outside the map
+    std::vector<int32_t> zero, bin;               // histogram bin of an offset of 0, and of this token's offset
 
-    explicit RowTally(int64_t n) : place(n), last(n), distance(n), beyond(n), zero(n), bin(n) {}
+    explicit RowTally(int64_t n) : position(n), last(n), distance(n), beyond(n), zero(n), bin(n) {}
 
     void add(const float* __restrict offset, float from, float to) {
-        const float *__restrict own = place.data(), *__restrict end = last.data();
+        const float *__restrict query = position.data(), *__restrict end = last.data();
         const int32_t* __restrict middle = zero.data();
         float* __restrict sum = distance.data();
         int32_t *__restrict outside = beyond.data(), *__restrict index = bin.data();
         for (size_t k = 0; k < bin.size(); ++k) {
             const float rounded = std::nearbyint(offset[k]);
-            const float low = rounded >= from ? rounded : from;  // a NaN too: the distance tells of it
+            const float low = rounded >= from ? rounded : from;  // for a NaN too, which makes the distance NaN
             index[k] = middle[k] + static_cast<int32_t>(low <= to ? low : to);
-            outside[k] += !((own[k] + low >= 0) & (own[k] + low <= end[k]));
+            outside[k] += !((query[k] + low >= 0) & (query[k] + low <= end[k]));
             sum[k] += std::fabs(offset[k]);
         }
     }
 };
 
-// `sum` [batch, 2] of |offset|; `outside` [batch, 2], samples whose nearest token is not on the map; `counts`
-// [2, 2 reach + 1] of nearest offsets, the ends holding all beyond.
-void summarise(const float* offset, double* sum, int64_t* outside, int64_t* counts, Map map, int threads) {
-    constexpr int TABLES = 4;  // of counts: equal neighbours do not wait for each other
+// Adds to `sum` [batch, 2] of |offset|, to `outside` [batch, 2], samples whose nearest token is outside the map, and to
+// `counts` [2, 2 reach + 1], a histogram of rounded offsets whose end bins also collect everything further out.
+void summarize(const float* offset, double* sum, int64_t* outside, int64_t* counts, Map map, int threads) {
+    constexpr int TABLES = 4;  // histograms filled in turn: equal adjacent offsets do not wait for each other
     const int64_t bins = 2 * map.reach + 1, values = 2 * map.offsets;
     const float from = -float(map.reach), to = float(map.reach);
 #pragma omp parallel num_threads(threads)
     {
-        std::vector<int64_t> own(TABLES * 2 * bins, 0);
+        std::vector<int64_t> local(TABLES * 2 * bins, 0);
         RowTally row(values);
         for (int64_t k = 0; k < values; ++k) {
             const bool vertical = k >= map.offsets;
@@ -303,11 +304,11 @@ void summarise(const float* offset, double* sum, int64_t* outside, int64_t* coun
             for (int64_t i = 0; i < map.height; ++i) {
                 std::fill(row.beyond.begin(), row.beyond.end(), 0);
                 std::fill(row.distance.begin(), row.distance.end(), 0.f);
-                std::fill(row.place.begin() + map.offsets, row.place.end(), float(i));
+                std::fill(row.position.begin() + map.offsets, row.position.end(), float(i));
                 for (int64_t j = 0; j < map.width; ++j) {
-                    std::fill_n(row.place.begin(), map.offsets, float(j));
+                    std::fill_n(row.position.begin(), map.offsets, float(j));
                     row.add(offset + ((b * map.height + i) * map.width + j) * values, from, to);
-                    for (const int32_t bin : row.bin) ++own[bin];
+                    for (const int32_t bin : row.bin) ++local[bin];
                 }
                 for (int64_t k = 0; k < values; ++k) {
                     const int64_t axis = 2 * b + (k >= map.offsets);
@@ -316,13 +317,13 @@ void summarise(const float* offset, double* sum, int64_t* outside, int64_t* coun
                 }
             }
 #pragma omp critical
-        for (int64_t k = 0; k < TABLES * 2 * bins; ++k) counts[k % (2 * bins)] += own[k];
+        for (int64_t k = 0; k < TABLES * 2 * bins; ++k) counts[k % (2 * bins)] += local[k];
     }
 }
 
 }  // namespace
 
-// `out`, `grad` and `grad_x` lie in memory as `x` does.
+// `out`, `grad` and `grad_x` have the memory layout of `x`.
 #define EXPORT(T)                                                                                                  \
     extern "C" void forward_##T(const T* x, const T* offset, T* out, const Grid* grid, const Strides* xs,          \
                                 const Strides* os, int threads) {                                                  \
@@ -349,7 +350,7 @@ void summarise(const float* offset, double* sum, int64_t* outside, int64_t* coun
 EXPORT(float)
 EXPORT(double)
 
-extern "C" void summarise_float(const float* offset, double* sum, int64_t* outside, int64_t* counts, const Map* map,
+extern "C" void summarize_float(const float* offset, double* sum, int64_t* outside, int64_t* counts, const Map* map,
                                 int threads) {
-    summarise(offset, sum, outside, counts, *map, threads);
+    summarize(offset, sum, outside, counts, *map, threads);
 }

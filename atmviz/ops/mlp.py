@@ -1,4 +1,4 @@
-"""The channel MLP computed by parts, so that its widest tensors stay in the nearest cache or are never kept.
+"""The channel MLP, computed in chunks of tokens so that hidden activations stay in the cache and are not kept.
 
 Legend: N tokens, C channels in, P channels out, D hidden channels (mostly 4 C).
 """
@@ -12,20 +12,20 @@ from torch.utils.flop_counter import register_flop_formula
 from atmviz.ops import cpu
 from atmviz.ops.sampling import has_kernels, require_one_device
 
-# Whose hidden values stay in a CPU's caches, and whose products are still large. A GPU needs all tokens at once.
+# Chunk size in tokens: hidden activations fit the CPU cache, matrix products stay efficient. A GPU takes all at once.
 _TOKENS_TOGETHER = 2048
 
 
 def channel_mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
-    """Two fully connected layers with a GELU between, whose output is computed again in the backward pass.
+    """Apply two fully connected layers with a GELU between, which the backward pass recomputes instead of keeping it.
 
     Args:
         x: Tokens, [..., C], on a CPU or CUDA.
-        weight1, bias1: Of the first layer, [D, C] and [D].
-        weight2, bias2: Of the second layer, [P, D] and [P].
+        weight1, bias1: Parameters of the first layer, [D, C] and [D].
+        weight2, bias2: Parameters of the second layer, [P, D] and [P].
 
     Returns:
-        [..., P], in the dtype that autocast asks for, else that of x.
+        Tokens, [..., P], in autocast's dtype, else that of x.
 
     Raises:
         ValueError: the tensors are on two devices.
@@ -45,7 +45,7 @@ def channel_mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias
 def _mlp(
     x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, keep: bool
 ) -> tuple[Tensor, Tensor]:
-    """Tokens [N, C] to [N, P], and the hidden values before the GELU, [N, D], where they are to be kept (else none)."""
+    """Return tokens [N, P], and the hidden activations before the GELU, [N, D] (none unless `keep`), from [N, C]."""
     rows = _rows_together(x)
     hidden = x.new_empty(len(x) if keep else 0, len(weight1))
     activated, out = x.new_empty(rows, len(weight1)), x.new_empty(len(x), len(weight2))
@@ -62,12 +62,12 @@ def _mlp(
 def _mlp_backward(
     grad: Tensor, x: Tensor, hidden: Tensor, weight1: Tensor, weight2: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of x and of both layers' weights and biases, from that of the output, [N, P]."""
+    """Return gradients of x and of both layers' weights and biases, from that of the output, [N, P]."""
     rows = _rows_together(x)
     grad_x, grad_weight1, grad_weight2 = (torch.empty_like(tensor) for tensor in (x, weight1, weight2))
     grad_bias1, grad_bias2 = (weight.new_zeros(len(weight)) for weight in (weight1, weight2))
     buffers = [x.new_empty(rows, len(weight1)) for _ in range(2)]
-    for start in range(0, max(1, len(x)), rows):  # once even without tokens: the gradients are zeros then
+    for start in range(0, max(1, len(x)), rows):  # once even without tokens, so that the gradients become zeros
         part = slice(start, start + rows)
         tokens, before, slope = x[part], hidden[part], grad[part]
         activated, grad_before = (buffer[: len(tokens)] for buffer in buffers)
@@ -83,7 +83,7 @@ def _mlp_backward(
 
 
 def _gelu_with_gradient(x: Tensor, grad: Tensor, out: Tensor) -> None:
-    """Fills `out` with GELU(x), and turns its gradient into that of x."""
+    """Fill `out` with GELU(x) and turn `grad`, its gradient, into that of x."""
     if x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and has_kernels("cpu"):
         cpu.gelu_with_gradient(x, grad, out)
     else:
@@ -111,7 +111,7 @@ def _(
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     x, weight1, _, weight2, _, _ = inputs
     ctx.save_for_backward(x, output[1], weight1, weight2)
-    ctx.set_materialize_grads(False)  # of the hidden values: there is none
+    ctx.set_materialize_grads(False)  # the hidden activations have no gradient
 
 
 def _differentiate(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
@@ -127,7 +127,7 @@ _mlp.register_autograd(_differentiate, setup_context=_save)
 def _count_flops(
     x: torch.Size, weight1: torch.Size, bias1: torch.Size, weight2: torch.Size, *_: Any, **kwargs: Any
 ) -> int:
-    """Two for each multiply-accumulate, as PyTorch counts them, from shapes."""
+    """Count two operations per multiply-accumulate, as PyTorch does."""
     return 2 * x[0] * (weight1.numel() + weight2.numel())
 
 

@@ -1,4 +1,4 @@
-"""One-axis sampling in plain PyTorch: any device, exportable, and the statement the kernels are tested against.
+"""One-axis sampling, Eq. (2), in plain PyTorch: runs on any device, can be exported, and is what kernels must equal.
 
 Legend: B batch, H/W grid in tokens, C channels, O distinct offsets, S = C / O channels sharing one.
 """
@@ -8,14 +8,14 @@ from torch import Tensor
 
 
 def sample_reference(x: Tensor, offset: Tensor, axis: int) -> Tensor:
-    """`sample_along` of tokens [B, H, W, C] and offsets [B, H, W, O] along axis 1 (H) or 2 (W), unchecked."""
+    """Compute `sample_along` of tokens [B, H, W, C] and offsets [B, H, W, O] along axis 1 (H) or 2 (W), unchecked."""
     size = x.shape[axis]
     groups = x.unflatten(3, (offset.shape[3], -1))  # [B, H, W, O, S]
 
     dtype = torch.promote_types(offset.dtype, torch.float32)
-    own = torch.arange(size, device=x.device, dtype=dtype).view(size, *[1] * (3 - axis))
-    # From one token outside on, everything reads zero: clamping beyond that keeps huge offsets finite.
-    position = (own + offset).clamp(-2, size + 1).unsqueeze(-1)  # [B, H, W, O, 1]
+    query = torch.arange(size, device=x.device, dtype=dtype).view(size, *[1] * (3 - axis))
+    # Positions a token or more outside read zero anyway: clamping them keeps huge offsets finite.
+    position = (query + offset).clamp(-2, size + 1).unsqueeze(-1)  # [B, H, W, O, 1]
     low = position.detach().floor()
     fraction = position - low
     low = low.long()

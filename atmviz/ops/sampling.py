@@ -1,4 +1,4 @@
-"""One-axis sampling, the heart of Eq. (2), and which of its versions runs where.
+"""One-axis sampling, Eq. (2), and the choice between its CPU, GPU and reference versions.
 
 Legend: B batch, H/W grid in tokens, C channels, O distinct offsets, S = C / O channels sharing one.
 """
@@ -23,17 +23,17 @@ def sample_along(x: Tensor, offset: Tensor, branch: Branch) -> Tensor:
     Args:
         x: Feature map, [B, H, W, C], any floating dtype and strides.
         offset: Shift in tokens, [B, H, W, O], positive to the right or down, unbounded. Offset k serves the S
-            neighbouring channels k*S ... k*S+S-1 and is not repeated in memory.
+            neighboring channels k*S ... k*S+S-1 and is not repeated in memory.
         branch: "width" shifts along W, "height" along H.
 
     Returns:
         Recomposed tokens, [B, H, W, C], in the dtype of x. A fractional shift interpolates linearly between its two
-        neighbours; a neighbour outside the map reads as zero. Positions and weights are computed in float32 or wider,
+        neighbors; a neighbor outside the map reads as zero. Positions and weights are computed in float32 or wider,
         so half-precision features keep exact positions.
 
     Raises:
-        ValueError: the shapes do not fit, O does not divide C, a dtype that is not floating, two devices, or another
-            branch.
+        ValueError: the shapes do not fit, O does not divide C, a dtype is not floating, the tensors are on two devices,
+            or the branch is unknown.
 
     Source: Eq. (2), Sec. 3.2. The released code does this with `torchvision.ops.deform_conv2d`.
     """
@@ -56,7 +56,7 @@ def sample_along(x: Tensor, offset: Tensor, branch: Branch) -> Tensor:
 
 
 def require_one_device(first: Tensor, *others: Tensor) -> None:
-    """A kernel gets addresses, which do not tell where they are.
+    """Check that all tensors are on one device, because kernels get bare addresses.
 
     Raises:
         ValueError: the tensors are on two devices.
@@ -67,14 +67,14 @@ def require_one_device(first: Tensor, *others: Tensor) -> None:
 
 
 def kernels_take(*tensors: Tensor) -> bool:
-    """Whether the kernels of the first one's device do the work: on real numbers, and not while exporting."""
+    """Whether the first tensor's device has kernels for these tensors: real numbers, and no export under way."""
     real = all(tensor.is_floating_point() for tensor in tensors)
     return real and has_kernels(tensors[0].device.type) and not torch.compiler.is_exporting()
 
 
 @torch.compiler.assume_constant_result
 def has_kernels(device_type: str) -> bool:
-    """Whether the device has kernels of its own here; all others, and exported networks, use the reference."""
+    """Whether kernels for this type of device are available; other devices use the reference."""
     if device_type == "cpu":
         return cpu.library() is not None
     return device_type == "cuda" and (find_spec("triton") is not None or "triton" in sys.modules)
@@ -118,7 +118,7 @@ def _(grad: Tensor, x: Tensor, offset: Tensor, axis: int) -> tuple[Tensor, Tenso
 
 def _save(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
     x, offset, ctx.axis = inputs
-    ctx.save_for_backward(x, offset)  # positions and weights are computed again: cheaper than keeping them
+    ctx.save_for_backward(x, offset)  # recomputing positions and weights is cheaper than keeping them
 
 
 def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:

@@ -46,7 +46,7 @@ class RecordingRequest:
             "schema": SCHEMA_VERSION,
             "checkpoint": self.checkpoint if named else sha256_of_file(find_checkpoint(self.checkpoint)),
             "weights": self.weights,
-            "preprocessing": asdict(self.settings.preprocessing(self.images.title)),
+            "preprocessing": asdict(self.settings.preprocessing_of(self.images.title)),
             "query": self.settings.query,
             "batch_size": self.settings.batch_size,
             "root": self.images.root,

@@ -82,10 +82,10 @@ class SiteBatch:
 
     @cached_property
     def summary(self) -> "tuple[Tensor, Tensor, Tensor]":
-        """Sum of |offset|, samples outside the map (both [B, 2]) and samples by offset; see `ops.summarise_offsets`."""
-        from atmviz.ops import summarise_offsets
+        """Sum of |offset|, samples outside the map (both [B, 2]) and samples by offset; see `ops.summarize_offsets`."""
+        from atmviz.ops import summarize_offsets
 
-        distance, outside, counts = summarise_offsets(self.offsets)
+        distance, outside, counts = summarize_offsets(self.offsets)
         if self.offsets.device.type == "mps":  # has no float64
             distance, outside = distance.cpu(), outside.cpu()
         return distance.double(), outside.double(), counts

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from atmviz.checkpoints import load_model, origin_of
+from atmviz.checkpoints import origin_of
+from atmviz.choices import DataChoice, ModelChoice
 from atmviz.data.fitting import normalize_batch
 from atmviz.distributed import as_launched, gather_all, join_processes
-from atmviz.errors import AtmvizError, DatasetError
+from atmviz.errors import AtmvizError, DatasetError, SettingsError
 from atmviz.events import QUIET, Events
 from atmviz.geometry import Preprocessing
 from atmviz.observe.hooks import Observation, find_sites, forward_to_sites, observing, require_observable
@@ -32,7 +33,8 @@ from atmviz.recording.settings import RecordingSettings
 from atmviz.recording.sites import RecordedSite, recorded_sites
 from atmviz.recording.store import Recording, open_recording
 from atmviz.recording.writer import RecordingWriter
-from atmviz.sources import Source, open_source
+from atmviz.settings import split_settings, with_keywords
+from atmviz.sources import Source
 
 
 @dataclass
@@ -75,15 +77,15 @@ class RecordResult:
         return f"{text}, {rate:.1f} images/s, bound by the {self.bound} ({most} of the time; {rest})"
 
 
+@with_keywords(RecordingSettings, DataChoice, ModelChoice, without=("checkpoint",))
 def record(
-    source: Source | str | Path | Sequence[str | Path] | None,
-    network: nn.Module | str | Path = "atmnet_nano.shapes",
+    source: Source | str | Path | Sequence[str | Path] | None = None,
+    network: nn.Module | str | Path | None = None,
     *,
     out: str | Path,
     events: Events = QUIET,
     quantities: Sequence[Quantity] = QUANTITIES,
-    settings: RecordingSettings | None = None,
-    **changes: Any,
+    **settings: Any,
 ) -> Recording:
     """Record what every layer of a network fetches, image by image, into a folder that opens without torch.
 
@@ -92,23 +94,24 @@ def record(
     process.
 
     Args:
-        source: What `open_source` takes: a dataset's name, files, folders or globs, the bundled photographs for None;
-            or an opened `Source`.
-        network: A network on its device, in evaluation mode, or what `load_model` takes.
+        source: Files, folders, globs, the name of a dataset, or an opened source; the bundled photographs without it.
+        network: A network on its device, in evaluation mode, or what `load_model` takes; the demonstration model
+            without it.
         out: Folder of the recording; created, or continued if it holds the same recording.
         events: Receives progress and what was left out.
         quantities: What is kept.
-        settings, changes: How to record, and fields of `RecordingSettings` that differ from it (or from the default).
+        settings: Fields of `RecordingSettings`, e.g. `layers` and `size`; of `DataChoice`, e.g. `limit`; and of
+            `ModelChoice`.
 
     Raises:
         DatasetError: no readable image, or any unreadable one if strict.
-        ValueError, QueryError, LayerNotFoundError, CheckpointError, RecordingFormatError: see there.
+        SettingsError, QueryError, LayerNotFoundError, CheckpointError, RecordingFormatError: see there.
     """
-    chosen = replace(settings or RecordingSettings(), **changes)
-    if source is None or isinstance(source, str | Path | list | tuple):
-        source = open_source(source, size=chosen.input_size)
-    network = network if isinstance(network, nn.Module) else load_model(network, events=events)
-    result = run_recording(source, network, out, chosen, events=events, quantities=quantities)  # type: ignore[arg-type]
+    chosen, data, model = split_settings(settings, RecordingSettings, DataChoice, ModelChoice)
+    images = data.open(source, chosen.input_size, events)
+    if isinstance(network, str | Path):
+        network, model = None, replace(model, checkpoint=str(network))
+    result = run_recording(images, network or model.load(events), out, chosen, events=events, quantities=quantities)
     events.message(result.describe())
     events.left_out(result.skipped)
     return result.recording
@@ -132,9 +135,9 @@ def run_recording(
     settings = settings or RecordingSettings()
     if not len(images):
         raise DatasetError(f"no images in {images.root}: expected at least one")
-    preprocessing = preprocessing or settings.preprocessing(images.title)
+    preprocessing = preprocessing or settings.preprocessing_of(images.title)
     if preprocessing.fit == "whole":
-        raise ValueError("got fit 'whole', expected crop or squash: a recording needs one map size")
+        raise SettingsError("got fit 'whole', expected crop or squash: a recording needs one map size")
     require_observable(network)
     chosen = {site.name for site in find_sites(network, map(str, settings.layers or ("all",)))}
     sites = recorded_sites([s for s in find_sites(network) if s.name in chosen], preprocessing.size, settings.query)

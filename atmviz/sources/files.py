@@ -22,12 +22,12 @@ from atmviz.sources.decoding import (
     require_large_enough,
 )
 from atmviz.sources.listing import (
-    OWN_FIGURE,
+    ATMVIZ_FIGURE,
     LeftOut,
     Listing,
     describe_left_out,
     image_suffixes,
-    is_own_figure,
+    is_atmviz_figure,
     list_images,
 )
 from atmviz.sources.source import Truth, turn_truth
@@ -168,7 +168,7 @@ def _search(source: str | Path) -> tuple[Path, Listing]:
         return path, _require_images(list_images(path), source)
     if os.path.exists(path):
         names = (path.name,)
-        return path.parent, Listing((), {OWN_FIGURE: names}) if is_own_figure(path) else Listing(names, {})
+        return path.parent, Listing((), {ATMVIZ_FIGURE: names}) if is_atmviz_figure(path) else Listing(names, {})
     parts = Path(source).parts
     magic = next((k for k, part in enumerate(parts) if has_magic(part)), None)
     if magic is not None:

@@ -1,4 +1,4 @@
-"""Which files are images: one rule for folders, globs and tar files, in training and recording alike. Torch-free."""
+"""Which files are images: one rule for folders, globs and tar files, in training and recording. Torch-free."""
 
 import os
 import re
@@ -14,13 +14,13 @@ from PIL import Image
 from atmviz.errors import DatasetError, join_limited
 from atmviz.files import SOFTWARE
 
-# Raster formats alone: Pillow knows others, some of which it hands to interpreters
+# Raster formats only: Pillow passes some others to interpreters
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "GIF", "PPM", "JPEG2000")
 
 # Why a file is left out
 UNREADABLE = "without permission"
 HIDDEN = "hidden or of a tool"
-OWN_FIGURE = "figures of atmviz"
+ATMVIZ_FIGURE = "figures of atmviz"
 MASK = "masks of the full ADE20K"
 SEEN = "folders already seen under another name"
 OTHER = "files of other kinds"
@@ -29,14 +29,14 @@ _TOOL_FOLDERS = {
     *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "$recycle.bin", "lost+found"),
     *("__macosx", "system volume information", "thumbnails", "__pycache__"),
 }
-_OWN_MARK = f"Software\0{SOFTWARE.split()[0]} ".encode()  # of any version
+_FIGURE_MARK = f"Software\0{SOFTWARE.split()[0]} ".encode()  # of any version
 _ADE20K_MASK = re.compile(r"(ADE_\w+_\d{8}_(seg|parts_\d+)|instance_\d+_ADE_\w+_\d{8})\.png", re.IGNORECASE)
 
 LeftOut = Mapping[str, Sequence[str]]  # reason -> names
 
 
 class Listing(NamedTuple):
-    """Image files: paths with "/" between parts, sorted as text, and what was left out by reason."""
+    """Image files, as paths with "/" between parts, sorted as text; and what was left out, by reason."""
 
     names: tuple[str, ...]
     left_out: LeftOut
@@ -44,25 +44,25 @@ class Listing(NamedTuple):
 
 @cache
 def readable_formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that this Pillow reads."""
+    """Return the formats of `FORMATS` that this Pillow reads."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 @cache
 def image_suffixes() -> frozenset[str]:
-    """Suffixes of the formats that are read, in small letters."""
+    """Return the lower-case suffixes of the formats that are read."""
     known = {*readable_formats(), "MPO"}  # which JPEG's reader opens
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in known)
 
 
 def list_images(folder: Path, pattern: Sequence[str] = ()) -> Listing:
-    """The images below a folder. Links are followed, each real folder is visited once, by its own name if it has one.
+    """List the images below a folder. Links are followed; each real folder is visited once, links last.
 
     Args:
-        folder: Where.
-        pattern: Parts of a glob, "**" among them, that files or folders above them must match; all without it. What it
-            names letter by letter counts even where it is hidden.
+        folder: The folder.
+        pattern: Parts of a glob, "**" among them, that files or folders above them must match; all without it. Names
+            that it spells out count even if they are hidden.
 
     Raises:
         DatasetError: the folder may not be read.
@@ -75,21 +75,7 @@ def list_images(folder: Path, pattern: Sequence[str] = ()) -> Listing:
         inside = [links.popleft()]
         while inside:
             parts = inside.pop()
-            try:
-                identity = os.stat(folder.joinpath(*parts))
-                entries = list(os.scandir(folder.joinpath(*parts)))
-            except OSError as error:
-                if not parts:
-                    raise DatasetError(
-                        f"cannot read folder {folder} ({error.strerror}): allow it, or choose another"
-                    ) from None
-                left_out[UNREADABLE].append("/".join(parts))
-                continue
-            if (identity.st_dev, identity.st_ino) in seen:
-                left_out[SEEN].append("/".join(parts))
-                continue
-            seen.add((identity.st_dev, identity.st_ino))
-            for entry in entries:
+            for entry in _entries(folder, parts, seen, left_out):
                 below = (*parts, entry.name)
                 if not _may_lead_to(below, pattern):
                     continue
@@ -101,14 +87,35 @@ def list_images(folder: Path, pattern: Sequence[str] = ()) -> Listing:
                         (links if is_link else inside).append(below)
                 elif any(_matches(below[:k], pattern) for k in range(len(below) + 1)):
                     reason = why_left_out(entry.name, entry.name in pattern)
-                    if not reason and is_own_figure(entry.path):
-                        reason = OWN_FIGURE
+                    if not reason and is_atmviz_figure(entry.path):
+                        reason = ATMVIZ_FIGURE
                     (left_out[reason] if reason else names).append("/".join(below))
     return Listing(tuple(sorted(names)), {reason: sorted(found) for reason, found in sorted(left_out.items())})
 
 
+def _entries(
+    folder: Path, parts: tuple[str, ...], seen: set[tuple[int, int]], left_out: dict[str, list[str]]
+) -> list[os.DirEntry[str]]:
+    """Return the entries of a folder below `folder`; none where it was seen before or may not be read."""
+    path = folder.joinpath(*parts)
+    try:
+        stat = os.stat(path)
+        entries = list(os.scandir(path))
+    except OSError as error:
+        if not parts:
+            raise DatasetError(f"cannot read folder {folder} ({error.strerror}): allow it, or choose another") from None
+        left_out[UNREADABLE].append("/".join(parts))
+        return []
+    identity = stat.st_dev, stat.st_ino
+    if identity in seen:
+        left_out[SEEN].append("/".join(parts))
+        return []
+    seen.add(identity)
+    return entries
+
+
 def why_left_out(name: str, named: bool = False) -> str | None:
-    """Why a file of this name is no image to count; None if it is one. `named`: somebody asked for it by this name."""
+    """Return why a file of this name does not count as an image, else None. `named`: the caller spelled it out."""
     if Path(name).suffix.lower() not in image_suffixes():
         return OTHER
     if name.startswith(".") and not named:
@@ -117,28 +124,28 @@ def why_left_out(name: str, named: bool = False) -> str | None:
 
 
 def is_hidden_folder(name: str) -> bool:
-    """Whether a folder of this name is hidden or a tool's, and what is in it no image to count."""
+    """Return whether a folder of this name is hidden or belongs to a tool, so that its files do not count."""
     return name.startswith(".") or name.lower() in _TOOL_FOLDERS
 
 
-def is_own_figure(path: str | Path) -> bool:
-    """Whether a file is a PNG that `save_figure` wrote."""
+def is_atmviz_figure(path: str | Path) -> bool:
+    """Return whether a file is a PNG that `save_figure` wrote."""
     if not str(path).lower().endswith(".png") or not os.path.isfile(path):
         return False
     try:
         with open(path, "rb") as file:
-            return _OWN_MARK in file.read(4096)
+            return _FIGURE_MARK in file.read(4096)
     except OSError:
         return False
 
 
 def describe_left_out(left_out: LeftOut) -> str:
-    """`figures of atmviz: 2 (a.png, b.png); hidden or of a tool: 1 (@eaDir/)`; empty where nothing is."""
+    """Return `figures of atmviz: 2 (a.png, b.png); hidden or of a tool: 1 (@eaDir/)`, or "" where nothing is."""
     return "; ".join(f"{reason}: {len(names)} ({join_limited(names, 3)})" for reason, names in left_out.items())
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a path is what a glob says."""
+    """Return whether a path matches a glob."""
     if not pattern:
         return not parts
     if pattern[0] == "**":
@@ -147,7 +154,7 @@ def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def _may_lead_to(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a glob may match this path, one below or one above it."""
+    """Return whether a glob may match this path, a path below it or one above it."""
     for part, wanted in zip(parts, pattern, strict=False):
         if wanted == "**":
             return True

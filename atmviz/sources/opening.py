@@ -51,6 +51,8 @@ def open_source(
         DatasetError: no such dataset, path or image.
     """
     name = dataset_or_paths if isinstance(dataset_or_paths, str) else ""
+    if name in DATASETS and split not in DATASETS[name].images:
+        raise DatasetError(f"got split {split!r} of {name}, expected train or val")
     source: Source
     if dataset_or_paths is None:
         source = bundled_photos()

@@ -57,14 +57,15 @@ class Scene:
     @cached_property
     def semantic_mask(self) -> np.ndarray:
         """[H, W], uint8: 0 background, 1 + class elsewhere."""
-        table = np.array([0, *(1 + thing.label for thing in self.objects)], np.uint8)
-        return table[self.instance_map]
+        table = np.zeros(256, np.uint8)
+        table[1 : len(self.objects) + 1] = [1 + thing.label for thing in self.objects]
+        return cv2.LUT(self.instance_map, table)
 
-    @property
+    @cached_property
     def visible(self) -> tuple[int, ...]:
         """Positions in `objects` of those with at least one visible pixel."""
-        counts = np.bincount(self.instance_map.ravel(), minlength=len(self.objects) + 1)
-        return tuple(np.flatnonzero(counts[1:]).tolist())
+        counts = cv2.calcHist([self.instance_map], [0], None, [256], [0, 256]).ravel()
+        return tuple(k for k in range(len(self.objects)) if counts[k + 1])
 
     @property
     def instance_masks(self) -> np.ndarray:
@@ -75,7 +76,7 @@ class Scene:
     @property
     def boxes(self) -> np.ndarray:
         """[N, 4], float32 px (left, top, right, bottom; right and bottom exclusive) of the visible objects."""
-        boxes = [cv2.boundingRect(mask.view(np.uint8)) for mask in self.instance_masks]
+        boxes = [cv2.boundingRect(cv2.inRange(self.instance_map, k + 1, k + 1)) for k in self.visible]
         return np.array([(x, y, x + w, y + h) for x, y, w, h in boxes], np.float32).reshape(-1, 4)
 
     @property

@@ -1,7 +1,10 @@
 """Shapes: drawn scenes as a source. Every scene follows from (seed, split, index) alone. Torch-free."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
 
+import cv2
 import numpy as np
 
 from atmviz.errors import DatasetError
@@ -66,13 +69,12 @@ class Shapes:
     def truth(self, index: int) -> Truth:
         """Return class, pixel classes (0 background, 1 + object class) and visible objects of a scene."""
         scene = self[index]
-        numbers = np.zeros(len(scene.objects) + 1, np.uint8)
-        numbers[np.array(scene.visible, int) + 1] = np.arange(1, len(scene.visible) + 1)
-        objects = tuple(
-            Object(thing.label, tuple(box), thing.scale * self.size, thing.elongation, thing.angle)
-            for thing, box in zip((scene.objects[k] for k in scene.visible), scene.boxes.tolist(), strict=True)
-        )
-        return Truth(scene.label, scene.semantic_mask, numbers[scene.instance_map], objects)
+        instances = scene.instance_map
+        if len(scene.visible) < len(scene.objects):  # number the visible ones
+            table = np.zeros(256, np.uint8)
+            table[np.add(scene.visible, 1)] = np.arange(1, len(scene.visible) + 1)
+            instances = cv2.LUT(instances, table)
+        return Truth(scene.label, scene.semantic_mask, instances, _VisibleObjects(scene))
 
     def require_truth(self) -> str:
         """Return "": everything is known of drawn scenes."""
@@ -85,3 +87,25 @@ class Shapes:
     def sample(self, limit: int, seed: int) -> "Shapes":
         """Return the first `limit` scenes, whatever the seed: scenes are as random as a sample of them."""
         return self if limit >= len(self) else Shapes(self.size, limit, self.split, self.seed)
+
+
+class _VisibleObjects(Sequence[Object]):
+    """The visible objects of a scene, measured when first used: classification and segmentation need none."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+
+    @cached_property
+    def _objects(self) -> list[Object]:
+        scene = self._scene
+        side = len(scene.image)
+        return [
+            Object(thing.label, tuple(box), thing.scale * side, float(thing.elongation), thing.angle)
+            for thing, box in zip((scene.objects[k] for k in scene.visible), scene.boxes.tolist(), strict=True)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._scene.visible)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._objects[index]

@@ -1,6 +1,6 @@
 """What every source of images offers: names, pixels, and what is known of each image. Torch-free."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, Self
 
@@ -45,27 +45,32 @@ class Truth:
     label: int | None = None
     segments: np.ndarray | None = None
     instances: np.ndarray | None = None
-    objects: tuple[Object, ...] = ()
+    objects: Sequence[Object] = ()
 
 
 class Source(Protocol):
-    """An ordered collection of images.
-
-    Attributes:
-        title: Short name for titles and file names, e.g. "ade20k".
-        root: Folder that names are relative to; "" where there are no files.
-        sampling: How the images were chosen, e.g. {"limit": 5000, "seed": 0, "of": 50000}; empty for all of a folder.
-        note: One line for people on what was left out; empty where nothing was.
-    """
+    """An ordered collection of images."""
 
     @property
-    def title(self) -> str: ...
+    def title(self) -> str:
+        """Short name for titles and file names, e.g. "ade20k"."""
+        ...
+
     @property
-    def root(self) -> str: ...
+    def root(self) -> str:
+        """Folder that names are relative to; "" where there are no files."""
+        ...
+
     @property
-    def sampling(self) -> Mapping[str, int]: ...
+    def sampling(self) -> Mapping[str, int]:
+        """How the images were chosen, e.g. {"limit": 5000, "seed": 0, "of": 50000}; empty for all of a folder."""
+        ...
+
     @property
-    def note(self) -> str: ...
+    def note(self) -> str:
+        """One line for people on what was left out; "" where nothing was."""
+        ...
+
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:

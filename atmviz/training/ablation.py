@@ -1,7 +1,7 @@
-"""The paper's ablations at a size anyone can train: Table 8's three rows and Fig. 2's two other ways to sample."""
+"""The paper's ablations at a small size: Table 8's three rows and Fig. 2's two other ways to sample."""
 
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
@@ -9,8 +9,9 @@ from typing import Any
 
 from atmviz.architecture import NETWORK_OPTIONS
 from atmviz.errors import RecipeError
+from atmviz.events import QUIET, Events
 from atmviz.files import write_csv
-from atmviz.training.engine import Reporter, train
+from atmviz.training.loop import train
 from atmviz.training.recipe import Recipe
 
 
@@ -19,9 +20,9 @@ class Ablation:
     """One way to build the network.
 
     Attributes:
-        name: For tables and folders.
-        where: Its place in the paper.
-        settings: What it changes in a recipe.
+        name: Name in tables and folders.
+        where: Where the paper reports it.
+        settings: Recipe settings that it changes.
         paper_top1: Top-1 on ImageNet-1K as printed (Table 8: ATMNet-T; Fig. 2: ATMNet-xT), None where it is only drawn.
     """
 
@@ -35,7 +36,7 @@ ABLATIONS = (
     Ablation("zero offsets, no PEG", "Table 8, 1", {"offset_mode": "zero", "peg": False}, 79.3),
     Ablation("no PEG", "Table 8, 2", {"peg": False}, 82.0),
     Ablation("full", "Table 8, 3; Fig. 2", {}, 82.0),
-    # One offset per channel: so B costs ATMNet-xT the +50 % of Sec. 4.5, and A is "very close"
+    # One offset per channel: with it B costs ATMNet-xT the +50 % of Sec. 4.5, and A is "very close"
     Ablation("not decoupled", "Fig. 2, A", {"offset_mode": "joint", "channels_per_offset": 1}, None),
     Ablation("3 samples", "Fig. 2, B", {"num_samples": 3, "channels_per_offset": 1}, 79.9),  # 79.7 + 0.2
 )
@@ -43,7 +44,7 @@ ABLATIONS = (
 
 @dataclass
 class AblationResult:
-    """Validation top-1 in percent after the last epoch, one value per finished seed."""
+    """Validation top-1 in percent after the last epoch: `top1` has one value per finished seed."""
 
     ablation: Ablation
     top1: list[float] = field(default_factory=list)
@@ -65,21 +66,20 @@ def ablate(
     *,
     ablations: Sequence[Ablation] = ABLATIONS,
     device: str = "auto",
-    reporter: Reporter | None = None,
-    on_run: Callable[[str, int], None] = lambda name, seed: None,
+    events: Events = QUIET,
 ) -> tuple[list[AblationResult], signal.Signals | None]:
     """Train every ablation with every seed, seed by seed, so that an early end leaves comparable numbers.
 
     Args:
-        recipe: What they have in common.
-        out: Folder of the runs and of ablation.csv; runs in it that are finished are read, others go on.
-        seeds: Of weights, order and scenes; validation images are the same for all.
-        ablations: Which.
-        device, reporter: See `train`.
-        on_run: Called with an ablation's name and the seed before each run.
+        recipe: Settings that all runs share.
+        out: Folder of the runs and of ablation.csv; finished runs in it are read, others resume.
+        seeds: Seeds of weights, order and synthetic images; validation images are the same for all.
+        ablations: Which ablations to train.
+        device: See `train`.
+        events: Receives the name and seed of each run, then what `train` reports.
 
     Returns:
-        One result per ablation, and the signal that stopped the runs before their end, if one did.
+        One result per ablation, and the signal that stopped the runs, if one did.
 
     Raises:
         RecipeError, TrainingError, DatasetError: see `train`.
@@ -91,15 +91,14 @@ def ablate(
     for seed in seeds:
         for result in results:
             name = result.ablation.name
-            on_run(name, seed)
-            own = recipe.override({**NETWORK_OPTIONS, **result.ablation.settings, "seed": seed})
-            run = train(
-                own, out / f"{name.replace(', ', '_').replace(' ', '_')}-{seed}", device=device, reporter=reporter
-            )
+            events.message(f"{name}, seed {seed}")
+            variant = recipe.override({**NETWORK_OPTIONS, **result.ablation.settings, "seed": seed})
+            folder = out / f"{name.replace(', ', '_').replace(' ', '_')}-{seed}"
+            run = train(variant, folder, device=device, events=events)
             if run.stopped:
                 return results, run.stopped
             result.top1.append(run.history[-1]["val_top1"])
-            write_csv(out / "ablation.csv", [_row(one) for one in results])
+            write_csv(out / "ablation.csv", [_row(result) for result in results])
     return results, None
 
 

@@ -1,8 +1,7 @@
-"""Start a network from the weights of a file: one of its kind, or a classifier's as the backbone of a dense network."""
+"""Loads the weights to fine-tune: of the same architecture, or a classifier's for the backbone of a dense network."""
 
 import sys
 from collections import Counter
-from collections.abc import Callable
 
 import timm
 import torch
@@ -10,21 +9,23 @@ from torch import Tensor, nn
 
 from atmviz.architecture import Architecture, is_architecture
 from atmviz.checkpoints import Checkpoint, mismatch, read_checkpoint
-from atmviz.dense.layouts import backbone_prefix
+from atmviz.dense.layouts import backbone_path
 from atmviz.errors import RecipeError
+from atmviz.events import QUIET, Events
 from atmviz.training.recipe import Recipe
 from atmviz.variants import VARIANTS
 
-# What the number of classes gives its shape
+# Layers whose shape depends on the number of classes
 _CLASS_LAYERS = ("head.fc.", ".classifier.", ".cls_logits.", ".cls_score.", ".bbox_pred.", ".mask_fcn_logits.")
 _TAKEN = {"ema": "averaged weights", "model": "weights (not averaged)", None: "weights"}
 
 
-def load_to_finetune(network: nn.Module, recipe: Recipe, num_classes: int, message: Callable[[str], None]) -> None:
-    """Load the file that a recipe names; what stays as drawn is said in one line.
+def load_to_finetune(network: nn.Module, recipe: Recipe, num_classes: int, events: Events = QUIET) -> None:
+    """Load the file that a recipe names into a network.
 
-    A classifier takes a classifier's weights, a dense network those of its own kind or, for its backbone alone, a
-    classifier's: an ATMNet's of any public layout, those of another backbone as timm has them.
+    A classifier takes a classifier's weights. A dense network takes those of its own architecture, or a classifier's
+    for its backbone alone: of an ATMNet in any public layout, of another backbone in timm's or its authors' layout.
+    One message says which weights are loaded and which layers keep their random weights.
 
     Raises:
         RecipeError: the file is of another network, or has missing, unknown or misshapen tensors, which are listed.
@@ -40,28 +41,29 @@ def load_to_finetune(network: nn.Module, recipe: Recipe, num_classes: int, messa
     taken = f"{recipe.finetune}: {_TAKEN[checkpoint.origin.weights]}"
     if checkpoint.origin.model == str(recipe.architecture):
         is_new_head = _load_whole(network, checkpoint)
-        had = checkpoint.origin.config.get("num_classes") or "no"
-        message(f"{taken} of {had} classes; {f'a new head for {num_classes}' if is_new_head else 'the head is kept'}")
+        classes = checkpoint.origin.config.get("num_classes") or "no"
+        events.message(
+            f"{taken} of {classes} classes; {f'a new head for {num_classes}' if is_new_head else 'the head is kept'}"
+        )
     elif checkpoint.origin.model == recipe.model:
-        body = network.get_submodule(backbone_prefix(recipe.head).removesuffix("."))  # type: ignore[arg-type]
-        left_out = _load_backbone(body.get_submodule("model"), checkpoint)
+        left_out = _load_backbone(network.get_submodule(backbone_path(recipe.head)), checkpoint)  # type: ignore[arg-type]
         shown = ", ".join(f"{part} ({count})" for part, count in left_out.items()) or "nothing"
-        message(f"{taken} of {recipe.model} for the backbone; left out: {shown}; all else is new")
+        events.message(f"{taken} of {recipe.model} for the backbone; left out: {shown}; all else is new")
     else:
         backbone = Architecture.parse(checkpoint.origin.model).backbone
         remedy = "expected the same head and neck, or a classifier"
         raise RecipeError(
             f"got {checkpoint.origin.model} in {recipe.finetune} to fine-tune {recipe.architecture}: "
-            + (remedy if backbone == recipe.model else f"pass --model {backbone}")
+            + (remedy if backbone == recipe.model else f"set model to {backbone}")
         )
 
 
 def _load_whole(network: nn.Module, checkpoint: Checkpoint) -> bool:
-    """Load weights of the same architecture; whether layers that depend on the number of classes stay as drawn."""
-    own, state = network.state_dict(), checkpoint.state
+    """Load weights of the same architecture; return whether the head keeps its random weights."""
+    model_state, state = network.state_dict(), checkpoint.state
     new = {
         name: tensor
-        for name, tensor in own.items()
+        for name, tensor in model_state.items()
         if any(part in name for part in _CLASS_LAYERS) and (name not in state or state[name].shape != tensor.shape)
     }
     _load(network, {**state, **new}, checkpoint)
@@ -69,18 +71,18 @@ def _load_whole(network: nn.Module, checkpoint: Checkpoint) -> bool:
 
 
 def _load_backbone(body: nn.Module, checkpoint: Checkpoint) -> Counter[str]:
-    """Load a classifier's weights into a dense network's backbone; what of them has no place there, by part.
+    """Load a classifier's weights into a dense network's backbone; return how many are left out, by part.
 
-    The norms on the maps, which a classifier has not, stay as drawn.
+    The norms on the feature maps, which a classifier lacks, keep their initial weights.
     """
-    own, state = body.state_dict(), _as_timm(checkpoint.state, body)
+    model_state, state = body.state_dict(), _as_timm(checkpoint.state, body)
     with torch.device("meta"):
         classifier = timm.create_model(checkpoint.origin.model).state_dict()
-    parts = {name.split(".")[0] for name in own}
+    parts = {name.split(".")[0] for name in model_state}
     left_out = [name for name in state if name in classifier and name.split(".")[0] not in parts]
-    new = {  # the counters came with PyTorch 0.4.1
+    new = {  # PyTorch before 0.4.1 had no counters
         name: tensor
-        for name, tensor in own.items()
+        for name, tensor in model_state.items()
         if name not in state and (name.startswith("out_norms.") or name.endswith(".num_batches_tracked"))
     }
     _load(body, {**{name: tensor for name, tensor in state.items() if name not in left_out}, **new}, checkpoint)
@@ -88,17 +90,17 @@ def _load_backbone(body: nn.Module, checkpoint: Checkpoint) -> Counter[str]:
 
 
 def _as_timm(state: dict[str, Tensor], body: nn.Module) -> dict[str, Tensor]:
-    """The names that timm has today for those of older timm and of a network's authors, by timm's own conversion."""
+    """Rename tensors of older timm and of a network's authors to today's timm names, by timm's own conversion."""
     convert = getattr(sys.modules[type(body).__module__], "checkpoint_filter_fn", None)
     if convert is None or body.state_dict().keys() <= state.keys():
         return state
     try:
         converted = convert(state, body)
-    except Exception:  # whatever it makes of another network's names: they are listed as they are
+    except Exception:  # tensors of another network, which the caller lists
         return state
-    given = {tensor.data_ptr() for tensor in state.values()}
-    # timm resizes tables and embeddings of another window or patch, which is another network
-    return {name: x if x.data_ptr() in given else state.get(name, x) for name, x in converted.items()}
+    pointers = {tensor.data_ptr() for tensor in state.values()}
+    # Undo timm's resizing of tables and embeddings: a network of another window or patch size is another network.
+    return {name: x if x.data_ptr() in pointers else state.get(name, x) for name, x in converted.items()}
 
 
 def _load(module: nn.Module, state: dict[str, Tensor], checkpoint: Checkpoint) -> None:

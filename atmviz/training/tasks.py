@@ -1,4 +1,7 @@
-"""What is trained: a network with its loss. A task is one module, so that it is wrapped and compiled as a whole."""
+"""Tasks: a network with its loss as one module, which is wrapped and compiled as a whole.
+
+Legend: B batch, H/W image size in px, C channels.
+"""
 
 from typing import Any, Self
 
@@ -13,14 +16,14 @@ from atmviz.sources.datasets import SHAPE_CLASSES
 from atmviz.training.recipe import Recipe
 
 Batch = dict[str, Any]  # tensors, or lists of them where images differ in size
-_BACKGROUND_WEIGHT = 0.15  # most pixels are background, and easy
+_BACKGROUND_WEIGHT = 0.15  # most pixels are easy background
 
 
 class PixelHead(nn.Module):
-    """Labels every token of the first stage from all four feature maps: one linear layer each, summed; dropped later.
+    """Classifies every token of the first stage from all four feature maps; used in training only.
 
-    A classifier of narrow width learns little from image labels alone for thousands of updates; per-pixel labels give
-    its stages, and their offsets, a gradient from the first.
+    From image labels alone a narrow classifier learns little for thousands of updates. Per-pixel labels give its
+    stages and their offsets a gradient from the first update.
     """
 
     def __init__(self, dims: list[int], num_classes: int, width: int = 64) -> None:
@@ -30,13 +33,13 @@ class PixelHead(nn.Module):
         self.classifier = nn.Linear(width, num_classes)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """Scores [B, classes, H/4, W/4] from the four feature maps [B, C, H', W']."""
+        """Compute scores [B, classes, H/4, W/4] from the four feature maps [B, C, H', W']."""
         height, width = maps[0].shape[-2:]
         embedded = []
         for x, norm, linear in zip(maps, self.norms, self.linears, strict=True):
             tokens = linear(norm(x.permute(0, 2, 3, 1)))  # NCHW -> NHWC
             times = height // tokens.shape[1], width // tokens.shape[2]
-            # Nearest upsampling as an expansion, whose backward is a sum and not a scatter.
+            # Nearest upsampling by expansion: its backward pass is a sum, not a scatter.
             tokens = tokens[:, :, None, :, None].expand(-1, -1, times[0], -1, times[1], -1)
             embedded.append(tokens.flatten(3, 4).flatten(1, 2))
         return self.classifier(F.gelu(torch.stack(embedded).sum(0))).permute(0, 3, 1, 2)  # NHWC -> NCHW
@@ -46,8 +49,8 @@ class TrainingTask(nn.Module):
     """A network with its loss.
 
     Attributes:
-        network: What is kept.
-        decay: The recipe's rule of what has weight decay.
+        network: The network that checkpoints keep.
+        decay: The recipe's rule for weight decay.
     """
 
     def __init__(self, network: nn.Module, recipe: Recipe) -> None:
@@ -56,11 +59,11 @@ class TrainingTask(nn.Module):
         self.decay = recipe.decay
 
     def no_weight_decay(self) -> set[str]:
-        """Names of the parameters without weight decay, by the recipe's rule.
+        """Return the names of the parameters without weight decay, by the recipe's rule.
 
-        `no_1d`, as the released classifiers: norms, biases, and the weights of the PEGs. `no_norm`, as the released
-        segmentation code and Swin's configurations: LayerNorms, but not those of the offset layers, and Swin's tables
-        of relative positions.
+        `no_1d` (released classifiers): norms, biases and the weights of the PEGs. `no_norm` (released segmentation
+        code, Swin's configurations): LayerNorms except those of the offset layers, and Swin's tables of relative
+        positions. `all`: none.
         """
         parameters = dict(self.named_parameters())
         if self.decay == "no_1d":
@@ -72,15 +75,15 @@ class TrainingTask(nn.Module):
         return tables | {name for name in parameters if name.rpartition(".")[0] in norms and ".offset." not in name}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Scalars by name: the loss that is made small, then what else is logged of it."""
+        """Return scalars to log by name; the first is the loss to minimize."""
         raise NotImplementedError
 
 
 class ClassificationTask(TrainingTask):
-    """An ATMNet and the loss of its class scores, with per-pixel labels beside them where the recipe says so.
+    """An ATMNet with the loss of its class scores, plus a per-pixel loss where the recipe asks for it.
 
     Attributes:
-        pixel_head: What only training needs, or None.
+        pixel_head: Computes the per-pixel scores; None without the per-pixel loss.
     """
 
     network: ATMNet
@@ -96,17 +99,17 @@ class ClassificationTask(TrainingTask):
         self.register_buffer("pixel_class_weights", weights, persistent=False)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Loss and top-1 of images [B, 3, H, W], labels [B] (or [B, classes] after mixup) and masks [B, H, W]."""
+        """Return loss and top-1 for images [B, 3, H, W], labels [B] (mixed: [B, classes]) and masks [B, H, W]."""
         if self.pixel_head is None:
             scores, pixel_loss = self.network(batch["image"]), torch.zeros(())
         else:
             tokens, maps = self.network.forward_intermediates(batch["image"])
             scores = self.network.forward_head(tokens)
-            mask = batch["mask"][:, 2::4, 2::4].long()  # the middle of each token of stage 1
+            mask = batch["mask"][:, 2::4, 2::4].long()  # the center of each token of stage 1
             pixel_loss = F.cross_entropy(self.pixel_head(maps).float(), mask, self.pixel_class_weights)
         loss = self.criterion(scores, batch["label"]) + self.pixel_weight * pixel_loss
         labels = batch["label"]
-        labels = labels.argmax(1) if labels.dim() == 2 else labels  # the class that most of the image shows
+        labels = labels.argmax(1) if labels.dim() == 2 else labels  # after mixup, the class with the larger part
         return {"loss": loss, "top1": 100 * (scores.detach().argmax(1) == labels).float().mean()}
 
 
@@ -114,18 +117,18 @@ class SegmentationTask(TrainingTask):
     """A segmenter and its losses."""
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Losses of images [B, 3, H, W] and masks [B, H, W]."""
+        """Return the losses of images [B, 3, H, W] and masks [B, H, W]."""
         return _summed(self.network(batch["image"], batch["mask"].long()))
 
 
 class DetectionTask(TrainingTask):
     """A detector and its losses.
 
-    A ResNet that does not start from noise is trained as in mmdetection (`frozen_stages=1, norm_eval=True`): its stem
-    and first stage stay as they are, and its batch norms keep their running statistics and normalise by them.
+    A pretrained ResNet is trained as in mmdetection (`frozen_stages=1, norm_eval=True`): its stem and first stage are
+    frozen, and its batch norms normalize by their stored statistics.
 
     Attributes:
-        fixed: Those batch norms: in evaluation mode whenever the rest trains.
+        fixed: Those batch norms, always in evaluation mode.
     """
 
     def __init__(self, network: nn.Module, recipe: Recipe) -> None:
@@ -145,7 +148,7 @@ class DetectionTask(TrainingTask):
         return self
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Losses of lists: images [3, H, W] and targets, see `atmviz.dense.detector`."""
+        """Return the losses of lists: images [3, H, W] and targets, see `atmviz.dense.detector`."""
         return _summed(self.network(batch["image"], batch["target"]))
 
 
@@ -155,7 +158,7 @@ def _summed(losses: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def classification_loss(recipe: Recipe) -> nn.Module:
-    """timm's loss for what the recipe does to labels: soft ones after mixup or CutMix, smoothed, or plain."""
+    """Return timm's loss for the recipe's labels: soft after mixup or CutMix, smoothed, or plain."""
     if recipe.mixup or recipe.cutmix:
-        return SoftTargetCrossEntropy()  # timm's Mixup smooths them
+        return SoftTargetCrossEntropy()  # timm's Mixup smooths the labels
     return LabelSmoothingCrossEntropy(recipe.label_smoothing) if recipe.label_smoothing else nn.CrossEntropyLoss()

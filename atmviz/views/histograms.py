@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from atmviz.checkpoints import require_model
+from atmviz.architecture import require_model
 from atmviz.choices import DataChoice, ModelChoice
 from atmviz.errors import SettingsError
 from atmviz.events import QUIET, Events
@@ -242,4 +242,4 @@ class _Request:
         network = self.model.load(events) if self.network is None else self.network
         preset = self.settings.preset
         find_sites(network, self.settings.layers or (preset.layers if preset else DEFAULT_LAYERS))
-        return record(images, network, out=folder, events=events, settings=running)
+        return record(images, network, out=folder, events=events, **vars(running))

@@ -68,7 +68,7 @@ def overlay(
     if image is None:
         image = bundled_photos().path(0).with_name("astronaut.jpg")
     pixels = np.require(as_image(image), requirements=["C", "W"])  # of a read-only array torch would warn
-    view = _View.of(network_of(network, model, events), chosen, chosen.preprocessing(), seed)
+    view = _View.of(network_of(network, model, events), chosen, chosen.preprocessing(None, "whole"), seed)
     return view.draw(pixels, str(image) if isinstance(image, str | Path) else "").figure
 
 
@@ -92,7 +92,7 @@ def draw_overlays(
         DatasetError, LayerNotFoundError, QueryError, SettingsError, CheckpointError: see there.
     """
     chosen, data, model = split_settings(settings, OverlaySettings, DataChoice, ModelChoice)
-    preprocessing = chosen.preprocessing(data.dataset)
+    preprocessing = chosen.preprocessing(data.dataset, "whole")
     if source is None and not data.dataset:
         source = bundled_photos().only("astronaut.jpg")
     images = data.open(source, preprocessing.size, events)

@@ -1,27 +1,21 @@
 """Settings of the figures. Torch-free, without matplotlib: commands read their options from here."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from atmviz.choices import FitChoice
 from atmviz.errors import SettingsError
-from atmviz.geometry import Anchor, Fit, Preprocessing, parse_size
+from atmviz.geometry import Anchor
 from atmviz.paper import FIGURES, FigurePreset
-from atmviz.settings import setting
-from atmviz.sources.datasets import preprocessing_for
+from atmviz.settings import as_tuple, setting
 from atmviz.statistics import TokenSelection
 
 NOT_RECORDED = ("layers", "query", "shard")
 """Fields of `RecordingSettings` that a recording for a histogram leaves as they are: it holds all layers."""
 
 
-def as_tuple(values: Sequence[str] | str) -> tuple[str, ...]:
-    """Return several texts as they are, and a single one as the only one of several."""
-    return (values,) if isinstance(values, str) else tuple(values)
-
-
 @dataclass(frozen=True)
-class OverlaySettings:
-    """What an overlay shows (Fig. 5)."""
+class OverlaySettings(FitChoice):
+    """What an overlay shows (Fig. 5); images are kept whole without another `fit`."""
 
     layers: tuple[str, ...] = setting(
         ("3_last",),
@@ -38,25 +32,12 @@ class OverlaySettings:
     anchor: Anchor = setting(  # noqa: RUF009
         "cell", "Where a token is drawn: at the center of its cell, or of its receptive field (rf).", "Figure"
     )
-    size: str | int | tuple[int, int] | None = setting(
-        None, "Input size in px: 224, or HEIGHTxWIDTH as in 600x800.", "Data"
-    )
-    fit: Fit = setting(  # noqa: RUF009
-        "whole",
-        "crop: cover the size (with a margin of an eighth up to 384 px), cut the center. squash: stretch. "
-        "whole: keep all, shorter side = size.",
-        "Data",
-    )
-    strict: bool = setting(False, "Fail at the first unreadable image instead of leaving it out.", "Data")
+    strict: bool = setting(False, "Stop at the first unreadable image.", "Data")
 
     def __post_init__(self) -> None:
         for name in ("layers", "queries"):
             object.__setattr__(self, name, as_tuple(getattr(self, name)))
-        self.preprocessing()  # raises ValueError for a size or fit of another form
-
-    def preprocessing(self, dataset: str | None = None) -> Preprocessing:
-        """Return how images of a dataset, or image files, are fitted."""
-        return preprocessing_for(dataset, None if self.size is None else parse_size(self.size), self.fit)
+        self.input_size  # noqa: B018  raises for a size of another form
 
 
 @dataclass(frozen=True)

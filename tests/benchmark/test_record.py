@@ -21,16 +21,16 @@ def test_record_rows_say_what_recording_costs():
 
 
 def test_a_recording_that_differs_is_not_timed(monkeypatch):
-    record_offsets = record.record_offsets
+    run_recording = record.run_recording
 
-    def another(images, out, network, **settings):
+    def another(images, network, *arguments, **settings):
         parameter = network.stages[0].blocks[0].offset.linear.bias
         parameter.data += 0.01
-        result = record_offsets(images, out, network, **settings)
+        result = run_recording(images, network, *arguments, **settings)
         parameter.data -= 0.01
         return result
 
-    monkeypatch.setattr(record, "record_offsets", another)
+    monkeypatch.setattr(record, "run_recording", another)
     with pytest.raises(AtmvizError, match="the recording differs"):
         next(benchmark_record("atmnet_nano", (64, 64), 4, CPU, rounds=2, images=4))
 

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from atmviz.checkpoints import Checkpoint, build, load_model, origin_of, random_checkpoint, require_model
-from atmviz.errors import CheckpointError
+from atmviz.checkpoints import Checkpoint, build, load_model, origin_of, random_checkpoint
 
 
 class Wrapper(nn.Module):
@@ -117,10 +116,3 @@ def test_the_payload_is_apart_from_the_origin():
     assert isinstance(checkpoint, Checkpoint)
     assert build(checkpoint).origin.sha256 == checkpoint.origin.sha256
     assert "tensor" not in repr(checkpoint)
-
-
-def test_an_expected_model_may_be_the_network_or_its_backbone():
-    for expected in (None, "upernet(atmnet_tiny)", "atmnet_tiny"):
-        require_model("upernet(atmnet_tiny)", expected, "a.pth")
-    with pytest.raises(CheckpointError, match=r"got upernet\(atmnet_tiny\) in a\.pth, expected atmnet_base: choose"):
-        require_model("upernet(atmnet_tiny)", "atmnet_base", "a.pth")

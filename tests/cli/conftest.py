@@ -16,7 +16,7 @@ from atmviz.checkpoints import load
 from atmviz.geometry import Preprocessing
 from atmviz.models import create_model
 from atmviz.recording.run import run_recording
-from atmviz.sources import find_images
+from atmviz.sources import open_source
 
 _draw_once = functools.cache(load.random_checkpoint)
 
@@ -125,8 +125,8 @@ def _recorded(tmp_path_factory):
         Image.fromarray(pixels).save(folder / f"{name}.png")
     network = load.load_model("atmnet_nano", device="cpu")
     sources = [folder / f"{name}.png" for name in "abc"]
-    fitted = Preprocessing(size=(64, 96), crop_pct=1.0)
-    run_recording(find_images(sources), network, folder / "out", preprocessing=fitted)
+    preprocessing = Preprocessing(size=(64, 96), crop_pct=1.0)
+    run_recording(open_source(sources), network, folder / "out", preprocessing=preprocessing)
     return folder / "out"
 
 

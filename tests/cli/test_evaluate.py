@@ -8,12 +8,13 @@ import pytest
 from PIL import Image
 
 from atmviz.training import evaluate as module
-from atmviz.training.evaluate import CheckpointEvaluation, Evaluation
+from atmviz.training.evaluate import EvaluationResult
 
-ROW = {
+SETUP = {
     "checkpoint": "a.pth", "model": "atmnet_tiny", "weights": "ema", "dataset": "digits", "split": "val", "images": 4,
-    "size": 224, "crop_pct": 0.875, "offsets": "learned", "top1": 75.0, "top5": 100.0, "loss": 0.5,
+    "size": 224, "crop_pct": 0.875, "offsets": "learned",
 }  # fmt: skip
+METRICS = {"top1": 75.0, "top5": 100.0, "loss": 0.5}
 
 
 @pytest.fixture
@@ -21,13 +22,12 @@ def calls(monkeypatch):
     """The keyword arguments of each call, instead of evaluating."""
     made = []
 
-    def evaluate_checkpoint(checkpoint, **options):
+    def evaluate(checkpoint, **options):
         made.append({"checkpoint": checkpoint, **options})
         confusion = np.diag([3, 1]) if options["confusion"] else None
-        found = Evaluation({"top1": 75.0, "top5": 100.0, "loss": 0.5}, 4, confusion)
-        return CheckpointEvaluation({**ROW, "weights": options["weights"] or "ema"}, ("a", "b"), found)
+        return EvaluationResult({**SETUP, "weights": options["weights"] or "ema"}, METRICS, ("a", "b"), confusion)
 
-    monkeypatch.setattr(module, "evaluate_checkpoint", evaluate_checkpoint)
+    monkeypatch.setattr(module, "evaluate", evaluate)
     return made
 
 
@@ -35,10 +35,10 @@ def test_options_reach_the_library(succeed, calls, tmp_path):
     succeed("eval", "a.pth", "--dataset", "imagenet", "--data-dir", tmp_path, "--size", "384", "--offsets", "shuffle",
             "--limit", "9", "-b", "3", "-j", "0", "--device", "cpu", "--seed", "2", "--split", "train")  # fmt: skip
     (call,) = calls
-    expected = {"checkpoint": "a.pth", "dataset": "imagenet", "data_dir": tmp_path, "size": 384, "offsets": "shuffle",
-                "limit": 9, "batch_size": 3, "workers": 0, "device": "cpu", "seed": 2, "split": "train",
-                "weights": None, "crop_pct": None, "confusion": False}  # fmt: skip
-    assert {name: call[name] for name in expected} == expected
+    expected = {"checkpoint": "a.pth", "dataset": "imagenet", "data_dir": str(tmp_path), "size": 384,
+                "offsets": "shuffle", "limit": 9, "batch_size": 3, "workers": 0, "device": "cpu", "seed": 2,
+                "split": "train", "weights": None, "confusion": False}  # fmt: skip
+    assert {name: value for name, value in call.items() if name not in ("events", "on_prediction")} == expected
 
 
 def test_a_table_shows_the_accuracies(succeed, calls):
@@ -49,9 +49,10 @@ def test_a_table_shows_the_accuracies(succeed, calls):
 
 def test_what_the_paper_prints_stands_beside(succeed, monkeypatch):
     printed = {"Table 1 of the paper": {"top1": "82.0"}, "the authors' README": {"top1": "81.990", "top5": "95.930"}}
-    row = {**ROW, "dataset": "imagenet"}
-    answers = [CheckpointEvaluation(row, (), Evaluation({}, 4), paper) for paper in (printed, printed, {}, {})]
-    monkeypatch.setattr(module, "evaluate_checkpoint", lambda *args, **options: answers.pop(0))
+    setup = {**SETUP, "dataset": "imagenet"}
+    row = setup | METRICS
+    answers = [EvaluationResult(setup, METRICS, (), None, paper) for paper in (printed, printed, {}, {})]
+    monkeypatch.setattr(module, "evaluate", lambda *args, **options: answers.pop(0))
     table = succeed("eval", "a.pth").stdout
     (heading,) = (line for line in table.splitlines() if "weights" in line)
     cells = {
@@ -75,13 +76,13 @@ def test_both_weights_are_evaluated_one_after_the_other(succeed, calls, folder):
 def test_results_are_written_as_csv_and_the_confusion_matrix_drawn(succeed, calls, folder):
     succeed("eval", "a.pth", "--out", "results.csv", "--confusion", "matrix.png")
     with (folder / "results.csv").open() as file:
-        assert list(csv.DictReader(file)) == [{name: str(value) for name, value in ROW.items()}]
+        assert list(csv.DictReader(file)) == [{name: str(value) for name, value in (SETUP | METRICS).items()}]
     with Image.open(folder / "matrix.png") as image:
         assert image.width > 200
 
 
 def test_a_checkpoint_is_really_evaluated(succeed, checkpoint, refuse):
-    refuse(1, "does not say what it was trained on: name the --dataset", "eval", checkpoint)
+    refuse(1, "does not say what it was trained on: name the dataset", "eval", checkpoint)
     refuse(
         1,
         "got a network of 5 classes for a dataset of 10",
@@ -109,25 +110,12 @@ def test_a_checkpoint_is_really_evaluated(succeed, checkpoint, refuse):
         (1, "file is no folder", ["--out", "file/results.csv"]),
         (1, "file is no folder", ["--confusion", "file/matrix.png"]),
         (1, "file is no folder", ["--show", "file/seen"]),
-        (1, "run is a folder, expected a file of it: run/best.safetensors", ["run"]),
+        (1, "run is a folder, expected a file in it: run/best.safetensors", ["run"]),
     ],
 )
 def test_wrong_wishes_are_one_error_and_leave_no_file(refuse, folder, monkeypatch, code, says, options):
-    monkeypatch.setattr("atmviz.training.evaluate.evaluate", None)  # before any image is looked at
+    monkeypatch.setattr("atmviz.training.evaluate.evaluate_network", None)  # before any image is looked at
     (folder / "run").mkdir()
     for name in ("run/best.safetensors", "file"):
         (folder / name).touch()
     refuse(code, says, "eval", "--device", "cpu", *options)
-
-
-def test_images_of_one_stem_and_both_weights_are_drawn_into_files_of_their_own(folder):
-    from atmviz_cli.evaluate import _drawer
-
-    from atmviz.training.evaluate import Prediction
-
-    mask = np.zeros((32, 32), np.uint8)
-    draw = _drawer(folder / "seen")
-    for name in ("a-2", "a", "a", "a", "b/a"):
-        draw(Prediction(name, ("one", "two"), np.zeros((32, 32, 3), np.uint8), mask, mask))
-    files = [file for file in (folder / "seen").rglob("*.png")]
-    assert len(files) == 5

@@ -190,7 +190,7 @@ def test_figures_of_the_paper_are_presets(succeed, datasets, recording, monkeypa
         return images
 
     def record(request, images, settings, folder, events):
-        asked.update(name=images.title, preprocessing=settings.preprocessing(images.title))
+        asked.update(name=images.title, preprocessing=settings.preprocessing_of(images.title))
         return open_recording(recording)
 
     monkeypatch.setattr("atmviz.sources.ImageFiles.sample", sample)
@@ -257,7 +257,7 @@ def test_a_folder_is_cropped_alike_however_it_is_named(succeed, datasets, record
     asked = []
 
     def record(request, images, settings, folder, events):
-        asked.append((images.path(0), settings.preprocessing(images.title)))
+        asked.append((images.path(0), settings.preprocessing_of(images.title)))
         return open_recording(recording)
 
     monkeypatch.setattr("atmviz.views.histograms._Request._record", record)

@@ -19,7 +19,8 @@ PAPER = {
 @pytest.fixture
 def two_variants(monkeypatch):
     """Counting all takes seconds; tests/test_paper_numbers.py does."""
-    monkeypatch.setattr("atmviz.variants.VARIANTS", {name: VARIANTS[name] for name in ("atmnet_nano", "atmnet_xtiny")})
+    two = {name: VARIANTS[name] for name in ("atmnet_nano", "atmnet_xtiny")}
+    monkeypatch.setattr("atmviz.complexity.VARIANTS", two)
 
 
 @pytest.mark.usefixtures("two_variants")

@@ -99,7 +99,7 @@ import signal, time
 from atmviz_cli.app import main
 from atmviz.recording import batches, run
 forward = run.forward_to_sites
-run.forward_to_sites = lambda *inputs: time.sleep(0.1) or forward(*inputs)  # slow enough to be interrupted
+run.forward_to_sites = lambda *inputs: time.sleep(0.1) or forward(*inputs)  # or it would finish before the interrupt
 batches.WRITE_INTERVAL_S = 0
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts without
 main()

@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from atmviz.checkpoints import load_model
-from atmviz.training import ablation, engine
-from atmviz.training.recipe import Recipe, read_recipe
+from atmviz.training import ablation, loop
+from atmviz.training.recipe import Recipe
+from atmviz.training.recipe_files import read_recipe
 
 SHORT = (
     *("--recipe", "digits", "--epochs", "1", "--warmup-epochs", "0", "--train-images", "32", "--val-images", "16"),
@@ -33,11 +34,11 @@ def trained(monkeypatch):
     """What `train` was called with, instead of training; `outcome` is what it came to."""
     calls = SimpleNamespace(outcome=None)
 
-    def train(recipe, out, *, device, reporter):
-        calls.recipe, calls.out, calls.device, calls.reporter = recipe, out, device, reporter
-        return calls.outcome or engine.TrainResult(out, [ROW], best=25.0)
+    def train(recipe, out, *, device, events):
+        calls.recipe, calls.out, calls.device, calls.events = recipe, out, device, events
+        return calls.outcome or loop.TrainResult(out, [ROW], best=25.0)
 
-    monkeypatch.setattr(engine, "train", train)
+    monkeypatch.setattr(loop, "train", train)
     return calls
 
 
@@ -110,12 +111,10 @@ def test_the_recipe_is_printed_whole_and_nothing_trained(succeed, folder):
 
 def test_warnings_of_sick_offsets_are_shown(succeed, trained):
     succeed("train")
-    health = [
-        SimpleNamespace(layer=SimpleNamespace(stage=1), mean_abs=0.5, complaint="60% of the samples of 1_1 lie outside")
-    ]
-    from atmviz_cli import train
+    health = [SimpleNamespace(layer="1_1", mean_abs=0.5, warning="60% of the samples of 1_1 lie outside")]
+    from atmviz_cli.training import epoch_line
 
-    line = train._epoch_line(ROW, health)
+    line = epoch_line(ROW, health)
     assert (
         line
         == "epoch   1: loss 2.000, validation loss 2.100, top-1 25.00 %, top-5 75.00 %; mean |offset| by stage 0.50"
@@ -123,11 +122,11 @@ def test_warnings_of_sick_offsets_are_shown(succeed, trained):
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_a_stopped_run_says_how_to_go_on(run, trained, name, code):
-    trained.outcome = engine.TrainResult("here", stopped=signal.Signals[name])
+def test_a_stopped_run_says_how_to_resume(run, trained, name, code):
+    trained.outcome = loop.TrainResult("here", stopped=signal.Signals[name])
     result = run("train")
     assert result.exit_code == code
-    assert f"stopped by {name} and saved: the same command goes on" in result.stderr
+    assert f"stopped by {name} and saved: run the same command to resume" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -135,7 +134,7 @@ def test_a_stopped_run_says_how_to_go_on(run, trained, name, code):
     [
         (1, "no recipe 'shape': expected one of", ["--recipe", "shape"]),
         (1, "did you mean shapes?", ["--recipe", "shape"]),
-        (1, "leaves finetune to you: pass --finetune", ["--recipe", "imagenet1k_384"]),
+        (1, "leaves finetune to you: set it", ["--recipe", "imagenet1k_384"]),
         (1, "got batch_size 4096 for 32 images", [*SHORT, "--batch-size", "4096"]),
         (1, "got precision fp16 on a CPU", [*SHORT, "--precision", "fp16"]),
         (1, "no train folder in data", ["--recipe", "imagenet1k", "--device", "cpu", "--precision", "fp32"]),

@@ -24,7 +24,7 @@ from atmviz.sources.decoding import load_image
 from atmviz.sources.digits import Digits
 from atmviz.sources.files import bundled_photos
 from atmviz.sources.opening import find_split
-from atmviz.training.recipe import read_recipe, recipe_names
+from atmviz.training.recipe_files import read_recipe, recipe_names
 
 
 def write_image(path, color=(200, 10, 10), size=(40, 50)):

@@ -125,7 +125,9 @@ def kill_oneself(index):
 
 def test_a_killed_process_ends_the_loading_in_one_line():
     started = time.monotonic()
-    with pytest.raises(AtmvizError, match=r"was ended from outside \(.*\), as where memory is short: .*--workers"):
+    with pytest.raises(
+        AtmvizError, match=r"was killed from outside \(.*\), as happens where memory is short: use fewer workers"
+    ):
         list(read_batches(open_loader(Items(kill_oneself), 2, batch_size=2)))
     assert time.monotonic() - started < 30
 
@@ -135,7 +137,9 @@ def test_processes_that_cannot_start_are_one_line(monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch.multiprocessing, "Queue", refuse)
-    with pytest.raises(AtmvizError, match=r"cannot start .*\(No space left on device\): make /dev/shm .*--workers 0"):
+    with pytest.raises(
+        AtmvizError, match=r"cannot start .*\(No space left on device\): make /dev/shm .*set workers to 0"
+    ):
         list(read_batches(open_loader(Items(), 1, batch_size=2)))
 
 

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from atmviz.ops import cpu, summarise_offsets, summary
+from atmviz.ops import cpu, summarize_offsets, summary
 
 SHAPES = [(2, 5, 7, 2, 6), (1, 8, 3, 2, 19), (3, 1, 1, 2, 1), (0, 4, 4, 2, 3)]
 
 
 @pytest.fixture(params=["kernel", "portable"])
 def version(request, monkeypatch):
-    """`summarise_offsets` as it runs with and without kernels."""
+    """`summarize_offsets` as it runs with and without kernels."""
     if request.param == "portable":
         monkeypatch.setattr(summary.cpu, "library", lambda: None)
     elif cpu.library() is None:
@@ -35,7 +35,7 @@ def count_one_by_one(offset):
 @pytest.mark.parametrize("spread", [0.4, 3, 100])
 def test_summary_equals_counting_one_by_one(version, shape, spread):
     offset = spread * torch.randn(shape)
-    distance, outside, counts = (tensor.numpy() for tensor in summarise_offsets(offset))
+    distance, outside, counts = (tensor.numpy() for tensor in summarize_offsets(offset))
     expected = count_one_by_one(offset.numpy())
     np.testing.assert_allclose(distance, expected[0], rtol=1e-6)
     assert np.array_equal(outside, expected[1])
@@ -46,20 +46,20 @@ def test_summary_equals_counting_one_by_one(version, shape, spread):
 def test_halves_and_huge_offsets_fall_as_rint_says(version):
     values = [-0.5, 0.5, 1.5, 2.5, -1.5, 1e30, -1e30, 3.0, float("inf"), -float("inf")]
     offset = torch.tensor(values).expand(1, 3, 2, 2, -1)
-    for ours, theirs in zip(summarise_offsets(offset), count_one_by_one(offset.numpy()), strict=True):
+    for ours, theirs in zip(summarize_offsets(offset), count_one_by_one(offset.numpy()), strict=True):
         assert np.array_equal(ours.numpy(), theirs)
 
 
 def test_a_nan_shows_in_the_sum_of_its_image_and_axis(version):
     offset = torch.zeros(2, 3, 3, 2, 4)
     offset[1, 2, 0, 1, 3] = float("nan")
-    assert summarise_offsets(offset)[0].isnan().tolist() == [[False, False], [False, True]]
+    assert summarize_offsets(offset)[0].isnan().tolist() == [[False, False], [False, True]]
 
 
 @pytest.mark.gpu
 def test_on_a_gpu_the_summary_is_the_same():
     offset = 5 * torch.randn(2, 5, 7, 2, 6)
-    for ours, theirs in zip(summarise_offsets(offset.cuda()), summarise_offsets(offset), strict=True):
+    for ours, theirs in zip(summarize_offsets(offset.cuda()), summarize_offsets(offset), strict=True):
         torch.testing.assert_close(ours.cpu().double(), theirs.double(), rtol=1e-5, atol=0)
 
 
@@ -74,4 +74,4 @@ def test_on_a_gpu_the_summary_is_the_same():
 )
 def test_other_shapes_and_dtypes_never_reach_the_kernel(shape, dtype):
     with pytest.raises(ValueError, match=r"got offsets .* expected \[B, H, W, 2, O\]"):
-        summarise_offsets(torch.zeros(shape, dtype=dtype))
+        summarize_offsets(torch.zeros(shape, dtype=dtype))

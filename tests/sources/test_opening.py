@@ -3,7 +3,7 @@
 import pytest
 
 from atmviz.errors import DatasetError
-from atmviz.sources.opening import find_dataset
+from atmviz.sources.opening import find_dataset, open_source
 
 TREES = {
     "ade20k": ("ADEChallengeData2016", "images/validation", "images/training", ["ADE_1.jpg", "ADE_2.jpg"]),
@@ -70,3 +70,20 @@ def test_data_folder_comes_from_the_environment(tmp_path, monkeypatch):
     assert find_dataset("coco", tmp_path / "here" / "data").names == ("2.jpg",)
     monkeypatch.setenv("ATMVIZ_DATA", str(tmp_path / "gone"))
     assert str(tmp_path / "gone") in refusal(find_dataset, "coco")
+
+
+def test_one_door_opens_paths_datasets_and_the_bundled_photographs(tmp_path, monkeypatch):
+    touch(tmp_path, "data/coco/val2017/1.jpg", "coco/2.jpg", "3.jpg")
+    monkeypatch.chdir(tmp_path)
+    assert len(open_source()) > 1
+    assert open_source("coco").name(0) == "1.jpg"
+    assert open_source("./coco").name(0) == "2.jpg"
+    assert open_source("3.jpg").title == open_source(["3.jpg"]).title == "3"
+    assert len(open_source(["3.jpg", "coco"], limit=1)) == 1
+    assert "no image, folder or match for 'nothing'" in refusal(open_source, "nothing")
+
+
+@pytest.mark.parametrize("split", ["test", ""])
+def test_unknown_splits_are_refused(split, tmp_path):
+    for name in ("coco", "shapes", "digits"):
+        assert "train" in refusal(open_source, name, data_dir=tmp_path, split=split)

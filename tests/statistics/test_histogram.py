@@ -14,10 +14,11 @@ from atmviz.models import create_model
 from atmviz.models.token_mixer import OffsetLayer
 from atmviz.observe import find_sites, observe_image
 from atmviz.recording.layout import CHUNK_IMAGES
-from atmviz.recording.run import record
+from atmviz.recording.run import run_recording
 from atmviz.recording.sites import RecordedSite
 from atmviz.recording.store import open_recording
 from atmviz.recording.writer import RecordingWriter
+from atmviz.sources import open_source
 from atmviz.statistics import histogram_table, offset_histogram
 
 SOURCE, ALIAS = "3_13", "3_18"
@@ -67,8 +68,8 @@ def write(tmp_path):
         for chunk in range(chunks):
             part = slice(chunk * CHUNK_IMAGES, (chunk + 1) * CHUNK_IMAGES)
             rows = {name: values[part] for name, values in arrays.items()}
-            bins = np.zeros((2, 2 * max(grid) + 1)) if counts is None else np.asarray(counts)
-            recording.write_chunks({chunk: {**rows, "counts": bins[None, None]}})
+            own = np.zeros((1, 2, 2 * max(grid) + 1)) if counts is None else np.asarray(counts)[None]
+            recording.write_chunks({chunk: {**rows, "counts": own[None]}})
         return open_recording(tmp_path / "made")
 
     return writer
@@ -177,8 +178,8 @@ def test_histograms_of_a_recorded_network_agree_with_its_offsets(tmp_path):
     network = load_model("atmnet_nano", device="cpu")
     preprocessing = Preprocessing(size=(64, 128), fit="squash")  # stage 2: 8 x 16 tokens
     layer = "2_2"
-    paths = [tmp_path / "0.png", tmp_path / "1.png"]
-    recording = record(paths, network, out=tmp_path / "out", size=(64, 128), fit="squash")
+    images = open_source([tmp_path / "0.png", tmp_path / "1.png"])
+    recording = run_recording(images, network, tmp_path / "out", preprocessing=preprocessing).recording
     offsets = np.stack(
         [observe_image(network, photo, preprocessing, find_sites(network, [layer])).offsets[layer] for photo in photos]
     )  # [N, H, W, 2, O]; O = 12 for 48 channels
@@ -263,7 +264,8 @@ def test_a_network_of_2d_points_has_a_histogram_per_axis(tmp_path):
         if isinstance(module, OffsetLayer):  # 3 tokens to the right and 1 up, everywhere
             torch.nn.init.zeros_(module.linear.weight)
             module.linear.bias.data = torch.tensor([3.0, -1.0]).repeat_interleave(module.linear.out_features // 2)
-    recording = record([tmp_path / "0.png"], network, out=tmp_path / "out", size=64, fit="squash")
+    size = Preprocessing((64, 64), "squash")
+    recording = run_recording(open_source(tmp_path / "0.png"), network, tmp_path / "out", preprocessing=size).recording
     assert recording.site("1_1").kind == "point"
     horizontal, vertical = (offset_histogram(recording, "1_1", axis) for axis in ("horizontal", "vertical"))
     assert non_zero(horizontal) == {3: horizontal.total}

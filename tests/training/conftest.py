@@ -2,6 +2,7 @@
 
 import pytest
 
+from atmviz.events import Events
 from atmviz.training.recipe import Recipe
 
 SMALL = {
@@ -45,3 +46,29 @@ def small_dense():
 def small():
     """Makes the small recipe with changes."""
     return lambda **changes: Recipe(**{**SMALL, **changes})
+
+
+class Notes(Events):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.messages, self.seen, self.updates, self.rows, self.healths = [], [], [], [], []
+
+    def message(self, text):
+        self.messages.append(text)
+
+    def images(self, done, total):
+        self.seen.append((done, total))
+
+    def update(self, progress):
+        self.updates.append(progress)
+
+    def epoch(self, row, health):
+        self.rows.append(row)
+        self.healths.append(health)
+
+
+@pytest.fixture(scope="session")
+def notes_class():
+    """The class of an Events object that keeps what it receives."""
+    return Notes

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
-from atmviz.training import engine
-from atmviz.training.recipe import read_recipe
+from atmviz.events import Events
+from atmviz.training import loop, run_folder
+from atmviz.training.recipe_files import read_recipe
 
 out, recipe, name, epoch, update = sys.argv[1:]
 torch.set_num_threads(1)
@@ -20,7 +21,7 @@ if name == "SIGHUP":  # which tests under nohup would have ignored
 now = {"epoch": 0}
 
 
-class Killer(engine.Reporter):
+class Killer(Events):
     def update(self, progress):
         now["epoch"] = progress.epoch
         if f"{progress.epoch}/{progress.update}" == f"{epoch}/{update}":
@@ -42,8 +43,8 @@ def half_a_save(state, path):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-engine.torch.save = half_a_save
-result = engine.train(read_recipe(recipe), out, device="cpu", reporter=Killer())
+run_folder.torch.save = half_a_save
+result = loop.train(read_recipe(recipe), out, device="cpu", events=Killer())
 if not result.stopped:  # a second call in one process, as ablations make them
-    assert str(engine.train(read_recipe(recipe), out, device="cpu").history) == str(result.history)  # NaN is not NaN
+    assert str(loop.train(read_recipe(recipe), out, device="cpu").history) == str(result.history)  # NaN is not NaN
 print("stopped" if result.stopped else "finished")

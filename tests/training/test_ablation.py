@@ -8,7 +8,7 @@ from atmviz.models import create_model
 from atmviz.paper import PAPER_ROWS
 from atmviz.training import ablation
 from atmviz.training.ablation import ABLATIONS, AblationResult, ablate
-from atmviz.training.engine import TrainResult
+from atmviz.training.loop import TrainResult
 
 
 def test_the_rows_of_the_paper_build_their_networks():

@@ -12,13 +12,13 @@ import torch
 
 from atmviz.architecture import HEAD_TASKS
 from atmviz.checkpoints import load_model, read_checkpoint
-from atmviz.data.segmentation import open_segmentation
 from atmviz.errors import AtmvizError, CheckpointError, RecipeError
 from atmviz.observe import find_sites
-from atmviz.training import evaluate as module
-from atmviz.training.engine import build_network, build_optimizer, build_scheduler, build_task, train
-from atmviz.training.evaluate import HEADLINES, evaluate, evaluate_checkpoint, segment
-from atmviz.training.recipe import Recipe, read_recipe
+from atmviz.training.build import build_network, build_optimizer, build_scheduler, build_task
+from atmviz.training.evaluate import HEADLINES, evaluate
+from atmviz.training.loop import train
+from atmviz.training.recipe import Recipe
+from atmviz.training.recipe_files import read_recipe
 
 
 @pytest.mark.parametrize("neck", ["fpn", "atmfpn"])
@@ -30,67 +30,29 @@ def test_every_head_learns_and_its_checkpoint_evaluates_to_the_same_numbers(head
     assert last["train_loss"] < 0.9 * first["train_loss"]
     assert result.headline == f"val_{HEADLINES[HEAD_TASKS[head]]}"
 
-    found = evaluate_checkpoint(tmp_path / "last.safetensors", device="cpu", workers=0, limit=6)
+    found = evaluate(tmp_path / "last.safetensors", device="cpu", workers=0, limit=6)
     assert found.row["model"] == str(recipe.architecture)
     assert (found.row["dataset"], found.row["size"], found.row["images"]) == ("shapes", 64, 6)
-    for name, value in found.evaluation.metrics.items():
+    for name, value in found.metrics.items():
         assert value == pytest.approx(last[f"val_{name}"], nan_ok=True)
         assert found.row[name] == pytest.approx(value, nan_ok=True)
     about = read_checkpoint(tmp_path / "last.safetensors").origin.training_info
     assert about["recipe"]["head"] == head
     with pytest.raises(AtmvizError, match=r"expected (ade20k|coco) or shapes"):
-        evaluate_checkpoint(tmp_path / "last.safetensors", device="cpu", dataset="digits")
+        evaluate(tmp_path / "last.safetensors", device="cpu", dataset="digits")
 
 
 def test_offsets_set_to_zero_change_what_is_segmented(tmp_path, small_dense):
     train(small_dense("semantic_fpn", neck="atmfpn", epochs=1), tmp_path, device="cpu")
     scores = {
-        offsets: evaluate_checkpoint(
+        offsets: evaluate(
             tmp_path / "last.safetensors", device="cpu", workers=0, limit=4, offsets=offsets, confusion=True
         )
         for offsets in ("learned", "zero", "shuffle")
     }
-    matrices = [one.evaluation.confusion for one in scores.values()]
+    matrices = [one.confusion for one in scores.values()]
     assert all(matrix.sum() == 4 * 64 * 64 for matrix in matrices)
     assert not np.array_equal(matrices[0], matrices[1])
-
-
-class Scores(torch.nn.Module):
-    """Scores that say where a network was asked: the class whose brightness a pixel has."""
-
-    def __init__(self):
-        super().__init__()
-        self.sizes = []
-        self.unused = torch.nn.Parameter(torch.zeros(1))
-
-    def forward(self, x):
-        self.sizes.append(tuple(x.shape[-2:]))
-        return torch.stack([-((x[:, 0] - k) ** 2) for k in (0.0, 1.0)], 1)
-
-
-def test_views_and_their_mirrors_are_averaged_at_the_size_of_the_labels():
-    network = Scores()
-    left = torch.zeros(1, 3, 8, 12)
-    left[..., :6] = 1
-    views = [torch.nn.functional.interpolate(left, scale_factor=s) for s in (1, 2)]
-    found = segment(network, views, (8, 12), flip=True, classes=2)
-    assert network.sizes == [(8, 12), (8, 12), (16, 24), (16, 24)]
-    assert torch.equal(found, left[:, 0].long())
-    with pytest.raises(CheckpointError, match="got a network of 2 classes for a dataset of 3"):
-        segment(network, views, (8, 12), flip=False, classes=3)
-
-
-def test_multi_scale_evaluation_takes_six_scales_and_their_mirrors(monkeypatch):
-    asked = []
-
-    def infer(network, view):
-        asked.append(tuple(view.shape[-2:]))
-        return torch.zeros(len(view), 11, *view.shape[-2:])
-
-    monkeypatch.setattr(module, "infer", infer)
-    dataset = open_segmentation("shapes", "val", 64, scales=module.MULTI_SCALES)
-    evaluate(Scores(), dataset, limit=1, flip=True)
-    assert asked == [(side, side) for side in (32, 48, 64, 80, 96, 112) for _ in range(2)]
 
 
 # Recipes.
@@ -180,20 +142,20 @@ def test_poly_is_the_share_of_updates_left_to_its_power(power):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"neck": "atmfpn"}, r"got neck for a classifier, which has no use for it: pass --head"),
-        ({"head": "upernet", "mixup": 0.8, "cutmix": 1.0}, "got mixup, cutmix for upernet, which has no use"),
-        ({"head": "upernet", "short_side_min": 64}, "got short_side_min for upernet"),
-        ({"head": "retinanet", "photometric": 0.5}, "got photometric for retinanet"),
-        ({"head": "retinanet", "compile": True}, "got compile for a detector"),
+        ({"neck": "atmfpn"}, r"got neck, not supported for classifiers: set head"),
+        ({"head": "upernet", "mixup": 0.8, "cutmix": 1.0}, "got mixup, cutmix, not supported for upernet"),
+        ({"head": "upernet", "short_side_min": 64}, "got short_side_min, not supported for upernet"),
+        ({"head": "retinanet", "photometric": 0.5}, "got photometric, not supported for retinanet"),
+        ({"head": "retinanet", "compile": True}, "got compile, not supported for detectors"),
         ({"head": "retinanet", "short_side_min": 256}, "got shorter sides of 256 to 128 px"),
         ({"head": "retinanet", "image_size": 800, "long_side": 640}, "longer ones up to 640"),
         ({"head": "upernet", "scale_min": 2.0}, "got scales from 2 to 1"),
-        ({"schedule": "step"}, r"got schedule step with decay_epochs \[\], expected some for step only"),
+        ({"schedule": "step"}, r"got schedule step with decay_epochs \[\], expected decay_epochs for step only"),
         ({"decay_epochs": "8,9"}, r"got schedule cosine with decay_epochs \[8, 9\]"),
         ({"schedule": "step", "decay_epochs": [9, 8]}, r"got decay_epochs \[9, 8\] of 10 epochs, 0 of them warm-up"),
         ({"schedule": "step", "decay_epochs": [8, 12]}, "expected rising ones between warm-up and end"),
         ({"schedule": "step", "decay_epochs": [2, 8], "warmup_epochs": 2.5}, "epochs, 2.5 of them warm-up: expected"),
-        ({"decay_epochs": "8;9"}, "got decay_epochs: '8;9', expected whole numbers, as 8,11"),
+        ({"decay_epochs": "8;9"}, "got decay_epochs: '8;9', expected whole numbers, e.g. 8,11"),
         ({"head": "upanet"}, "got head: 'upanet', expected .*semantic_fpn or upernet"),
     ],
 )
@@ -270,10 +232,10 @@ def test_two_processes_count_every_image_once(head, tmp_path, small_dense):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     two = subprocess.run(launcher, env=environment, capture_output=True, text=True, timeout=250)
     assert two.returncode == 0, two.stderr
-    one = evaluate_checkpoint(file, device="cpu", workers=0, limit=7)
+    one = evaluate(file, device="cpu", workers=0, limit=7)
     (found,) = json.loads(two.stdout)
     assert found["images"] == 7
-    for name, value in one.evaluation.metrics.items():
+    for name, value in one.metrics.items():
         assert (found[name] is None) if math.isnan(value) else found[name] == pytest.approx(value, abs=1e-9)
 
 
@@ -284,8 +246,7 @@ def test_a_gpu_trains_and_judges_as_the_cpu_does(head, tmp_path, small_dense):
     result = train(recipe, tmp_path, device="cuda")
     assert math.isfinite(result.history[-1]["train_loss"])
     found = [
-        evaluate_checkpoint(tmp_path / "last.safetensors", device=device, workers=0, limit=6).evaluation.metrics
-        for device in ("cuda", "cpu")
+        evaluate(tmp_path / "last.safetensors", device=device, workers=0, limit=6).metrics for device in ("cuda", "cpu")
     ]
     for name, value in found[0].items():
         assert value == pytest.approx(found[1][name], abs=1, nan_ok=True), name
@@ -295,28 +256,26 @@ def test_predictions_are_handed_over_as_arrays(tmp_path, small_dense):
     for head in ("semantic_fpn", "mask_rcnn", "retinanet"):
         train(small_dense(head, epochs=1, train_images=8), tmp_path / head, device="cpu")
         found = []
-        evaluate_checkpoint(
-            tmp_path / head / "last.safetensors", device="cpu", workers=0, limit=2, on_prediction=found.append
-        )
-        assert [one.name for one in found] == ["00000", "00001"]
+        evaluate(tmp_path / head / "last.safetensors", device="cpu", workers=0, limit=2, on_prediction=found.append)
+        assert [one.name for one in found] == ["shapes/val/000000", "shapes/val/000001"]
         for one in found:
             assert one.image.shape == (64, 64, 3)
             assert one.image.dtype == np.uint8
             if head == "semantic_fpn":
-                assert one.truth.shape == one.found.shape == (64, 64)
+                assert one.truth.shape == one.predicted.shape == (64, 64)
             else:
-                assert ("masks" in one.truth) == ("masks" in one.found) == (head == "mask_rcnn")
-                assert one.found["boxes"].shape == (len(one.found["scores"]), 4)
+                assert ("masks" in one.truth) == ("masks" in one.predicted) == (head == "mask_rcnn")
+                assert one.predicted["boxes"].shape == (len(one.predicted["scores"]), 4)
 
 
 @pytest.mark.parametrize(
-    ("head", "options", "flag"),
+    ("head", "options", "message"),
     [
-        ("semantic_fpn", {"crop_pct": 0.9}, "crop-pct"),
-        ("mask_rcnn", {"confusion": True}, "confusion"),
-        ("mask_rcnn", {"multi_scale": True}, "multi-scale"),
+        ("semantic_fpn", {"crop_pct": 0.9}, "crop_pct is not supported for segmenters"),
+        ("mask_rcnn", {"confusion": True}, "confusion is not supported for detectors"),
+        ("mask_rcnn", {"multi_scale": True}, "multi_scale is not supported for detectors"),
     ],
 )
-def test_options_that_a_task_does_not_have_are_named(head, options, flag):
-    with pytest.raises(AtmvizError, match=f"got --{flag} for a network to"):
-        evaluate_checkpoint(f"{head}(atmnet_nano)", device="cpu", dataset="shapes", **options)
+def test_options_that_a_task_does_not_have_are_named(head, options, message):
+    with pytest.raises(AtmvizError, match=message):
+        evaluate(f"{head}(atmnet_nano)", device="cpu", dataset="shapes", **options)

@@ -13,13 +13,15 @@ import torch
 from PIL import Image
 from torch import nn
 
+import atmviz
 from atmviz.checkpoints import write_checkpoint
 from atmviz.data.classification import LabelledImages, open_labelled
-from atmviz.errors import CheckpointError, DatasetError
+from atmviz.errors import AtmvizError, CheckpointError, DatasetError
 from atmviz.models import create_model
 from atmviz.sources.source import Truth
 from atmviz.training import evaluate as module
-from atmviz.training.evaluate import Evaluation, evaluate, evaluate_checkpoint
+from atmviz.training.evaluate import Evaluation, evaluate, evaluate_network
+from atmviz.training.evaluation_settings import EvaluationSettings
 
 CLASSES = 7
 RNG = np.random.default_rng(0)
@@ -70,7 +72,7 @@ def expected(chosen):
 @pytest.mark.parametrize("limit", [None, 20, 1])
 @pytest.mark.parametrize("batch_size", [1, 8, 64])
 def test_accuracies_and_loss_are_those_of_a_written_out_count(numbered, limit, batch_size):
-    found = evaluate(Table(), numbered, batch_size=batch_size, limit=limit)
+    found = evaluate_network(Table(), numbered, batch_size=batch_size, limit=limit)
     top1, top5, loss = expected(np.arange(limit or 53))
     assert (found.metrics["top1"], found.metrics["top5"]) == pytest.approx((top1, top5), abs=1e-9)
     assert found.metrics["loss"] == pytest.approx(loss, rel=1e-5)
@@ -79,27 +81,27 @@ def test_accuracies_and_loss_are_those_of_a_written_out_count(numbered, limit, b
 
 def test_the_confusion_matrix_counts_true_class_by_predicted(numbered):
     counts = Counter(zip(LABELS.tolist(), SCORES.argmax(1).tolist(), strict=True))
-    found = evaluate(Table(), numbered, confusion=True).confusion
+    found = evaluate_network(Table(), numbered, confusion=True).confusion
     assert found.shape == (CLASSES, CLASSES)
     assert {(i, j): found[i, j] for i, j in zip(*np.nonzero(found), strict=True)} == counts
 
 
-def test_progress_counts_images(numbered):
-    seen = []
-    evaluate(Table(), numbered, batch_size=20, on_images=lambda done, total: seen.append((done, total)))
-    assert seen == [(20, 53), (40, 53), (53, 53)]
+def test_progress_counts_images(numbered, notes_class):
+    notes = notes_class()
+    evaluate_network(Table(), numbered, batch_size=20, events=notes)
+    assert notes.seen == [(20, 53), (40, 53), (53, 53)]
 
 
 def test_the_network_keeps_its_mode(numbered):
     table = Table().train()
-    evaluate(table, numbered)
+    evaluate_network(table, numbered)
     assert table.training
 
 
 def test_another_number_of_classes_is_refused(numbered):
     numbered.classes = ("a", "b", "c")
-    with pytest.raises(CheckpointError, match=r"got a network of 7 classes for a dataset of 3.*--finetune"):
-        evaluate(Table(), numbered)
+    with pytest.raises(CheckpointError, match=r"got a network of 7 classes for a dataset of 3: fine-tune it"):
+        evaluate_network(Table(), numbered)
 
 
 # Checkpoints.
@@ -118,13 +120,13 @@ def checkpoint(tmp_path):
 
 
 def test_a_checkpoint_knows_its_dataset_and_size(checkpoint):
-    found = evaluate_checkpoint(checkpoint, device="cpu", workers=0, limit=50)
+    found = evaluate(checkpoint, device="cpu", workers=0, limit=50)
     assert found.row | {"top1": 0, "top5": 0, "loss": 0} == {
         "checkpoint": str(checkpoint), "model": "atmnet_nano", "weights": "ema", "dataset": "digits", "split": "val",
         "images": 50, "size": 32, "crop_pct": 1.0, "offsets": "learned", "top1": 0, "top5": 0, "loss": 0,
     }  # fmt: skip
     assert found.classes == tuple("0123456789")
-    own = evaluate_checkpoint(checkpoint, weights="model", device="cpu", workers=0, limit=50)
+    own = evaluate(checkpoint, weights="model", device="cpu", workers=0, limit=50)
     assert own.row["loss"] != found.row["loss"]
     assert own.row["weights"] == "model"
 
@@ -138,12 +140,12 @@ def test_a_checkpoint_cannot_ask_for_a_dataset_that_may_be_fetched(checkpoint, n
         *({"model": create_model("atmnet_nano", num_classes=10).state_dict()}, {"dataset": name}),
     )
     monkeypatch.setattr(module, "open_labelled", lambda *args, **options: pytest.fail(f"opened {args}"))
-    with pytest.raises(DatasetError, match="yours to ask for: name it as --dataset"):
-        evaluate_checkpoint(checkpoint, device="cpu")
+    with pytest.raises(DatasetError, match="may be fetched from the network: name that dataset"):
+        evaluate(checkpoint, device="cpu")
 
 
 def test_options_win_over_what_the_checkpoint_says(checkpoint):
-    row = evaluate_checkpoint(
+    row = evaluate(
         checkpoint, dataset="shapes", size=64, crop_pct=0.9, split="train", device="cpu", workers=0, limit=4
     ).row
     assert (row["dataset"], row["size"], row["crop_pct"], row["split"], row["images"]) == (
@@ -156,8 +158,8 @@ def test_options_win_over_what_the_checkpoint_says(checkpoint):
 
 
 def test_a_released_checkpoint_needs_the_name_of_a_dataset_and_has_the_released_transform(monkeypatch):
-    with pytest.raises(DatasetError, match=r"does not say what it was trained on: name the --dataset"):
-        evaluate_checkpoint("atmnet_nano", device="cpu")
+    with pytest.raises(DatasetError, match=r"does not say what it was trained on: name the dataset"):
+        evaluate("atmnet_nano", device="cpu")
     asked = {}
 
     def stop(name, split, size, **options):
@@ -166,13 +168,13 @@ def test_a_released_checkpoint_needs_the_name_of_a_dataset_and_has_the_released_
 
     monkeypatch.setattr(module, "open_labelled", stop)
     with pytest.raises(DatasetError, match="enough"):
-        evaluate_checkpoint("atmnet_nano", dataset="imagenet", device="cpu")
+        evaluate("atmnet_nano", dataset="imagenet", device="cpu")
     assert (asked["size"], asked["crop_pct"]) == (224, 0.875)
 
 
 def test_the_demonstration_model_recognises_shapes_and_needs_its_offsets():
     found = {
-        by: evaluate_checkpoint("atmnet_nano.shapes", offsets=by, device="cpu", workers=0, limit=200).row
+        by: evaluate("atmnet_nano.shapes", offsets=by, device="cpu", workers=0, limit=200).row
         for by in ("learned", "zero", "shuffle")
     }
     assert {row["dataset"] for row in found.values()} == {"shapes"}
@@ -192,7 +194,7 @@ def test_a_released_file_is_evaluated_on_an_imagenet_tree(tmp_path):
     torch.save(
         {"model": released, "model_ema": released, "epoch": 299, "args": argparse.Namespace()}, tmp_path / "a.pth"
     )
-    row = evaluate_checkpoint(
+    row = evaluate(
         tmp_path / "a.pth", dataset="imagenet", data_dir=tmp_path, size=32, device="cpu", workers=0, limit=12
     ).row
     images = open_labelled("imagenet", "val", 32, data_dir=tmp_path)
@@ -224,9 +226,9 @@ def test_a_released_file_is_evaluated_on_an_imagenet_tree(tmp_path):
 )
 def test_the_papers_value_is_told_where_everything_fits(monkeypatch, model, options, paper):
     classes = tuple(map(str, range(1000 if "(" not in model else 150)))
-    monkeypatch.setattr(module, "_open", lambda *args: argparse.Namespace(classes=classes, notes=[]))
-    monkeypatch.setattr(module, "evaluate", lambda *args, **options: Evaluation({"top1": 50.0}, 4))
-    found = evaluate_checkpoint(model, **{"dataset": "imagenet", "device": "cpu", **options})
+    monkeypatch.setattr(module, "_open_images", lambda *args: argparse.Namespace(classes=classes, notes=[]))
+    monkeypatch.setattr(module, "evaluate_network", lambda *args, **options: Evaluation({"top1": 50.0}, 4))
+    found = evaluate(model, **{"dataset": "imagenet", "device": "cpu", **options})
     assert found.paper == paper
 
 
@@ -237,7 +239,7 @@ def test_two_processes_count_every_image_once(checkpoint, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     two = subprocess.run(launcher, env=environment, capture_output=True, text=True, timeout=250)
     assert two.returncode == 0, two.stderr
-    one = evaluate_checkpoint(checkpoint, device="cpu", workers=0, limit=51).row
+    one = evaluate(checkpoint, device="cpu", workers=0, limit=51).row
     (found,) = json.loads(two.stdout)
     assert (found["top1"], found["top5"], found["images"]) == (one["top1"], one["top5"], 51)
     assert found["loss"] == pytest.approx(one["loss"], rel=1e-5)
@@ -250,7 +252,7 @@ def test_shapes_and_digits_are_evaluated_from_their_own_readers():
 
 
 @pytest.mark.parametrize("named", [None, "as text", "by value"])
-def test_labels_follow_the_checkpoint_or_torchvisions_order(tmp_path, named):
+def test_labels_follow_the_checkpoint_or_torchvisions_order(tmp_path, named, notes_class):
     """Of folders 0 to 11, whose order as text is 0 1 10 11 2: a head that answers by grey, in the order it learned."""
     by_value = [str(label) for label in range(12)]
     learned = by_value if named == "by value" else sorted(by_value)
@@ -273,22 +275,38 @@ def test_labels_follow_the_checkpoint_or_torchvisions_order(tmp_path, named):
     write_checkpoint(
         tmp_path / "a.safetensors", "atmnet_nano", {"num_classes": 12}, {"model": network.state_dict()}, about
     )
-    said = []
-    found = evaluate_checkpoint(
+    notes = notes_class()
+    found = evaluate(
         tmp_path / "a.safetensors",
         dataset="folder",
         data_dir=tmp_path,
         size=32,
         device="cpu",
         workers=0,
-        report=said.append,
+        events=notes,
     )
     assert found.row["top1"] == 100
     assert found.classes == tuple(learned)
     order = "classes are numbered as text, as torchvision does: 0, 1, 10, 11, 2 and 7 more"
-    assert said.count(order) == (named != "by value")
+    assert notes.messages.count(order) == (named != "by value")
 
 
 def test_a_dataset_of_other_classes_is_refused():
     with pytest.raises(CheckpointError, match=r"got a network of the classes disc, .* for a dataset of 0, 1, 2, 3, 4"):
-        evaluate_checkpoint("atmnet_nano.shapes", dataset="digits", device="cpu", limit=4, workers=0)
+        evaluate("atmnet_nano.shapes", dataset="digits", device="cpu", limit=4, workers=0)
+
+
+def test_settings_are_checked_and_may_be_given_by_name_or_as_a_whole(capsys):
+    settings = EvaluationSettings(limit=4, workers=0, device="cpu", batch_size=2)
+    result = atmviz.evaluate("atmnet_nano.shapes", settings, limit=3)
+    assert (result.setup["images"], result.setup["dataset"]) == (3, "shapes")
+    assert result.row == {**result.setup, **result.metrics}
+    assert result.title == "atmnet_nano, shapes val, 3 images"
+    assert capsys.readouterr() == ("", "")
+    with pytest.raises(AtmvizError, match="got limit: 0, expected 1 or more"):
+        atmviz.evaluate("atmnet_nano.shapes", limit=0)
+
+
+def test_an_empty_name_is_no_dataset(checkpoint):
+    with pytest.raises(DatasetError, match="no dataset ''"):
+        evaluate(checkpoint, dataset="", device="cpu")

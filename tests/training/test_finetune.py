@@ -11,7 +11,8 @@ from atmviz.checkpoints import load_model, read_checkpoint, write_checkpoint
 from atmviz.dense import create_dense
 from atmviz.errors import CheckpointError, RecipeError
 from atmviz.models import create_model
-from atmviz.training.engine import build_network, build_task, train
+from atmviz.training.build import build_network, build_task
+from atmviz.training.loop import train
 
 SWIN = "swin_tiny_patch4_window7_224"
 
@@ -36,27 +37,27 @@ def trained(tmp_path_factory):
         ({"finetune_weights": "model"}, "model", "weights (not averaged) of 10 classes; the head is kept"),
     ],
 )
-def test_averaged_weights_come_first_and_what_was_taken_is_said(trained, small, settings, kind, said):
+def test_averaged_weights_come_first_and_what_was_taken_is_said(trained, small, settings, kind, said, notes_class):
     path, states = trained
-    heard = []
-    network = build_network(small(finetune=path, **settings), 10, heard.append)
-    assert heard == [f"{path}: {said}"]
+    notes = notes_class()
+    network = build_network(small(finetune=path, **settings), 10, notes)
+    assert notes.messages == [f"{path}: {said}"]
     own = network.state_dict()
     assert all(torch.equal(own[name], tensor) for name, tensor in states[kind].items())
 
 
-def test_another_number_of_classes_replaces_the_head_and_says_so(trained, small):
+def test_another_number_of_classes_replaces_the_head_and_says_so(trained, small, notes_class):
     path, states = trained
-    heard = []
-    network = build_network(small(finetune=path), 7, heard.append)
-    assert heard == [f"{path}: averaged weights of 10 classes; a new head for 7"]
+    notes = notes_class()
+    network = build_network(small(finetune=path), 7, notes)
+    assert notes.messages == [f"{path}: averaged weights of 10 classes; a new head for 7"]
     assert network.head.fc.out_features == 7
     assert torch.equal(network.stem.weight, states["model_ema"]["stem.weight"])
 
 
 def test_what_cannot_be_fine_tuned_is_refused(trained, small):
     path, _ = trained
-    with pytest.raises(RecipeError, match=r"got atmnet_nano in .* to fine-tune atmnet_tiny: pass --model atmnet_nano"):
+    with pytest.raises(RecipeError, match=r"got atmnet_nano in .* to fine-tune atmnet_tiny: set model to atmnet_nano"):
         build_network(small(finetune=path, model="atmnet_tiny"), 10)
     with pytest.raises(
         RecipeError, match=r"does not fit the recipe's .*unknown: stages\.0\.peg.*check model, dim, peg"
@@ -71,36 +72,36 @@ def test_what_cannot_be_fine_tuned_is_refused(trained, small):
 # Dense networks.
 
 
-def test_a_classifiers_weights_become_the_backbones(small_dense):
-    heard = []
-    network = build_network(small_dense("retinanet"), 10, heard.append)
+def test_a_classifiers_weights_become_the_backbones(small_dense, notes_class):
+    notes = notes_class()
+    network = build_network(small_dense("retinanet"), 10, notes)
     own = network.backbone.body.model.state_dict()
     for name, tensor in load_model(device="cpu").state_dict().items():
         if not name.startswith(("norm.", "head.")):
             assert torch.equal(own[name], tensor), name
     taken = "atmnet_nano.shapes: averaged weights of atmnet_nano for the backbone; left out: head (2), norm (2)"
-    assert heard == [f"{taken}; all else is new"]
+    assert notes.messages == [f"{taken}; all else is new"]
     with pytest.raises(CheckpointError, match="has no model weights, only ema: choose ema weights"):
         build_network(small_dense("retinanet", finetune_weights="model"), 10)
     with pytest.raises(RecipeError, match=r"does not fit .*unknown: stages\.0\.peg"):
         build_network(small_dense("retinanet", peg=False), 10)
 
 
-def test_a_dense_networks_weights_start_another_one_with_new_classes(tmp_path, small_dense):
+def test_a_dense_networks_weights_start_another_one_with_new_classes(tmp_path, small_dense, notes_class):
     path = tmp_path / "last.safetensors"
     config = {"num_classes": 10, "dim": 16, "box_samples": 16, "min_size": 64, "max_size": 1333}
     before = create_dense("mask_rcnn(atmnet_nano)", **config).state_dict()
     write_checkpoint(path, "mask_rcnn(atmnet_nano)", config, {"model": before}, {"dataset": "shapes"})
-    heard = []
-    network = build_network(small_dense("mask_rcnn", finetune=str(path)), 4, heard.append)
+    notes = notes_class()
+    network = build_network(small_dense("mask_rcnn", finetune=str(path)), 4, notes)
     own = network.state_dict()
     changed = [name for name in own if own[name].shape != before[name].shape]
     assert {name.split(".")[-2] for name in changed} == {"cls_score", "bbox_pred", "mask_fcn_logits"}
     assert all(torch.equal(own[name], before[name]) for name in own if name not in changed)
-    assert heard == [f"{path}: weights (not averaged) of 10 classes; a new head for 4"]
+    assert notes.messages == [f"{path}: weights (not averaged) of 10 classes; a new head for 4"]
     with pytest.raises(RecipeError, match=r"got mask_rcnn\(atmnet_nano\) in .* to fine-tune retinanet\(atmnet_nano\)"):
         build_network(small_dense("retinanet", finetune=str(path)), 10)
-    with pytest.raises(RecipeError, match=r"to fine-tune mask_rcnn.atmnet_tiny.: pass --model atmnet_nano"):
+    with pytest.raises(RecipeError, match=r"to fine-tune mask_rcnn.atmnet_tiny.: set model to atmnet_nano"):
         build_network(small_dense("mask_rcnn", finetune=str(path), model="atmnet_tiny"), 10)
 
 
@@ -126,7 +127,9 @@ def maps_of(network, images):
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "module."])
 @pytest.mark.parametrize("left_out", ["nothing", "fc (2)"])
-def test_timms_weights_of_others_start_a_dense_network(tmp_path, small_dense, resnet, wrapper, left_out, suffix):
+def test_timms_weights_of_others_start_a_dense_network(
+    tmp_path, small_dense, resnet, wrapper, left_out, suffix, notes_class
+):
     state = {
         name: tensor
         for name, tensor in resnet.state_dict().items()
@@ -139,15 +142,15 @@ def test_timms_weights_of_others_start_a_dense_network(tmp_path, small_dense, re
         save_file(state, file)
     else:
         torch.save({wrapper: state} if wrapper in ("state_dict", "model") else state, file)
-    heard = []
+    notes = notes_class()
     recipe = small_dense("semantic_fpn", model="test_resnet", finetune=str(file))
-    network = build_network(recipe, 11, heard.append).eval()
+    network = build_network(recipe, 11, notes).eval()
     images = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         found = network.backbone.body(images)
     assert all(torch.equal(own, theirs) for own, theirs in zip(found, maps_of(resnet, images), strict=True))
     said = "weights (not averaged)" if suffix == "pth" and wrapper in ("state_dict", "model") else "weights"
-    assert heard == [f"{file}: {said} of test_resnet for the backbone; left out: {left_out}; all else is new"]
+    assert notes.messages == [f"{file}: {said} of test_resnet for the backbone; left out: {left_out}; all else is new"]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +182,7 @@ def test_files_from_before_batch_norms_counted_are_whole(tmp_path, small_dense, 
     assert all(torch.equal(own[name], tensor) for name, tensor in state.items() if not name.startswith("fc."))
 
 
-def test_swins_weights_are_taken_in_the_layout_of_its_authors_too(tmp_path, small_dense):
+def test_swins_weights_are_taken_in_the_layout_of_its_authors_too(tmp_path, small_dense, notes_class):
     """Theirs downsample at the end of a stage, keep tables of indices as buffers, and call the classifier head."""
     torch.manual_seed(0)
     swin = timm.create_model(SWIN).eval()
@@ -194,13 +197,13 @@ def test_swins_weights_are_taken_in_the_layout_of_its_authors_too(tmp_path, smal
     theirs["layers.0.blocks.1.attn_mask"] = torch.zeros(64, 49, 49)
     file = str(tmp_path / "swin.pth")
     torch.save({"model": theirs}, file)
-    heard = []
-    network = build_network(small_dense("retinanet", model=SWIN, finetune=file), 11, heard.append)
+    notes = notes_class()
+    network = build_network(small_dense("retinanet", model=SWIN, finetune=file), 11, notes)
     own = network.backbone.body.model.state_dict()
     assert {name.split(".")[0] for name in state.keys() - own.keys()} == {"norm", "head"}
     assert all(torch.equal(own[name], state[name].float()) for name in own)
     taken = f"{file}: weights (not averaged) of {SWIN} for the backbone; left out: norm (2), head (2)"
-    assert heard == [f"{taken}; all else is new"]
+    assert notes.messages == [f"{taken}; all else is new"]
 
     name = "layers.0.blocks.0.attn.relative_position_bias_table"  # of another window: timm would resize it
     torch.save({**state, name: torch.zeros(23 * 23, 3)}, file)
@@ -223,7 +226,7 @@ def frozen_run(tmp_path, small_dense, resnet, head, **changes):
     return recipe, {n.removeprefix("backbone.body.model."): t for n, t in state.items() if ".body." in n}
 
 
-def test_a_pretrained_resnet_trains_as_in_mmdetection_under_a_detector(tmp_path, small_dense, resnet):
+def test_a_pretrained_resnet_trains_as_in_mmdetection_under_a_detector(tmp_path, small_dense, resnet, notes_class):
     """mmdetection 2.11: frozen_stages=1, norm_eval=True, norm_cfg=dict(type='BN', requires_grad=True)."""
     recipe, after = frozen_run(tmp_path, small_dense, resnet, "retinanet")
     for name, tensor in resnet.state_dict().items():
@@ -232,9 +235,9 @@ def test_a_pretrained_resnet_trains_as_in_mmdetection_under_a_detector(tmp_path,
         frozen = name.startswith(("conv1.", "bn1.", "layer1."))
         statistics = name.endswith(("running_mean", "running_var", "num_batches_tracked"))
         assert torch.equal(after[name], tensor) == (frozen or statistics), name
-    heard = []
-    task = build_task(build_network(recipe, 10), recipe, heard.append).train()
-    assert heard == ["test_resnet as in mmdetection: stem, first stage and the statistics of its batch norms stay"]
+    notes = notes_class()
+    task = build_task(build_network(recipe, 10), recipe, notes).train()
+    assert notes.messages == ["test_resnet as in mmdetection: stem, first stage and batch norm statistics are frozen"]
     norms = {n: m.training for n, m in task.named_modules() if isinstance(m, torch.nn.BatchNorm2d)}
     assert not any(norms.values())
     assert task.training

@@ -34,25 +34,25 @@ def test_constant_offsets_give_their_size_and_share(nano):
     with_offsets(nano, layer, 2.0, -1.0)
     found = measured(nano, layer)
     assert found.mean_abs == pytest.approx(1.5)
-    assert found.mean_share == pytest.approx(1.5 / 8)
+    assert found.mean_fraction == pytest.approx(1.5 / 8)
     assert found.p99_abs == pytest.approx(2.0)
-    assert found.outside == pytest.approx((2 / 8 + 1 / 8) / 2)  # two columns on the right, one row at the top
-    assert found.still == 0
-    assert found.complaint is None
+    assert found.outside_fraction == pytest.approx((2 / 8 + 1 / 8) / 2)  # two columns on the right, one row at the top
+    assert found.dead_fraction == 0
+    assert found.warning is None
 
 
 @pytest.mark.parametrize(
-    ("offset", "complaint"), [(7.0, "lie outside the map"), (0.01, "no channel of 2_1 moves"), (1e6, "outside")]
+    ("offset", "warning"), [(7.0, "lie outside the map"), (0.01, "no channel of 2_1 moves"), (1e6, "outside")]
 )
-def test_sick_offsets_are_named(nano, offset, complaint):
+def test_sick_offsets_are_named(nano, offset, warning):
     layer = "2_1"
     with_offsets(nano, layer, offset, offset)
-    assert complaint in measured(nano, layer).complaint
+    assert warning in measured(nano, layer).warning
 
 
 def test_offsets_that_swing_across_the_map_are_named():
-    swinging = OffsetHealth("3_1", mean_abs=5, mean_share=0.6, p99_abs=7, outside=0.2, still=0)
-    assert swinging.complaint == "the offsets of 3_1 reach over 60% of the map on average"
+    swinging = OffsetHealth("3_1", mean_abs=5, mean_fraction=0.6, p99_abs=7, outside_fraction=0.2, dead_fraction=0)
+    assert swinging.warning == "the offsets of 3_1 reach over 60% of the map on average"
 
 
 def test_the_network_keeps_its_mode_and_a_network_without_offsets_has_no_health(nano):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from atmviz.training import engine
+from atmviz.training import loop
 
 SCRIPT = Path(__file__).with_name("run_and_die.py")
 # All that draws random numbers, keeps averages or counts within an update; three updates an epoch.
@@ -62,7 +62,7 @@ def uninterrupted(tmp_path_factory, small):
     recipe = small(**EVERYTHING)
     file = folder / "recipe.yaml"
     file.write_text(recipe.to_yaml())
-    engine.train(recipe, folder / "run", device="cpu")
+    loop.train(recipe, folder / "run", device="cpu")
     return file, fingerprint(folder / "run")
 
 
@@ -92,7 +92,7 @@ def test_a_killed_dense_run_ends_with_the_weights_of_one_that_was_not(tmp_path, 
     recipe = small_dense(head, drop_path=0.1, ema_decay=0.9, accumulate=2, save_updates=2, **changes)
     file = tmp_path / "recipe.yaml"
     file.write_text(recipe.to_yaml())
-    engine.train(recipe, tmp_path / "whole", device="cpu")
+    loop.train(recipe, tmp_path / "whole", device="cpu")
     killed = run(tmp_path / "run", file, "SIGKILL", 2, 1)
     assert killed.returncode == -9, killed.stderr
     assert run(tmp_path / "run", file).stdout.strip() == "finished"
@@ -120,7 +120,7 @@ def test_two_processes_have_the_loss_curve_of_one_with_their_batches_joined(tmp_
     recipe = small(ema_decay=0.9, accumulate=2, save_updates=2)
     recipe_file = tmp_path / "recipe.yaml"
     recipe_file.write_text(recipe.to_yaml())
-    engine.train(recipe, tmp_path / "one", device="cpu")
+    loop.train(recipe, tmp_path / "one", device="cpu")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
     launcher = [*launcher, "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
 

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from atmviz.geometry import Preprocessing
 from atmviz.models import create_model
-from atmviz.recording.run import record
+from atmviz.recording.run import run_recording
+from atmviz.sources import open_source
 
 
 @pytest.fixture(autouse=True)
@@ -29,5 +31,5 @@ def recorded(photos, tmp_path_factory):
     """The folder of a recording of both images at 64 x 64 px."""
     network = create_model("atmnet_nano", num_classes=5).eval()
     out = tmp_path_factory.mktemp("recorded") / "out"
-    record([photos], network, out=out, size=64, fit="squash")
+    run_recording(open_source(photos), network, out, preprocessing=Preprocessing((64, 64), "squash"))
     return out

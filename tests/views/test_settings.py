@@ -21,16 +21,12 @@ from atmviz.views.settings import HistogramSettings, OverlaySettings
     ],
 )
 def test_a_dataset_has_an_input_size_and_the_size_decides_the_crop(dataset, size, expected, crop_pct):
-    fitted = OverlaySettings(size=size, fit="crop").preprocessing(dataset)
+    fitted = OverlaySettings(size=size, fit="crop").preprocessing(dataset, "whole")
     assert (fitted.size, fitted.fit, fitted.crop_pct) == (expected, "crop", crop_pct)
 
 
-def test_an_overlay_shows_the_whole_image_by_default():
-    assert OverlaySettings().preprocessing().fit == "whole"
-
-
 def test_one_text_is_one_layer_or_query():
-    assert OverlaySettings(layers="3_18", queries="center") == OverlaySettings(("3_18",), ("center",))
+    assert OverlaySettings(layers="3_18", queries="center") == OverlaySettings(layers=("3_18",), queries=("center",))
     assert HistogramSettings("3_*").layers == ("3_*",)
 
 
@@ -39,7 +35,7 @@ def test_a_figure_of_the_paper_is_a_preset(figure):
     assert HistogramSettings(figure=figure).preset is FIGURES[figure]
 
 
-@pytest.mark.parametrize("values", [{"size": 16}, {"fit": "stretch"}, {"size": "big"}], ids=str)
+@pytest.mark.parametrize("values", [{"size": 16}, {"size": "big"}], ids=str)
 def test_values_that_settings_refuse_are_errors_of_the_caller(values):
     with pytest.raises(SettingsError, match="expected"):
         split_settings(values, OverlaySettings)

@@ -1,42 +1,23 @@
-"""The training loop: what is built, what is logged and saved, what stops it. Killed runs: test_resume.py."""
+"""The training loop: what is logged and saved, what stops it. Killed runs: test_resume.py."""
 
 import csv
 import json
-import math
 import os
 import resource
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
-from timm.loss import SoftTargetCrossEntropy
 
+import atmviz
 from atmviz.checkpoints import load_model, read_checkpoint
-from atmviz.data.keyed import KeyedBatchSampler
 from atmviz.errors import RecipeError, TrainingError
-from atmviz.training import engine
-from atmviz.training.recipe import read_recipe
-from atmviz.training.tasks import ClassificationTask
-
-
-class Notes(engine.Reporter):
-    """Keeps what it is told."""
-
-    def __init__(self):
-        self.messages, self.updates, self.rows, self.healths = [], [], [], []
-
-    def message(self, text):
-        self.messages.append(text)
-
-    def update(self, progress):
-        self.updates.append(progress)
-
-    def epoch(self, row, health):
-        self.rows.append(row)
-        self.healths.append(health)
+from atmviz.events import QUIET
+from atmviz.training import build, loop
 
 
 def read_csv(path):
@@ -44,82 +25,18 @@ def read_csv(path):
         return list(csv.DictReader(file))
 
 
-def train(recipe, out, reporter=None):
-    return engine.train(recipe, out, device="cpu", reporter=reporter)
-
-
-# Table 9: what is built carries its values.
-
-
-@pytest.fixture(scope="module")
-def table_9():
-    recipe = read_recipe("imagenet1k", {"model": "atmnet_small", "data_dir": "nowhere"})
-    with torch.device("meta"):
-        task = ClassificationTask(engine.build_network(recipe, 1000), recipe)
-    return recipe, task
-
-
-def test_the_optimizer_is_adamw_at_1e_3_without_decay_on_norms_biases_and_peg(table_9):
-    recipe, task = table_9
-    optimizer = engine.build_optimizer(task, recipe)
-    assert type(optimizer) is torch.optim.AdamW
-    names = {id(parameter): name for name, parameter in task.named_parameters()}
-    decays = {names[id(p)]: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
-    assert set(decays.values()) == {0.0, 0.05}
-    assert decays.keys() == set(names.values())
-    assert {group["lr"] for group in optimizer.param_groups} == {1e-3}
-    for name, decay in decays.items():
-        parameter = task.get_parameter(name)
-        assert decay == (0.0 if parameter.dim() == 1 or ".peg." in name else 0.05), name
-    assert optimizer.param_groups[0]["betas"] == (0.9, 0.999)
-
-
-def test_the_learning_rate_is_the_releases_one_epoch_earlier(table_9):
-    recipe, task = table_9
-    optimizer = engine.build_optimizer(task, recipe)
-    scheduler, epochs = engine.build_scheduler(optimizer, recipe, 1251)
-    rates = []
-    for epoch in range(epochs):
-        scheduler.step(epoch)
-        rates.append(optimizer.param_groups[0]["lr"])
-    # timm 0.3.2's cosine; the release starts at 1e-6 and calls step(epoch) after each of its 300 epochs.
-    curve = [1e-6 + t * (1e-3 - 1e-6) / 5 for t in range(5)]
-    curve += [1e-5 + (1e-3 - 1e-5) * (1 + math.cos(math.pi * t / 300)) / 2 for t in range(5, 300)]
-    released = [1e-6, *curve[:-1]]
-    assert rates == pytest.approx(curve)
-    assert rates[:-1] == pytest.approx(released[1:])
-
-
-def test_mixup_and_cutmix_carry_their_values(table_9):
-    recipe, task = table_9
-    mixup = engine.build_mixup(recipe, 1000)
-    assert (mixup.mixup_alpha, mixup.cutmix_alpha, mixup.label_smoothing) == (0.8, 1.0, 0.1)
-    assert (mixup.mix_prob, mixup.switch_prob, mixup.mode, mixup.num_classes) == (1.0, 0.5, "batch", 1000)
-    assert isinstance(task.criterion, SoftTargetCrossEntropy)
-    assert engine.build_mixup(read_recipe("digits"), 10) is None
-
-
-def test_stochastic_depth_rises_to_the_variants_rate(table_9):
-    _, task = table_9
-    rates = [m.drop_prob for m in task.modules() if type(m).__name__ == "DropPath"]
-    assert rates == sorted(rates)
-    assert max(rates) == pytest.approx(0.2)
-
-
-def test_repeated_augmentation_and_the_batch_reach_the_sampler(table_9):
-    recipe, _ = table_9
-    sampler = KeyedBatchSampler(1_281_167, recipe.batch_size, 0, repeats=recipe.repeated_augmentation)
-    assert (sampler.updates, sampler.repeats) == (1251, 3)
+def train(recipe, out, events=QUIET):
+    return loop.train(recipe, out, device="cpu", events=events)
 
 
 # A run.
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, small):
+def finished(tmp_path_factory, small, notes_class):
     """A short run on digits with averaged weights, its notes and its folder."""
     out = tmp_path_factory.mktemp("runs") / "digits"
-    notes = Notes()
+    notes = notes_class()
     recipe = small(train_images=320, val_images=None, epochs=3, lr=2e-3, ema_decay=0.8, batch_size=32)
     return train(recipe, out, notes), notes, out, recipe
 
@@ -172,10 +89,10 @@ def test_the_weights_load_with_averaged_ones_first_and_say_what_they_are(finishe
         assert json.loads(file.metadata()["about"])["epoch"] == about["epoch"]
 
 
-def test_a_finished_run_trains_no_further(finished):
+def test_a_finished_run_trains_no_further(finished, notes_class):
     result, _, out, recipe = finished
     before = (out / "last.safetensors").read_bytes()
-    notes = Notes()
+    notes = notes_class()
     again = train(recipe, out, notes)
     assert again.history == result.history
     assert notes.updates == []
@@ -245,24 +162,24 @@ def test_the_weights_are_as_readable_as_other_files(finished):
 
 
 @pytest.mark.filterwarnings("ignore:.*")
-def test_a_loss_that_is_no_number_stops_and_names_the_last_good_checkpoint(tmp_path, small):
+def test_a_loss_that_is_no_number_stops_and_names_the_last_good_checkpoint(tmp_path, small, notes_class):
     with pytest.raises(TrainingError, match=r"NaN or infinite at update .* no checkpoint was saved before"):
         train(small(lr=1000, optimizer="sgd"), tmp_path / "early")
 
-    class Poison(Notes):
+    class Poison(notes_class):
         def epoch(self, row, health):
             with torch.no_grad():
                 next(iter(self.task.parameters())).fill_(float("nan"))
 
     poison = Poison()
-    original = engine.ClassificationTask.__init__
+    original = build.ClassificationTask.__init__
 
     def keep(self, *args):
         original(self, *args)
         poison.task = self
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine.ClassificationTask, "__init__", keep)
+        patch.setattr(build.ClassificationTask, "__init__", keep)
         with pytest.raises(TrainingError, match=r"NaN or infinite .* the last good checkpoint is .*last\.safetensors"):
             train(small(), tmp_path / "late", poison)
 
@@ -281,20 +198,20 @@ def test_a_batch_larger_than_the_data_is_refused(tmp_path, small):
 )
 def test_what_the_device_cannot_do_is_refused(tmp_path, small, device, precision, message):
     with pytest.raises(TrainingError, match=message):
-        engine.train(small(precision=precision), tmp_path / "run", device=device)
+        loop.train(small(precision=precision), tmp_path / "run", device=device)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
 def test_a_missing_gpu_is_refused(tmp_path, small):
     with pytest.raises(TrainingError, match="no CUDA device here"):
-        engine.train(small(), tmp_path / "run", device="cuda")
+        loop.train(small(), tmp_path / "run", device="cuda")
 
 
-def test_a_full_disk_loses_nothing_saved(tmp_path, small):
+def test_a_full_disk_loses_nothing_saved(tmp_path, small, notes_class):
     out = tmp_path / "run"
     recipe = small(train_images=16)
 
-    class FillAfterFirst(Notes):
+    class FillAfterFirst(notes_class):
         def epoch(self, row, health):
             if row["epoch"] == 1:  # files may not grow beyond a megabyte from here on
                 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
@@ -302,7 +219,7 @@ def test_a_full_disk_loses_nothing_saved(tmp_path, small):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        with pytest.raises(TrainingError, match=r"cannot save in .* what was saved before is whole"):
+        with pytest.raises(TrainingError, match=r"cannot save in .* earlier checkpoints are intact; free disk space"):
             train(recipe, out, FillAfterFirst())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -318,13 +235,13 @@ def test_a_full_disk_loses_nothing_saved(tmp_path, small):
 
 def test_a_validation_loss_that_is_no_number_replaces_no_checkpoint(tmp_path, small, monkeypatch):
     found = [
-        engine.evaluate,
+        loop.evaluate_network,
         lambda *args, **kwargs: replace(
             evaluate(*args, **kwargs), metrics={"top1": 100.0, "top5": 100.0, "loss": float("nan")}
         ),
     ]
-    evaluate = engine.evaluate
-    monkeypatch.setattr(engine, "evaluate", lambda *args, **kwargs: found.pop(0)(*args, **kwargs))
+    evaluate = loop.evaluate_network
+    monkeypatch.setattr(loop, "evaluate_network", lambda *args, **kwargs: found.pop(0)(*args, **kwargs))
     with pytest.raises(
         TrainingError, match=r"the validation loss became NaN .* of epoch 2; the last good checkpoint is"
     ):
@@ -335,59 +252,25 @@ def test_a_validation_loss_that_is_no_number_replaces_no_checkpoint(tmp_path, sm
 
 @pytest.mark.parametrize("where", ["network", "ema"])
 def test_a_weight_that_is_no_number_replaces_no_checkpoint(tmp_path, small, monkeypatch, where):
-    original = engine._Run._update
+    original = loop._Loop._update
 
     def update(run, number, batches):
         original(run, number, batches)
-        if run.epoch == 1 and number == run.sampler.updates - 1:  # the last update, which no loss follows
-            module = run.network if where == "network" else run.ema.module
+        parts = run.parts
+        if run.state.epoch == 1 and number == parts.sampler.updates - 1:  # the last update, which no loss follows
+            module = parts.network if where == "network" else parts.ema.module
             next(iter(module.parameters())).data.fill_(float("inf"))
 
-    monkeypatch.setattr(engine._Run, "_update", update)
+    monkeypatch.setattr(loop._Loop, "_update", update)
     with pytest.raises(TrainingError, match="a weight became NaN or infinite at update 1 of epoch 2"):
         train(small(train_images=16, ema_decay=0.5), tmp_path)
     assert read_checkpoint(tmp_path / "last.safetensors").origin.training_info["epoch"] == 1
 
 
-@pytest.mark.parametrize("damage", ["cut", "flip"])
-def test_a_damaged_state_is_refused(tmp_path, small, damage):
-    recipe = small(train_images=16, epochs=1)
-    train(recipe, tmp_path / "run")
-    content = bytearray(tmp_path.joinpath("run/state.pt").read_bytes())
-    content[len(content) // 2] ^= 255
-    tmp_path.joinpath("run/state.pt").write_bytes(content if damage == "flip" else content[:1000])
-    with pytest.raises(TrainingError, match=r"state\.pt is damaged .*restore it, or choose another --out"):
-        train(recipe, tmp_path / "run")
-
-
-def test_a_state_of_something_else_is_refused(tmp_path, small):
-    recipe = small(train_images=16, epochs=1)
-    train(recipe, tmp_path)
-    state = torch.load(tmp_path / "state.pt", weights_only=True)
-    torch.save({**state, "task": {}}, tmp_path / "state.pt")
-    with pytest.raises(TrainingError, match=r"state\.pt does not fit this run"):
-        train(recipe, tmp_path)
-
-
-def test_results_without_a_state_are_not_replaced(tmp_path, small):
-    recipe = small(train_images=16, epochs=1)
-    train(recipe, tmp_path)
-    tmp_path.joinpath("state.pt").unlink()
-    with pytest.raises(TrainingError, match=r"holds last\.safetensors, .* but no state\.pt to go on from"):
-        train(recipe, tmp_path)
-
-
-def test_a_recipe_of_the_users_own_is_not_replaced(tmp_path, small):
-    tmp_path.joinpath("recipe.yaml").write_text("lr: 0.1  # my notes\n")
-    with pytest.raises(RecipeError, match="is another recipe, which a run would replace"):
-        train(small(), tmp_path)
-    assert tmp_path.joinpath("recipe.yaml").read_text() == "lr: 0.1  # my notes\n"
-
-
 def test_changed_data_are_noticed(tmp_path, small, monkeypatch):
     recipe = small(train_images=16, epochs=1)
     train(recipe, tmp_path)
-    original = engine.open_data
+    original = build.open_data
 
     def renamed(recipe):
         both = original(recipe)
@@ -395,12 +278,12 @@ def test_changed_data_are_noticed(tmp_path, small, monkeypatch):
             one.classes = ("zero", *one.classes[1:])
         return both
 
-    monkeypatch.setattr(engine, "open_data", renamed)
+    monkeypatch.setattr(build, "open_data", renamed)
     with pytest.raises(TrainingError, match=r"the data are not those .* was trained on"):
         train(recipe, tmp_path)
 
 
-def test_a_run_goes_on_with_its_own_order_of_classes(tmp_path, small):
+def test_a_run_goes_on_with_its_own_order_of_classes(tmp_path, small, notes_class):
     """Class folders 0 to 11 were numbered by value before they were numbered as text."""
     classes = [str(label) for label in range(12)]
     for split in ("train", "val"):
@@ -408,30 +291,20 @@ def test_a_run_goes_on_with_its_own_order_of_classes(tmp_path, small):
             (tmp_path / split / label).mkdir(parents=True)
             Image.new("L", (32, 32), 20 * int(label)).save(tmp_path / split / label / "a.png")
     recipe = small(dataset="folder", data_dir=str(tmp_path), train_images=4, val_images=None, batch_size=4, epochs=1)
-    notes = Notes()
+    notes = notes_class()
     train(recipe, tmp_path / "run", notes)
     assert any("numbered as text" in text for text in notes.messages)
     state = torch.load(tmp_path / "run/state.pt", weights_only=True)
     assert state["data"]["classes"] == sorted(classes)
     state["data"]["classes"] = classes
     torch.save(state, tmp_path / "run/state.pt")
-    notes = Notes()
+    notes = notes_class()
     train(recipe, tmp_path / "run", notes)
     assert notes.messages == [f"{tmp_path / 'run'} is finished: nothing left to train"]
 
 
-def test_two_runs_do_not_share_a_folder(tmp_path, small):
-    class Second(Notes):
-        def epoch(self, row, health):
-            with pytest.raises(TrainingError, match=r"another process trains in .*: wait for it, or choose another"):
-                train(small(lr=0.5), tmp_path)
-
-    train(small(train_images=16, epochs=1), tmp_path, Second())
-    assert not tmp_path.joinpath(".lock").exists()
-
-
 def test_a_run_that_cannot_begin_leaves_nothing_behind(tmp_path, small):
-    with pytest.raises(RecipeError, match=r"got optimizer 'nonsense' .* expected timm's name for one"):
+    with pytest.raises(RecipeError, match=r"got optimizer 'nonsense' .* expected a timm optimizer"):
         train(small(optimizer="nonsense"), tmp_path / "runs" / "new")
     assert list(tmp_path.iterdir()) == []
 
@@ -444,20 +317,18 @@ def test_a_variant_without_weights_is_nothing_to_finetune(tmp_path, small):
 @pytest.mark.gpu
 def test_a_gpu_trains_in_half_precision(tmp_path, small):
     for precision in ("fp16", "bf16"):
-        result = engine.train(small(precision=precision), tmp_path / precision, device="cuda")
+        result = loop.train(small(precision=precision), tmp_path / precision, device="cuda")
         assert result.history[-1]["train_loss"] < 3
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_before_the_first_update_ends_the_process_at_once(number):
-    """Compiling takes minutes, and there is nothing to save yet."""
-    said, begun = [], []
-    with engine._stop_signals(said.append, 1, lambda: bool(begun)) as heard:
-        with pytest.raises(SystemExit) as ended:
-            os.kill(os.getpid(), number)
-        assert (ended.value.code, heard) == (128 + number, [])
-        assert said == [f"stopped by {number.name} before the first update"]
-        begun.append(True)
-        os.kill(os.getpid(), number)
-        assert heard == [number]
-    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+def test_a_name_and_settings_are_enough_to_train(tmp_path, small, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = {"train_images": 16, "val_images": 8, "batch_size": 16, "epochs": 1, "warmup_epochs": 0, "workers": 0}
+    result = atmviz.train("digits", device="cpu", image_size=32, **settings)
+    assert result.out == Path("runs/digits-atmnet_nano-0")
+    assert result.best_row == result.history[0]
+    assert result.best == result.history[0]["val_top1"]
+    again = loop.train(small(**settings), tmp_path / "other", device="cpu", lr=0.5)
+    assert read_checkpoint(again.out / "last.safetensors").origin.training_info["recipe"]["lr"] == 0.5
+    with pytest.raises(RecipeError, match=r"no recipe setting 'epoch'.*did you mean epochs"):
+        atmviz.train("digits", epoch=3)

@@ -1,4 +1,4 @@
-"""Metrics against their definitions: a written-out mIoU, pycocotools' own evaluation."""
+"""Average precision against pycocotools' own evaluation."""
 
 import contextlib
 import io
@@ -7,50 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from atmviz.architecture import IGNORE_INDEX
 from atmviz.data.detection import open_detection
 from atmviz.sources.coco import run_lengths
-from atmviz.training.metrics import DetectionMetric, SegmentationMetric, class_iou, segmentation_scores
-
-
-def written_out(predicted, mask, classes):
-    """mIoU, mAcc and aAcc, class by class."""
-    counted = mask != IGNORE_INDEX
-    ious, accuracies = [], []
-    for k in range(classes):
-        both = np.sum(counted & (predicted == k) & (mask == k))
-        true, found = np.sum(counted & (mask == k)), np.sum(counted & (predicted == k))
-        if true + found:
-            ious.append(both / (true + found - both))
-        if true:
-            accuracies.append(both / true)
-    return 100 * np.mean(ious), 100 * np.mean(accuracies), 100 * np.sum(counted & (predicted == mask)) / counted.sum()
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_segmentation_scores_are_those_of_the_written_out_formula(seed):
-    rng = np.random.default_rng(seed)
-    classes = 9
-    mask = rng.integers(0, 6, (4, 30, 40))  # class 7 is only predicted, class 8 neither there nor predicted
-    predicted = np.where(rng.random(mask.shape) < 0.6, mask, rng.integers(0, 8, mask.shape))
-    mask[rng.random(mask.shape) < 0.1] = IGNORE_INDEX
-    metric = SegmentationMetric(classes)
-    for one, true in zip(predicted, mask, strict=True):
-        metric.update(torch.from_numpy(one), torch.from_numpy(true.astype(np.uint8)))
-    confusion = metric.confusion()
-    assert confusion.sum() == np.sum(mask != IGNORE_INDEX)
-    found = segmentation_scores(confusion)
-    assert list(found) == ["miou", "macc", "aacc"]
-    assert list(found.values()) == pytest.approx(written_out(predicted, mask, classes), abs=1e-9)
-    ious = class_iou(confusion)
-    assert np.isnan(ious[8])
-    assert np.nanmean(ious) == pytest.approx(found["miou"])
-
-
-def test_images_that_do_not_count_have_no_scores():
-    metric = SegmentationMetric(3)
-    metric.update(torch.zeros(4, 4, dtype=torch.int64), torch.full((4, 4), IGNORE_INDEX, dtype=torch.uint8))
-    assert all(np.isnan(value) for value in segmentation_scores(metric.confusion()).values())
+from atmviz.training.evaluators.detection import DetectionMetric
 
 
 def scenes(rng, category_ids):

@@ -1,0 +1,307 @@
+"""Builds all that a training run consists of: data, network, task, optimizer, schedule, averaged weights."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.data import Mixup
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from timm.scheduler.multistep_lr import MultiStepLRScheduler
+from timm.scheduler.scheduler import Scheduler
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from atmviz.architecture import BOX_SAMPLES, NETWORK_OPTIONS, PYRAMID_DIM
+from atmviz.data.augmentation import Augmentation
+from atmviz.data.classification import open_labelled, require_same_classes
+from atmviz.data.detection import open_detection
+from atmviz.data.keyed import KeyedBatchSampler, KeyedDataset, seed_of
+from atmviz.data.loader import open_loader, stack_by_name
+from atmviz.data.segmentation import ViewAugmentation, open_segmentation
+from atmviz.dense import create_dense
+from atmviz.distributed import Accelerator, new_accelerator
+from atmviz.errors import RecipeError, TrainingError, summarize
+from atmviz.events import QUIET, Events
+from atmviz.models import COMPILE_OPTIONS, ATMNet, create_model
+from atmviz.models.layers import init_fan_in
+from atmviz.training.finetune import load_to_finetune
+from atmviz.training.recipe import Recipe
+from atmviz.training.tasks import ClassificationTask, DetectionTask, SegmentationTask, TrainingTask
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run consists of, built once; `network` is the part that checkpoints keep."""
+
+    recipe: Recipe
+    accelerator: Accelerator
+    data: dict[str, Any]  # class names ("classes") and number of training images ("images")
+    val_set: Any
+    sampler: KeyedBatchSampler  # which training images this process sees, in which order
+    loader: DataLoader
+    mixup: Mixup | None
+    network: nn.Module
+    task: TrainingTask  # the network with its loss
+    wrapped: nn.Module  # the task as accelerate runs it
+    optimizer: Any  # as accelerate runs it
+    scheduler: Scheduler
+    epochs: int  # cooldown included
+    ema: ModelEmaV3 | None  # averaged weights
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the tensors that resuming needs, by part."""
+        scaler = self.accelerator.scaler
+        return {
+            "task": self.task.state_dict(),
+            "ema": self.ema.module.state_dict() if self.ema is not None else None,
+            "optimizer": self.optimizer.optimizer.state_dict(),
+            "scaler": scaler.state_dict() if scaler else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load what `state_dict` returned."""
+        self.task.load_state_dict(state["task"])
+        self.optimizer.optimizer.load_state_dict(state["optimizer"])
+        if self.ema is not None:
+            self.ema.module.load_state_dict(state["ema"])
+        if self.accelerator.scaler:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+
+    def kept_weights(self) -> dict[str, dict[str, Tensor]]:
+        """Return the weights for a checkpoint: "model", and "model_ema" where the run averages them."""
+        states = {"model": self.network.state_dict()}
+        if self.ema is not None:
+            states["model_ema"] = self.ema.module.state_dict()
+        return states
+
+
+def open_accelerator(recipe: Recipe, device: str) -> Accelerator:
+    """Join the processes of the launcher, on a device ("auto", "cpu" or "cuda") in the recipe's precision.
+
+    Raises:
+        TrainingError: there is no such device, or it lacks the precision.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise TrainingError(f"got device {device!r}, expected auto, cpu or cuda (choose a GPU by CUDA_VISIBLE_DEVICES)")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("got device cuda, but no CUDA device here: use cpu or auto")
+    try:
+        accelerator = new_accelerator(device == "cpu", "no" if recipe.precision == "fp32" else recipe.precision)
+    except ValueError as error:
+        raise TrainingError(f"got precision {recipe.precision}, which this device lacks ({error}): use fp32") from None
+    if recipe.precision == "fp16" and accelerator.device.type == "cpu":
+        raise TrainingError("got precision fp16 on a CPU, expected fp32 or bf16")
+    return accelerator
+
+
+def build(recipe: Recipe, accelerator: Accelerator, classes: list[str] | None = None, events: Events = QUIET) -> Parts:
+    """Build the parts of a run; a resumed run passes the `classes` it saved and keeps their order.
+
+    Raises:
+        RecipeError: the recipe does not fit the data or the processes.
+        DatasetError, CheckpointError: see `open_data`, `build_network`.
+    """
+    train_set, val_set = open_data(recipe)
+    if classes and recipe.task == "classify":  # runs of older versions numbered number-like classes by value
+        for dataset in (train_set, val_set):
+            dataset.number_as(classes)
+    for note in dict.fromkeys([*train_set.notes, *val_set.notes]):
+        events.message(note)
+    num_classes = len(train_set.classes)
+    sampler, loader = _open_batches(train_set, recipe, accelerator)
+    network = build_network(recipe, num_classes, events)
+    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":  # as mmsegmentation; CPUs have none
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    task = build_task(network, recipe, events)
+    optimizer = build_optimizer(task, recipe)
+    scheduler, epochs = build_scheduler(optimizer, recipe, sampler.updates)
+    if recipe.compile:
+        task.compile(options=COMPILE_OPTIONS)
+    wrapped, prepared = accelerator.prepare(task, optimizer)
+    return Parts(
+        recipe=recipe,
+        accelerator=accelerator,
+        data={"classes": list(train_set.classes), "images": len(train_set)},
+        val_set=val_set,
+        sampler=sampler,
+        loader=loader,
+        mixup=build_mixup(recipe, num_classes),
+        network=network,
+        task=task,
+        wrapped=wrapped,
+        optimizer=prepared,
+        scheduler=scheduler,
+        epochs=epochs,
+        ema=ModelEmaV3(network, decay=recipe.ema_decay) if recipe.ema_decay else None,
+    )
+
+
+def _open_batches(train_set: Any, recipe: Recipe, accelerator: Accelerator) -> tuple[KeyedBatchSampler, DataLoader]:
+    sampler = KeyedBatchSampler(
+        len(train_set),
+        recipe.batch_size,
+        recipe.seed,
+        images=recipe.train_images,
+        repeats=recipe.repeated_augmentation,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+        accumulate=recipe.accumulate,
+    )
+    # accelerate does not prepare the loader: the sampler already gives each process its own images.
+    loader = open_loader(
+        KeyedDataset(train_set, recipe.seed),
+        recipe.workers,
+        _lists_by_name if recipe.task == "detect" else stack_by_name,
+        batch_sampler=sampler,
+        pin_memory=accelerator.device.type == "cuda",
+    )
+    return sampler, loader
+
+
+def _lists_by_name(items: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Return a batch of images of any sizes: lists by name."""
+    return {name: [item[name] for item in items] for name in items[0]}
+
+
+def build_network(recipe: Recipe, num_classes: int, events: Events = QUIET) -> nn.Module:
+    """Build the recipe's network, its weights random (from the recipe's seed) or of the checkpoint to fine-tune.
+
+    Raises:
+        RecipeError, CheckpointError: see `load_to_finetune`.
+    """
+    options: dict[str, Any] = {"drop_path_rate": recipe.drop_path_rate, **network_config(recipe, num_classes)}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(recipe.seed, "weights"))
+        if recipe.head:
+            if recipe.short_side_min:
+                options["min_size"] = (*range(recipe.short_side_min, recipe.image_size, 32), recipe.image_size)
+            network = create_dense(recipe.architecture, **options)
+        else:
+            network = create_model(recipe.model, **options)
+        if recipe.init == "fan_in":
+            for module in network.modules():
+                if isinstance(module, ATMNet):
+                    init_fan_in(module.stages)
+    if recipe.finetune:
+        load_to_finetune(network, recipe, num_classes, events)
+    return network
+
+
+def build_task(network: nn.Module, recipe: Recipe, events: Events = QUIET) -> TrainingTask:
+    """Build the network's loss; layers that only training needs are drawn from the recipe's seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(recipe.seed, "task"))
+        if isinstance(network, ATMNet):
+            return ClassificationTask(network, recipe)
+        if recipe.task == "segment":
+            return SegmentationTask(network, recipe)
+        task = DetectionTask(network, recipe)
+    if task.fixed:
+        events.message(f"{recipe.model} as in mmdetection: stem, first stage and batch norm statistics are frozen")
+    return task
+
+
+def build_optimizer(task: TrainingTask, recipe: Recipe) -> torch.optim.Optimizer:
+    """Build timm's optimizer, with weight decay on the parameters that the recipe's `decay` names.
+
+    Raises:
+        RecipeError: timm has no such optimizer, or it needs second derivatives.
+    """
+    rates: dict[float, list[Tensor]] = {0.0: [], recipe.weight_decay: []}
+    without = task.no_weight_decay()
+    for name, parameter in task.named_parameters():
+        if parameter.requires_grad:
+            rates[0.0 if name in without else recipe.weight_decay].append(parameter)
+    groups = [{"params": parameters, "weight_decay": rate} for rate, parameters in rates.items() if parameters]
+    try:
+        optimizer = create_optimizer_v2(groups, opt=recipe.optimizer, lr=recipe.scaled_lr)
+        if getattr(optimizer, "is_second_order", False):
+            raise ValueError("it needs second derivatives")
+    except (ValueError, TypeError, RuntimeError, AssertionError) as error:
+        raise RecipeError(
+            f"got optimizer {recipe.optimizer!r} ({summarize(error)}), expected a timm optimizer, e.g. adamw"
+        ) from None
+    return optimizer
+
+
+def build_scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, updates_per_epoch: int) -> tuple[Scheduler, int]:
+    """Build timm's schedule with warm-up; return it with the number of epochs, cooldown included."""
+    if recipe.schedule == "step":
+        # timm lowers the rate one step before a milestone; with + 1 the first step after it has the lower rate.
+        per_epoch = 1 if recipe.lr_steps == "epoch" else updates_per_epoch
+        scheduler = MultiStepLRScheduler(
+            optimizer,
+            decay_t=[epoch * per_epoch + 1 for epoch in recipe.decay_epochs],
+            decay_rate=0.1,
+            warmup_t=recipe.warmup_epochs * per_epoch,  # type: ignore[arg-type]
+            warmup_lr_init=recipe.warmup_lr,
+            warmup_prefix=False,  # milestones count from the start, not from the end of the warm-up
+            t_in_epochs=recipe.lr_steps == "epoch",
+        )
+        return scheduler, recipe.epochs + recipe.cooldown_epochs
+    scheduler, epochs = create_scheduler_v2(
+        optimizer,
+        sched=recipe.schedule,
+        decay_rate=recipe.poly_power,  # timm's name for the power; cosine has none
+        num_epochs=recipe.epochs,
+        warmup_epochs=recipe.warmup_epochs,  # type: ignore[arg-type]
+        cooldown_epochs=recipe.cooldown_epochs,
+        warmup_lr=recipe.warmup_lr,
+        min_lr=recipe.min_lr,
+        step_on_epochs=recipe.lr_steps == "epoch",
+        updates_per_epoch=updates_per_epoch,
+    )
+    assert scheduler is not None
+    return scheduler, epochs
+
+
+def build_mixup(recipe: Recipe, num_classes: int) -> Mixup | None:
+    """Build timm's Mixup and CutMix, which takes one of the two for each batch; None where the recipe has neither."""
+    if not (recipe.mixup or recipe.cutmix):
+        return None
+    return Mixup(
+        mixup_alpha=recipe.mixup,
+        cutmix_alpha=recipe.cutmix,
+        label_smoothing=recipe.label_smoothing,
+        num_classes=num_classes,
+    )
+
+
+def open_data(recipe: Recipe) -> tuple[Any, Any]:
+    """Open the recipe's training and validation images.
+
+    Raises:
+        DatasetError: they cannot be read, or do not have the same classes.
+    """
+    size, folder, seed = recipe.image_size, recipe.data_dir, recipe.seed
+    train_set: Any
+    val_set: Any
+    if recipe.task == "segment":
+        views = ViewAugmentation(recipe.scale_min, recipe.scale_max, recipe.hflip, recipe.photometric)
+        train_set = open_segmentation(recipe.dataset, "train", size, data_dir=folder, augmentation=views, seed=seed)
+        val_set = open_segmentation(recipe.dataset, "val", size, data_dir=folder)
+    elif recipe.task == "detect":
+        train_set = open_detection(
+            recipe.dataset, "train", size, data_dir=folder, hflip=recipe.hflip, with_target=True, seed=seed
+        )
+        val_set = open_detection(recipe.dataset, "val", size, data_dir=folder)
+    else:
+        names = ("crop_scale_min", "hflip", "color_jitter", "auto_augment", "random_erasing", "erase_mode")
+        augmentation = Augmentation(**{name: getattr(recipe, name) for name in names})
+        train_set = open_labelled(recipe.dataset, "train", size, data_dir=folder, augmentation=augmentation, seed=seed)
+        # Without the seed: validation images are the same for all seeds.
+        val_set = open_labelled(recipe.dataset, "val", size, data_dir=folder, crop_pct=recipe.crop_pct)
+    require_same_classes(train_set, val_set)
+    return train_set, val_set
+
+
+def network_config(recipe: Recipe, num_classes: int) -> dict[str, Any]:
+    """Return the network's constructor arguments: the number of classes, and what differs from the release."""
+    usual: dict[str, Any] = {**NETWORK_OPTIONS, "dim": PYRAMID_DIM}
+    if recipe.head in ("mask_rcnn", "cascade_mask_rcnn"):
+        usual["box_samples"] = BOX_SAMPLES
+    changed = {name: getattr(recipe, name) for name, value in usual.items() if getattr(recipe, name) != value}
+    sizes = {"min_size": recipe.image_size, "max_size": recipe.long_side} if recipe.task == "detect" else {}
+    return {"num_classes": num_classes, **sizes, **changed}

@@ -1,0 +1,69 @@
+"""What the evaluators of all tasks share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from atmviz.data.fitting import MEAN, STD
+from atmviz.errors import CheckpointError
+
+Item = dict[str, Any]  # an image of a dataset, and what is known of it
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An image, its labels and the prediction for it, for drawing.
+
+    Attributes:
+        name: Name of the image.
+        classes: Class names, by label.
+        image: [H, W, 3], uint8, RGB.
+        truth: Segmentation: class map [H, W]. Detection: boxes [N, 4] in px (x1, y1, x2, y2), labels [N], and masks
+            [N, H, W] where the detector predicts them.
+        predicted: As `truth`; of detectors also scores [N].
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    image: np.ndarray
+    truth: Any
+    predicted: Any
+
+
+class Evaluator:
+    """Runs a network on batches and computes metrics over all of them."""
+
+    def update(self, network: nn.Module, items: Sequence[Item]) -> Sequence[tuple[Tensor, Any, Any]]:
+        """Count a batch; return image, truth and prediction of each item, or nothing (classification)."""
+        raise NotImplementedError
+
+    def describe(self, image: Tensor, truth: Any, predicted: Any) -> tuple[np.ndarray, Any, Any]:
+        """Convert an item of `update` to the arrays of a `Prediction`."""
+        raise NotImplementedError
+
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics over all images so far, of all processes."""
+        raise NotImplementedError
+
+    def confusion(self) -> np.ndarray | None:
+        """Return counts [classes, classes], true class by row, predicted class by column; None where not counted."""
+        return None
+
+
+def pixels_of(image: Tensor) -> np.ndarray:
+    """Return the pixels [H, W, 3], uint8, of a normalized image [3, H, W]."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+    return (255 * (image * std + mean)).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()  # CHW -> HWC
+
+
+def require_classes(network_classes: int, dataset_classes: int) -> None:
+    """Raises CheckpointError if a network has another number of classes than a dataset."""
+    if network_classes != dataset_classes:
+        raise CheckpointError(
+            f"got a network of {network_classes} classes for a dataset of {dataset_classes}: "
+            "fine-tune it on this dataset first, or evaluate it on its own"
+        )

@@ -1,0 +1,134 @@
+"""Detection: COCO's average precision."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from atmviz.data.detection import DetectionImages
+from atmviz.distributed import gather_all
+from atmviz.sources.coco import coco_masks, run_lengths
+from atmviz.sources.coco_json import Annotation
+from atmviz.training.evaluators.base import Evaluator, Item, pixels_of, require_classes
+
+IouType = Literal["bbox", "segm"]
+_AP_NAMES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
+
+
+class DetectionEvaluator(Evaluator):
+    """Computes box_ap, box_ap50, box_ap75, box_ap_small, box_ap_medium, box_ap_large in percent, and so of masks.
+
+    Args:
+        dataset: Images with annotations.
+        with_masks: Whether the network predicts masks.
+
+    Raises:
+        AtmvizError: the COCO backend is not installed.
+    """
+
+    def __init__(self, dataset: DetectionImages, with_masks: bool) -> None:
+        self.dataset = dataset
+        self.metric = DetectionMetric(dataset.category_ids, dataset.classes, with_masks)
+
+    def update(self, network: nn.Module, items: Sequence[Item]) -> Sequence[tuple[Tensor, Any, Any]]:
+        parameter = next(network.parameters())
+        predicted = network([item["image"].to(parameter.device, parameter.dtype) for item in items])
+        for item, detections in zip(items, predicted, strict=True):
+            labels = detections["labels"]
+            if len(labels) and int(labels.max()) >= len(self.dataset.classes):
+                require_classes(int(labels.max()) + 1, len(self.dataset.classes))
+            self.metric.update(item["image_id"], tuple(item["image"].shape[-2:]), item["annotations"], detections)
+        return [(item["image"], item["annotations"], x) for item, x in zip(items, predicted, strict=True)]
+
+    def describe(self, image: Tensor, truth: Any, predicted: Any) -> tuple[np.ndarray, Any, Any]:
+        target = self.dataset.target(truth, tuple(image.shape[-2:]))  # type: ignore[arg-type]
+        detections = {key: value.cpu() for key, value in predicted.items()}
+        if "masks" in detections:
+            detections["masks"] = detections["masks"][:, 0] >= 0.5
+        else:
+            target.pop("masks")
+        true, detected = ({key: value.numpy() for key, value in x.items()} for x in (target, detections))
+        return pixels_of(image), true, detected
+
+    def metrics(self) -> dict[str, float]:
+        return self.metric.compute()
+
+
+class DetectionMetric:
+    """COCO's average precision of boxes, and of masks where the detector predicts them, by COCO's own evaluation.
+
+    Args:
+        category_ids: COCO's category of each label.
+        classes: Class names.
+        with_masks: Whether the detector predicts masks.
+
+    Raises:
+        AtmvizError: the COCO backend is not installed.
+    """
+
+    def __init__(self, category_ids: Sequence[int], classes: Sequence[str], with_masks: bool) -> None:
+        self.category_ids, self.classes = tuple(category_ids), tuple(classes)
+        self._types: list[IouType] = ["bbox", "segm"] if with_masks else ["bbox"]
+        self._images: list[dict[str, Any]] = []
+        self._truth: list[dict[str, Any]] = []
+        self._detections: list[dict[str, Any]] = []
+        coco_masks()
+
+    def update(
+        self, image_id: int, size: tuple[int, int], annotations: Sequence[Annotation], detections: dict[str, Tensor]
+    ) -> None:
+        """Add an image.
+
+        Args:
+            image_id: Number of the image.
+            size: Height and width, px.
+            annotations: True objects, see `atmviz.sources.coco_json`.
+            detections: boxes [N, 4] in px, scores [N], labels [N], and masks [N, 1, H, W] where the detector predicts
+                them.
+        """
+        self._images.append({"id": image_id, "height": size[0], "width": size[1]})
+        for annotation in annotations:
+            kept = {"iscrowd": 0, **{name: value for name, value in annotation.items() if name != "mask"}}
+            self._truth.append({**kept, "image_id": image_id, "segmentation": run_lengths(annotation, size)})
+        boxes, scores, labels = (detections[name].cpu() for name in ("boxes", "scores", "labels"))
+        corners, sides = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+        rows = [
+            {"image_id": image_id, "category_id": self.category_ids[label], "bbox": box, "score": score}
+            for label, box, score in zip(
+                labels.tolist(), torch.cat([corners, sides], 1).tolist(), scores.tolist(), strict=True
+            )
+        ]
+        if "segm" in self._types:
+            masks = (detections["masks"][:, 0] >= 0.5).cpu().numpy()
+            for row, mask in zip(rows, masks, strict=True):
+                row["segmentation"] = coco_masks().encode(np.asfortranarray(mask, dtype=np.uint8))
+        self._detections += rows
+
+    def compute(self) -> dict[str, float]:
+        """Return COCO's six values in percent, of boxes as box_ap ..., of masks as mask_ap ...; over all processes.
+
+        NaN where pycocotools returns -1: there is no true object of the kind.
+        """
+        images, truth, detections = (gather_all(items) for items in (self._images, self._truth, self._detections))
+        scores = {}
+        for kind in self._types:
+            values = self._evaluate(images, truth, detections, kind)
+            prefix = "box" if kind == "bbox" else "mask"
+            scores.update({f"{prefix}_{name}": value for name, value in zip(_AP_NAMES, values, strict=True)})
+        return scores
+
+    def _evaluate(
+        self, images: list[dict[str, Any]], truth: list[dict[str, Any]], detections: list[dict[str, Any]], kind: IouType
+    ) -> list[float]:
+        from faster_coco_eval import COCO, COCOeval_faster
+
+        categories = [{"id": i, "name": name} for i, name in zip(self.category_ids, self.classes, strict=True)]
+        numbered = [{**item, "id": number} for number, item in enumerate(truth, start=1)]  # 0 would mean "no match"
+        expected = COCO({"images": images, "annotations": numbered, "categories": categories})
+        if kind == "segm":  # the area of the mask, not of its box, decides what is small
+            detections = [{name: value for name, value in item.items() if name != "bbox"} for item in detections]
+        coco_eval = COCOeval_faster(expected, expected.loadRes(detections), kind)
+        coco_eval.run()
+        return [100 * float(value) if value >= 0 else float("nan") for value in coco_eval.stats[:6]]

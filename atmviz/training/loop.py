@@ -1,0 +1,337 @@
+"""The training loop: accelerate for devices, processes and precision; keyed data; checkpoints written atomically.
+
+A run is a function of its recipe. Every random draw has a key (see `data.keyed`), so the state on disk holds no random
+generator, and a run killed anywhere and resumed ends with the weights of an undisturbed one, to the bit on a CPU.
+"""
+
+import contextlib
+import math
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from timm.utils import distribute_bn
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from atmviz.data.keyed import seed_of, seeded
+from atmviz.data.loader import read_batches
+from atmviz.distributed import Accelerator, as_launched, send_to_device
+from atmviz.errors import TrainingError
+from atmviz.events import QUIET, Events, Progress
+from atmviz.signals import saving
+from atmviz.training.build import Parts, build, network_config, open_accelerator
+from atmviz.training.evaluate import HEADLINES, evaluate_network
+from atmviz.training.health import OffsetHealth, measure_offsets
+from atmviz.training.recipe import Recipe
+from atmviz.training.recipe_files import default_folder, default_recipe, read_recipe
+from atmviz.training.run_folder import RunFolder, RunState, write_board
+from atmviz.training.stopping import stop_signals
+from atmviz.training.tasks import Batch
+
+HEALTH_IMAGES = 16
+_SYNC_EVERY = 10  # updates: read the loss from the GPU, ask other processes for stop signals
+
+
+@dataclass
+class TrainResult:
+    """The outcome of a run.
+
+    Attributes:
+        out: Its folder.
+        history: The rows of log.csv.
+        headline: The column of `history` that says which epoch is best: val_top1, val_miou or val_box_ap.
+        best: Its value for the epoch whose weights are in best.safetensors, percent.
+        stopped: The signal that stopped the run (SIGINT, SIGTERM or SIGHUP); it is saved, and the same call resumes it.
+    """
+
+    out: Path
+    history: list[dict[str, float]] = field(default_factory=list)
+    headline: str = "val_top1"
+    best: float = math.nan
+    stopped: signal.Signals | None = None
+
+    @property
+    def best_row(self) -> dict[str, float]:
+        """The log row of the best epoch."""
+        return next((row for row in self.history if row[self.headline] == self.best), self.history[-1])
+
+
+@as_launched()
+def train(
+    recipe: Recipe | str | Path | None = None,
+    out: str | Path | None = None,
+    *,
+    device: str = "auto",
+    events: Events = QUIET,
+    **settings: Any,
+) -> TrainResult:
+    """Train one network, or resume a run that was stopped or killed where it last saved.
+
+    Args:
+        recipe: A recipe, the name of one in the package, or a YAML file. Default: "shapes", or with a head the
+            recipe of its task.
+        out: Folder of the run. Default: runs/RECIPE-MODEL-SEED. It gets recipe.yaml, log.csv, offsets.csv,
+            tensorboard/, last.safetensors, best.safetensors (weights, and averaged ones) and state.pt (all that
+            resuming needs).
+        device: "auto", "cpu" or "cuda"; processes of one launcher (`torchrun`) share the work.
+        events: Receives messages, each update and each epoch, in the first process only.
+        settings: Recipe settings that replace the recipe's, e.g. `epochs=1`.
+
+    Raises:
+        RecipeError: a setting is wrong, the folder holds a run of another recipe, or the recipe does not fit the data
+            or the processes.
+        TrainingError: the loss became NaN or infinite, or something cannot be saved; earlier checkpoints stay.
+        DatasetError, CheckpointError: the data or the checkpoint to fine-tune cannot be read.
+    """
+    if isinstance(recipe, Recipe):
+        name, recipe = recipe.dataset, recipe.override(settings)
+    else:
+        name = str(recipe or default_recipe(head=settings.get("head")))
+        recipe = read_recipe(name, settings)
+    accelerator = open_accelerator(recipe, device)
+    folder = RunFolder(Path(out or default_folder(name, recipe)), recipe)
+    is_main = accelerator.is_main_process
+    with folder.readable_errors(), folder.locked() if is_main else contextlib.nullcontext():
+        return _Loop.open(folder, accelerator, events if is_main else QUIET).run()
+
+
+@dataclass
+class _Loop:
+    """The steps of a run."""
+
+    parts: Parts
+    folder: RunFolder
+    state: RunState
+    events: Events
+    images_here: int = 0  # since this process started, over all processes
+    started: float = 0.0  # when this process started, in seconds of `time.perf_counter`
+
+    @classmethod
+    def open(cls, folder: RunFolder, accelerator: Accelerator, events: Events) -> "_Loop":
+        """Build the parts and restore the saved state; only then claim the folder."""
+        saved = folder.load()
+        parts = build(folder.recipe, accelerator, saved[0].data["classes"] if saved else None, events)
+        loop = cls(parts, folder, RunState(parts.data), events)
+        if saved:
+            loop._restore(*saved)
+        loop._require_same_progress()
+        if accelerator.is_main_process and not loop.is_finished:
+            folder.write_recipe()
+        accelerator.wait_for_everyone()
+        loop.started = time.perf_counter()
+        return loop
+
+    @property
+    def is_finished(self) -> bool:
+        return self.state.epoch >= self.parts.epochs
+
+    def run(self) -> TrainResult:
+        """Train until the end or a stop signal."""
+        stopped = None
+        if not self.state.health and self.parts.accelerator.is_main_process:
+            self.state.add_health(0, self._measure_offsets())
+        world, updates = self.parts.accelerator.num_processes, self.state.epoch * self.parts.sampler.updates
+        is_logged = self.parts.accelerator.is_main_process and not self.is_finished
+        with (
+            stop_signals(self.events, world, lambda: self.images_here > 0) as signals,
+            self.folder.open_tensorboard(updates) if is_logged else contextlib.nullcontext() as board,
+        ):
+            while not (self.is_finished or stopped):
+                stopped = self._train_epoch(signals)
+                if not stopped:
+                    self._finish_epoch(board)
+        state = self.state
+        return TrainResult(self.folder.path, state.history, self._headline, state.best, stopped)
+
+    def _train_epoch(self, signals: list[signal.Signals]) -> signal.Signals | None:
+        """Do the rest of the epoch's updates, saving where due; return the signal that stopped it."""
+        sampler, recipe = self.parts.sampler, self.parts.recipe
+        first = self.state.updates_done
+        sampler.start(self.state.epoch, first)
+        batches = read_batches(self.parts.loader)
+        self.parts.wrapped.train()
+        for update in range(first, sampler.updates):
+            self._update(update, batches)
+            done = update + 1
+            if self.parts.accelerator.device.type == "cpu" or done % _SYNC_EVERY == 0:
+                self._require_finite_loss(update)
+                self._report(done)
+            if done % recipe.save_updates == 0 and done < sampler.updates:
+                self._save(done)
+            if self._is_stopped(signals, update):
+                self._save(done)
+                return signals[0] if signals else signal.SIGTERM
+        return None
+
+    def _update(self, update: int, batches: Iterator[Batch]) -> None:
+        parts, recipe = self.parts, self.parts.recipe
+        accelerator = parts.accelerator
+        number = self.state.epoch * parts.sampler.updates + update
+        if recipe.lr_steps == "epoch":
+            parts.scheduler.step(self.state.epoch)
+        else:
+            parts.scheduler.step_update(number)
+        for part in range(recipe.accumulate):
+            is_last = part == recipe.accumulate - 1
+            with contextlib.nullcontext() if is_last else accelerator.no_sync(parts.wrapped):
+                self._backward(next(batches), (recipe.seed, number, part, accelerator.process_index))
+        if recipe.clip_grad:
+            accelerator.clip_grad_norm_(parts.wrapped.parameters(), recipe.clip_grad)
+        parts.optimizer.step()
+        parts.optimizer.zero_grad()
+        if parts.ema is not None:
+            parts.ema.update(parts.network)
+        self.images_here += recipe.batch_size
+        if accelerator.num_processes == 1:
+            saving.set()
+
+    def _backward(self, batch: Batch, key: tuple[int, ...]) -> None:
+        """Add the gradients of a batch, and its losses to the epoch's totals."""
+        parts, totals = self.parts, self.state.totals
+        device = parts.accelerator.device
+        batch = send_to_device(batch, device, non_blocking=True)
+        if parts.mixup:
+            with seeded("mixup", *key):
+                batch["image"], batch["label"] = parts.mixup(batch["image"], batch["label"])
+        torch.manual_seed(seed_of("model", *key))  # stochastic depth, dropout, a detector's choice of samples
+        logged = parts.wrapped(batch)
+        parts.accelerator.backward(logged["loss"] / parts.recipe.accumulate)
+        images = len(batch["image"])
+        for name, value in {**logged, "images": torch.ones((), device=device)}.items():
+            totals[name] = totals.get(name, 0) + value.detach().float() * images
+
+    def _report(self, done: int) -> None:
+        rate = self.images_here / (time.perf_counter() - self.started)
+        updates, means = self.parts.sampler.updates, _means(self.state.totals)
+        self.events.update(Progress(self.state.epoch + 1, self.parts.epochs, done, updates, means, rate))
+
+    def _finish_epoch(self, board: SummaryWriter | None) -> None:
+        """Validate, write weights and logs, then the state: a run killed in between repeats all of it."""
+        state, sampler = self.state, self.parts.sampler
+        self._require_finite_loss(sampler.updates - 1)
+        metrics = self._validate()
+        self._require_finite_network(sampler.updates, metrics.get("loss", 0.0))
+        means = _means(self.parts.accelerator.reduce(state.totals, "sum"))
+        row = {
+            "epoch": state.epoch + 1,
+            "updates": (state.epoch + 1) * sampler.updates,
+            "lr": self.parts.optimizer.param_groups[0]["lr"],
+            **{f"train_{name}": value for name, value in means.items()},
+            **{f"val_{name}": value for name, value in metrics.items()},
+        }
+        is_best = math.isnan(state.best) or row[self._headline] > state.best
+        is_main = self.parts.accelerator.is_main_process
+        health = self._measure_offsets() if is_main else []
+        state.history.append(row)
+        state.add_health(state.epoch + 1, health)
+        state.best = row[self._headline] if is_best else state.best
+        if is_main:
+            config = network_config(self.parts.recipe, len(state.data["classes"]))
+            self.folder.write_epoch(state, self.parts.kept_weights(), config, is_best)
+        if board is not None:
+            write_board(board, row, health)
+        state.epoch += 1
+        state.totals = {}
+        self._save(0)
+        self.events.epoch(row, health)
+
+    @property
+    def _headline(self) -> str:
+        return f"val_{HEADLINES[self.parts.recipe.task]}"
+
+    def _validate(self) -> dict[str, float]:
+        """Return the metrics of the averaged weights, or of the network where the run averages none."""
+        recipe, accelerator = self.parts.recipe, self.parts.accelerator
+        network = self.parts.ema.module if self.parts.ema is not None else self.parts.network
+        if accelerator.num_processes > 1:  # all processes evaluate with the batch norm statistics that are saved
+            distribute_bn(network, accelerator.num_processes)
+        return evaluate_network(
+            network,
+            self.parts.val_set,
+            batch_size=recipe.batch_size // (accelerator.num_processes * recipe.accumulate),
+            workers=recipe.workers,
+            limit=recipe.val_images,
+            rank=accelerator.process_index,
+            world=accelerator.num_processes,
+        ).metrics
+
+    def _measure_offsets(self) -> list[OffsetHealth]:
+        size, val_set = (self.parts.recipe.image_size,) * 2, self.parts.val_set
+        images = [val_set[i]["image"] for i in range(min(HEALTH_IMAGES, len(val_set)))]
+        pixels = [x if x.shape[1:] == size else nn.functional.interpolate(x[None], size)[0] for x in images]
+        return measure_offsets(self.parts.network, torch.stack(pixels))
+
+    def _is_stopped(self, signals: list[signal.Signals], update: int) -> bool:
+        """Whether to stop after this update; the same in all processes."""
+        accelerator = self.parts.accelerator
+        if accelerator.num_processes == 1:
+            return bool(signals)
+        if accelerator.device.type != "cpu" and (update + 1) % _SYNC_EVERY:
+            return False
+        received = torch.tensor([len(signals)], device=accelerator.device)
+        return bool(accelerator.reduce(received, "sum").item())
+
+    def _require_finite_loss(self, update: int) -> None:
+        if not math.isfinite(self.state.totals["loss"].item()):
+            self._stop_diverged("the loss", update)
+
+    def _require_finite_network(self, updates_done: int, val_loss: float = 0.0) -> None:
+        """Keep values that are not finite out of every file, and from becoming the best."""
+        states = self.parts.kept_weights().values()
+        if not all(tensor.isfinite().all() for state in states for tensor in state.values()):
+            self._stop_diverged("a weight", updates_done - 1)
+        if not math.isfinite(val_loss):
+            self._stop_diverged("the validation loss", updates_done - 1)
+
+    def _stop_diverged(self, what: str, update: int) -> NoReturn:
+        finer = {"fp16": " or precision to bf16", "bf16": " or precision to fp32"}.get(self.parts.recipe.precision, "")
+        raise TrainingError(
+            f"{what} became NaN or infinite at update {update + 1} of epoch {self.state.epoch + 1}; "
+            f"{self.folder.last_good}. Lower lr or set clip_grad to 1{finer}, and choose another folder"
+        )
+
+    def _save(self, updates_done: int) -> None:
+        """Save all that resuming needs."""
+        if updates_done:
+            self._require_finite_network(updates_done)
+        self.state.updates_done = updates_done
+        totals = self.parts.accelerator.gather(self.state.totals)  # one value for each process
+        if self.parts.accelerator.is_main_process:
+            self.folder.save(replace(self.state, totals=totals), self.parts.state_dict())
+        self.parts.accelerator.wait_for_everyone()
+
+    def _restore(self, saved: RunState, tensors: dict[str, Any]) -> None:
+        parts, accelerator = self.parts, self.parts.accelerator
+        self.folder.require_same_data(saved, parts.data)
+        with self.folder.fitting():
+            totals: dict[str, Tensor] = {}
+            for name, sums in send_to_device(saved.totals, accelerator.device).items():
+                if sums.numel() == accelerator.num_processes:
+                    totals[name] = sums.view(-1)[accelerator.process_index]
+                elif accelerator.process_index == 0:  # saved by another number of processes: the first takes all
+                    totals[name] = sums.sum()
+            parts.load_state_dict(tensors)
+        self.state = replace(saved, totals=totals)
+        if self.is_finished:
+            self.events.message(f"{self.folder.path} is finished: nothing left to train")
+        else:
+            where = f"epoch {saved.epoch + 1} of {parts.epochs}, update {saved.updates_done + 1}"
+            self.events.message(f"resuming in {self.folder.path} at {where} of {parts.sampler.updates}")
+
+    def _require_same_progress(self) -> None:
+        accelerator = self.parts.accelerator
+        progress = torch.tensor([self.state.epoch, self.state.updates_done], device=accelerator.device)
+        if (accelerator.gather(progress).view(-1, 2) != progress).any():
+            raise TrainingError(
+                f"the processes read different states in {self.folder.path}: expected one folder that all share"
+            )
+
+
+def _means(totals: dict[str, Tensor]) -> dict[str, float]:
+    images = totals["images"].item()
+    return {name: total.item() / images for name, total in totals.items() if name != "images"}

@@ -1,0 +1,115 @@
+"""Reads recipes: YAML files of the package or of the user. Torch-free."""
+
+from collections import Counter
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from atmviz.architecture import FORMER_NAMES, HEAD_TASKS, Task
+from atmviz.errors import RecipeError, shorten
+from atmviz.files import file_name, read_limited
+from atmviz.training.recipe import Recipe
+from atmviz.training.recipe_values import nearest
+
+DEFAULT_RECIPES: dict[Task, str] = {"classify": "shapes", "segment": "shapes_segment", "detect": "shapes_detect"}
+REQUIRED = "required"  # value of a setting that a recipe leaves to the user
+_MAX_BYTES = 2**16  # size of a recipe file
+_MAX_BITS = 10_000  # size of a whole number, which error messages print
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the package's recipes."""
+    files = resources.files("atmviz.training").joinpath("recipes").iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def default_recipe(task: Task | None = None, head: str | None = None) -> str:
+    """Return the name of the recipe for a task, or for the task of a head; classification without both."""
+    return DEFAULT_RECIPES[task or HEAD_TASKS.get(head, "classify")]  # type: ignore[call-overload]
+
+
+def default_folder(name: str, recipe: Recipe) -> Path:
+    """Return the default folder of a run, runs/RECIPE-MODEL-SEED, from the recipe's name or file and its settings."""
+    parts = [Path(name).stem]
+    if recipe.head and recipe.head not in name:
+        parts.append(recipe.head)
+    if recipe.neck == "atmfpn":
+        parts.append("atmfpn")
+    return Path("runs") / file_name("-".join([*parts, recipe.model, str(recipe.seed)]))
+
+
+def read_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Return a recipe of the package by name, or of a YAML file, with `overrides` in place of its settings.
+
+    Settings that the file leaves out have `Recipe`'s defaults.
+
+    Raises:
+        RecipeError: there is no such recipe, it is no YAML mapping, a setting is unknown (the nearest is named), has
+            the wrong type, is out of range, or is left to the user.
+    """
+    values = _parse(_read_text(name_or_path), name_or_path)
+    overrides = overrides or {}
+    values = {key: value for key, value in values.items() if FORMER_NAMES.get(str(key), key) not in overrides}
+    if missing := [key for key, value in {**values, **overrides}.items() if value == REQUIRED]:
+        raise RecipeError(f"recipe {name_or_path} leaves {shorten(str(missing[0]))} to you: set it")
+    return Recipe.from_stored({**values, **overrides})
+
+
+def _read_text(name_or_path: str | Path) -> str:
+    names = recipe_names()
+    if str(name_or_path) in names:
+        return resources.files("atmviz.training").joinpath("recipes", f"{name_or_path}.yaml").read_text("utf-8")
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise RecipeError(
+            f"no recipe {str(name_or_path)!r}: expected one of {', '.join(names)}, or a YAML file"
+            + nearest(str(name_or_path), names)
+        )
+    if path.stat().st_size > _MAX_BYTES:
+        raise RecipeError(f"{path} has more than {_MAX_BYTES // 1024} kB, expected a recipe's YAML")
+    try:
+        return read_limited(path, _MAX_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise RecipeError(f"recipe {path} is no text: expected YAML, `key: value` lines") from None
+
+
+def _parse(text: str, name: str | Path) -> Mapping[Any, Any]:
+    try:
+        values = yaml.load(text, _StrictLoader)
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:  # odd values raise the last three
+        reason = shorten(" ".join(str(error).split()), 200)
+        raise RecipeError(f"recipe {name} is no YAML ({reason}): correct it") from None
+    values = {} if values is None else values
+    if not isinstance(values, Mapping):
+        raise RecipeError(f"recipe {name} holds a {type(values).__name__}, expected `key: value` lines")
+    return values
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Loads YAML safely, and refuses what no recipe needs: equal keys, aliases, endless numbers."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(problem="an alias, which recipes cannot have", problem_mark=mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        if repeated := [key for key, count in keys.items() if count > 1]:
+            problem = f"{shorten(repeated[0])} occurs twice"
+            raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        value: int = super().construct_yaml_int(node)
+        if value.bit_length() > _MAX_BITS:
+            problem = "a number of too many digits"
+            raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
+        return value
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)

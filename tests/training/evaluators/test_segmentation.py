@@ -1,0 +1,87 @@
+"""Segmentation metrics against a written-out mIoU; views at several scales."""
+
+import numpy as np
+import pytest
+import torch
+
+from atmviz.architecture import IGNORE_INDEX
+from atmviz.data.segmentation import open_segmentation
+from atmviz.errors import CheckpointError
+from atmviz.training.evaluate import MULTI_SCALES, evaluate_network
+from atmviz.training.evaluators import segmentation
+from atmviz.training.evaluators.segmentation import SegmentationEvaluator, segment, segmentation_scores
+
+
+def written_out(predicted, mask, classes):
+    """mIoU, mAcc and aAcc, class by class."""
+    counted = mask != IGNORE_INDEX
+    ious, accuracies = [], []
+    for k in range(classes):
+        both = np.sum(counted & (predicted == k) & (mask == k))
+        true, found = np.sum(counted & (mask == k)), np.sum(counted & (predicted == k))
+        if true + found:
+            ious.append(both / (true + found - both))
+        if true:
+            accuracies.append(both / true)
+    return 100 * np.mean(ious), 100 * np.mean(accuracies), 100 * np.sum(counted & (predicted == mask)) / counted.sum()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_segmentation_scores_are_those_of_the_written_out_formula(seed):
+    rng = np.random.default_rng(seed)
+    classes = 9
+    mask = rng.integers(0, 6, (4, 30, 40))  # class 7 is only predicted, class 8 neither there nor predicted
+    predicted = np.where(rng.random(mask.shape) < 0.6, mask, rng.integers(0, 8, mask.shape))
+    mask[rng.random(mask.shape) < 0.1] = IGNORE_INDEX
+    metric = SegmentationEvaluator(classes)
+    for one, true in zip(predicted, mask, strict=True):
+        metric.count(torch.from_numpy(one), torch.from_numpy(true.astype(np.uint8)))
+    confusion = metric.confusion()
+    assert confusion.sum() == np.sum(mask != IGNORE_INDEX)
+    found = segmentation_scores(confusion)
+    assert list(found) == ["miou", "macc", "aacc"]
+    assert list(found.values()) == pytest.approx(written_out(predicted, mask, classes), abs=1e-9)
+
+
+def test_images_that_do_not_count_have_no_scores():
+    metric = SegmentationEvaluator(3)
+    metric.count(torch.zeros(4, 4, dtype=torch.int64), torch.full((4, 4), IGNORE_INDEX, dtype=torch.uint8))
+    assert all(np.isnan(value) for value in segmentation_scores(metric.confusion()).values())
+
+
+class Scores(torch.nn.Module):
+    """Scores that say where a network was asked: the class whose brightness a pixel has."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        self.sizes.append(tuple(x.shape[-2:]))
+        return torch.stack([-((x[:, 0] - k) ** 2) for k in (0.0, 1.0)], 1)
+
+
+def test_views_and_their_mirrors_are_averaged_at_the_size_of_the_labels():
+    network = Scores()
+    left = torch.zeros(1, 3, 8, 12)
+    left[..., :6] = 1
+    views = [torch.nn.functional.interpolate(left, scale_factor=s) for s in (1, 2)]
+    found = segment(network, views, (8, 12), flip=True, classes=2)
+    assert network.sizes == [(8, 12), (8, 12), (16, 24), (16, 24)]
+    assert torch.equal(found, left[:, 0].long())
+    with pytest.raises(CheckpointError, match="got a network of 2 classes for a dataset of 3"):
+        segment(network, views, (8, 12), flip=False, classes=3)
+
+
+def test_multi_scale_evaluation_takes_six_scales_and_their_mirrors(monkeypatch):
+    asked = []
+
+    def forward_to_sites(network, view):
+        asked.append(tuple(view.shape[-2:]))
+        return torch.zeros(len(view), 11, *view.shape[-2:])
+
+    monkeypatch.setattr(segmentation, "forward_to_sites", forward_to_sites)
+    dataset = open_segmentation("shapes", "val", 64, scales=MULTI_SCALES)
+    evaluate_network(Scores(), dataset, limit=1, multi_scale=True)
+    assert asked == [(side, side) for side in (32, 48, 64, 80, 96, 112) for _ in range(2)]

@@ -39,11 +39,20 @@ class ModelChoice:
     )
     device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps.", "Model")
 
-    def load(self, events: Events = QUIET) -> "nn.Module":
-        """Return the network; see `atmviz.load_model`."""
+    def load(self, network: "nn.Module | str | Path | None" = None, events: Events = QUIET) -> "nn.Module":
+        """Return a network as it is, or load it; a path or name replaces `checkpoint`. See `atmviz.load_model`.
+
+        Raises:
+            SettingsError: settings of this class for a network that is loaded already.
+        """
+        if network is not None and not isinstance(network, str | Path):
+            if self != ModelChoice():
+                raise SettingsError(f"got a network and {self}, expected one of the two")
+            return network
         from atmviz.checkpoints import load_model
 
-        return load_model(self.checkpoint, model=self.model, weights=self.weights, device=self.device, events=events)
+        checkpoint = self.checkpoint if network is None else network
+        return load_model(checkpoint, model=self.model, weights=self.weights, device=self.device, events=events)
 
 
 @dataclass(frozen=True)

@@ -189,8 +189,8 @@ def test_figures_of_the_paper_are_presets(succeed, datasets, recording, monkeypa
         asked.update(limit=limit)
         return images
 
-    def record(request, images, preprocessing, folder, events):
-        asked.update(name=images.title, preprocessing=preprocessing)
+    def record(request, images, settings, folder, events):
+        asked.update(name=images.title, preprocessing=settings.preprocessing_of(images.title))
         return open_recording(recording), {}
 
     monkeypatch.setattr("atmviz.sources.ImageFiles.sample", sample)
@@ -256,8 +256,8 @@ def test_two_recordings_are_told_to_be_merged(refuse, recording):
 def test_a_folder_is_cropped_alike_however_it_is_named(succeed, datasets, recording, monkeypatch, dataset, size):
     asked = []
 
-    def record(request, images, preprocessing, folder, events):
-        asked.append((images.path(0), preprocessing))
+    def record(request, images, settings, folder, events):
+        asked.append((images.path(0), settings.preprocessing_of(images.title)))
         return open_recording(recording), {}
 
     monkeypatch.setattr("atmviz.views.histograms._Request._record", record)
@@ -292,8 +292,10 @@ def test_a_recording_s_name_for_its_data_leads_nowhere(succeed, tmp_path, folder
 @pytest.mark.usefixtures("blank")
 @pytest.mark.parametrize("asked", [("--layer", "all"), ()], ids=str)
 def test_more_layers_than_a_figure_can_show_are_refused(refuse, recording, asked):
-    first = open_recording(recording).attrs["layers"][0]
-    _say(recording, layers=[first, *[{**first, "name": f"1_{n}"} for n in range(2, 130)]])
+    attrs = open_recording(recording).attrs
+    first = attrs["layers"][0]
+    quantities = [{**quantity, "shapes": quantity["shapes"][:1]} for quantity in attrs["quantities"]]  # of one source
+    _say(recording, layers=[first, *[{**first, "name": f"1_{n}"} for n in range(2, 130)]], quantities=quantities)
     refuse(2, "expected at most 256 panels", "histogram", recording, *asked)
 
 

@@ -56,18 +56,26 @@ def require_ranges(settings: Any, error: type[Exception] = ValueError) -> None:
 def split_settings(values: Mapping[str, Any], *kinds: type) -> list[Any]:
     """Return one settings object of each kind, made of the keyword arguments of a call.
 
+    A keyword that several kinds have goes to the first of them.
+
     Raises:
         TypeError: a keyword is a setting of none of the kinds.
+        SettingsError: a value that a kind refuses.
     """
-    names = [{declared.name for declared in settings_of(kind)} for kind in kinds]
-    if unknown := values.keys() - set().union(*names):
-        raise TypeError(f"got setting {min(unknown)!r}, expected one of {', '.join(sorted(set().union(*names)))}")
-    settings = [
-        kind(**{name: value for name, value in values.items() if name in of_kind})
-        for kind, of_kind in zip(kinds, names, strict=True)
-    ]
-    for one in settings:
-        require_ranges(one, SettingsError)
+    rest = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    settings: list[Any] = []
+    for kind in kinds:
+        values_of_kind = {
+            declared.name: rest.pop(declared.name) for declared in settings_of(kind) if declared.name in rest
+        }
+        try:
+            settings.append(kind(**values_of_kind))
+            require_ranges(settings[-1])
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
+    if rest:
+        known = {declared.name for kind in kinds for declared in settings_of(kind)}
+        raise TypeError(f"got setting {min(rest)!r}, expected one of {', '.join(sorted(known))}")
     return settings
 
 

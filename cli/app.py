@@ -32,7 +32,7 @@ COMMANDS = {
     "complexity": "Count parameters and FLOPs in the paper's convention, beside what its tables print; nothing is run.",
     "benchmark": "Time atmviz beside the released code, which samples with torchvision's deform_conv2d.",
     "convert": "Write a checkpoint as safetensors under timm's names, or as an ONNX file that equals PyTorch.",
-    "data": "Public datasets: where their files are, and whether yours are whole.",
+    "data": "Public datasets: where their files are, and whether yours are complete.",
 }
 _MODULES = {"eval": "evaluate"}  # where module and command have different names
 _USAGE_ERRORS = (LayerNotFoundError, QueryError, SettingsError)

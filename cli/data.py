@@ -1,6 +1,6 @@
 """`atmviz data`: where public datasets are to be had, and whether a folder holds all of one."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -14,7 +14,8 @@ app = typer.Typer(
     help="Public datasets: where their files are, and whether yours are complete.",
 )
 Name = Annotated[
-    options.PublicDataset, typer.Argument(metavar="NAME", help="ade20k, coco or imagenet.", show_default=False)
+    Literal["ade20k", "coco", "imagenet"],
+    typer.Argument(metavar="NAME", help="ade20k, coco or imagenet.", show_default=False),
 ]
 
 
@@ -41,7 +42,7 @@ def info(name: Name, as_json: options.JsonOption = False) -> None:
 def check(
     name: Name,
     data_dir: options.DataDir = None,
-    split: Annotated[options.Split | None, typer.Option(help="Only train or val.")] = None,
+    split: Annotated[Literal["train", "val"] | None, typer.Option(help="Only train or val.")] = None,
     read: Annotated[bool, typer.Option("--read", help="Open every image and mask too: minutes to hours.")] = False,
     as_json: options.JsonOption = False,
 ) -> None:
@@ -55,7 +56,7 @@ def check(
             def images(self, done: int, total: int) -> None:
                 on_images(done, total)
 
-        splits = (split.value,) if split else ("train", "val")
+        splits = (split,) if split else ("train", "val")
         results = check_dataset(name, data_dir, splits=splits, read=read, events=Progress())  # type: ignore[arg-type]
     whole = all(result.ok for result in results)
     if as_json:

@@ -5,15 +5,17 @@ from typing import Annotated, Any
 
 import typer
 
-from atmviz.choices import DataChoice, FitChoice, ModelChoice
-from atmviz.views.settings import HistogramSettings
+from atmviz.choices import DataChoice, ModelChoice
+from atmviz.recording.settings import RecordingSettings
+from atmviz.views.settings import NOT_RECORDED, HistogramSettings
 
 from . import options
-from .console import import_matplotlib, is_main_process, print_json, print_path, say, say_if_alone, say_skipped
+from .console import import_matplotlib, is_main_process, print_json, print_path, say, say_if_alone
 from .progress import shown
 
 
-@options.with_settings(HistogramSettings, DataChoice, FitChoice, ModelChoice)
+@options.with_settings(DataChoice, RecordingSettings, ModelChoice, without=NOT_RECORDED)
+@options.with_settings(HistogramSettings)
 def histogram(
     sources: Annotated[
         list[str] | None,
@@ -46,7 +48,6 @@ def histogram(
     if not is_main_process():
         return  # the first of torchrun's processes writes
     files = drawn.save(out, kinds)
-    say_skipped(dict(drawn.skipped))
     if as_json:
         print_json({"files": [str(file) for file in files], **drawn.numbers})
     else:

@@ -3,23 +3,14 @@
 import inspect
 import types
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
 
 from atmviz.choices import DEFAULT_MODEL as DEFAULT_MODEL
 from atmviz.geometry import parse_size as parse_size
 from atmviz.settings import settings_of
-
-PublicDataset = Literal["ade20k", "coco", "imagenet"]
-
-
-class Split(StrEnum):
-    VAL = "val"
-    TRAIN = "train"
-
 
 _DATA, _MODEL, _OUTPUT = "Data", "Model", "Output"
 
@@ -29,7 +20,6 @@ DataDir = Annotated[
         "--data-dir", "--data-path", help="Its folder; else $ATMVIZ_DATA, else ./data.", rich_help_panel=_DATA
     ),
 ]
-SplitOption = Annotated[Split, typer.Option("--split", help="Which part of the dataset.", rich_help_panel=_DATA)]
 Weights = Annotated[
     Literal["ema", "model"] | None,
     typer.Option("--weights", help="Which weights; averaged ones (ema) if the file has them.", rich_help_panel=_MODEL),
@@ -37,10 +27,6 @@ Weights = Annotated[
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_MODEL)]
 BatchSize = Annotated[
     int, typer.Option("--batch-size", "-b", min=1, help="Images per forward pass.", rich_help_panel=_MODEL)
-]
-Workers = Annotated[
-    int | None,
-    typer.Option("--workers", "-j", min=0, help="Processes that decode images.", rich_help_panel=_MODEL),
 ]
 Size = Annotated[
     str | None,
@@ -56,9 +42,6 @@ Format = Annotated[
 FigureFolder = Annotated[
     Path, typer.Option("--out", "-o", help="Folder for the figure and its data.", rich_help_panel=_OUTPUT)
 ]
-
-
-T = TypeVar("T")
 
 
 def with_settings(
@@ -92,15 +75,6 @@ def with_settings(
         return command
 
     return decorate
-
-
-def read_settings(kind: type[T], values: dict[str, Any]) -> T:
-    """Return a settings dataclass with the options that were given; a usage error for a value it refuses."""
-    chosen = {name: tuple(value) if isinstance(value, list) else value for name, value in given(values).items()}
-    try:
-        return kind(**chosen)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
 
 
 def given(settings: dict[str, Any]) -> dict[str, Any]:

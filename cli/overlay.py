@@ -5,15 +5,15 @@ from typing import Annotated, Any
 
 import typer
 
-from atmviz.choices import DataChoice, FitChoice, ModelChoice
+from atmviz.choices import DataChoice, ModelChoice
 from atmviz.views.settings import OverlaySettings
 
 from . import options
-from .console import import_matplotlib, print_json, print_path, say_skipped
+from .console import import_matplotlib, print_json, print_path
 from .progress import shown
 
 
-@options.with_settings(OverlaySettings, DataChoice, FitChoice, ModelChoice)
+@options.with_settings(OverlaySettings, DataChoice, ModelChoice)
 def overlay(
     sources: Annotated[
         list[str] | None,
@@ -42,6 +42,5 @@ def overlay(
             if not as_json:
                 for file in files:
                     print_path(file)
-    say_skipped(overlays.skipped)
     if as_json:
         print_json({**overlays.numbers, "skipped": overlays.skipped, "images": described})

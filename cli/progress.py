@@ -1,36 +1,28 @@
 """Progress of long library calls on a terminal."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from atmviz.events import Events
-
-from .console import image_progress, say, say_skipped, waiting
+from .console import ConsoleEvents, image_progress, waiting
 
 
-class _Shown(Events):
+class _Shown(ConsoleEvents):
     """Shows messages, a spinner until the first image is done, then a progress bar."""
 
     def __init__(self, stack: ExitStack, preparation: str, work: str) -> None:
+        super().__init__()
         self._stack, self._work = stack, work
-        self._update: Callable[[int, int], None] | None = None
         stack.enter_context(waiting(preparation))
 
-    def message(self, text: str) -> None:
-        say(text)
-
-    def left_out(self, reasons: dict[str, str]) -> None:
-        say_skipped(reasons)
-
     def images(self, done: int, total: int) -> None:
-        if self._update is None:
+        if self.progress is None:
             self._stack.close()  # the spinner: a terminal shows one moving thing at a time
-            self._update = self._stack.enter_context(image_progress(self._work))
-        self._update(done, total)
+            self.progress = self._stack.enter_context(image_progress(self._work))
+        self.progress(done, total)
 
 
 @contextmanager
-def shown(preparation: str, work: str) -> Iterator[Events]:
+def shown(preparation: str, work: str) -> Iterator[ConsoleEvents]:
     """Give the events of a library call; `preparation` names what happens before the first image, `work` the rest."""
     with ExitStack() as stack:
         yield _Shown(stack, preparation, work)

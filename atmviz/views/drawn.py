@@ -1,7 +1,7 @@
 """A figure with its file name, its numbers and its table."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +24,12 @@ class DrawnFigure:
         name: File name without suffix.
         numbers: The numbers drawn and where they come from, ready for JSON.
         table: The numbers as a table, where the figure has one.
-        skipped: Images that could not be read, by name, with the reason where it is known.
     """
 
     figure: Figure
     name: str
     numbers: dict[str, Any]
     table: "DataFrame | None" = None
-    skipped: Mapping[str, str] = field(default_factory=dict)
 
     def save(self, folder: str | Path = ".", formats: Iterable[FigureFormat] = ("png",)) -> list[Path]:
         """Write the figure in each format, and its table as CSV; return the files."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 
 from atmviz.architecture import require_model
-from atmviz.choices import DataChoice, FitChoice, ModelChoice
+from atmviz.choices import DataChoice, ModelChoice
 from atmviz.errors import SettingsError
 from atmviz.events import QUIET, Events
 from atmviz.figures.histograms import draw_histograms
@@ -23,16 +23,16 @@ from atmviz.settings import split_settings, with_keywords
 from atmviz.sources import Source
 from atmviz.statistics.histogram import DEFAULT_LAYERS, OffsetHistogram, choose_layers, layer_histograms, tabulate
 from atmviz.views.drawn import DrawnFigure, describe_preprocessing
-from atmviz.views.settings import HistogramSettings
+from atmviz.views.settings import NOT_RECORDED, HistogramSettings
 
 if TYPE_CHECKING:
     from torch import nn
 
-Pair = tuple[OffsetHistogram, OffsetHistogram]
 Images = Source | str | Path | Sequence[str | Path]
 
 
-@with_keywords(HistogramSettings, DataChoice, FitChoice, ModelChoice, without=("checkpoint",))
+@with_keywords(DataChoice, RecordingSettings, ModelChoice, without=(*NOT_RECORDED, "checkpoint"))
+@with_keywords(HistogramSettings)
 def histogram(
     source: Recording | Images | None = None,
     network: "nn.Module | str | Path | None" = None,
@@ -49,8 +49,9 @@ def histogram(
         network: A network in evaluation mode, or what `load_model` takes; the demonstration model without it.
         events: Receives messages, and how many images are recorded.
         settings: `layers` ("3_18" or ["2_1", "3_*"]; by default 2_1, 3_1 and 3_last), `tokens` ("center" or "all"),
-            `figure` (3, 6 or 7 sets dataset, size, layers and number of images as in the paper) and the others of
-            `HistogramSettings`; of `DataChoice`, e.g. `limit`; of `FitChoice`, e.g. `size`; of `ModelChoice`.
+            and `figure` (3, 6 or 7 sets dataset, size, layers and number of images as in the paper) of
+            `HistogramSettings`; fields of `DataChoice`, e.g. `limit`, of `RecordingSettings`, e.g. `size`, and of
+            `ModelChoice`.
 
     Returns:
         A matplotlib figure, one column per layer.
@@ -64,7 +65,8 @@ def histogram(
     return draw_histogram(source, network, events=events, **settings).figure
 
 
-@with_keywords(HistogramSettings, DataChoice, FitChoice, ModelChoice)
+@with_keywords(DataChoice, RecordingSettings, ModelChoice, without=NOT_RECORDED)
+@with_keywords(HistogramSettings)
 def draw_histogram(
     source: Recording | Images | None = None,
     network: "nn.Module | str | Path | None" = None,
@@ -77,8 +79,8 @@ def draw_histogram(
     recording = asked.open_recording(events)
     if recording is not None:
         return draw_recording(recording, asked.settings)
-    with asked.make_recording(events) as (recording, skipped):
-        return replace(draw_recording(recording, asked.settings), skipped=skipped)
+    with asked.make_recording(events) as recording:
+        return draw_recording(recording, asked.settings)
 
 
 def draw_recording(recording: Recording, settings: HistogramSettings = HistogramSettings()) -> DrawnFigure:  # noqa: B008
@@ -153,15 +155,17 @@ class _Request:
     network: "nn.Module | str | Path | None"
     settings: HistogramSettings
     data: DataChoice
-    fit: FitChoice
+    running: RecordingSettings
     model: ModelChoice
 
     @classmethod
     def of(cls, source: Recording | Images | None, network: Any, values: dict[str, Any]) -> "_Request":
-        settings, data, fit, model = split_settings(values, HistogramSettings, DataChoice, FitChoice, ModelChoice)
+        settings, data, running, model = split_settings(
+            values, HistogramSettings, DataChoice, RecordingSettings, ModelChoice
+        )
         if isinstance(network, str | Path):
             network, model = None, replace(model, checkpoint=str(network))
-        return cls(source, network, settings, data, fit, model)
+        return cls(source, network, settings, data, running, model)
 
     def open_recording(self, events: Events) -> Recording | None:
         """Return the recording that the source is, None if it is images.
@@ -191,7 +195,7 @@ class _Request:
         given = {"network": self.network is not None}
         for choice, names in (
             (self.data, ("dataset", "data_dir", "limit")),
-            (self.fit, ("size", "fit")),
+            (self.running, ("size", "fit")),
             (self.model, ("checkpoint", "model", "weights")),
         ):
             usual = type(choice)()
@@ -199,53 +203,43 @@ class _Request:
         return next((name for name, is_given in given.items() if is_given), "")
 
     @contextmanager
-    def make_recording(self, events: Events) -> Iterator[tuple[Recording, dict[str, str]]]:
-        """Record the images, or take their recording from the cache; also give the skipped images."""
-        preset = self.settings.preset
-        data, fit = self.data, self.fit
+    def make_recording(self, events: Events) -> Iterator[Recording]:
+        """Record the images, or take their recording from the cache."""
+        data, running, preset = self.data, self.running, self.settings.preset
         if preset:  # the caller's settings override the preset
-            chosen: Any = data.dataset or (None if self.source else preset.dataset)
-            data = replace(data, dataset=chosen, limit=data.limit or preset.limit)
-            fit = replace(fit, size=fit.size or preset.size)
-        running = {name: getattr(self.settings, name) for name in ("batch_size", "workers", "strict")}
-        settings = RecordingSettings(size=fit.size, fit=fit.fit, **running)
-        images = data.open(self.source, settings.input_size, events)  # type: ignore[arg-type]
+            dataset: Any = data.dataset or (None if self.source else preset.dataset)
+            data = replace(data, dataset=dataset, limit=data.limit or preset.limit)
+            running = replace(running, size=running.size or preset.size)
+        images = data.open(self.source, running.input_size, events)  # type: ignore[arg-type]
         if self.network is None:
-            yield self._cached_recording(images, settings, events)
+            yield self._cached_recording(images, running, events)
         else:
             with TemporaryDirectory(prefix="atmviz-") as folder:
-                yield self._record(images, settings, Path(folder) / "recording", events)
+                yield self._record(images, running, Path(folder) / "recording", events)
 
-    def _cached_recording(
-        self, images: Source, settings: RecordingSettings, events: Events
-    ) -> tuple[Recording, dict[str, str]]:
-        made: list[dict[str, str]] = []
+    def _cached_recording(self, images: Source, running: RecordingSettings, events: Events) -> Recording:
+        made: list[Path] = []
 
         def make(folder: Path) -> Recording:
-            recording, skipped = self._record(images, settings, folder, events)
-            made.append(skipped)
-            return recording
+            made.append(folder)
+            return self._record(images, running, folder, events)
 
-        request = RecordingRequest(images, self.model.checkpoint, self.model.weights, settings)
+        request = RecordingRequest(images, self.model.checkpoint, self.model.weights, running)
         recording = cached_recording(request, make)
-        if made:
-            return recording, made[0]
-        require_model(recording.model, self.model.model, self.model.checkpoint)
-        if settings.strict:
-            recording.require_all()
-        events.message(f"using the cached recording {recording.path}")
-        return recording, dict.fromkeys(recording.skipped, "")
+        if not made:
+            require_model(recording.model, self.model.model, self.model.checkpoint)
+            if running.strict:
+                recording.require_all()
+            events.message(f"using the cached recording {recording.path}")
+            events.left_out(dict.fromkeys(recording.skipped, ""))
+        return recording
 
-    def _record(
-        self, images: Source, settings: RecordingSettings, folder: Path, events: Events
-    ) -> tuple[Recording, dict[str, str]]:
-        """Record all layers into a folder, after a check that the layers to draw exist; return the skipped images."""
+    def _record(self, images: Source, running: RecordingSettings, folder: Path, events: Events) -> Recording:
+        """Record all layers into a folder, after a check that the layers to draw exist."""
         from atmviz.observe import find_sites
-        from atmviz.recording.run import run_recording
+        from atmviz.recording.run import record
 
         network = self.model.load(events) if self.network is None else self.network
         preset = self.settings.preset
         find_sites(network, self.settings.layers or (preset.layers if preset else DEFAULT_LAYERS))
-        result = run_recording(images, network, folder, settings, events=events)  # type: ignore[arg-type]
-        events.message(result.describe())
-        return result.recording, result.skipped
+        return record(images, network, out=folder, events=events, **vars(running))

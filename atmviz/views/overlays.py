@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from atmviz.checkpoints import origin_of
-from atmviz.choices import DataChoice, FitChoice, ModelChoice
+from atmviz.choices import DataChoice, ModelChoice
 from atmviz.errors import DatasetError, SettingsError
 from atmviz.events import QUIET, Events
 from atmviz.figures.overlay import OverlayPanel, draw_overlay, overlay_panels
@@ -31,7 +31,7 @@ _MAX_COLUMNS = 6  # layers side by side
 _SQUARE_COLUMNS = 4  # queries of one layer, in a square
 
 
-@with_keywords(OverlaySettings, FitChoice, ModelChoice, without=("layers", "queries", "strict", "checkpoint"))
+@with_keywords(OverlaySettings, ModelChoice, without=("layers", "queries", "strict", "checkpoint"))
 def overlay(
     image: "str | Path | np.ndarray | Image.Image | None" = None,
     network: nn.Module | str | Path | None = None,
@@ -52,8 +52,8 @@ def overlay(
             tokens, "grid:4x4", "random:8".
         seed: Seed of random queries.
         events: Receives which weights were loaded.
-        settings: `anchor` of `OverlaySettings`, `size` and `fit` (by default "whole") of `FitChoice`, and `model`,
-            `weights` and `device` of `ModelChoice` for a network that is loaded.
+        settings: `anchor`, `size` and `fit` of `OverlaySettings`, and `model`, `weights` and `device` of `ModelChoice`
+            for a network that is loaded.
 
     Returns:
         A matplotlib figure: one row of panels per query, one column per layer.
@@ -64,17 +64,15 @@ def overlay(
 
     Source: Fig. 5.
     """
-    overlay_settings, fit, model = split_settings(
-        {"layers": layers, "queries": queries, **settings}, OverlaySettings, FitChoice, ModelChoice
-    )
+    chosen, model = split_settings({"layers": layers, "queries": queries, **settings}, OverlaySettings, ModelChoice)
     if image is None:
         image = bundled_photos().path(0).with_name("astronaut.jpg")
     pixels = np.require(as_image(image), requirements=["C", "W"])  # of a read-only array torch would warn
-    view = _View.of(network_of(network, model, events), overlay_settings, fit.preprocessing(None, "whole"), seed)
+    view = _View.of(network_of(network, model, events), chosen, chosen.preprocessing(None, "whole"), seed)
     return view.draw(pixels, str(image) if isinstance(image, str | Path) else "").figure
 
 
-@with_keywords(OverlaySettings, DataChoice, FitChoice, ModelChoice)
+@with_keywords(OverlaySettings, DataChoice, ModelChoice)
 def draw_overlays(
     source: "Source | str | Path | Sequence[str | Path] | None" = None,
     network: nn.Module | str | Path | None = None,
@@ -88,18 +86,17 @@ def draw_overlays(
         source: See `DataChoice.open`; a bundled photograph without source and dataset.
         network: See `overlay`.
         events: Receives messages, and how many images are done.
-        settings: Fields of `OverlaySettings`, `DataChoice`, `FitChoice` and `ModelChoice`.
+        settings: Fields of `OverlaySettings`, `DataChoice` and `ModelChoice`.
 
     Raises:
         DatasetError, LayerNotFoundError, QueryError, SettingsError, CheckpointError: see there.
     """
-    overlay_settings, data, fit, model = split_settings(settings, OverlaySettings, DataChoice, FitChoice, ModelChoice)
-    preprocessing = fit.preprocessing(data.dataset, "whole")
+    chosen, data, model = split_settings(settings, OverlaySettings, DataChoice, ModelChoice)
+    preprocessing = chosen.preprocessing(data.dataset, "whole")
     if source is None and not data.dataset:
         source = bundled_photos().only("astronaut.jpg")
     images = data.open(source, preprocessing.size, events)
-    view = _View.of(network_of(network, model, events), overlay_settings, preprocessing, data.seed)
-    return Overlays(images, view, overlay_settings.strict, events)
+    return Overlays(images, _View.of(network_of(network, model, events), chosen, preprocessing, data.seed), events)
 
 
 def network_of(network: nn.Module | str | Path | None, model: ModelChoice, events: Events) -> nn.Module:
@@ -172,14 +169,12 @@ class Overlays:
     Attributes:
         images: The images.
         view: What is drawn of each.
-        strict: Raise at the first unreadable image instead of skipping it.
-        events: Receives how many images are done.
+        events: Receives how many images are done, and at the end which were left out.
         skipped: Unreadable images so far, by name, with the reason.
     """
 
     images: Source
     view: _View
-    strict: bool = False
     events: Events = QUIET
     skipped: dict[str, str] = field(default_factory=dict)
 
@@ -187,7 +182,7 @@ class Overlays:
         """Draw image after image.
 
         Raises:
-            DatasetError: an image is unreadable and `strict`, or no image can be read.
+            DatasetError: an image is unreadable and the setting `strict` is on, or no image can be read.
         """
         total = len(self.images)
         names = [self.images.name(index) for index in range(total)]
@@ -196,7 +191,7 @@ class Overlays:
             try:
                 image = self.images.read(index)
             except DatasetError as error:
-                if self.strict or total == 1:
+                if self.view.settings.strict or total == 1:
                     raise
                 self.skipped[name] = str(error)
                 continue
@@ -205,6 +200,7 @@ class Overlays:
         if len(self.skipped) == total:
             first = next(iter(self.skipped.values()))
             raise DatasetError(f"none of the {total} images could be read; the first: {first}")
+        self.events.left_out(self.skipped)
 
     @property
     def numbers(self) -> dict[str, Any]:

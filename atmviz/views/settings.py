@@ -2,16 +2,20 @@
 
 from dataclasses import dataclass
 
+from atmviz.choices import FitChoice
 from atmviz.errors import SettingsError
 from atmviz.geometry import Anchor
 from atmviz.paper import FIGURES, FigurePreset
 from atmviz.settings import as_tuple, setting
 from atmviz.statistics import TokenSelection
 
+NOT_RECORDED = ("layers", "query", "shard")
+"""Fields of `RecordingSettings` that a recording for a histogram leaves as they are: it holds all layers."""
+
 
 @dataclass(frozen=True)
-class OverlaySettings:
-    """What an overlay shows (Fig. 5)."""
+class OverlaySettings(FitChoice):
+    """What an overlay shows (Fig. 5); images are kept whole without another `fit`."""
 
     layers: tuple[str, ...] = setting(
         ("3_last",),
@@ -33,11 +37,12 @@ class OverlaySettings:
     def __post_init__(self) -> None:
         for name in ("layers", "queries"):
             object.__setattr__(self, name, as_tuple(getattr(self, name)))
+        self.input_size  # noqa: B018  raises for a size of another form
 
 
 @dataclass(frozen=True)
 class HistogramSettings:
-    """What a histogram shows (Figs. 3, 6, 7), and how a recording for it is made."""
+    """What a histogram shows (Figs. 3, 6, 7)."""
 
     layers: tuple[str, ...] = setting(
         (),
@@ -51,9 +56,6 @@ class HistogramSettings:
     figure: int | None = setting(
         None, "3, 6 or 7: dataset, size, layers and number of images of that figure of the paper.", "Figure"
     )
-    strict: bool = setting(False, "Stop at the first unreadable image.", "Data")
-    batch_size: int = setting(8, "Images per forward pass.", "Model", 1, flags=("--batch-size", "-b"))
-    workers: int | None = setting(None, "Processes that decode images.", "Model", 0, flags=("--workers", "-j"))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", as_tuple(self.layers))

@@ -161,7 +161,7 @@ USAGE = {
     ),
     "query in px to record": (["record", "{images}", *SMALL, "--query", "10,10"], "for a dataset: expected center"),
     "queries to record": (["record", "{images}", *SMALL, "--query", "random:3"], "for a dataset: expected center"),
-    "query outside a map to record": (["record", "{images}", *SMALL, "--query", "9:9"], "is outside stage"),
+    "query outside a map to record": (["record", "{images}", *SMALL, "--query", "9:9"], "outside a map of 8 x 8"),
     "shard": (["record", "{images}", "--shard", "3/2"], "got shard '3/2', expected K/N"),
     "shard of text": (["record", "{images}", "--shard", "first"], "got shard 'first'"),
     "shard 0": (["record", "{images}", "--shard", "0/2"], "got shard '0/2'"),
@@ -205,7 +205,7 @@ DATA = {
     "output is not writable": (["overlay", "{images}", *SMALL, "--out", "/proc/atmviz"], "/proc/atmviz"),
     "recording onto a file": (["record", "{images}", *SMALL, "--out", "{checkpoint}"], "nano.pth"),
     "recording below a file": (["record", "{images}", *SMALL, "--out", "{checkpoint}/here"], "nano.pth"),
-    "recording into other files": (["record", "{images}", *SMALL, "--out", "{images}"], "choose another --out"),
+    "recording into other files": (["record", "{images}", *SMALL, "--out", "{images}"], "choose another folder"),
     "recording is not writable": (["record", "{images}", *SMALL, "--out", "/proc/atmviz"], "read or write /proc/"),
     "conversion below a file": (["convert", "{checkpoint}", "{checkpoint}/x.safetensors"], "nano.pth"),
     "ONNX below a file": (["convert", "{checkpoint}", "{checkpoint}/x.onnx"], "nano.pth is no folder"),
@@ -280,7 +280,7 @@ def test_weights_whose_offsets_overflow_are_refused(refuse, images, checkpoint, 
     state = torch.load(checkpoint)["model_ema"]
     torch.save({**state, "stem.weight": state["stem.weight"] * 1e38}, tmp_path / "overflow.pth")
     out = ("--out", tmp_path / "out")  # a recording may have been begun there
-    refuse(1, "NaN or infinite offsets", command, images, *SMALL, "-c", tmp_path / "overflow.pth", *out)
+    refuse(1, "NaN or infinite", command, images, *SMALL, "-c", tmp_path / "overflow.pth", *out)
 
 
 def _without(attribute):
@@ -303,7 +303,7 @@ def _cut(recording):
 
 
 BAD_RECORDINGS = {
-    "of another schema": (_schema, "has schema 99, expected 1: record again"),
+    "of another schema": (_schema, "has schema 99, expected 1 or 2: record again"),
     "without a schema": (_without("schema_version"), "no recording in"),
     "without layers": (_without("layers"), "is damaged"),
     "without its images": (_without("images"), "is damaged"),

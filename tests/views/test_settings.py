@@ -1,0 +1,41 @@
+"""What the settings of figures accept, and how images are fitted for an overlay."""
+
+import pytest
+
+from atmviz.errors import SettingsError
+from atmviz.paper import FIGURES
+from atmviz.settings import split_settings
+from atmviz.views.settings import HistogramSettings, OverlaySettings
+
+
+@pytest.mark.parametrize(
+    ("dataset", "size", "expected", "crop_pct"),
+    [
+        (None, None, (224, 224), 0.875),
+        ("ade20k", None, (512, 512), 1),
+        ("coco", None, (600, 800), 1),
+        ("coco", "224", (224, 224), 0.875),
+        ("shapes", None, (128, 128), 1),
+        (None, (384, 384), (384, 384), 0.875),
+        (None, 385, (385, 385), 1),
+    ],
+)
+def test_a_dataset_has_an_input_size_and_the_size_decides_the_crop(dataset, size, expected, crop_pct):
+    fitted = OverlaySettings(size=size, fit="crop").preprocessing(dataset, "whole")
+    assert (fitted.size, fitted.fit, fitted.crop_pct) == (expected, "crop", crop_pct)
+
+
+def test_one_text_is_one_layer_or_query():
+    assert OverlaySettings(layers="3_18", queries="center") == OverlaySettings(layers=("3_18",), queries=("center",))
+    assert HistogramSettings("3_*").layers == ("3_*",)
+
+
+@pytest.mark.parametrize("figure", [3, 6, 7])
+def test_a_figure_of_the_paper_is_a_preset(figure):
+    assert HistogramSettings(figure=figure).preset is FIGURES[figure]
+
+
+@pytest.mark.parametrize("values", [{"size": 16}, {"size": "big"}], ids=str)
+def test_values_that_settings_refuse_are_errors_of_the_caller(values):
+    with pytest.raises(SettingsError, match="expected"):
+        split_settings(values, OverlaySettings)

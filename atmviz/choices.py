@@ -84,7 +84,7 @@ class DataChoice:
             events: Receives what was left out, and whether fewer images than `limit` exist.
 
         Raises:
-            SettingsError: both paths and a dataset, or a data folder without a dataset.
+            SettingsError: both paths and a dataset, a data folder without a dataset, or an array as source.
             DatasetError: no such dataset, path or image.
         """
         from atmviz.sources import DATASETS, open_source
@@ -92,6 +92,8 @@ class DataChoice:
         if isinstance(source, str) and source in DATASETS and not self.dataset:
             return replace(self, dataset=source).open(size=size, events=events)  # type: ignore[arg-type]
         if source is not None and not isinstance(source, str | Path | Sequence):
+            if not hasattr(source, "read"):
+                raise SettingsError(f"got {type(source).__name__} as source, expected paths or an opened source")
             return source.sample(self.limit, self.seed) if self.limit else source
         paths = [source] if isinstance(source, str | Path) else list(source or [])
         if paths and self.dataset:

@@ -105,7 +105,7 @@ def test_a_network_of_2d_points_is_drawn_and_described_by_its_points(photos):
         ({"queries": "middle"}, QueryError, "no query 'middle'"),
         ({"size": 16}, SettingsError, "got size 16, expected 32"),
         ({"fit": "stretch"}, ValueError, "got fit 'stretch'"),
-        ({"sise": 64}, TypeError, "got setting 'sise', expected one of anchor"),
+        ({"sizes": 64}, TypeError, "got setting 'sizes', expected one of anchor"),
         ({"weights": "ema"}, SettingsError, "expected one of the two"),
     ],
 )

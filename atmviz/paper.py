@@ -162,7 +162,7 @@ def printed_accuracies(
     Args:
         model: Name of the network, as `Architecture.parse` reads it.
         config: Constructor arguments of the network.
-        dataset: Name of the dataset, as in `atmviz eval`.
+        dataset: Name of the dataset, as in `evaluate`.
         size: Side of the crop or shorter side, px.
         multi_scale: Whether predictions are averaged over several scales.
 

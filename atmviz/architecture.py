@@ -90,6 +90,7 @@ class Architecture:
 
     @property
     def task(self) -> Task:
+        """What it does with an image."""
         return HEAD_TASKS[self.head] if self.head else "classify"
 
     def __str__(self) -> str:

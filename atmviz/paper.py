@@ -23,7 +23,7 @@ class PaperRow:
         architecture: The network, as `Architecture.parse` reads it; None for networks that atmviz does not build.
         size: Input height and width at which the paper counts FLOPs, px.
         params_m, flops_g: Parameters in millions and FLOPs in G, as printed; None for an empty cell.
-        accuracies: Accuracies in %, as printed; None for an empty cell. Names are the metrics of `atmviz eval`,
+        accuracies: Accuracies in %, as printed; None for an empty cell. Names are the metrics of `evaluate`,
             followed by _ms (multi-scale) or by the schedule, _1x or _3x.
         config: Constructor arguments that differ from the defaults.
         remark: Why atmviz counts another number, or why a printed cell is odd.
@@ -162,7 +162,7 @@ def printed_accuracies(
     Args:
         model: Name of the network, as `Architecture.parse` reads it.
         config: Constructor arguments of the network.
-        dataset: Name of the dataset, as in `atmviz eval`.
+        dataset: Name of the dataset, as in `evaluate`.
         size: Side of the crop or shorter side, px.
         multi_scale: Whether predictions are averaged over several scales.
 

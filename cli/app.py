@@ -161,6 +161,7 @@ def _end(by: signal.Signals) -> NoReturn:
 
 
 def main() -> None:
+    """Run the command line."""
     for stream in (sys.stdout, sys.stderr):  # a character that the encoding lacks becomes ?
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

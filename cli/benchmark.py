@@ -21,7 +21,7 @@ What = Literal["op", "model", "record"]
 Precision = Literal["float32", "float16", "bfloat16"]
 
 
-def benchmark(
+def benchmark(  # noqa: PLR0913  options
     what: Annotated[
         What,
         typer.Argument(help="op: one branch, on the maps of each stage. model: a whole network. record: recording."),

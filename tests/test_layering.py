@@ -1,6 +1,9 @@
 """Who may import whom, read from the sources: drawing needs no torch, the library knows no command line."""
 
 import ast
+import doctest
+import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -190,3 +193,18 @@ def test_imports_are_found_however_they_are_written(tmp_path, monkeypatch, line,
     file.parent.mkdir(parents=True)
     file.write_text(line)
     assert imports(file, everywhere=False) == found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_library_names_no_option_of_the_command_line(module):
+    """A caller from Python has no flags; the command line may add them. Declarations of options name them alone."""
+    tree = ast.parse(MODULES[module].read_text())
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    texts = [text for text in texts if not re.fullmatch("--?[a-z-]+", text)]
+    assert [text for text in texts if re.search(r"(^|[\s`(\[])--[a-z]|`atmviz ", text)] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_in_docstrings_hold(module):
+    result = doctest.testmod(importlib.import_module(module))
+    assert result.failed == 0

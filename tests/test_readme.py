@@ -1,9 +1,12 @@
 """README and docs name what exists: commands, options, links, figures, `make` targets."""
 
 import ast
+import doctest
 import importlib.util
+import json
 import re
 import shlex
+import shutil
 import tomllib
 from pathlib import Path
 from urllib.parse import unquote
@@ -38,9 +41,10 @@ def prose(text):
     return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
-def blocks(text, language=r"\w*"):
-    """The code blocks of a page."""
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+def blocks(text, language=None):
+    """The code blocks of a page, of all languages or of one."""
+    pairs = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [block for name, block in pairs if language in (None, name)]
 
 
 def split_commands(line):
@@ -185,6 +189,34 @@ def test_python_on_the_pages_names_what_there_is():
             assert hasattr(atmviz, name) or importlib.util.find_spec(f"atmviz.{name}"), name
         for name in set(re.findall(r"\brecording\.(\w+)", snippet)):
             assert hasattr(Recording, name) or name in Recording.__init__.__code__.co_names, name
+
+
+def test_python_in_the_readme_runs_and_prints_what_it_shows(tmp_path, monkeypatch, capsys):
+    shutil.copytree(ROOT / "assets/photos", tmp_path / "photos")
+    shutil.copy(ROOT / "assets/photos/rocket.jpg", tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    (session,) = blocks(README, "pycon")
+    example = doctest.DocTestParser().get_doctest(session, {}, "README.md", None, None)
+    assert len(example.examples) >= 10
+    results = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(example)
+    assert results.failed == 0, capsys.readouterr().out
+    assert {"photo.pdf", "recording", "histogram.png"} <= {path.name for path in tmp_path.iterdir()}
+    stored = {
+        re.sub(r"^offset_.*", "offset_<layer>", file.parent.name): json.loads(file.read_text())["data_type"]
+        for file in (tmp_path / "recording").glob("*/zarr.json")
+    }
+    documented = re.findall(r"^\| `([\w<>]+)` \| [^|]+ \| (\w+) \|", DOCS["docs/recording.md"], re.MULTILINE)
+    assert {name: kind for name, kind in stored.items() if re.match("float|u?int|bool", str(kind))} == dict(documented)
+
+
+def test_every_path_of_the_sources_that_a_page_names_exists():
+    (tree,) = [block for block in blocks(README, "") if block.startswith("atmviz/")]
+    folders = {2: "atmviz/", 0: ""}
+    named = {folders[len(line) - len(line.lstrip())] + line.split()[0] for line in tree.splitlines()}
+    for text in PAGES.values():
+        named |= set(re.findall(r"`((?:atmviz|cli|tests|docs|assets)/[\w./-]+)`", prose(text)))
+    missing = {path for path in named if "NAME" not in path and not (ROOT / path).exists()}
+    assert not missing
 
 
 @pytest.mark.parametrize(("page", "target"), ALL_LINKS)

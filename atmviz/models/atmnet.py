@@ -131,7 +131,7 @@ class ATMNet(nn.Module):
     Source: Sec. 3.3, Fig. 4, Table 10; the released code where they differ.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  timm passes each by name
         self,
         in_chans: int = 3,
         num_classes: int = 1000,

@@ -139,10 +139,12 @@ class StoredArray:
 
     @property
     def chunk_shape(self) -> tuple[int, ...]:
+        """Shape of what one file holds."""
         return (self.rows, *self.shape[1:])
 
     @property
     def per_image(self) -> bool:
+        """Whether it has one row per image, and not one per chunk of images."""
         return self.dims[0] == "image"
 
     def described_by(self, description: Mapping[str, Any]) -> bool:

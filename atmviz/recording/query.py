@@ -70,7 +70,7 @@ class Query:
 
 
 def parse_queries(text: str, seed: int = 0) -> list[Query]:
-    """Read one `--query`; grids and random draws give several.
+    """Read one query text; grids and random draws give several queries.
 
     Raises:
         QueryError: the text has none of the known forms.

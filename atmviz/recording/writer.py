@@ -244,7 +244,7 @@ def _as_json(value: Any) -> Any:
 
 @contextmanager
 def open_zarr() -> Iterator[ModuleType]:
-    """zarr under its own settings, whatever the user has set for other programs."""
+    """Load zarr under its own settings, whatever the user has set for other programs."""
     try:
         import zarr
     except Exception as error:  # whatever a settings file of the user's makes its parser raise

@@ -51,6 +51,7 @@ class AblationResult:
 
     @property
     def mean(self) -> float:
+        """Mean top-1 over the seeds, %."""
         return fmean(self.top1) if self.top1 else float("nan")
 
     @property

@@ -257,6 +257,7 @@ class Recipe:
 
     @property
     def task(self) -> Task:
+        """What the network learns."""
         return self.architecture.task
 
     @property
@@ -272,6 +273,7 @@ class Recipe:
 
     @property
     def drop_path_rate(self) -> float:
+        """Stochastic depth; by default that of the variant for this task."""
         if self.drop_path is None:
             return VARIANTS[self.model].drop_path_rates[self.task] if self.model in VARIANTS else 0.0
         return self.drop_path

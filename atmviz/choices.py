@@ -39,11 +39,20 @@ class ModelChoice:
     )
     device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps.", "Model")
 
-    def load(self, events: Events = QUIET) -> "nn.Module":
-        """Return the network; see `atmviz.load_model`."""
+    def load(self, network: "nn.Module | str | Path | None" = None, events: Events = QUIET) -> "nn.Module":
+        """Return a network as it is, or load it; a path or name replaces `checkpoint`. See `atmviz.load_model`.
+
+        Raises:
+            SettingsError: settings of this class for a network that is loaded already.
+        """
+        if network is not None and not isinstance(network, str | Path):
+            if self != ModelChoice():
+                raise SettingsError(f"got a network and {self}, expected one of the two")
+            return network
         from atmviz.checkpoints import load_model
 
-        return load_model(self.checkpoint, model=self.model, weights=self.weights, device=self.device, events=events)
+        checkpoint = self.checkpoint if network is None else network
+        return load_model(checkpoint, model=self.model, weights=self.weights, device=self.device, events=events)
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,7 @@ class DataChoice:
             events: Receives what was left out, and whether fewer images than `limit` exist.
 
         Raises:
-            SettingsError: both paths and a dataset, or a data folder without a dataset.
+            SettingsError: both paths and a dataset, a data folder without a dataset, or an array as source.
             DatasetError: no such dataset, path or image.
         """
         from atmviz.sources import DATASETS, open_source
@@ -83,6 +92,8 @@ class DataChoice:
         if isinstance(source, str) and source in DATASETS and not self.dataset:
             return replace(self, dataset=source).open(size=size, events=events)  # type: ignore[arg-type]
         if source is not None and not isinstance(source, str | Path | Sequence):
+            if not hasattr(source, "read"):
+                raise SettingsError(f"got {type(source).__name__} as source, expected paths or an opened source")
             return source.sample(self.limit, self.seed) if self.limit else source
         paths = [source] if isinstance(source, str | Path) else list(source or [])
         if paths and self.dataset:

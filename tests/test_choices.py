@@ -2,6 +2,7 @@
 
 from typing import get_args
 
+import numpy as np
 import pytest
 
 from atmviz.choices import DataChoice, DatasetName, FitChoice
@@ -53,3 +54,9 @@ def test_an_opened_source_may_be_sampled():
     sampled = DataChoice(limit=2, seed=1).open(photos)
     assert len(sampled) == 2
     assert DataChoice(limit=2, seed=1).open().names == sampled.names
+
+
+@pytest.mark.parametrize("source", [np.zeros((64, 64, 3), np.uint8), 7], ids=["array", "number"])
+def test_what_is_no_source_is_refused(source):
+    with pytest.raises(SettingsError, match="expected paths or an opened source"):
+        DataChoice().open(source)

@@ -13,12 +13,14 @@ from urllib.parse import unquote
 
 import pytest
 import typer.main
-from atmviz_cli import histogram, options, record
+from atmviz_cli import options
 from atmviz_cli.app import COMMANDS, app, load_command
 
 import atmviz
 from atmviz.layers import offset_sources, select_layers
+from atmviz.paper import FIGURES
 from atmviz.recording.query import parse_queries
+from atmviz.recording.settings import RecordingSettings
 from atmviz.recording.store import Recording
 from atmviz.variants import VARIANTS
 
@@ -99,15 +101,15 @@ def parse(words):
         options.parse_size(str(given["size"]))
     if "formats" in given:
         options.parse_formats(given["formats"])
-    if given.get("layer"):
-        assert select_layers(given["layer"], EVERY_LAYER)
-    queries = given.get("query") or []
+    if layers := given.get("layers", given.get("layer")):
+        assert select_layers(layers, EVERY_LAYER)
+    queries = given.get("queries", given.get("query")) or []
     for query in [queries] if isinstance(queries, str) else queries:
         assert parse_queries(query)
     if given.get("shard"):
-        record._parse_shard(given["shard"])
+        RecordingSettings(shard=given["shard"])
     if given.get("figure") is not None:
-        assert given["figure"] in histogram._PRESETS
+        assert given["figure"] in FIGURES
 
 
 def links(text):

@@ -8,7 +8,7 @@ Legend: B batch, H/W grid in tokens, O distinct offsets per direction.
 
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -109,9 +109,8 @@ def record(
     """
     chosen, data, model = split_settings(settings, RecordingSettings, DataChoice, ModelChoice)
     images = data.open(source, chosen.input_size, events)
-    if isinstance(network, str | Path):
-        network, model = None, replace(model, checkpoint=str(network))
-    result = run_recording(images, network or model.load(events), out, chosen, events=events, quantities=quantities)
+    loaded = model.load(network, events)
+    result = run_recording(images, loaded, out, chosen, events=events, quantities=quantities)
     events.message(result.describe())
     events.left_out(result.skipped)
     return result.recording

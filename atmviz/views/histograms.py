@@ -239,7 +239,7 @@ class _Request:
         from atmviz.observe import find_sites
         from atmviz.recording.run import record
 
-        network = self.model.load(events) if self.network is None else self.network
+        network = self.model.load(self.network, events)
         preset = self.settings.preset
         find_sites(network, self.settings.layers or (preset.layers if preset else DEFAULT_LAYERS))
         return record(images, network, out=folder, events=events, **vars(running))

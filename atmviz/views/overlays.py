@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import nn
 
 from atmviz.checkpoints import origin_of
 from atmviz.choices import DataChoice, ModelChoice
-from atmviz.errors import DatasetError, SettingsError
+from atmviz.errors import DatasetError
 from atmviz.events import QUIET, Events
 from atmviz.figures.overlay import OverlayPanel, draw_overlay, overlay_panels
 from atmviz.figures.style import figure_name
@@ -68,7 +68,7 @@ def overlay(
     if image is None:
         image = bundled_photos().path(0).with_name("astronaut.jpg")
     pixels = np.require(as_image(image), requirements=["C", "W"])  # of a read-only array torch would warn
-    view = _View.of(network_of(network, model, events), chosen, chosen.preprocessing(None, "whole"), seed)
+    view = _View.of(model.load(network, events), chosen, chosen.preprocessing(None, "whole"), seed)
     return view.draw(pixels, str(image) if isinstance(image, str | Path) else "").figure
 
 
@@ -96,20 +96,7 @@ def draw_overlays(
     if source is None and not data.dataset:
         source = bundled_photos().only("astronaut.jpg")
     images = data.open(source, preprocessing.size, events)
-    return Overlays(images, _View.of(network_of(network, model, events), chosen, preprocessing, data.seed), events)
-
-
-def network_of(network: nn.Module | str | Path | None, model: ModelChoice, events: Events) -> nn.Module:
-    """Return a network as it is, or load it.
-
-    Raises:
-        SettingsError: a choice of weights for a network that is loaded already.
-    """
-    if isinstance(network, nn.Module):
-        if model != ModelChoice():
-            raise SettingsError(f"got a network and {model}, expected one of the two")
-        return network
-    return (model if network is None else replace(model, checkpoint=str(network))).load(events)
+    return Overlays(images, _View.of(model.load(network, events), chosen, preprocessing, data.seed), events)
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def test_a_network_in_memory_is_recorded_anew_and_leaves_nothing(photos, nano, c
     figure = atmviz.histogram([photos / "a.png"], nano, size=64, workers=0)
     assert figure.get_suptitle() == "ATMNet on a, 64×64 px: offsets of the center token"
     assert not (cache / "recordings").exists()
-    assert list(tmp_path.glob("*")) in ([], [cache])
+    assert set(tmp_path.iterdir()) <= {cache}  # of compiled operators
 
 
 def test_a_recording_is_drawn_without_torch(recorded):

@@ -24,13 +24,13 @@ def pixels(photos):
     return np.asarray(Image.open(photos / "a.png"))
 
 
-def test_a_figure_comes_back_and_nothing_is_printed_or_written(photos, nano, tmp_path, capsys):
+def test_a_figure_comes_back_and_nothing_is_printed_or_written(photos, nano, tmp_path, cache, capsys):
     figure = atmviz.overlay(photos / "a.png", nano, size=64)
     assert isinstance(figure, Figure)
     assert titles(figure) == ["layer_3_18"]
     assert figure.get_suptitle() == "ATMNet on a.png, input 64×96 px"
     assert capsys.readouterr() == ("", "")
-    assert list(tmp_path.iterdir()) == []
+    assert set(tmp_path.iterdir()) <= {cache}  # of compiled operators
 
 
 def test_a_path_an_array_and_a_pil_image_give_the_same_dots(photos, pixels, nano):
@@ -105,7 +105,7 @@ def test_a_network_of_2d_points_is_drawn_and_described_by_its_points(photos):
         ({"queries": "middle"}, QueryError, "no query 'middle'"),
         ({"size": 16}, SettingsError, "got size 16, expected 32"),
         ({"fit": "stretch"}, ValueError, "got fit 'stretch'"),
-        ({"sise": 64}, TypeError, "got setting 'sise', expected one of anchor"),
+        ({"sizes": 64}, TypeError, "got setting 'sizes', expected one of anchor"),
         ({"weights": "ema"}, SettingsError, "expected one of the two"),
     ],
 )

@@ -20,7 +20,7 @@ from atmviz.recording.layout import is_recording
 from atmviz.recording.settings import RecordingSettings
 from atmviz.recording.store import Recording, open_recording
 from atmviz.settings import split_settings, with_keywords
-from atmviz.sources import Source
+from atmviz.sources import DATASETS, Source
 from atmviz.statistics.histogram import DEFAULT_LAYERS, OffsetHistogram, choose_layers, layer_histograms, tabulate
 from atmviz.views.drawn import DrawnFigure, describe_preprocessing
 from atmviz.views.settings import NOT_RECORDED, HistogramSettings
@@ -133,9 +133,10 @@ def _title(recording: Recording, settings: HistogramSettings) -> str:
 
 def _note(recording: Recording, settings: HistogramSettings) -> str:
     outside = "are in the bars" if settings.tokens == "all" else "have no bar"
+    dataset = DATASETS.get(recording.attrs["dataset"])
+    fitted = "scenes are drawn at this size" if dataset and dataset.is_drawn else recording.preprocessing.describe()
     return (
-        f"{len(recording):,} images; one bar per nearest token of a sample; those outside the map {outside}; "
-        f"{recording.preprocessing.describe()}"
+        f"{len(recording):,} images; one bar per nearest token of a sample; those outside the map {outside}; {fitted}"
     )
 
 

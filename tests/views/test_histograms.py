@@ -144,3 +144,11 @@ def test_the_signature_shows_every_setting():
     assert list(shown)[:2] == ["source", "network"]
     assert {"layers", "tokens", "figure", "limit", "size", "device", "workers"} <= set(shown)
     assert "settings" not in shown
+
+
+def test_scenes_are_said_to_be_drawn_at_the_input_size_and_not_cropped(tmp_path, monkeypatch):
+    monkeypatch.setenv("ATMVIZ_CACHE", str(tmp_path))
+    figure = atmviz.histogram("shapes", size=64, limit=2, layers="3_18", workers=0, device="cpu")
+    note = " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
+    assert "scenes are drawn at this size" in note
+    assert "crop" not in note

@@ -283,7 +283,7 @@ def recording(place: Place, draw: random.Random) -> None:
         case _:
             opened = atmviz.open_recording(target)
             repr(opened)
-            for info in opened.layers:
+            for site in opened.sites:
                 for read in (
                     opened.offsets,
                     opened.mean_abs_offset,
@@ -291,7 +291,7 @@ def recording(place: Place, draw: random.Random) -> None:
                     opened.fusion,
                     opened.counts,
                 ):
-                    read(info.layer)
+                    read(site.name)
 
 
 def recipe(place: Place, draw: random.Random) -> None:

@@ -75,7 +75,10 @@ def test_accelerate_is_loaded_whatever_its_settings_say():
             "DataLoader worker (pid 9) is killed by signal: Killed. ",
             r"\(pid 9\) is killed by signal: Killed\), as",
         ),
-        ("DataLoader worker (pid(s) 9, 11) exited unexpectedly", r"exited unexpectedly\), as where memory is short"),
+        (
+            "DataLoader worker (pid(s) 9, 11) exited unexpectedly",
+            r"exited unexpectedly\), as happens where memory is short",
+        ),
         ("Too many open files. Communication with the workers is no longer possible.", "ulimit -n"),
     ],
 )
@@ -92,12 +95,12 @@ from atmviz import signals
 from atmviz.recording import run
 from atmviz_cli.app import main
 signals.GRACE_S = 1.0
-infer = run.infer
+forward = run.forward_to_sites
 def slowly(*inputs):
     print("recording", flush=True)
     import time; time.sleep(0.2)
-    return infer(*inputs)
-run.infer = slowly
+    return forward(*inputs)
+run.forward_to_sites = slowly
 main()
 """
 

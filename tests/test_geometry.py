@@ -1,6 +1,5 @@
 """Map sizes, token centres and placements, against real convolutions and the transforms of torchvision and timm."""
 
-import doctest
 import json
 from dataclasses import asdict
 
@@ -13,7 +12,6 @@ from torch import nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
-import atmviz.geometry
 from atmviz.data.fitting import preprocess
 from atmviz.geometry import Placement, Preprocessing, map_size, token_at_px, token_center_px
 
@@ -190,12 +188,6 @@ def test_uncropped_input_is_the_resized_image(fit, size):
     resized = np.asarray(image.resize(size[::-1], Image.Resampling.BICUBIC)) / 255
     expected = (resized - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     assert_same_but_for_rounding(pixels[0], torch.from_numpy(expected).permute(2, 0, 1))
-
-
-def test_examples_in_the_docstrings_hold():
-    results = doctest.testmod(atmviz.geometry)
-    assert results.attempted == 3
-    assert results.failed == 0
 
 
 # What of a photograph is seen; sizes are (height, width).

@@ -1,10 +1,7 @@
 """Layer labels, the layers that share offsets, and the patterns that select layers."""
 
-import doctest
-
 import pytest
 
-import atmviz.layers
 from atmviz.errors import LayerNotFoundError
 from atmviz.layers import LayerId, describe_layers, is_offset_source, offset_sources, select_layers, title_of
 from atmviz.variants import VARIANTS
@@ -126,9 +123,3 @@ def test_patterns_that_name_no_layer_are_refused_with_the_valid_ones(pattern):
 
 def test_stages_are_described_by_their_first_and_last_layer():
     assert describe_layers(["1_1", "3_7", "3_13"]) == "1_1, 3_7 ... 3_13"
-
-
-def test_examples_in_the_documentation_hold():
-    result = doctest.testmod(atmviz.layers)
-    assert result.attempted > 0
-    assert result.failed == 0

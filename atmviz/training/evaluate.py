@@ -149,7 +149,7 @@ class EvaluationResult:
 
 @as_launched()
 def evaluate(
-    checkpoint: str | Path,
+    checkpoint: str | Path = "atmnet_nano.shapes",
     settings: EvaluationSettings | None = None,
     *,
     events: Events = QUIET,

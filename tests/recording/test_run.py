@@ -541,14 +541,3 @@ def test_a_merged_recording_is_not_continued(record, images, tmp_path):
     merged = merge_recordings([tmp_path / "a", tmp_path / "b"], tmp_path / "both")
     everything = replace(subset(images, 70, 0, 1, 2), title=merged.attrs["dataset"])
     assert "merged" in refusal(RecordingFormatError, record, everything, tmp_path / "both")
-
-
-def test_recordings_that_call_random_weights_by_their_former_name_are_resumed(record, images, tmp_path):
-    record(subset(images, 1, 2), tmp_path / "out")
-    file = tmp_path / "out" / "zarr.json"
-    written = file.read_text()
-    assert written.count('"random"') == 1
-    file.write_text(written.replace('"random"', '"seeded"'))
-    again = record(subset(images, 1, 2), tmp_path / "out")
-    assert again.recording.attrs["checkpoint"]["layout"] == "random"
-    assert again.recording.complete

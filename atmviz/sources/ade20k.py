@@ -26,7 +26,10 @@ class Ade20kMasks:
     @cached_property
     def masks(self) -> tuple[Path, str]:
         """Folder of the masks, and a line for people where it is beside the target of a link."""
-        return find_masks(self.folder)
+        folders = [root.parents[1] / "annotations" / root.name for root in (self.folder, self.folder.resolve())]
+        if os.path.isdir(folders[1]) and not os.path.isdir(folders[0]):
+            return folders[1], f"{self.folder} is a link: taking the annotations {folders[1]} beside its target"
+        return folders[0], ""
 
     def mask(self, name: str) -> Path:
         """Return the path of an image's mask."""
@@ -51,11 +54,3 @@ class Ade20kMasks:
                 "expected annotations/{training,validation}/*.png beside images; unpack them too"
             )
         return self.masks[1]
-
-
-def find_masks(folder: Path) -> tuple[Path, str]:
-    """Return the masks' folder of a folder of images, and a line for people where it is beside the target of a link."""
-    folders = [root.parents[1] / "annotations" / root.name for root in (folder, folder.resolve())]
-    if os.path.isdir(folders[1]) and not os.path.isdir(folders[0]):
-        return folders[1], f"{folder} is a link: taking the annotations {folders[1]} beside its target"
-    return folders[0], ""

@@ -9,6 +9,7 @@ import numpy as np
 from atmviz.errors import DatasetError
 
 Split = Literal["train", "val"]
+SPLITS: tuple[Split, ...] = ("train", "val")
 Box = tuple[float, float, float, float]
 
 
@@ -54,48 +55,44 @@ class Source(Protocol):
     @property
     def title(self) -> str:
         """Short name for titles and file names, e.g. "ade20k"."""
-        ...
 
     @property
     def root(self) -> str:
         """Folder that names are relative to; "" where there are no files."""
-        ...
 
     @property
     def sampling(self) -> Mapping[str, int]:
         """How the images were chosen, e.g. {"limit": 5000, "seed": 0, "of": 50000}; empty for all of a folder."""
-        ...
 
     @property
     def note(self) -> str:
         """One line for people on what was left out; "" where nothing was."""
-        ...
 
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
         """Return the name of an image as recordings list it, with "/" between parts."""
-        ...
 
     def read(self, index: int) -> np.ndarray:
         """Return an image as RGB, uint8, [H, W, 3], upright; raise DatasetError where it cannot be read."""
-        ...
 
     def truth(self, index: int) -> Truth | None:
         """Return what is known of an image, None where nothing is; raise DatasetError for damaged annotations."""
-        ...
 
     def require_truth(self) -> str:
         """Raise DatasetError where annotations are missing; return a line for people on where they are, or ""."""
-        ...
 
     def fingerprint(self, index: int) -> str:
         """Return a text that changes when the pixels of an image change."""
-        ...
 
     def sample(self, limit: int, seed: int) -> Self:
         """Return `limit` of the images: a random sample in the source's order, or the first ones of drawn scenes."""
-        ...
+
+
+def draw_sample(of: int, limit: int, seed: int) -> tuple[list[int], Mapping[str, int]]:
+    """Return `limit` random numbers below `of` in ascending order, and the `Source.sampling` that says so."""
+    chosen = np.sort(np.random.default_rng(seed).permutation(of)[:limit])
+    return chosen.tolist(), {"limit": limit, "seed": seed, "of": of}
 
 
 def read_labeled(source: Source, index: int) -> tuple[np.ndarray, Truth]:

@@ -116,6 +116,11 @@ def test_annotations_that_do_not_fit_are_a_problem(coco):
     assert "unpack annotations_trainval2017.zip" in problems("coco", coco)["val annotations"]
 
 
+def test_images_that_the_annotations_do_not_list_are_counted_and_the_others_read(coco):
+    write(coco / "val2017/3.jpg")
+    assert set(problems("coco", coco, splits=["val"], read=True)) == {"val images"}
+
+
 def test_imagenet_needs_its_thousand_folders(tmp_path):
     for k in range(2):
         write(tmp_path / f"imagenet/train/class{k}/1.JPEG")

@@ -1,6 +1,7 @@
 """Images in one folder per class, whose names are the labels: ImageNet, and any such folder or tar file. Torch-free."""
 
 import os
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -29,17 +30,13 @@ class ClassFolders:
         """Class names by label."""
         return tuple(sorted({name.split("/", 1)[0] for name in self.names if "/" in name}))
 
-    @cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {name: label for label, name in enumerate(self.classes)}
-
     def truth(self, images: ImageFiles, index: int) -> Truth | None:
         """Return the class of an image; None for one outside class folders."""
         folder, _, below = images.names[index].partition("/")
         if not below:
             return None
         self._require_count(images.root)
-        return Truth(label=self._numbers[folder])
+        return Truth(label=bisect_left(self.classes, folder))
 
     def require(self, images: ImageFiles) -> str:
         """Raise DatasetError where images lie outside class folders or classes are missing."""

@@ -73,7 +73,7 @@ def open_labeled(
 
     Args:
         name: "shapes", "digits", "imagenet", "folder" (any folder of class folders) or a timm reader ("hfds/...").
-        split: "train" or "val" ("validation" and "test" folders are found too).
+        split: "train" or "val" (folders may also be called "validation" and "test").
         size: Side of the input, px.
         data_dir: Folder that holds the splits; `$ATMVIZ_DATA`, else `./data`, without it.
         crop_pct: Fraction of the sides that evaluation keeps of the resized image.

@@ -1,4 +1,4 @@
-"""Images with boxes, classes and masks of objects: COCO and shapes, whose objects travel as COCO's annotations."""
+"""Images with boxes, classes and masks of objects: COCO and shapes, both with COCO's annotations."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from atmviz.data.fitting import normalize_image
 from atmviz.errors import DatasetError
 from atmviz.sources.coco import CocoInstances, box_within, coco_masks, is_learned, run_lengths, size_of
 from atmviz.sources.coco_json import Annotation
-from atmviz.sources.datasets import class_names, datasets_for
+from atmviz.sources.datasets import class_names, require_dataset
 from atmviz.sources.files import ImageFiles
 from atmviz.sources.opening import open_source
 from atmviz.sources.source import Source, Split, read_labeled
@@ -102,16 +102,11 @@ def open_detection(
         DatasetError: no such dataset, or annotations that are damaged or of another kind.
     """
     coco_masks()
-    names = datasets_for("detect")
-    if name not in names:
-        raise DatasetError(f"no dataset {name!r} to detect in: expected {' or '.join(names)}")
+    require_dataset(name, "detect")
     images = open_source(name, data_dir=data_dir, split=split, size=size, seed=seed, upright=False)
-    source: MaskedInstances | ListedInstances
     if isinstance(images, ImageFiles):
-        source = ListedInstances(images, only_with_objects=with_target)
-    else:
-        source = MaskedInstances(images, class_names(name, "detect"))
-    return DetectionImages(source, hflip, with_target)
+        return DetectionImages(ListedInstances(images, only_with_objects=with_target), hflip, with_target)
+    return DetectionImages(MaskedInstances(images, class_names(name, "detect")), hflip, with_target)
 
 
 class MaskedInstances:

@@ -13,9 +13,8 @@ from torch.utils.data import Dataset
 
 from atmviz.architecture import IGNORE_INDEX
 from atmviz.data.fitting import normalize_image
-from atmviz.errors import DatasetError
 from atmviz.geometry import MIN_SIZE_PX, resized_size
-from atmviz.sources.datasets import class_names, datasets_for
+from atmviz.sources.datasets import class_names, require_dataset
 from atmviz.sources.opening import open_source
 from atmviz.sources.source import Source, Split, read_labeled
 
@@ -46,7 +45,7 @@ class SegmentationImages(Dataset):
 
     Attributes:
         classes: Names, by label.
-        notes: Lines for people on what was left out, and where masks were found.
+        notes: Lines for people on what was left out, and where masks are.
     """
 
     def __init__(self, source: Source, classes: Sequence[str], transform: View) -> None:
@@ -86,13 +85,10 @@ def open_segmentation(
     Raises:
         DatasetError: no such dataset, images without masks; when read, a mask that does not fit its image.
     """
-    names = datasets_for("segment")
-    if name not in names:
-        raise DatasetError(f"no dataset {name!r} to segment: expected {' or '.join(names)}")
+    require_dataset(name, "segment")
     source = open_source(name, data_dir=data_dir, split=split, size=size, seed=seed, upright=False)
-    if augmentation is None:
-        view: View = partial(whole_views, size=size, scales=scales)
-    else:
+    view: View = partial(whole_views, size=size, scales=scales)
+    if augmentation is not None:
         view = partial(random_view, size=size, augmentation=augmentation)
     return SegmentationImages(source, class_names(name, "segment"), view)
 
@@ -143,11 +139,11 @@ def _crop(image: np.ndarray, mask: np.ndarray, size: int) -> tuple[np.ndarray, n
 def recolored(image: np.ndarray, probability: float) -> np.ndarray:
     """Change brightness, contrast, saturation and hue of an image [H, W, 3], uint8, each with this probability.
 
-    Contrast changes before saturation and hue, or after them. Values are cut to uint8 after each step.
+    Contrast changes before saturation and hue, or after them. Values are clipped to uint8 after each step.
 
     Source: mmsegmentation 0.11's `PhotoMetricDistortion`, which never swaps channels, although its text says so.
     """
-    rest = (_contrasted, _saturated, _turned) if _happens(0.5) else (_saturated, _turned, _contrasted)
+    rest = (_contrasted, _saturated, _hue_shifted) if _happens(0.5) else (_saturated, _hue_shifted, _contrasted)
     for change in (_brightened, *rest):
         if _happens(probability):
             image = change(image)
@@ -168,9 +164,9 @@ def _saturated(image: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 
-def _turned(image: np.ndarray) -> np.ndarray:
+def _hue_shifted(image: np.ndarray) -> np.ndarray:
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-    hsv[..., 0] = (hsv[..., 0].astype(int) + int(torch.randint(-18, 18, ()))) % 180  # of 180 for a whole turn
+    hsv[..., 0] = (hsv[..., 0].astype(int) + int(torch.randint(-18, 18, ()))) % 180  # OpenCV's hue has 180 steps
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 

@@ -14,11 +14,7 @@ from atmviz.sources.source import Truth
 
 
 class Ade20kMasks:
-    """Classes 0 to 149 of every pixel; 255 for what the files call 0, "other".
-
-    Args:
-        folder: Folder of the images.
-    """
+    """The class of every pixel, 0 to 149, of the images of a folder; 255 for label 0 of the files, "other"."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

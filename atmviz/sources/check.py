@@ -21,7 +21,7 @@ class CheckResult:
 
     Attributes:
         what: The part, e.g. "val images".
-        found, expected: Counts, or words.
+        found, expected: Counts, or the state in words.
         ok: Whether the part is complete and undamaged.
         problem: What is wrong and what to do; empty where nothing is.
         note: What was left out of the count; empty where nothing was.

@@ -145,9 +145,9 @@ def find_images(sources: Sequence[str | Path] | str | Path) -> ImageFiles:
     paths: dict[Path, None] = {}
     left_out: dict[str, list[str]] = {}
     for source in sources:
-        root, found = _search(source)
-        paths.update(dict.fromkeys(root / name for name in found.names))
-        for reason, names in found.left_out.items():
+        root, listing = _search(source)
+        paths.update(dict.fromkeys(root / name for name in listing.names))
+        for reason, names in listing.left_out.items():
             left_out.setdefault(reason, []).extend(os.path.relpath(root / name) for name in names)
     if not paths:
         raise DatasetError(f"no images left of those named; left out: {describe_left_out(left_out)}")
@@ -170,9 +170,9 @@ def _search(source: str | Path) -> tuple[Path, Listing]:
     if magic is not None:
         root = called(Path(*parts[:magic]))
         if os.path.isdir(root):
-            found = list_images(root, parts[magic:])
-            if found.names or found.left_out:
-                return root, _require_images(found, source)
+            listing = list_images(root, parts[magic:])
+            if listing.names or listing.left_out:
+                return root, _require_images(listing, source)
     for folder in reversed((path, *path.parents)):
         require_readable(folder)
     raise DatasetError(f"no image, folder or match for {str(source)!r}: check the path")
@@ -191,13 +191,13 @@ def require_readable(folder: Path) -> None:
         raise DatasetError(f"cannot read folder {folder} (permission denied): allow it, or choose another")
 
 
-def _require_images(found: Listing, source: str | Path) -> Listing:
-    if not found.names:
-        left_out = f"; left out: {describe_left_out(found.left_out)}" if found.left_out else ""
+def _require_images(listing: Listing, source: str | Path) -> Listing:
+    if not listing.names:
+        left_out = f"; left out: {describe_left_out(listing.left_out)}" if listing.left_out else ""
         raise DatasetError(
             f"no images in {source}: expected files ending in {', '.join(sorted(image_suffixes()))}{left_out}"
         )
-    return found
+    return listing
 
 
 def bundled_photos() -> ImageFiles:

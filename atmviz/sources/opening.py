@@ -1,4 +1,4 @@
-"""The one door to images: a dataset by its name, or files, folders and globs. Torch-free."""
+"""Opens images: a dataset by its name, or files, folders and globs. Torch-free."""
 
 import os
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def open_source(
         limit: Number of images: a random sample in the order of the whole, of drawn scenes the first ones.
         seed: Seed of the sample; of drawn scenes, of the scenes.
         size: Input size of the network, px (one side, or height and width), at which scenes are drawn; the dataset's
-            own by default. Images in files keep their size.
+            input size by default. Images in files keep their size.
         upright: Whether images in files are rotated as EXIF asks; False keeps pixels and annotations as they lie in
             the files, as dense networks are trained.
 

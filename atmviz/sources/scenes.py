@@ -22,13 +22,13 @@ _CLUTTER_NUMBERS = 4 + _SPLINTERS * 8  # random numbers that each call of `_scat
 
 
 class SceneObject(NamedTuple):
-    """One object as it was placed, occluded or not.
+    """An object of a scene, visible or hidden.
 
     Attributes:
         label: Index into `SHAPE_CLASSES`.
-        scale: Length along its own axis as a fraction of the image side.
+        scale: Length along its axis as a fraction of the image side.
         elongation: Length over width of the whole outline: 1 is as wide as long.
-        angle: Of its axis, radians, clockwise from the right.
+        angle: Direction of the axis, radians, clockwise from the right.
         center: (i, j) in px.
     """
 

@@ -4,6 +4,7 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -63,22 +64,16 @@ class CocoInstances:
         if not records:
             return None
         size = size_of(records[0])
-        annotations = [
-            annotation
-            for record in records
-            for annotation in self.checked_annotations(record)
-            if not annotation.get("iscrowd")
-        ]
+        listed = chain.from_iterable(map(self.checked_annotations, records))
+        annotations = [annotation for annotation in listed if not annotation.get("iscrowd")]
         masks = [coco_masks().decode(run_lengths(annotation, size)) for annotation in annotations]
         instances = np.zeros(size, np.int32)
         for k in sorted(range(len(masks)), key=lambda k: -int(masks[k].sum())):
             instances[masks[k] > 0] = k + 1
         visible = np.unique(instances[instances > 0])
         labels = {category: label for label, category in enumerate(self.content.category_ids)}
-        objects = tuple(
-            Object(labels[annotation["category_id"]], box_within(annotation, size))
-            for annotation in (annotations[k - 1] for k in visible.tolist())
-        )
+        shown = [annotations[k - 1] for k in visible.tolist()]
+        objects = tuple(Object(labels[thing["category_id"]], box_within(thing, size)) for thing in shown)
         numbers = np.zeros(len(masks) + 1, np.int32)
         numbers[visible] = np.arange(1, len(visible) + 1)
         return Truth(instances=numbers[instances], objects=objects)

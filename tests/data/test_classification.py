@@ -1,4 +1,4 @@
-"""Labelled images: folders, tar files, digits and shapes; what is refused, and with which words."""
+"""Labeled images: folders, tar files, digits and shapes; what is refused, and with which words."""
 
 import io
 import os
@@ -102,7 +102,7 @@ def test_what_is_no_plain_tar_file_is_one_line(folders):
 
 
 def numbered(tmp_path):
-    """val/0 to val/11, each of a grey of its own."""
+    """val/0 to val/11, each of a gray of its own."""
     for label in range(12):
         write_image(tmp_path / "val" / str(label) / "a.png", (20 * label,) * 3, (32, 32))
     return open_labeled("folder", "val", 32, data_dir=tmp_path, crop_pct=1.0)
@@ -111,8 +111,8 @@ def numbered(tmp_path):
 def test_classes_are_numbered_as_torchvision_numbers_them(tmp_path):
     found = numbered(tmp_path)
     assert list(found.classes) == ImageFolder(tmp_path / "val").classes
-    greys = [int(found.classes[item["label"]]) for item in (found[i] for i in range(12))]
-    assert greys == [round((found[i]["image"][0].mean().item() * STD[0] + MEAN[0]) * 255 / 20) for i in range(12)]
+    grays = [int(found.classes[item["label"]]) for item in (found[i] for i in range(12))]
+    assert grays == [round((found[i]["image"][0].mean().item() * STD[0] + MEAN[0]) * 255 / 20) for i in range(12)]
     assert found.notes == ["classes are numbered as text, as torchvision does: 0, 1, 10, 11, 2 and 7 more"]
 
 

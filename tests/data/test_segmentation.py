@@ -25,7 +25,7 @@ MEAN, STD = (torch.tensor(values)[:, None, None] for values in (Preprocessing.me
 
 
 def pixels(image):
-    """uint8 [H, W, 3] of a normalised image."""
+    """uint8 [H, W, 3] of a normalized image."""
     return (255 * (image * STD + MEAN)).round().byte().permute(1, 2, 0).numpy()
 
 
@@ -244,11 +244,11 @@ def test_names_are_those_of_the_150_classes():
     assert [class_names("ade20k", "segment")[k] for k in (2, 12, 20, 149)] == ["sky", "person", "car", "flag"]
 
 
-# Colour: mmsegmentation 0.11's distribution, in closed form.
+# Color: mmsegmentation 0.11's distribution, in closed form.
 
 
 def drawn(color, probability=0.5, draws=4000):
-    """What one colour becomes, [draws, 3]."""
+    """What one color becomes, [draws, 3]."""
     image = np.full((1, 1, 3), color, np.uint8)
     found = []
     for key in range(draws):
@@ -296,12 +296,12 @@ def test_saturation_is_hsvs_and_keeps_the_value():
     assert saturation.std() == pytest.approx(0.5 * np.sqrt(0.5 / 12), rel=0.08)
 
 
-def test_colours_stay_where_nothing_is_to_change_and_change_where_all_is():
+def test_colors_stay_where_nothing_is_to_change_and_change_where_all_is():
     assert (drawn((200, 100, 60), probability=0.0, draws=20) == (200, 100, 60)).all()
     assert (drawn((200, 100, 60), probability=1.0, draws=200) == (200, 100, 60)).all(1).mean() < 0.02
 
 
-def test_flipped_views_are_recoloured_like_others():
+def test_flipped_views_are_recolored_like_others():
     image, mask = marked(80, 80)
     with seeded(0):
         plain = random_view(image, mask, 80, ViewAugmentation(photometric=1.0))

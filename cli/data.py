@@ -1,12 +1,13 @@
 """`atmviz data`: where public datasets are to be had, and whether a folder holds all of one."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from . import options
-from .console import image_progress, print_json, print_table, say, waiting
+from .console import print_json, print_table, say
+from .progress import shown
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,25 +48,15 @@ def check(
     as_json: options.JsonOption = False,
 ) -> None:
     """Check every part of a dataset; exit code 1 if something is missing or wrong."""
-    with waiting("looking"):
-        from atmviz.events import Events
-        from atmviz.sources.check import check_dataset
-    with image_progress("reading") as on_images:
+    with shown("looking", "reading") as events:
+        from atmviz.sources.check import SPLITS, check_dataset
 
-        class Progress(Events):
-            def images(self, done: int, total: int) -> None:
-                on_images(done, total)
-
-        splits = (split,) if split else ("train", "val")
-        results = check_dataset(name, data_dir, splits=splits, read=read, events=Progress())  # type: ignore[arg-type]
+        results = check_dataset(name, data_dir, splits=(split,) if split else SPLITS, read=read, events=events)
     whole = all(result.ok for result in results)
     if as_json:
-        rows: list[dict[str, Any]] = [vars(result) for result in results]
-        print_json({"dataset": name, "whole": whole, "findings": rows})
+        print_json({"dataset": name, "whole": whole, "findings": [vars(result) for result in results]})
     else:
-        table = Table()
-        for heading in ("", name, "found", "expected"):
-            table.add_column(heading, justify="right" if heading in ("found", "expected") else "left")
+        table = Table("", name, Column("found", justify="right"), Column("expected", justify="right"))
         for result in results:
             table.add_row("✓" if result.ok else "✗", result.what, result.found, result.expected)
         print_table(table)

@@ -3,44 +3,24 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
 from atmviz.data.augmentation import Augmentation, Transform, eval_transform, train_transform
-from atmviz.data.readers import open_reader
+from atmviz.data.readers import ReaderImages, open_reader
 from atmviz.errors import DatasetError, join_limited
 from atmviz.sources.class_folders import ClassFolders, open_class_folders
 from atmviz.sources.datasets import DATASETS, class_names
 from atmviz.sources.digits import Digits
 from atmviz.sources.opening import find_split
 from atmviz.sources.shapes import Shapes
-from atmviz.sources.source import Split, Truth
+from atmviz.sources.source import Source, Split
 
 
-class LabeledSource(Protocol):
-    """The part of a `Source` that classification reads."""
-
-    @property
-    def note(self) -> str:
-        """One line for people on what was left out."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def read(self, index: int) -> np.ndarray:
-        """Return an image as RGB, uint8, [H, W, 3]."""
-        ...
-
-    def truth(self, index: int) -> Truth | None:
-        """Return what is known of an image, its class above all."""
-        ...
-
-
-class LabelledImages(Dataset):
+class LabeledImages(Dataset):
     """Images [3, size, size], normalized, with their class; with the label of every pixel where the source knows it.
 
     Attributes:
@@ -48,7 +28,9 @@ class LabelledImages(Dataset):
         notes: Lines for people: what was left out, and in which order classes are numbered where there are two.
     """
 
-    def __init__(self, source: LabeledSource, classes: Sequence[str], transform: Transform, order: str = "") -> None:
+    def __init__(
+        self, source: Source | ReaderImages, classes: Sequence[str], transform: Transform, order: str = ""
+    ) -> None:
         self.source, self.classes, self.transform = source, tuple(classes), transform
         self._labels: Sequence[int] = range(len(self.classes))  # new ones, by the source's
         self._order = order
@@ -71,13 +53,13 @@ class LabelledImages(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         image, truth = Image.fromarray(self.source.read(index)), self.source.truth(index)
-        item = {"image": self.transform(image), "label": self._labels[truth.label]}  # type: ignore[union-attr, index]
-        if truth.segments is not None:  # type: ignore[union-attr]
-            item["mask"] = torch.from_numpy(truth.segments)  # type: ignore[union-attr]
-        return item
+        assert truth is not None
+        assert truth.label is not None
+        item = {"image": self.transform(image), "label": self._labels[truth.label]}
+        return item if truth.segments is None else {**item, "mask": torch.from_numpy(truth.segments)}
 
 
-def open_labelled(
+def open_labeled(
     name: str,
     split: Split,
     size: int,
@@ -86,12 +68,12 @@ def open_labelled(
     crop_pct: float = 0.875,
     augmentation: Augmentation | None = None,
     seed: int = 0,
-) -> LabelledImages:
+) -> LabeledImages:
     """Open a dataset for training (with an augmentation) or evaluation (the released transform: resize, center crop).
 
     Args:
         name: "shapes", "digits", "imagenet", "folder" (any folder of class folders) or a timm reader ("hfds/...").
-        split: "train" or "val" ("validation" and "test" folders are found too).
+        split: "train" or "val" (folders may also be called "validation" and "test").
         size: Side of the input, px.
         data_dir: Folder that holds the splits; `$ATMVIZ_DATA`, else `./data`, without it.
         crop_pct: Fraction of the sides that evaluation keeps of the resized image.
@@ -104,16 +86,16 @@ def open_labelled(
     transform = eval_transform(size, crop_pct) if augmentation is None else train_transform(size, augmentation)
     if name in ("shapes", "digits"):
         drawn = Shapes(size, split=split, seed=seed) if name == "shapes" else Digits(split)
-        return LabelledImages(drawn, class_names(name, "classify"), transform)
+        return LabeledImages(drawn, class_names(name, "classify"), transform)
     if name in ("imagenet", "folder"):
         num_classes = DATASETS[name].num_classes if name in DATASETS else None
         images = open_class_folders(find_split(name, data_dir, split), num_classes)
         assert isinstance(images.labels, ClassFolders)
-        return LabelledImages(images, images.labels.classes, transform, "as text, as torchvision does")
-    return LabelledImages(*open_reader(name, data_dir, split), transform)
+        return LabeledImages(images, images.labels.classes, transform, "as text, as torchvision does")
+    return LabeledImages(*open_reader(name, data_dir, split), transform)
 
 
-def require_same_classes(train: LabelledImages, val: LabelledImages) -> None:
+def require_same_classes(train: LabeledImages, val: LabeledImages) -> None:
     """Raise DatasetError if the two splits do not have the same classes, two or more."""
     if train.classes == val.classes:
         if len(train.classes) < 2:

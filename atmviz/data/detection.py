@@ -1,8 +1,8 @@
-"""Images with boxes, classes and masks of objects: COCO and shapes, whose objects travel as COCO's annotations."""
+"""Images with boxes, classes and masks of objects: COCO and shapes, both with COCO's annotations."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +11,9 @@ from torch.utils.data import Dataset
 
 from atmviz.data.fitting import normalize_image
 from atmviz.errors import DatasetError
-from atmviz.sources.coco import CocoInstances, box_within, coco_masks, is_learned, run_lengths
+from atmviz.sources.coco import CocoInstances, box_within, coco_masks, is_learned, run_lengths, size_of
 from atmviz.sources.coco_json import Annotation
-from atmviz.sources.datasets import class_names, datasets_for
+from atmviz.sources.datasets import class_names, require_dataset
 from atmviz.sources.files import ImageFiles
 from atmviz.sources.opening import open_source
 from atmviz.sources.source import Source, Split, read_labeled
@@ -22,34 +22,26 @@ _MAX_MASK_BYTES = 2**31  # of one image's objects, as they are learned from
 
 
 class DetectionImages(Dataset):
-    """Images [3, H, W], normalised, each with its target and its annotations.
+    """Images [3, H, W], normalized, each with its target and its annotations.
 
     A target has boxes [N, 4] in px (x1, y1, x2, y2), labels [N] from 0 on and masks [N, H, W], uint8; crowds and boxes
     of no area are left to the annotations, which evaluation reads.
 
     Args:
         source: Images [H, W, 3] with their annotations.
-        classes: Names, by label.
-        category_ids: What annotations call them.
         hflip: Probability of a horizontal flip.
         with_target: Whether masks are drawn for training.
 
     Attributes:
-        notes: Lines for people on what was left out, and where annotations were found.
+        classes: Names, by label.
+        category_ids: The numbers of the classes in annotations, by label.
+        notes: Lines for people on what was left out, and where annotations are.
     """
 
-    def __init__(
-        self,
-        source: "AnnotatedSource",
-        classes: Sequence[str],
-        category_ids: Sequence[int],
-        hflip: float,
-        with_target: bool,
-    ) -> None:
-        self.source, self.classes, self.category_ids = source, tuple(classes), tuple(category_ids)
-        self.hflip, self.with_target = hflip, with_target
-        self.notes = source.notes
-        self._labels = {category: label for label, category in enumerate(category_ids)}
+    def __init__(self, source: "MaskedInstances | ListedInstances", hflip: float, with_target: bool) -> None:
+        self.source, self.hflip, self.with_target = source, hflip, with_target
+        self.classes, self.category_ids, self.notes = source.classes, tuple(source.category_ids), source.notes
+        self._labels = {category: label for label, category in enumerate(source.category_ids)}
 
     def __len__(self) -> int:
         return len(self.source)
@@ -83,10 +75,6 @@ class DetectionImages(Dataset):
             "masks": torch.from_numpy(np.stack(masks).astype(np.uint8)) if masks else torch.zeros(0, *size).byte(),
         }
 
-    def path(self, index: int) -> str:
-        """Return the name of an image without its suffix."""
-        return Path(self.source.name(index)).with_suffix("").as_posix()
-
 
 def open_detection(
     name: str,
@@ -114,35 +102,11 @@ def open_detection(
         DatasetError: no such dataset, or annotations that are damaged or of another kind.
     """
     coco_masks()
-    names = datasets_for("detect")
-    if name not in names:
-        raise DatasetError(f"no dataset {name!r} to detect in: expected {' or '.join(names)}")
+    require_dataset(name, "detect")
     images = open_source(name, data_dir=data_dir, split=split, size=size, seed=seed, upright=False)
     if isinstance(images, ImageFiles):
-        listed = ListedInstances(images, only_with_objects=with_target)
-        content = listed.instances.content
-        return DetectionImages(listed, content.classes, content.category_ids, hflip, with_target)
-    classes = class_names(name, "detect")
-    return DetectionImages(MaskedInstances(images), classes, range(len(classes)), hflip, with_target)
-
-
-class AnnotatedSource(Protocol):
-    """Images with the annotations of their objects."""
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """Lines for people."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def name(self, index: int) -> str:
-        """Return the name of an image."""
-        ...
-
-    def read(self, index: int) -> tuple[np.ndarray, list[Annotation]]:
-        """Return an image, RGB, uint8, [H, W, 3], and its annotations."""
-        ...
+        return DetectionImages(ListedInstances(images, only_with_objects=with_target), hflip, with_target)
+    return DetectionImages(MaskedInstances(images, class_names(name, "detect")), hflip, with_target)
 
 
 class MaskedInstances:
@@ -150,9 +114,9 @@ class MaskedInstances:
 
     notes: Sequence[str] = ()
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self.name = source.name
+    def __init__(self, source: Source, classes: tuple[str, ...]) -> None:
+        self.source, self.name = source, source.name
+        self.classes, self.category_ids = classes, range(len(classes))
 
     def __len__(self) -> int:
         return len(self.source)
@@ -182,11 +146,17 @@ class ListedInstances:
             JSON says.
     """
 
-    def __init__(self, images: ImageFiles, only_with_objects: bool = False) -> None:
+    def __init__(self, images: ImageFiles, only_with_objects: bool) -> None:
         assert isinstance(images.labels, CocoInstances)
         self.images, self.instances = images, images.labels
         content = self.instances.content
-        self.records = content.learnable() if only_with_objects else content.records
+        self.classes, self.category_ids, self.records = content.classes, content.category_ids, content.records
+        if only_with_objects:
+            self.records = tuple(
+                record
+                for record in content.records
+                if any(is_learned(annotation, size_of(record)) for annotation in content.annotations[record["id"]])
+            )
         self.instances.require_files(images, self.records)
         self.notes = [*filter(None, [images.note, self.instances.file[1]])]
 
@@ -204,8 +174,4 @@ class ListedInstances:
 
 def _flipped(target: dict[str, Tensor], width: int) -> dict[str, Tensor]:
     x1, y1, x2, y2 = target["boxes"].unbind(1)
-    return {
-        **target,
-        "boxes": torch.stack([width - x2, y1, width - x1, y2], 1),
-        "masks": target["masks"].flip(-1),
-    }
+    return {**target, "boxes": torch.stack([width - x2, y1, width - x1, y2], 1), "masks": target["masks"].flip(-1)}

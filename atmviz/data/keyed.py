@@ -27,7 +27,7 @@ class Key(NamedTuple):
 
 
 def seed_of(*key: int | str) -> int:
-    """Return 63 well-mixed bits of a key."""
+    """Return a hash of 63 bits of a key."""
     return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest()) >> 1
 
 

@@ -119,7 +119,7 @@ _LEFT_TO_MAIN = [signal.SIGINT, signal.SIGHUP, *([signal.SIGTERM] if _CAN_TELL e
 
 
 def _start_worker(worker: int) -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_MAIN)  # if it does not start so
+    signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_MAIN)  # where it was not inherited
     if _CAN_TELL:
         threading.Thread(target=_follow_parent, args=(os.getppid(),), daemon=True).start()
 

@@ -41,24 +41,21 @@ class ReaderImages:
 
     def _item(self, index: int) -> tuple[int, np.ndarray, int]:
         if self._last is None or self._last[0] != index:
-            reader = getattr(self.dataset, "reader", None)
-            self._last = index, *(_open_item(self.dataset, index) if reader is None else _read_item(reader, index))
+            self._last = index, *self._open(index)
         return self._last
 
-
-def _open_item(dataset: Any, index: int) -> tuple[np.ndarray, int]:
-    image, label = dataset[index]
-    return np.asarray(image.convert("RGB")), label
-
-
-def _read_item(reader: Any, index: int) -> tuple[np.ndarray, int]:
-    try:
-        file, label = reader[index][:2]
-        with file:
-            data = file.read()
-    except Exception as error:  # each reader has its own
-        raise DatasetError(f"cannot read image {index} ({summarize(error)}): load the dataset again") from None
-    return decode_image(data, reader.filename(index, absolute=True) or str(index), upright=False), label
+    def _open(self, index: int) -> tuple[np.ndarray, int]:
+        reader = getattr(self.dataset, "reader", None)
+        if reader is None:  # torchvision's
+            image, label = self.dataset[index]
+            return np.asarray(image.convert("RGB")), label
+        try:
+            file, label = reader[index][:2]
+            with file:
+                data = file.read()
+        except Exception as error:  # readers raise errors of many classes
+            raise DatasetError(f"cannot read image {index} ({summarize(error)}): load the dataset again") from None
+        return decode_image(data, reader.filename(index, absolute=True) or str(index), upright=False), label
 
 
 def open_reader(name: str, data_dir: str | Path | None, split: Split) -> tuple[ReaderImages, list[str]]:
@@ -74,7 +71,7 @@ def open_reader(name: str, data_dir: str | Path | None, split: Split) -> tuple[R
     root = str(data_dir) if data_dir else None
     try:
         dataset = create_dataset(name, root=root, split="train" if split == "train" else "validation")
-    except Exception as error:  # each reader has its own
+    except Exception as error:  # readers raise errors of many classes
         raise DatasetError(
             f"cannot open {name} {root or ''} ({summarize(error)}): check the name and the folder"
         ) from None

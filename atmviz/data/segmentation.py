@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,8 @@ from torch.utils.data import Dataset
 
 from atmviz.architecture import IGNORE_INDEX
 from atmviz.data.fitting import normalize_image
-from atmviz.errors import DatasetError
 from atmviz.geometry import MIN_SIZE_PX, resized_size
-from atmviz.sources.datasets import class_names, datasets_for
+from atmviz.sources.datasets import class_names, require_dataset
 from atmviz.sources.opening import open_source
 from atmviz.sources.source import Source, Split, read_labeled
 
@@ -45,7 +45,7 @@ class SegmentationImages(Dataset):
 
     Attributes:
         classes: Names, by label.
-        notes: Lines for people on what was left out, and where masks were found.
+        notes: Lines for people on what was left out, and where masks are.
     """
 
     def __init__(self, source: Source, classes: Sequence[str], transform: View) -> None:
@@ -58,10 +58,6 @@ class SegmentationImages(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         image, truth = read_labeled(self.source, index)
         return self.transform(image, truth.segments)  # type: ignore[arg-type]
-
-    def path(self, index: int) -> str:
-        """Return the name of an image without its suffix."""
-        return Path(self.source.name(index)).with_suffix("").as_posix()
 
 
 def open_segmentation(
@@ -89,76 +85,65 @@ def open_segmentation(
     Raises:
         DatasetError: no such dataset, images without masks; when read, a mask that does not fit its image.
     """
-    names = datasets_for("segment")
-    if name not in names:
-        raise DatasetError(f"no dataset {name!r} to segment: expected {' or '.join(names)}")
+    require_dataset(name, "segment")
     source = open_source(name, data_dir=data_dir, split=split, size=size, seed=seed, upright=False)
-    view: View = WholeViews(size, scales) if augmentation is None else RandomView(size, augmentation)
+    view: View = partial(whole_views, size=size, scales=scales)
+    if augmentation is not None:
+        view = partial(random_view, size=size, augmentation=augmentation)
     return SegmentationImages(source, class_names(name, "segment"), view)
 
 
-class WholeViews:
-    """Makes views of the whole image with its shorter side at `size` px times each scale, beside image and mask.
+def whole_views(image: np.ndarray, mask: np.ndarray, size: int, scales: Sequence[float]) -> dict[str, Any]:
+    """Return `views` [3, H, W] with the shorter side at `size` px times each scale, and the full `image` and `mask`.
 
     Source: mmsegmentation's test pipeline.
     """
-
-    def __init__(self, size: int, scales: Sequence[float]) -> None:
-        self.size, self.scales = size, scales
-
-    def __call__(self, image: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
-        """Return `views`, each [3, H, W], and `image` and `mask` at their own size."""
-        views = [normalize_image(_resize(image, _view_size(image, self.size, scale))) for scale in self.scales]
-        return {"views": views, "image": normalize_image(image), "mask": torch.from_numpy(mask)}
+    views = [normalize_image(_resize(image, _view_size(image, size, scale))) for scale in scales]
+    return {"views": views, "image": normalize_image(image), "mask": torch.from_numpy(mask)}
 
 
-class RandomView:
-    """Makes a crop of size x size px of the image, randomly resized, flipped and recolored.
+def random_view(image: np.ndarray, mask: np.ndarray, size: int, augmentation: ViewAugmentation) -> dict[str, Any]:
+    """Return `image` [3, size, size] and `mask` [size, size] of a crop, randomly resized, flipped and recolored.
 
     Outside the image, pixels have the mean color and do not count. One class covers at most three quarters of the crop,
     if ten tries find such a crop.
 
     Source: mmsegmentation 0.11.
     """
+    a = augmentation
+    resized = _view_size(image, size, _uniform(a.scale_min, a.scale_max))
+    image, mask = _crop(_resize(image, resized), _resize(mask, resized, cv2.INTER_NEAREST), size)
+    if _happens(a.hflip):
+        image, mask = image[:, ::-1], mask[:, ::-1]
+    image = recolored(image, a.photometric)
+    padding = (0, size - image.shape[1], 0, size - image.shape[0])  # right and bottom
+    pad = torch.nn.functional.pad
+    labels = torch.from_numpy(np.ascontiguousarray(mask))
+    return {"image": pad(normalize_image(image), padding), "mask": pad(labels, padding, value=IGNORE_INDEX)}
 
-    def __init__(self, size: int, augmentation: ViewAugmentation) -> None:
-        self.size, self.augmentation = size, augmentation
 
-    def __call__(self, image: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
-        """Return `image`, [3, size, size], and `mask`, [size, size], of the crop."""
-        a = self.augmentation
-        size = _view_size(image, self.size, _uniform(a.scale_min, a.scale_max))
-        image, mask = self._crop(_resize(image, size), _resize(mask, size, cv2.INTER_NEAREST))
-        if _happens(a.hflip):
-            image, mask = image[:, ::-1], mask[:, ::-1]
-        image = recolored(image, a.photometric)
-        padding = (0, self.size - image.shape[1], 0, self.size - image.shape[0])  # right and bottom
-        pad = torch.nn.functional.pad
-        labels = torch.from_numpy(np.ascontiguousarray(mask))
-        return {"image": pad(normalize_image(image), padding), "mask": pad(labels, padding, value=IGNORE_INDEX)}
-
-    def _crop(self, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        height, width = mask.shape
-        if (height, width) == (self.size, self.size):
-            return image, mask
-        for _ in range(_CROP_TRIES):
-            top = int(torch.randint(max(0, height - self.size) + 1, ()))
-            left = int(torch.randint(max(0, width - self.size) + 1, ()))
-            crop = slice(top, top + self.size), slice(left, left + self.size)
-            counts = np.bincount(mask[crop].ravel(), minlength=256)[:IGNORE_INDEX]
-            if counts.max() < _MAX_FRACTION * counts.sum():
-                break
-        return image[crop], mask[crop]
+def _crop(image: np.ndarray, mask: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    height, width = mask.shape
+    if (height, width) == (size, size):
+        return image, mask
+    for _ in range(_CROP_TRIES):
+        top = int(torch.randint(max(0, height - size) + 1, ()))
+        left = int(torch.randint(max(0, width - size) + 1, ()))
+        crop = slice(top, top + size), slice(left, left + size)
+        counts = np.bincount(mask[crop].ravel(), minlength=256)[:IGNORE_INDEX]
+        if counts.max() < _MAX_FRACTION * counts.sum():
+            break
+    return image[crop], mask[crop]
 
 
 def recolored(image: np.ndarray, probability: float) -> np.ndarray:
     """Change brightness, contrast, saturation and hue of an image [H, W, 3], uint8, each with this probability.
 
-    Contrast changes before saturation and hue, or after them. Values are cut to uint8 after each step.
+    Contrast changes before saturation and hue, or after them. Values are clipped to uint8 after each step.
 
     Source: mmsegmentation 0.11's `PhotoMetricDistortion`, which never swaps channels, although its text says so.
     """
-    rest = (_contrasted, _saturated, _turned) if _happens(0.5) else (_saturated, _turned, _contrasted)
+    rest = (_contrasted, _saturated, _hue_shifted) if _happens(0.5) else (_saturated, _hue_shifted, _contrasted)
     for change in (_brightened, *rest):
         if _happens(probability):
             image = change(image)
@@ -179,9 +164,9 @@ def _saturated(image: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 
-def _turned(image: np.ndarray) -> np.ndarray:
+def _hue_shifted(image: np.ndarray) -> np.ndarray:
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-    hsv[..., 0] = (hsv[..., 0].astype(int) + int(torch.randint(-18, 18, ()))) % 180  # of 180 for a whole turn
+    hsv[..., 0] = (hsv[..., 0].astype(int) + int(torch.randint(-18, 18, ()))) % 180  # OpenCV's hue has 180 steps
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 

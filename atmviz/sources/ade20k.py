@@ -14,11 +14,7 @@ from atmviz.sources.source import Truth
 
 
 class Ade20kMasks:
-    """Classes 0 to 149 of every pixel; 255 for what the files call 0, "other".
-
-    Args:
-        folder: Folder of the images.
-    """
+    """The class of every pixel, 0 to 149, of the images of a folder; 255 for label 0 of the files, "other"."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -26,7 +22,10 @@ class Ade20kMasks:
     @cached_property
     def masks(self) -> tuple[Path, str]:
         """Folder of the masks, and a line for people where it is beside the target of a link."""
-        return find_masks(self.folder)
+        folders = [root.parents[1] / "annotations" / root.name for root in (self.folder, self.folder.resolve())]
+        if os.path.isdir(folders[1]) and not os.path.isdir(folders[0]):
+            return folders[1], f"{self.folder} is a link: taking the annotations {folders[1]} beside its target"
+        return folders[0], ""
 
     def mask(self, name: str) -> Path:
         """Return the path of an image's mask."""
@@ -51,11 +50,3 @@ class Ade20kMasks:
                 "expected annotations/{training,validation}/*.png beside images; unpack them too"
             )
         return self.masks[1]
-
-
-def find_masks(folder: Path) -> tuple[Path, str]:
-    """Return the masks' folder of a folder of images, and a line for people where it is beside the target of a link."""
-    folders = [root.parents[1] / "annotations" / root.name for root in (folder, folder.resolve())]
-    if os.path.isdir(folders[1]) and not os.path.isdir(folders[0]):
-        return folders[1], f"{folder} is a link: taking the annotations {folders[1]} beside its target"
-    return folders[0], ""

@@ -1,20 +1,18 @@
 """Whether a folder holds every part of a public dataset. Torch-free."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from atmviz.errors import DatasetError, join_limited
 from atmviz.events import QUIET, Events
-from atmviz.sources.ade20k import Ade20kMasks, find_masks
+from atmviz.sources.ade20k import Ade20kMasks
 from atmviz.sources.coco import CocoInstances
 from atmviz.sources.datasets import DATASETS, dataset_info
 from atmviz.sources.files import ImageFiles
 from atmviz.sources.listing import list_images
 from atmviz.sources.opening import find_dataset
-from atmviz.sources.source import Split, read_labeled
+from atmviz.sources.source import SPLITS, Split, read_labeled
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class CheckResult:
 
     Attributes:
         what: The part, e.g. "val images".
-        found, expected: Counts, or words.
+        found, expected: Counts, or the state in words.
         ok: Whether the part is complete and undamaged.
         problem: What is wrong and what to do; empty where nothing is.
         note: What was left out of the count; empty where nothing was.
@@ -41,7 +39,7 @@ def check_dataset(
     name: str,
     data_dir: Path | None = None,
     *,
-    splits: Sequence[Split] = ("train", "val"),
+    splits: Sequence[Split] = SPLITS,
     read: bool = False,
     events: Events = QUIET,
 ) -> list[CheckResult]:
@@ -57,12 +55,11 @@ def check_dataset(
     Raises:
         DatasetError: no such dataset.
     """
-    dataset_info(name)
     return [result for split in splits for result in _check_split(name, split, data_dir, read, events)]
 
 
 def _check_split(name: str, split: Split, data_dir: Path | None, read: bool, events: Events) -> list[CheckResult]:
-    expected = DATASETS[name].images[split]
+    expected = dataset_info(name).images[split]
     try:
         images = replace(find_dataset(name, data_dir, split), upright=False)
     except DatasetError as error:
@@ -78,20 +75,21 @@ def _check_split(name: str, split: Split, data_dir: Path | None, read: bool, eve
     return results
 
 
-def _count(what: str, found: int, expected: int, problem: str) -> CheckResult:
-    return CheckResult(what, f"{found:,}", f"{expected:,}", found == expected, "" if found == expected else problem)
+def _count(what: str, found: int, expected: int, problem: str, is_damaged: bool = False) -> CheckResult:
+    ok = found == expected and not is_damaged
+    return CheckResult(what, f"{found:,}", f"{expected:,}", ok, "" if ok else problem)
 
 
 def _check_ade20k(images: ImageFiles, split: Split) -> list[CheckResult]:
-    folder, _ = find_masks(images.folder)
+    assert isinstance(images.labels, Ade20kMasks)
+    folder, _ = images.labels.masks
     names = list_images(folder).names if folder.is_dir() else ()
     masks = {Path(name).with_suffix("") for name in names if name.endswith(".png")}
     problem = f"in {folder}: unpack the archive again"
     if missing := sorted({Path(name).with_suffix("") for name in images.names} - masks):
         some = join_limited(map(str, missing), 3)
         problem = f"{len(missing)} images have no mask in {folder} ({some}): unpack the archive again"
-    count = _count(f"{split} masks", len(masks), DATASETS["ade20k"].images[split], problem)
-    return [replace(count, ok=count.ok and not missing, problem=problem if missing else count.problem)]
+    return [_count(f"{split} masks", len(masks), DATASETS["ade20k"].images[split], problem, bool(missing))]
 
 
 def _check_coco(images: ImageFiles, split: Split) -> list[CheckResult]:
@@ -114,27 +112,22 @@ def _check_imagenet(images: ImageFiles, split: Split) -> list[CheckResult]:
     return [_count(f"{split} classes", len(folders), DATASETS["imagenet"].num_classes, problem)]
 
 
-_CHECKS: dict[str, Callable[[ImageFiles, Split], list[CheckResult]]] = {
-    "ade20k": _check_ade20k,
-    "coco": _check_coco,
-    "imagenet": _check_imagenet,
-}
+_CHECKS = {"ade20k": _check_ade20k, "coco": _check_coco, "imagenet": _check_imagenet}
 
 
 def _read_all(images: ImageFiles, split: Split, events: Events) -> CheckResult:
     """Open every image, with its mask or annotations."""
-    labels = images.labels
-    read: Callable[[int], Any] = images.read
-    if isinstance(labels, Ade20kMasks):
-        read = partial(read_labeled, images)
-    elif isinstance(labels, CocoInstances):
-        read = lambda index: labels.read(images, labels.content.records[index])  # noqa: E731
-    problems = []
-    for index in range(len(images)):
+    labels, problems = images.labels, []
+    total = len(labels.content.records if isinstance(labels, CocoInstances) else images)
+    for index in range(total):
         try:
-            read(index)
+            if isinstance(labels, CocoInstances):
+                labels.read(images, labels.content.records[index])
+            elif isinstance(labels, Ade20kMasks):
+                read_labeled(images, index)
+            else:
+                images.read(index)
         except DatasetError as error:
             problems.append(str(error))
-        events.images(index + 1, len(images))
-    good = len(images) - len(problems)
-    return CheckResult(f"{split} files read", f"{good:,}", f"{len(images):,}", not problems, join_limited(problems, 3))
+        events.images(index + 1, total)
+    return _count(f"{split} files read", total - len(problems), total, join_limited(problems, 3))

@@ -1,6 +1,7 @@
 """Images in one folder per class, whose names are the labels: ImageNet, and any such folder or tar file. Torch-free."""
 
 import os
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -29,17 +30,13 @@ class ClassFolders:
         """Class names by label."""
         return tuple(sorted({name.split("/", 1)[0] for name in self.names if "/" in name}))
 
-    @cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {name: label for label, name in enumerate(self.classes)}
-
     def truth(self, images: ImageFiles, index: int) -> Truth | None:
         """Return the class of an image; None for one outside class folders."""
         folder, _, below = images.names[index].partition("/")
         if not below:
             return None
         self._require_count(images.root)
-        return Truth(label=self._numbers[folder])
+        return Truth(label=bisect_left(self.classes, folder))
 
     def require(self, images: ImageFiles) -> str:
         """Raise DatasetError where images lie outside class folders or classes are missing."""
@@ -68,12 +65,8 @@ def open_class_folders(path: Path, num_classes: int | None = None) -> ImageFiles
         DatasetError: images outside a class folder, folders within class folders, a class without images or permission,
             or another number of classes.
     """
-    images: ImageFiles
-    if path.is_dir():
-        listing = list_images(path)
-        images = ImageFiles(str(path), path, listing.names, left_out=listing.left_out)
-    else:
-        images = TarImages.open(path)
+    is_folder = path.is_dir()
+    images = ImageFiles(str(path), path, *list_images(path)) if is_folder else TarImages.open(path)
     if UNREADABLE in images.left_out:
         raise DatasetError(f"cannot read all of {path} ({images.note}): allow it, or take it out")
     labels = ClassFolders(images.names, num_classes)
@@ -85,7 +78,9 @@ def open_class_folders(path: Path, num_classes: int | None = None) -> ImageFiles
             f"images lie deeper than {path}/<class>/, in {len(deeper)} folders ({join_limited(deeper, 5)}): "
             "expected one folder per class, none within another"
         )
-    if empty := sorted(_class_folders(path) - folders):
+    entries = path.iterdir() if is_folder else ()
+    classes = {entry.name for entry in entries if entry.is_dir() and not is_hidden_folder(entry.name)}
+    if empty := sorted(classes - folders):
         raise DatasetError(
             f"no images in {len(empty)} class folders of {path} ({join_limited(empty, 5)}): fill or remove them"
         )
@@ -93,10 +88,3 @@ def open_class_folders(path: Path, num_classes: int | None = None) -> ImageFiles
         raise DatasetError(f"no images in {path}: expected {path}/<class>/*.jpg; {images.note}".rstrip("; "))
     labels.require(images)
     return replace(images, labels=labels, upright=False, min_side_px=1)
-
-
-def _class_folders(path: Path) -> set[str]:
-    """Return the class folders below a path, whatever they hold."""
-    if not path.is_dir():
-        return set()
-    return {entry.name for entry in path.iterdir() if entry.is_dir() and not is_hidden_folder(entry.name)}

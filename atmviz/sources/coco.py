@@ -1,85 +1,58 @@
 """COCO's instances: boxes, classes and masks of objects. Torch-free."""
 
 import os
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from atmviz.errors import AtmvizError, DatasetError, join_limited
-from atmviz.sources.coco_json import Annotation, read_instances
+from atmviz.sources.coco_json import Annotation, Instances, read_instances
 from atmviz.sources.datasets import DATASETS
 from atmviz.sources.decoding import load_image
 from atmviz.sources.files import ImageFiles
 from atmviz.sources.source import Object, Truth
 
 
-@dataclass(frozen=True)
-class Instances:
-    """The content of an instances file.
-
-    Attributes:
-        records: The images, in the order of their ids.
-        annotations: By image id.
-        category_ids: In ascending order; a category's place is its label.
-        classes: Names, by label.
-    """
-
-    records: tuple[dict[str, Any], ...]
-    annotations: dict[int, list[Annotation]]
-    category_ids: tuple[int, ...]
-    classes: tuple[str, ...]
-
-    @classmethod
-    def read(cls, file: Path) -> "Instances":
-        """Read the file; raise DatasetError for another kind of file, or damaged or inconsistent annotations."""
-        content = read_instances(file)
-        categories = sorted(content["categories"], key=lambda category: category["id"])
-        records = sorted(content["images"], key=lambda record: record["id"])
-        annotations: dict[int, list[Annotation]] = {record["id"]: [] for record in records}
-        for annotation in content["annotations"]:
-            annotation.pop("mask", None)  # no field of COCO: only drawn scenes carry it
-            annotations[annotation["image_id"]].append(annotation)
-        ids, names = ([category[key] for category in categories] for key in ("id", "name"))
-        return cls(tuple(records), annotations, tuple(ids), tuple(names))
-
-    def learnable(self) -> "list[dict[str, Any]]":
-        """Return the records of images with an object that can be learned, as mmdetection selects them."""
-        return [
-            record
-            for record in self.records
-            if any(is_learned(annotation, size_of(record)) for annotation in self.annotations[record["id"]])
-        ]
-
-
 class CocoInstances:
-    """What COCO's instances file knows of the images of a folder; read when first asked for.
-
-    Args:
-        folder: Folder of the images; `find_instances` finds the file.
-    """
+    """What COCO's instances file knows of the images of a folder; read when first asked for."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @cached_property
     def file(self) -> tuple[Path, str]:
-        """The instances file, and a line for people where it is beside the target of a link."""
-        return find_instances(self.folder)
+        """The instances file, `annotations/instances_val2017.json` beside `val2017`, and a line for people.
+
+        If the folder is a link, the file beside the link is preferred to the one beside its target; the line says where
+        the latter is taken.
+        """
+        folder = self.folder
+        for root in (folder, folder.resolve()):
+            for base in (root.parent, root.parent.parent):
+                file = base / "annotations" / f"instances_{root.name}.json"
+                if os.path.isfile(file):
+                    beside = f"{folder} is a link: taking the annotations {file} beside its target"
+                    return file, "" if base in folder.parents else beside
+        raise DatasetError(
+            f"no annotations of {folder}: expected {folder.parent}/annotations/instances_{folder.name}.json; "
+            f"unpack annotations_trainval2017.zip ({DATASETS['coco'].layout})"
+        )
 
     @cached_property
     def content(self) -> Instances:
         """The content of the file."""
-        return Instances.read(self.file[0])
+        return read_instances(self.file[0])
 
     @cached_property
     def _by_name(self) -> dict[str, list[dict[str, Any]]]:
-        records: dict[str, list[dict[str, Any]]] = {}
+        records: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for record in self.content.records:
-            records.setdefault(record["file_name"], []).append(record)
+            records[record["file_name"]].append(record)
         return records
 
     def truth(self, images: ImageFiles, index: int) -> Truth | None:
@@ -91,22 +64,16 @@ class CocoInstances:
         if not records:
             return None
         size = size_of(records[0])
-        annotations = [
-            annotation
-            for record in records
-            for annotation in self.checked_annotations(record)
-            if not annotation.get("iscrowd")
-        ]
+        listed = chain.from_iterable(map(self.checked_annotations, records))
+        annotations = [annotation for annotation in listed if not annotation.get("iscrowd")]
         masks = [coco_masks().decode(run_lengths(annotation, size)) for annotation in annotations]
         instances = np.zeros(size, np.int32)
         for k in sorted(range(len(masks)), key=lambda k: -int(masks[k].sum())):
             instances[masks[k] > 0] = k + 1
         visible = np.unique(instances[instances > 0])
         labels = {category: label for label, category in enumerate(self.content.category_ids)}
-        objects = tuple(
-            Object(labels[annotation["category_id"]], box_within(annotation, size))
-            for annotation in (annotations[k - 1] for k in visible.tolist())
-        )
+        shown = [annotations[k - 1] for k in visible.tolist()]
+        objects = tuple(Object(labels[thing["category_id"]], box_within(thing, size)) for thing in shown)
         numbers = np.zeros(len(masks) + 1, np.int32)
         numbers[visible] = np.arange(1, len(visible) + 1)
         return Truth(instances=numbers[instances], objects=objects)
@@ -153,24 +120,6 @@ class CocoInstances:
                     f"px, its image {list(size_of(record))}: correct {self.file[0]}"
                 )
         return annotations
-
-
-def find_instances(folder: Path) -> tuple[Path, str]:
-    """Return the instances file of a folder of images, `annotations/instances_val2017.json` beside `val2017`.
-
-    If the folder is a link, the file beside the link is preferred to the one beside its target; a line for people says
-    where the latter is taken.
-    """
-    for root in (folder, folder.resolve()):
-        for base in (root.parent, root.parent.parent):
-            file = base / "annotations" / f"instances_{root.name}.json"
-            if os.path.isfile(file):
-                beside = f"{folder} is a link: taking the annotations {file} beside its target"
-                return file, "" if base in folder.parents else beside
-    raise DatasetError(
-        f"no annotations of {folder}: expected {folder.parent}/annotations/instances_{folder.name}.json; "
-        f"unpack annotations_trainval2017.zip ({DATASETS['coco'].layout})"
-    )
 
 
 def size_of(record: dict[str, Any]) -> tuple[int, int]:

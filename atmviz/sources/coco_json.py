@@ -6,6 +6,8 @@ An annotation is a dict: category_id, bbox [left, top, width, height] in px, are
 
 import json
 from collections import Counter
+from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,37 @@ _REQUIRED: dict[str, dict[str, Any]] = {
 }
 
 
-def read_instances(file: Path) -> dict[str, Any]:
-    """Read an instances file and check every field that is read later; raise DatasetError."""
+@dataclass(frozen=True)
+class Instances:
+    """The content of an instances file.
+
+    Attributes:
+        records: The images, in the order of their ids.
+        annotations: By image id.
+        category_ids: In ascending order; the index of a category is its label.
+        classes: Names, by label.
+    """
+
+    records: tuple[dict[str, Any], ...]
+    annotations: dict[int, list[Annotation]]
+    category_ids: tuple[int, ...]
+    classes: tuple[str, ...]
+
+
+def read_instances(file: Path) -> Instances:
+    """Read an instances file; raise DatasetError for another kind of file, or damaged or inconsistent annotations."""
+    content = _checked_content(file)
+    records, categories = (sorted(content[part], key=itemgetter("id")) for part in ("images", "categories"))
+    annotations: dict[int, list[Annotation]] = {record["id"]: [] for record in records}
+    for annotation in content["annotations"]:
+        annotation.pop("mask", None)  # no field of COCO: only drawn scenes carry it
+        annotations[annotation["image_id"]].append(annotation)
+    ids, names = (tuple(category[key] for category in categories) for key in ("id", "name"))
+    return Instances(tuple(records), annotations, ids, names)
+
+
+def _checked_content(file: Path) -> dict[str, Any]:
+    """Return the content of a file, each field that is read later checked."""
     data = read_file(file, "annotations", max_bytes=4 * 2**30)
     if what := foreign_content(data[:512]):
         raise DatasetError(f"cannot read annotations {file} ({what})")
@@ -30,9 +61,10 @@ def read_instances(file: Path) -> dict[str, Any]:
         content = json.loads(data)  # of any encoding of Unicode, with or without a byte order mark
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{file} is no whole JSON file ({summarize(error)}): unpack it again") from None
-    parts = ("images", "annotations", "categories")
-    if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in parts):
-        raise DatasetError(f"{file} has no lists {', '.join(parts)}: expected COCO's instances_{{train,val}}2017.json")
+    if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in _REQUIRED):
+        raise DatasetError(
+            f"{file} has no lists {', '.join(_REQUIRED)}: expected COCO's instances_{{train,val}}2017.json"
+        )
     for kind, mark in (("panoptic", "segments_info"), ("captions", "caption"), ("keypoints", "keypoints")):
         if any(isinstance(first, dict) and mark in first for first in content["annotations"][:1]):
             raise DatasetError(f"{file} holds {kind}, expected boxes: take COCO's instances_{{train,val}}2017.json")
@@ -52,11 +84,11 @@ def read_instances(file: Path) -> dict[str, Any]:
 
 
 def _require_fields(file: Path, part: str, items: list[Any], fields: dict[str, Any]) -> None:
-    for place, item in enumerate(items):
+    for index, item in enumerate(items):
         for name, kind in fields.items():
             if not isinstance(item, dict) or not isinstance(item.get(name), kind) or item[name] is True:
                 raise DatasetError(
-                    f"{file}: {part}[{place}] has no usable {name!r}, which every COCO instance file has: "
+                    f"{file}: {part}[{index}] has no usable {name!r}, which every COCO instance file has: "
                     "correct it, or unpack it again"
                 )
 

@@ -160,6 +160,12 @@ def datasets_for(task: Task) -> tuple[str, ...]:
     return tuple(sorted(name for name, dataset in DATASETS.items() if task in dataset.tasks))
 
 
+def require_dataset(name: str, task: Task) -> None:
+    """Raise DatasetError if a dataset is unknown or has no labels for a task."""
+    if name not in datasets_for(task):
+        raise DatasetError(f"no dataset {name!r} to {task}: expected {' or '.join(datasets_for(task))}")
+
+
 def class_names(name: str, task: Task) -> tuple[str, ...]:
     """Return the names of a dataset's classes in a task, by label; empty where only its files name them."""
     if name == "shapes":

@@ -152,9 +152,9 @@ def _require_bounded(image: Image.Image, data: bytes) -> None:
 def _jpeg_scans(data: bytes) -> int:
     """Count the scans of a JPEG's first image; previews in its headers and data after it do not count."""
     scans, at = 0, 2
-    while (found := _JPEG_MARKER.search(data, at)) and found[1] != b"\xd9":
-        scans += found[1] == b"\xda"
-        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+    while (marker := _JPEG_MARKER.search(data, at)) and marker[1] != b"\xd9":
+        scans += marker[1] == b"\xda"
+        at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
     return scans
 
 
@@ -192,8 +192,8 @@ def _to_8_bits(image: Image.Image, is_tiff: bool) -> np.ndarray:
     if not low >= 0 or not top:  # NaN compares as false
         raise ValueError(f"values from {low:g} to {high:g}, expected 0 to 1, 0 to 255 or 0 to 65535")
     scaled = np.multiply(values, np.float32(255 / top), dtype=np.float32)
-    grey = scaled.round(out=scaled).astype(np.uint8)
+    gray = scaled.round(out=scaled).astype(np.uint8)
     hidden = image.info.get("transparency")
     if isinstance(hidden, int):
-        grey[values == hidden] = 255
-    return grey
+        gray[values == hidden] = 255
+    return gray

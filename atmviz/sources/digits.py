@@ -1,12 +1,13 @@
 """scikit-learn's handwritten digits as a source. Torch-free."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
 from PIL import Image
 
-from atmviz.sources.source import Split, Truth
+from atmviz.sources.source import Split, Truth, draw_sample
 
 
 @dataclass(frozen=True)
@@ -22,28 +23,28 @@ class Digits:
     split: Split
     size: tuple[int, int] = (8, 8)
     indices: tuple[int, ...] | None = None
-    sampling: dict[str, int] = field(default_factory=dict)
+    sampling: Mapping[str, int] = field(default_factory=dict)
 
     title, root, note = "digits", "", ""
 
     def __len__(self) -> int:
         return len(_digits(self.split)[0]) if self.indices is None else len(self.indices)
 
-    def _place(self, index: int) -> int:
+    def _number(self, index: int) -> int:
         return index if self.indices is None else self.indices[index]
 
     def name(self, index: int) -> str:
         """Return "digits/val/0012"."""
-        return f"digits/{self.split}/{self._place(index):04d}"
+        return f"digits/{self.split}/{self._number(index):04d}"
 
     def read(self, index: int) -> np.ndarray:
         """Return an image, RGB, uint8, [H, W, 3]."""
-        image = Image.fromarray(_digits(self.split)[0][self._place(index)]).convert("RGB")
+        image = Image.fromarray(_digits(self.split)[0][self._number(index)]).convert("RGB")
         return np.array(image if self.size == (8, 8) else image.resize(self.size[::-1], Image.Resampling.BICUBIC))
 
     def truth(self, index: int) -> Truth:
         """Return the digit that an image shows."""
-        return Truth(label=_digits(self.split)[1][self._place(index)])
+        return Truth(label=_digits(self.split)[1][self._number(index)])
 
     def require_truth(self) -> str:
         """Return "": every digit is known."""
@@ -57,9 +58,8 @@ class Digits:
         """Return a random sample of `limit` images, in the order of the split."""
         if limit >= len(self):
             return self
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:limit])
-        sampling = {"limit": limit, "seed": seed, "of": len(self)}
-        return replace(self, indices=tuple(self._place(i) for i in chosen.tolist()), sampling=sampling)
+        chosen, sampling = draw_sample(len(self), limit, seed)
+        return replace(self, indices=tuple(map(self._number, chosen)), sampling=sampling)
 
 
 @cache

@@ -30,7 +30,7 @@ from atmviz.sources.listing import (
     is_atmviz_figure,
     list_images,
 )
-from atmviz.sources.source import Truth, turn_truth
+from atmviz.sources.source import Truth, draw_sample, turn_truth
 
 
 class Labels(Protocol):
@@ -38,11 +38,9 @@ class Labels(Protocol):
 
     def truth(self, images: "ImageFiles", index: int) -> Truth | None:
         """Return what is known of an image, in the pixels as they lie in its file."""
-        ...
 
     def require(self, images: "ImageFiles") -> str:
         """Raise DatasetError where annotations are missing; return a line for people on where they are, or ""."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -53,8 +51,8 @@ class ImageFiles:
         title: Short name for titles and file names, e.g. "ade20k".
         folder: Folder that `names` are relative to.
         names: Paths below `folder`, with "/" between parts.
+        left_out: Files and folders that do not count, by reason.
         sampling: How the images were drawn from more, e.g. {"limit": 5000, "seed": 0, "of": 50000}; else empty.
-        left_out: Files and folders that were found and do not count, by reason.
         labels: What is known of the images.
         upright: Whether `read` applies the rotation that EXIF asks for; False keeps pixels as they lie in the file.
         min_side_px: Shorter sides are refused; by default those under one token of the last stage.
@@ -63,8 +61,8 @@ class ImageFiles:
     title: str
     folder: Path
     names: tuple[str, ...]
-    sampling: Mapping[str, int] = field(default_factory=dict)
     left_out: LeftOut = field(default_factory=dict, compare=False)
+    sampling: Mapping[str, int] = field(default_factory=dict)
     labels: Labels | None = field(default=None, compare=False)
     upright: bool = True
     min_side_px: int = MIN_SIZE_PX
@@ -126,9 +124,8 @@ class ImageFiles:
         """Return a random sample of `limit` images, in the order of the whole list."""
         if limit >= len(self):
             return self
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:limit])
-        names = tuple(self.names[i] for i in chosen)
-        return replace(self, names=names, sampling={"limit": limit, "seed": seed, "of": len(self)})
+        chosen, sampling = draw_sample(len(self), limit, seed)
+        return replace(self, names=tuple(self.names[i] for i in chosen), sampling=sampling)
 
 
 def find_images(sources: Sequence[str | Path] | str | Path) -> ImageFiles:
@@ -144,21 +141,20 @@ def find_images(sources: Sequence[str | Path] | str | Path) -> ImageFiles:
         raise DatasetError("no images named: expected files, folders or globs")
     if len(sources) == 1 and os.path.isdir(sources[0]):
         root = called(sources[0])
-        found = _require_images(list_images(root), sources[0])
-        return ImageFiles(root.name, root, found.names, left_out=found.left_out)
+        return ImageFiles(root.name, root, *_require_images(list_images(root), sources[0]))
     paths: dict[Path, None] = {}
     left_out: dict[str, list[str]] = {}
     for source in sources:
-        root, found = _search(source)
-        paths.update(dict.fromkeys(root / name for name in found.names))
-        for reason, names in found.left_out.items():
+        root, listing = _search(source)
+        paths.update(dict.fromkeys(root / name for name in listing.names))
+        for reason, names in listing.left_out.items():
             left_out.setdefault(reason, []).extend(os.path.relpath(root / name) for name in names)
     if not paths:
         raise DatasetError(f"no images left of those named; left out: {describe_left_out(left_out)}")
     root = Path(os.path.commonpath([path.parent for path in paths]))
     names = tuple(path.relative_to(root).as_posix() for path in paths)
     name = Path(names[0]).stem if len(names) == 1 else root.name or "images"
-    return ImageFiles(name, root, names, left_out=left_out)
+    return ImageFiles(name, root, names, left_out)
 
 
 def _search(source: str | Path) -> tuple[Path, Listing]:
@@ -174,12 +170,11 @@ def _search(source: str | Path) -> tuple[Path, Listing]:
     if magic is not None:
         root = called(Path(*parts[:magic]))
         if os.path.isdir(root):
-            found = list_images(root, parts[magic:])
-            if found.names or found.left_out:
-                return root, _require_images(found, source)
+            listing = list_images(root, parts[magic:])
+            if listing.names or listing.left_out:
+                return root, _require_images(listing, source)
     for folder in reversed((path, *path.parents)):
-        if os.path.isdir(folder):
-            require_readable(folder)
+        require_readable(folder)
     raise DatasetError(f"no image, folder or match for {str(source)!r}: check the path")
 
 
@@ -191,18 +186,18 @@ def called(path: str | Path) -> Path:
 
 
 def require_readable(folder: Path) -> None:
-    """Raise DatasetError if a folder may not be searched."""
-    if not os.access(folder, os.R_OK | os.X_OK):
+    """Raise DatasetError if a folder is there and may not be searched."""
+    if os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK):
         raise DatasetError(f"cannot read folder {folder} (permission denied): allow it, or choose another")
 
 
-def _require_images(found: Listing, source: str | Path) -> Listing:
-    if not found.names:
-        left_out = f"; left out: {describe_left_out(found.left_out)}" if found.left_out else ""
+def _require_images(listing: Listing, source: str | Path) -> Listing:
+    if not listing.names:
+        left_out = f"; left out: {describe_left_out(listing.left_out)}" if listing.left_out else ""
         raise DatasetError(
             f"no images in {source}: expected files ending in {', '.join(sorted(image_suffixes()))}{left_out}"
         )
-    return found
+    return listing
 
 
 def bundled_photos() -> ImageFiles:

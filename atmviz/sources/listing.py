@@ -90,7 +90,7 @@ def list_images(folder: Path, pattern: Sequence[str] = ()) -> Listing:
                     if not reason and is_atmviz_figure(entry.path):
                         reason = ATMVIZ_FIGURE
                     (left_out[reason] if reason else names).append("/".join(below))
-    return Listing(tuple(sorted(names)), {reason: sorted(found) for reason, found in sorted(left_out.items())})
+    return Listing(tuple(sorted(names)), {reason: sorted(paths) for reason, paths in sorted(left_out.items())})
 
 
 def _entries(

@@ -1,7 +1,7 @@
-"""The one door to images: a dataset by its name, or files, folders and globs. Torch-free."""
+"""Opens images: a dataset by its name, or files, folders and globs. Torch-free."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,15 +12,9 @@ from atmviz.sources.coco import CocoInstances
 from atmviz.sources.datasets import DATASETS, PUBLIC_DATASETS, preprocessing_for
 from atmviz.sources.digits import Digits
 from atmviz.sources.files import ImageFiles, Labels, bundled_photos, called, find_images, require_readable
-from atmviz.sources.listing import Listing, list_images
+from atmviz.sources.listing import list_images
 from atmviz.sources.shapes import Shapes
 from atmviz.sources.source import Source, Split
-
-_LABELS: dict[str, Callable[[Path, Listing], Labels]] = {
-    "ade20k": lambda folder, listing: Ade20kMasks(folder),
-    "coco": lambda folder, listing: CocoInstances(folder),
-    "imagenet": lambda folder, listing: ClassFolders(listing.names, DATASETS["imagenet"].num_classes),
-}
 
 
 def open_source(
@@ -43,7 +37,7 @@ def open_source(
         limit: Number of images: a random sample in the order of the whole, of drawn scenes the first ones.
         seed: Seed of the sample; of drawn scenes, of the scenes.
         size: Input size of the network, px (one side, or height and width), at which scenes are drawn; the dataset's
-            own by default. Images in files keep their size.
+            input size by default. Images in files keep their size.
         upright: Whether images in files are rotated as EXIF asks; False keeps pixels and annotations as they lie in
             the files, as dense networks are trained.
 
@@ -93,10 +87,13 @@ def find_dataset(name: str, data_dir: str | Path | None = None, split: Split = "
     for root in dataset.roots:
         folder = called(base / root / dataset.folders[split])
         if os.path.isdir(folder) and (listing := list_images(folder)).names:
-            labels = _LABELS[name](folder, listing)
-            return ImageFiles(name, folder, listing.names, left_out=listing.left_out, labels=labels)
-    if os.path.isdir(base):
-        require_readable(base)
+            labels: Labels
+            if name == "imagenet":
+                labels = ClassFolders(listing.names, dataset.num_classes)
+            else:
+                labels = Ade20kMasks(folder) if name == "ade20k" else CocoInstances(folder)
+            return ImageFiles(name, folder, *listing, labels=labels)
+    require_readable(base)
     raise DatasetError(
         f"no {name} {split} images in {base}: expected {dataset.layout}; choose another data folder, or set "
         "$ATMVIZ_DATA to it"
@@ -113,8 +110,7 @@ def find_split(name: str, data_dir: str | Path | None, split: Split) -> Path:
             return path
         if os.path.isfile(tar := path.with_suffix(".tar")):
             return tar
-    if os.path.isdir(base):
-        require_readable(base)
+    require_readable(base)
     raise DatasetError(
         f"no {split} folder in {base}: expected {base}/{{train,val}}/<class>/*.jpg; choose another data folder"
     )

@@ -22,7 +22,7 @@ def outlines(label: int) -> list[Outline]:
     rng = np.random.default_rng((BANK_SEED, label))
     made = []
     for _ in range(OUTLINES):
-        parts = _OUTLINE_MAKERS[SHAPE_CLASSES[label]](rng)
+        parts = _MAKERS[SHAPE_CLASSES[label]](rng)
         points = np.concatenate(parts)
         points -= (points.min(0) + points.max(0)) / 2
         extent = np.ptp(points, axis=0)
@@ -47,9 +47,12 @@ def _ring(rng: np.random.Generator) -> list[np.ndarray]:
     return [_ellipse(1, height), _ellipse(hole, hole * height)]
 
 
-def _box(rng: np.random.Generator) -> list[np.ndarray]:
-    height = rng.uniform(0.65, 1)
+def _rectangle(height: float) -> list[np.ndarray]:
     return [np.array([(-1, -height), (1, -height), (1, height), (-1, height)])]
+
+
+def _box(rng: np.random.Generator) -> list[np.ndarray]:
+    return _rectangle(rng.uniform(0.65, 1))
 
 
 def _triangle(rng: np.random.Generator) -> list[np.ndarray]:
@@ -71,8 +74,7 @@ def _cross(rng: np.random.Generator) -> list[np.ndarray]:
 
 
 def _bar(rng: np.random.Generator) -> list[np.ndarray]:
-    height = 1 / rng.uniform(6, 12)
-    return [np.array([(-1, -height), (1, -height), (1, height), (-1, height)])]
+    return _rectangle(1 / rng.uniform(6, 12))
 
 
 def _ribbon(x: np.ndarray, y: np.ndarray, thickness: float) -> np.ndarray:
@@ -100,15 +102,7 @@ def _chain(rng: np.random.Generator) -> list[np.ndarray]:
     return [_ellipse(rng.uniform(0.55, 0.7), rng.uniform(0.5, 0.7), x) for x in range(links)]
 
 
-_OUTLINE_MAKERS: dict[str, Callable[[np.random.Generator], list[np.ndarray]]] = {
-    "disc": _disc,
-    "ring": _ring,
-    "box": _box,
-    "triangle": _triangle,
-    "star": _star,
-    "cross": _cross,
-    "bar": _bar,
-    "arc": _arc,
-    "wave": _wave,
-    "chain": _chain,
+_MAKERS: dict[str, Callable[[np.random.Generator], list[np.ndarray]]] = {
+    **{"disc": _disc, "ring": _ring, "box": _box, "triangle": _triangle, "star": _star},
+    **{"cross": _cross, "bar": _bar, "arc": _arc, "wave": _wave, "chain": _chain},
 }

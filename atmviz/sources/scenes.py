@@ -1,6 +1,7 @@
 """Scenes drawn at any size whose objects' scale and shape are known, with the labels of all three tasks. Torch-free."""
 
 import math
+from collections import namedtuple
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -21,13 +22,13 @@ _CLUTTER_NUMBERS = 4 + _SPLINTERS * 8  # random numbers that each call of `_scat
 
 
 class SceneObject(NamedTuple):
-    """One object as it was placed, occluded or not.
+    """An object of a scene, visible or hidden.
 
     Attributes:
         label: Index into `SHAPE_CLASSES`.
-        scale: Length along its own axis as a fraction of the image side.
+        scale: Length along its axis as a fraction of the image side.
         elongation: Length over width of the whole outline: 1 is as wide as long.
-        angle: Of its axis, radians, clockwise from the right.
+        angle: Direction of the axis, radians, clockwise from the right.
         center: (i, j) in px.
     """
 
@@ -70,8 +71,7 @@ class Scene:
     @property
     def instance_masks(self) -> np.ndarray:
         """[N, H, W], bool: the visible pixels of each visible object."""
-        wanted = np.array(self.visible, np.uint8) + 1
-        return self.instance_map == wanted[:, None, None]
+        return self.instance_map == np.array(self.visible, np.uint8)[:, None, None] + 1
 
     @property
     def boxes(self) -> np.ndarray:
@@ -85,33 +85,12 @@ class Scene:
         return np.array([self.objects[k].label for k in self.visible], np.int64)
 
 
-class _SceneDraw(NamedTuple):
-    """The random numbers in [0, 1) that a scene follows from; `row` and `column` place a part of a texture."""
-
-    objects: float
-    main: float
-    background: float
-    row: float
-    column: float
-    light: float
-    light_row: float
-    light_column: float
-
-
-class _ObjectDraw(NamedTuple):
-    """The random numbers in [0, 1) that an object follows from, apart from its colors."""
-
-    scale: float
-    label: float
-    outline: float
-    angle: float
-    center_i: float
-    center_j: float
-    texture: float
-    texture_row: float
-    texture_column: float
-
-
+# The random numbers in [0, 1) that a scene follows from; `row` and `column` select a part of a texture or of the light
+_SceneDraw = namedtuple("_SceneDraw", "objects main background row column light light_row light_column")
+# Those of an object, apart from its colors
+_ObjectDraw = namedtuple(
+    "_ObjectDraw", "scale label outline angle center_i center_j texture texture_row texture_column"
+)
 _SCENE_NUMBERS = len(_SceneDraw._fields)
 _COLOR_NUMBERS = 7  # brightness step, then tint and contrast of three channels
 _OBJECT_NUMBERS = _COLOR_NUMBERS + len(_ObjectDraw._fields)
@@ -164,12 +143,7 @@ def _place_object(draw: _ObjectDraw, scale: float, size: int, margin: float) -> 
 
 
 def _paint_object(
-    image: np.ndarray,
-    instance_map: np.ndarray,
-    number: int,
-    thing: SceneObject,
-    draw: _ObjectDraw,
-    palette: np.ndarray,
+    image: np.ndarray, instance_map: np.ndarray, number: int, thing: SceneObject, draw: _ObjectDraw, palette: np.ndarray
 ) -> None:
     size = len(image)
     points, parts, _ = outlines(thing.label)[int(draw.outline * OUTLINES)]
@@ -191,9 +165,8 @@ def _scatter_clutter(image: np.ndarray, instance_map: np.ndarray | None, numbers
     """Paint small splinters of one color, which belong to no object and hide what is below them."""
     count = 1 + int(numbers[0] * _SPLINTERS)
     color = (255 * numbers[1:4]).tolist()
-    numbers = numbers[4:].reshape(_SPLINTERS, 4, 2)[:count]
-    corners = len(image) * (numbers[:, :1] + 0.08 * (numbers[:, 1:] - 0.5))
-    splinters = list(corners.astype(np.int32))
+    points = numbers[4:].reshape(_SPLINTERS, 4, 2)[:count]
+    splinters = list((len(image) * (points[:, :1] + 0.08 * (points[:, 1:] - 0.5))).astype(np.int32))
     cv2.fillPoly(image, splinters, color)
     if instance_map is not None:
         cv2.fillPoly(instance_map, splinters, 0)

@@ -11,9 +11,7 @@ from atmviz.errors import DatasetError
 from atmviz.geometry import MIN_SIZE_PX
 from atmviz.sources.datasets import DATASETS
 from atmviz.sources.scenes import Scene, draw_scene
-from atmviz.sources.source import Object, Split, Truth
-
-_SPLITS: tuple[Split, ...] = ("train", "val")
+from atmviz.sources.source import SPLITS, Object, Split, Truth
 
 
 class Shapes:
@@ -35,10 +33,10 @@ class Shapes:
     def __init__(self, size: int = 128, length: int | None = None, split: Split = "train", seed: int = 0) -> None:
         if length is None:
             length = DATASETS["shapes"].images.get(split, 1)
-        if size < MIN_SIZE_PX or length < 1 or split not in _SPLITS or seed < 0:
+        if size < MIN_SIZE_PX or length < 1 or split not in SPLITS or seed < 0:
             raise DatasetError(
                 f"got shapes of {size} px, {length} scenes, split {split!r}, seed {seed}; "
-                f"expected {MIN_SIZE_PX} px or more, 1 scene or more, one of {', '.join(_SPLITS)}, seed 0 or more"
+                f"expected {MIN_SIZE_PX} px or more, 1 scene or more, one of {', '.join(SPLITS)}, seed 0 or more"
             )
         self.size, self.length, self.split, self.seed = size, length, split, seed
         self._last: tuple[int, Scene] | None = None  # `read` and `truth` of one image draw it once
@@ -55,7 +53,7 @@ class Shapes:
         if not 0 <= index < self.length:
             raise IndexError(index)
         if self._last is None or self._last[0] != index:
-            self._last = index, draw_scene(self.size, (self.seed, _SPLITS.index(self.split), index))
+            self._last = index, draw_scene(self.size, (self.seed, SPLITS.index(self.split), index))
         return self._last[1]
 
     def name(self, index: int) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from atmviz.errors import DatasetError
 
 Split = Literal["train", "val"]
+SPLITS: tuple[Split, ...] = ("train", "val")
 Box = tuple[float, float, float, float]
 
 
@@ -19,7 +20,7 @@ class Object:
     Attributes:
         label: Class number among the dataset's object classes.
         box: (left, top, right, bottom), px; right and bottom are exclusive.
-        length_px: Length along the object's own axis, hidden parts included; None where the source does not know it.
+        length_px: Length along the object's axis, hidden parts included; None where the source does not know it.
         elongation: Length over width of the whole outline; None where the source does not know it.
         angle: Direction of the axis, radians, clockwise from the right; None where the source does not know it.
     """
@@ -54,48 +55,44 @@ class Source(Protocol):
     @property
     def title(self) -> str:
         """Short name for titles and file names, e.g. "ade20k"."""
-        ...
 
     @property
     def root(self) -> str:
         """Folder that names are relative to; "" where there are no files."""
-        ...
 
     @property
     def sampling(self) -> Mapping[str, int]:
         """How the images were chosen, e.g. {"limit": 5000, "seed": 0, "of": 50000}; empty for all of a folder."""
-        ...
 
     @property
     def note(self) -> str:
         """One line for people on what was left out; "" where nothing was."""
-        ...
 
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
         """Return the name of an image as recordings list it, with "/" between parts."""
-        ...
 
     def read(self, index: int) -> np.ndarray:
         """Return an image as RGB, uint8, [H, W, 3], upright; raise DatasetError where it cannot be read."""
-        ...
 
     def truth(self, index: int) -> Truth | None:
         """Return what is known of an image, None where nothing is; raise DatasetError for damaged annotations."""
-        ...
 
     def require_truth(self) -> str:
         """Raise DatasetError where annotations are missing; return a line for people on where they are, or ""."""
-        ...
 
     def fingerprint(self, index: int) -> str:
         """Return a text that changes when the pixels of an image change."""
-        ...
 
     def sample(self, limit: int, seed: int) -> Self:
         """Return `limit` of the images: a random sample in the source's order, or the first ones of drawn scenes."""
-        ...
+
+
+def draw_sample(of: int, limit: int, seed: int) -> tuple[list[int], Mapping[str, int]]:
+    """Return `limit` random numbers below `of` in ascending order, and the `Source.sampling` that says so."""
+    chosen = np.sort(np.random.default_rng(seed).permutation(of)[:limit])
+    return chosen.tolist(), {"limit": limit, "seed": seed, "of": of}
 
 
 def read_labeled(source: Source, index: int) -> tuple[np.ndarray, Truth]:
@@ -110,16 +107,8 @@ def read_labeled(source: Source, index: int) -> tuple[np.ndarray, Truth]:
     return image, truth
 
 
-# EXIF orientation -> (rows become columns, then rows are reversed, then columns are reversed)
-_TURNS = {
-    2: (False, False, True),
-    3: (False, True, True),
-    4: (False, True, False),
-    5: (True, False, False),
-    6: (True, False, True),
-    7: (True, True, True),
-    8: (True, True, False),
-}
+# EXIF orientation -> t: rows become columns (transpose), then r: rows are reversed, then c: columns are reversed
+_TURNS = {2: "c", 3: "rc", 4: "r", 5: "t", 6: "tc", 7: "trc", 8: "tr"}
 
 
 def turn_truth(truth: Truth, orientation: int) -> Truth:
@@ -134,24 +123,24 @@ def turn_truth(truth: Truth, orientation: int) -> Truth:
     turn = _TURNS[orientation]
     return replace(
         truth,
-        segments=None if truth.segments is None else _turn(truth.segments, *turn),
-        instances=None if truth.instances is None else _turn(truth.instances, *turn),
-        objects=tuple(replace(thing, box=_turn_box(thing.box, shape, *turn)) for thing in truth.objects),
+        segments=None if truth.segments is None else _turn(truth.segments, turn),
+        instances=None if truth.instances is None else _turn(truth.instances, turn),
+        objects=tuple(replace(thing, box=_turn_box(thing.box, shape, turn)) for thing in truth.objects),
     )
 
 
-def _turn(pixels: np.ndarray, transposed: bool, rows: bool, columns: bool) -> np.ndarray:
-    pixels = pixels.T if transposed else pixels
-    return np.ascontiguousarray(pixels[:: -1 if rows else 1, :: -1 if columns else 1])
+def _turn(pixels: np.ndarray, turn: str) -> np.ndarray:
+    pixels = pixels.T if "t" in turn else pixels
+    return np.ascontiguousarray(pixels[:: -1 if "r" in turn else 1, :: -1 if "c" in turn else 1])
 
 
-def _turn_box(box: Box, shape: tuple[int, ...], transposed: bool, rows: bool, columns: bool) -> Box:
+def _turn_box(box: Box, shape: tuple[int, ...], turn: str) -> Box:
     left, top, right, bottom = box
     height, width = shape
-    if transposed:
+    if "t" in turn:
         left, top, right, bottom, height, width = top, left, bottom, right, width, height
-    if rows:
+    if "r" in turn:
         top, bottom = height - bottom, height - top
-    if columns:
+    if "c" in turn:
         left, right = width - right, width - left
     return left, top, right, bottom

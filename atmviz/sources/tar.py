@@ -57,7 +57,7 @@ class TarImages(ImageFiles):
         names = sorted(ranges)
         above = os.path.commonpath([os.path.dirname(os.path.dirname(name)) for name in names]) if names else ""
         shown = {os.path.relpath(name, above or "."): ranges[name] for name in names}
-        return cls(str(file), file, tuple(shown), left_out=left_out, ranges=shown)
+        return cls(str(file), file, tuple(shown), left_out, ranges=shown)
 
     def content(self, index: int) -> bytes:
         """Return the bytes of an image; raise DatasetError for an absurd size."""

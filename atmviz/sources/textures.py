@@ -46,8 +46,8 @@ def textures(size: int) -> tuple[np.ndarray, ...]:
             np.sign(np.sin(math.tau * waves / 2 * along) * np.sin(math.tau * waves / 2 * across)),
             3 * np.sin(math.tau * waves / 2 * along) * np.sin(math.tau * waves / 2 * across) - 1,
         )
-        grey = patterns[k % len(patterns)] + 0.4 * clouds
-        made.append(np.clip(128 + 60 * grey, 0, 255).astype(np.uint8))
+        gray = patterns[k % len(patterns)] + 0.4 * clouds
+        made.append(np.clip(128 + 60 * gray, 0, 255).astype(np.uint8))
     return tuple(made)
 
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from atmviz.architecture import BOX_SAMPLES, NETWORK_OPTIONS, PYRAMID_DIM
 from atmviz.data.augmentation import Augmentation
-from atmviz.data.classification import open_labelled, require_same_classes
+from atmviz.data.classification import open_labeled, require_same_classes
 from atmviz.data.detection import open_detection
 from atmviz.data.keyed import KeyedBatchSampler, KeyedDataset, seed_of
 from atmviz.data.loader import open_loader, stack_by_name
@@ -290,9 +290,9 @@ def open_data(recipe: Recipe) -> tuple[Any, Any]:
     else:
         names = ("crop_scale_min", "hflip", "color_jitter", "auto_augment", "random_erasing", "erase_mode")
         augmentation = Augmentation(**{name: getattr(recipe, name) for name in names})
-        train_set = open_labelled(recipe.dataset, "train", size, data_dir=folder, augmentation=augmentation, seed=seed)
+        train_set = open_labeled(recipe.dataset, "train", size, data_dir=folder, augmentation=augmentation, seed=seed)
         # Without the seed: validation images are the same for all seeds.
-        val_set = open_labelled(recipe.dataset, "val", size, data_dir=folder, crop_pct=recipe.crop_pct)
+        val_set = open_labeled(recipe.dataset, "val", size, data_dir=folder, crop_pct=recipe.crop_pct)
     require_same_classes(train_set, val_set)
     return train_set, val_set
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Subset
 
 from atmviz.architecture import Architecture, Task
 from atmviz.checkpoints import Origin, load_model, origin_of
-from atmviz.data.classification import LabelledImages, open_labelled
+from atmviz.data.classification import LabeledImages, open_labeled
 from atmviz.data.detection import DetectionImages, open_detection
 from atmviz.data.loader import open_loader, read_batches
 from atmviz.data.segmentation import SegmentationImages, open_segmentation
@@ -100,7 +100,7 @@ def evaluate_network(
     for items in read_batches(loader):
         predictions = evaluator.update(network, items)
         for number, prediction in enumerate(predictions if on_prediction else ()):
-            name = dataset.path(indices[done + number])  # type: ignore[attr-defined]
+            name = Path(dataset.source.name(indices[done + number])).with_suffix("").as_posix()  # type: ignore
             on_prediction(Prediction(name, dataset.classes, *evaluator.describe(*prediction)))  # type: ignore
         done += len(items)
         events.images(done, len(indices))
@@ -182,7 +182,7 @@ def evaluate(
     _require_supported(task, settings, on_prediction is not None)
     settings = _complete(settings, task, origin, checkpoint)
     images = _open_images(task, network, settings)
-    if isinstance(images, LabelledImages):
+    if isinstance(images, LabeledImages):
         images.number_as(origin.training_info.get("classes", ()))
     _require_learned_classes(origin, images.classes)
     for note in images.notes:
@@ -238,7 +238,7 @@ def _complete(settings: EvaluationSettings, task: Task, origin: Origin, checkpoi
 
 def _open_images(
     task: Task, network: Any, settings: EvaluationSettings
-) -> LabelledImages | SegmentationImages | DetectionImages:
+) -> LabeledImages | SegmentationImages | DetectionImages:
     name, split, size, data_dir = str(settings.dataset), settings.split, int(settings.size or 0), settings.data_dir
     if task == "segment":
         scales = MULTI_SCALES if settings.multi_scale else (1.0,)
@@ -247,7 +247,7 @@ def _open_images(
         network.transform.min_size = (size,)
         network.transform.max_size = max(network.transform.max_size, size)
         return open_detection(name, split, size, data_dir=data_dir)
-    return open_labelled(name, split, size, data_dir=data_dir, crop_pct=settings.crop_pct or 1.0)
+    return open_labeled(name, split, size, data_dir=data_dir, crop_pct=settings.crop_pct or 1.0)
 
 
 def _setup(

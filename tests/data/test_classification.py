@@ -1,4 +1,4 @@
-"""Labelled images: folders, tar files, digits and shapes; what is refused, and with which words."""
+"""Labeled images: folders, tar files, digits and shapes; what is refused, and with which words."""
 
 import io
 import os
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
 from atmviz.data.augmentation import Augmentation, eval_transform, posterize, train_transform
-from atmviz.data.classification import _natural, open_labelled, require_same_classes
+from atmviz.data.classification import _natural, open_labeled, require_same_classes
 from atmviz.data.fitting import MEAN, STD
 from atmviz.data.loader import read_batches
 from atmviz.data.readers import ReaderImages
@@ -43,7 +43,7 @@ def folders(tmp_path):
 
 
 def test_a_folder_has_its_class_folders_as_classes(folders):
-    train = open_labelled("folder", "train", 32, data_dir=folders)
+    train = open_labeled("folder", "train", 32, data_dir=folders)
     assert train.classes == ("cat", "dog")
     assert len(train) == 6
     assert [train[i]["label"] for i in range(6)] == [0, 0, 0, 1, 1, 1]
@@ -59,7 +59,7 @@ def test_the_validation_folder_may_have_other_names(folders, name):
 
 @pytest.mark.parametrize("form", [".", "train", "cat and dog", "tars"])
 def test_a_tar_file_serves_as_a_split(folders, form):
-    expected = open_labelled("folder", "train", 32, data_dir=folders)
+    expected = open_labeled("folder", "train", 32, data_dir=folders)
     (folders / "train/cat/._0.png").touch()
     inside = folders / "inside"
     inside.mkdir()
@@ -72,7 +72,7 @@ def test_a_tar_file_serves_as_a_split(folders, form):
                 file.add(folders / f"{name}.tar", arcname=f"{name}.tar")
             else:
                 file.add(folders / "train" / name, arcname=f"{form}/{name}" if form != "cat and dog" else name)
-    found = open_labelled("folder", "train", 32, data_dir=inside)
+    found = open_labeled("folder", "train", 32, data_dir=inside)
     assert (found.classes, len(found)) == (("cat", "dog"), 6)
     assert "hidden or of a tool: 1" in found.notes[0]
     for index in range(6):
@@ -87,7 +87,7 @@ def test_an_image_of_absurd_size_within_a_tar_file_is_refused(tmp_path):
     with open(tmp_path / "train.tar", "wb") as file:
         file.write(header.tobuf())
         file.truncate(2**30 + 20 * 512)  # a hole
-    images = open_labelled("folder", "train", 32, data_dir=tmp_path)
+    images = open_labeled("folder", "train", 32, data_dir=tmp_path)
     with pytest.raises(DatasetError, match=r"cannot read image .*cat/0\.png \(1,073,741,825 bytes, larger than"):
         images[0]
 
@@ -97,22 +97,22 @@ def test_what_is_no_plain_tar_file_is_one_line(folders):
     for content in (b"", b"no tar", b"\x1f\x8b\x08"):
         (folders / "inside/train.tar").write_bytes(content)
         with pytest.raises(DatasetError, match=r"cannot read .*train.tar .*|no images in .*train.tar") as caught:
-            open_labelled("folder", "train", 32, data_dir=folders / "inside")
+            open_labeled("folder", "train", 32, data_dir=folders / "inside")
         assert "\n" not in str(caught.value)
 
 
 def numbered(tmp_path):
-    """val/0 to val/11, each of a grey of its own."""
+    """val/0 to val/11, each of a gray of its own."""
     for label in range(12):
         write_image(tmp_path / "val" / str(label) / "a.png", (20 * label,) * 3, (32, 32))
-    return open_labelled("folder", "val", 32, data_dir=tmp_path, crop_pct=1.0)
+    return open_labeled("folder", "val", 32, data_dir=tmp_path, crop_pct=1.0)
 
 
 def test_classes_are_numbered_as_torchvision_numbers_them(tmp_path):
     found = numbered(tmp_path)
     assert list(found.classes) == ImageFolder(tmp_path / "val").classes
-    greys = [int(found.classes[item["label"]]) for item in (found[i] for i in range(12))]
-    assert greys == [round((found[i]["image"][0].mean().item() * STD[0] + MEAN[0]) * 255 / 20) for i in range(12)]
+    grays = [int(found.classes[item["label"]]) for item in (found[i] for i in range(12))]
+    assert grays == [round((found[i]["image"][0].mean().item() * STD[0] + MEAN[0]) * 255 / 20) for i in range(12)]
     assert found.notes == ["classes are numbered as text, as torchvision does: 0, 1, 10, 11, 2 and 7 more"]
 
 
@@ -122,7 +122,7 @@ def test_numbers_of_any_length_within_names_are_sorted_by_value():
 
 
 def test_classes_of_one_order_need_no_word(folders):
-    assert open_labelled("folder", "train", 32, data_dir=folders).notes == []
+    assert open_labeled("folder", "train", 32, data_dir=folders).notes == []
 
 
 def test_a_checkpoints_names_number_the_classes(tmp_path):
@@ -139,7 +139,7 @@ def test_every_suffix_counts_and_nothing_hidden_is_a_class(folders):
     Image.new("RGB", (40, 40)).save(folders / "train/cat/9.jfif", "JPEG")
     for name in (".hidden/0.png", "@eaDir/0.png", "cat/@eaDir/0.png", "cat/._0.png"):
         write_image(folders / "train" / name)
-    train = open_labelled("folder", "train", 32, data_dir=folders)
+    train = open_labeled("folder", "train", 32, data_dir=folders)
     assert (train.classes, len(train)) == (("cat", "dog"), 8)
     assert "hidden or of a tool: 4 (.hidden/, @eaDir/, cat/._0.png and 1 more)" in train.notes[0]
 
@@ -156,7 +156,7 @@ def test_every_suffix_counts_and_nothing_hidden_is_a_class(folders):
 def test_training_and_recording_read_the_same_pixels(folders, image, name, options):
     path = folders / "train/cat" / name
     Image.fromarray(image).save(path, **options)
-    train = open_labelled("folder", "train", 64, data_dir=folders)
+    train = open_labeled("folder", "train", 64, data_dir=folders)
     pixels = train.source.read(train.source.names.index(f"cat/{name}"))
     assert np.array_equal(pixels, load_image(path))
 
@@ -171,12 +171,12 @@ def test_photographs_are_evaluated_as_the_released_code_does(folders, mode, opti
     photo.save(folders / "val/cat/0.jpg", exif=exif, **options)
     with Image.open(folders / "val/cat/0.jpg") as opened:
         expected = eval_transform(224, 0.875)(opened.convert("RGB"))
-    assert torch.equal(open_labelled("folder", "val", 224, data_dir=folders)[0]["image"], expected)
+    assert torch.equal(open_labeled("folder", "val", 224, data_dir=folders)[0]["image"], expected)
 
 
 def test_small_images_are_learned_from(folders):
     write_image(folders / "train/cat/0.png", size=(8, 9))
-    assert open_labelled("folder", "train", 32, data_dir=folders)[0]["image"].shape == (3, 32, 32)
+    assert open_labeled("folder", "train", 32, data_dir=folders)[0]["image"].shape == (3, 32, 32)
 
 
 def test_a_readers_images_are_read_like_others(folders):
@@ -199,7 +199,7 @@ def test_a_readers_images_are_read_like_others(folders):
 def test_torchvisions_folders_are_opened_by_the_one_reader(folders):
     folders.joinpath("val/cat/0.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
     with pytest.raises(DatasetError, match="no image of a known format"):
-        open_labelled("torch/image_folder", "val", 32, data_dir=folders)[0]
+        open_labeled("torch/image_folder", "val", 32, data_dir=folders)[0]
 
 
 def test_a_class_that_may_not_be_read_is_named(folders, monkeypatch):
@@ -212,7 +212,7 @@ def test_a_class_that_may_not_be_read_is_named(folders, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(DatasetError, match=r"cannot read all of .*without permission: 1 \(cat\)"):
-        open_labelled("folder", "train", 32, data_dir=folders)
+        open_labeled("folder", "train", 32, data_dir=folders)
 
 
 def test_imagenet_is_found_in_its_published_places_and_needs_all_classes(folders, monkeypatch):
@@ -227,33 +227,33 @@ def test_imagenet_is_found_in_its_published_places_and_needs_all_classes(folders
         DatasetError,
         match=r"got 2 classes .*expected ImageNet's 1000: complete it, or take the folder as a dataset",
     ):
-        open_labelled("imagenet", "val", 32)
+        open_labeled("imagenet", "val", 32)
 
 
 def test_a_missing_split_shows_the_expected_tree(tmp_path):
     with pytest.raises(DatasetError, match=r"no train folder in .*expected .*\{train,val\}/<class>/"):
-        open_labelled("folder", "train", 32, data_dir=tmp_path)
+        open_labeled("folder", "train", 32, data_dir=tmp_path)
 
 
 def test_an_empty_class_is_named(folders):
     folders.joinpath("train", "emu").mkdir()
     with pytest.raises(DatasetError, match=r"no images in 1 class folders .*\(emu\)"):
-        open_labelled("folder", "train", 32, data_dir=folders)
+        open_labeled("folder", "train", 32, data_dir=folders)
 
 
 def test_a_split_without_any_image_or_without_class_folders_is_named(tmp_path):
     tmp_path.joinpath("train/cat").mkdir(parents=True)
     with pytest.raises(DatasetError, match="no images in 1 class folders"):
-        open_labelled("folder", "train", 32, data_dir=tmp_path)
+        open_labeled("folder", "train", 32, data_dir=tmp_path)
     write_image(tmp_path / "val/0.png")
     with pytest.raises(DatasetError, match="expected one folder per class"):
-        open_labelled("folder", "val", 32, data_dir=tmp_path)
+        open_labeled("folder", "val", 32, data_dir=tmp_path)
 
 
 def test_splits_of_different_classes_are_named(folders):
     write_image(folders / "train/emu/0.png")
     write_image(folders / "val/owl/0.png")
-    train, val = (open_labelled("folder", split, 32, data_dir=folders) for split in ("train", "val"))
+    train, val = (open_labeled("folder", split, 32, data_dir=folders) for split in ("train", "val"))
     with pytest.raises(DatasetError, match="only in train: emu; only in val: owl"):
         require_same_classes(train, val)
     require_same_classes(train, train)
@@ -262,7 +262,7 @@ def test_splits_of_different_classes_are_named(folders):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_unreadable_image_is_one_line_with_its_name(folders, workers):
     folders.joinpath("train/cat/1.png").write_bytes(b"no image")
-    loader = DataLoader(open_labelled("folder", "train", 32, data_dir=folders), 2, num_workers=workers)
+    loader = DataLoader(open_labeled("folder", "train", 32, data_dir=folders), 2, num_workers=workers)
     with pytest.raises(DatasetError, match=r"cannot read image .*cat/1\.png \(.*\): replace it") as caught:
         list(read_batches(loader))
     assert "\n" not in str(caught.value)
@@ -274,32 +274,32 @@ def test_an_unreadable_image_is_one_line_with_its_name(folders, workers):
 )
 def test_an_unknown_dataset_says_what_there_is(name, message, tmp_path):
     with pytest.raises(DatasetError, match=message):
-        open_labelled(name, "train", 32, data_dir=tmp_path)
+        open_labeled(name, "train", 32, data_dir=tmp_path)
 
 
 def test_a_stream_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="wds/x only streams, expected a dataset with an index"):
-        open_labelled("wds/x", "train", 32, data_dir=tmp_path)
+        open_labeled("wds/x", "train", 32, data_dir=tmp_path)
 
 
 def test_class_folders_within_class_folders_are_refused(folders):
     folders.joinpath("train/cat/loop").symlink_to("..")
-    assert "loop" in open_labelled("folder", "train", 32, data_dir=folders).notes[0]
+    assert "loop" in open_labeled("folder", "train", 32, data_dir=folders).notes[0]
     write_image(folders / "train/cat/tabby/0.png")
     with pytest.raises(DatasetError, match=r"deeper than .*train/<class>/, in .*cat/tabby.* none within another"):
-        open_labelled("folder", "train", 32, data_dir=folders)
+        open_labeled("folder", "train", 32, data_dir=folders)
 
 
 def test_an_image_that_is_not_there_is_one_line_with_its_name(folders):
     folders.joinpath("train/cat/1.png").unlink()
     folders.joinpath("train/cat/1.png").symlink_to("nowhere.png")
-    images = open_labelled("folder", "train", 32, data_dir=folders)
+    images = open_labeled("folder", "train", 32, data_dir=folders)
     with pytest.raises(DatasetError, match=r"cannot read image .*cat/1\.png"):
         [images[i] for i in range(len(images))]
 
 
 def test_one_class_is_nothing_to_learn(folders):
-    only = open_labelled("folder", "train", 32, data_dir=folders)
+    only = open_labeled("folder", "train", 32, data_dir=folders)
     only.classes = ("cat",)
     with pytest.raises(DatasetError, match="got the one class 'cat', expected two or more"):
         require_same_classes(only, only)
@@ -307,7 +307,7 @@ def test_one_class_is_nothing_to_learn(folders):
 
 def test_an_unknown_policy_is_one_line():
     with pytest.raises(RecipeError, match=r"got auto_augment 'nonsense' .* expected timm's name for a policy"):
-        open_labelled("digits", "train", 32, augmentation=Augmentation(auto_augment="nonsense"))
+        open_labeled("digits", "train", 32, augmentation=Augmentation(auto_augment="nonsense"))
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ def test_digits_are_real_images_split_four_to_one():
 
 
 def test_shapes_bring_their_pixels_labels():
-    item = open_labelled("shapes", "val", 64)[0]
+    item = open_labeled("shapes", "val", 64)[0]
     assert item["image"].shape == (3, 64, 64)
     assert item["mask"].shape == (64, 64)
     assert 1 + item["label"] in item["mask"].unique().tolist()

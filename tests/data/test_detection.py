@@ -144,7 +144,7 @@ def test_images_without_objects_are_evaluated_but_not_learned(coco):
     folder = coco([annotation(1), outside])
     evaluated, learned = opened(folder), opened(folder, with_target=True)
     assert (len(evaluated), len(learned)) == (2, 1)
-    assert [evaluated.path(i) for i in range(2)] == ["000000000003", "000000000007"]
+    assert [evaluated.source.name(i) for i in range(2)] == ["000000000003.jpg", "000000000007.jpg"]
     assert evaluated[0]["annotations"] == [outside]
     assert evaluated.target([], SIZE)["masks"].shape == (0, *SIZE)
 

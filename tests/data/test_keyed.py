@@ -92,7 +92,7 @@ def test_processes_and_passes_share_out_the_same_updates(world, accumulate, repe
     assert all(len(batch) == 16 // (world * accumulate) for rank in parts for batch in rank)
 
 
-def test_repeated_augmentation_draws_copies_with_keys_of_their_own_on_neighbouring_ranks():
+def test_repeated_augmentation_draws_copies_with_keys_of_their_own_on_neighboring_ranks():
     options = {"length": 512, "batch_size": 96, "seed": 0, "repeats": 3, "world": 3}
     ranks = [epoch_of(KeyedBatchSampler(**options, rank=rank), 0)[0] for rank in range(3)]
     for copies in zip(*ranks, strict=True):

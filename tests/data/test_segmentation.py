@@ -9,11 +9,11 @@ from PIL import Image
 from atmviz.architecture import IGNORE_INDEX
 from atmviz.data.keyed import seeded
 from atmviz.data.segmentation import (
-    RandomView,
     ViewAugmentation,
-    WholeViews,
     open_segmentation,
+    random_view,
     recolored,
+    whole_views,
 )
 from atmviz.errors import DatasetError
 from atmviz.geometry import Preprocessing
@@ -25,7 +25,7 @@ MEAN, STD = (torch.tensor(values)[:, None, None] for values in (Preprocessing.me
 
 
 def pixels(image):
-    """uint8 [H, W, 3] of a normalised image."""
+    """uint8 [H, W, 3] of a normalized image."""
     return (255 * (image * STD + MEAN)).round().byte().permute(1, 2, 0).numpy()
 
 
@@ -60,7 +60,7 @@ def test_label_0_counts_nowhere_and_the_others_start_at_0(ade20k):
     assert (found[mask > 0] == mask[mask > 0] - 1).all()
     assert len(dataset.classes) == len(set(dataset.classes)) == 150
     assert (dataset.classes[0], dataset.classes[-1]) == ("wall", "flag")
-    assert dataset.path(0) == "ADE_val_00000001"
+    assert dataset.source.name(0) == "ADE_val_00000001.jpg"
 
 
 def test_folders_within_a_split_keep_their_images_apart(ade20k):
@@ -69,7 +69,7 @@ def test_folders_within_a_split_keep_their_images_apart(ade20k):
             (ade20k(labels_1_to(3)) / "ADEChallengeData2016" / kind / "validation" / name).parent.mkdir()
         folder = ade20k(np.full((40, 60), number + 1, np.uint8), name=name)
     dataset = open_segmentation("ade20k", "val", 64, data_dir=folder)
-    assert [dataset.path(i) for i in range(3)] == ["ADE_val_00000001", "one/a", "two/a"]
+    assert [dataset.source.name(i) for i in range(3)] == ["ADE_val_00000001.jpg", "one/a.jpg", "two/a.jpg"]
     assert [int(dataset[i]["mask"][0, 0]) for i in (1, 2)] == [0, 1]
 
 
@@ -144,7 +144,7 @@ def test_unknown_datasets_name_the_known_ones():
     ],
 )
 def test_the_shorter_side_is_as_asked_and_the_longer_at_most_four_times_it(shape, size, expected):
-    (view,) = WholeViews(size, [1.0])(np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.uint8))["views"]
+    (view,) = whole_views(np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.uint8), size, [1.0])["views"]
     assert view.shape == (3, *expected)
 
 
@@ -152,7 +152,7 @@ def test_the_shorter_side_is_as_asked_and_the_longer_at_most_four_times_it(shape
 def test_whole_views_are_opencvs_bilinear_ones_and_the_mask_keeps_its_size(scale):
     image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
     mask = labels_1_to(3, (90, 120))
-    found = WholeViews(64, [1.0, scale])(image, mask)
+    found = whole_views(image, mask, 64, [1.0, scale])
     size = round(64 * scale)
     expected = cv2.resize(image, (round(size * 4 / 3), size), interpolation=cv2.INTER_LINEAR)
     assert np.array_equal(pixels(found["views"][1]), expected)
@@ -165,7 +165,7 @@ def test_training_views_are_resized_as_mmcv_does_images_and_nearest_masks(factor
     """mmsegmentation's ratio f asks for int(2048 f) x int(512 f), mmcv's rescaling gives int(side + .5)."""
     rng = np.random.default_rng(0)
     image, mask = rng.integers(0, 256, (45, 77, 3), np.uint8), rng.integers(0, 150, (45, 77), np.uint8)
-    found = RandomView(128, ViewAugmentation(factor, factor))(image, mask)
+    found = random_view(image, mask, 128, ViewAugmentation(factor, factor))
     ratio = min(int(128 * factor) / 45, int(512 * factor) / 77)
     width, height = int(77 * ratio + 0.5), int(45 * ratio + 0.5)
     views = [
@@ -194,11 +194,11 @@ def marked(height, width):
 
 
 def test_random_views_move_image_and_mask_alike_and_pad_what_is_missing():
-    view = RandomView(96, ViewAugmentation(scale_min=0.5, scale_max=2.0, hflip=0.5))
+    augmentation = ViewAugmentation(scale_min=0.5, scale_max=2.0, hflip=0.5)
     sizes = set()
     for key in range(20):
         with seeded(key):
-            found = view(*marked(80, 140))
+            found = random_view(*marked(80, 140), 96, augmentation)
         image, mask = found["image"], found["mask"]
         assert image.shape == (3, 96, 96)
         inside = mask != IGNORE_INDEX
@@ -211,12 +211,11 @@ def test_random_views_move_image_and_mask_alike_and_pad_what_is_missing():
 
 
 def test_views_repeat_with_their_key():
-    view = RandomView(64, ViewAugmentation(0.5, 2.0, 0.5, 0.5))
     image, mask = marked(80, 140)
     found = []
     for key in (0, 0, 1):
         with seeded(key):
-            found.append(view(image, mask)["image"])
+            found.append(random_view(image, mask, 64, ViewAugmentation(0.5, 2.0, 0.5, 0.5))["image"])
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
 
@@ -224,11 +223,10 @@ def test_views_repeat_with_their_key():
 def test_a_crop_avoids_places_that_one_class_fills():
     mask = np.zeros((64, 256), np.uint8)
     mask[:, 192:] = np.arange(64) // 8 + 1
-    view = RandomView(64, ViewAugmentation())
     shares = []
     for key in range(40):
         with seeded(key):
-            found = view(np.zeros((64, 256, 3), np.uint8), mask)["mask"]
+            found = random_view(np.zeros((64, 256, 3), np.uint8), mask, 64, ViewAugmentation())["mask"]
         shares.append((found == 0).float().mean().item() < 0.75)
     assert sum(shares) > 36  # a random place would be such a one in a quarter of the cases
 
@@ -246,11 +244,11 @@ def test_names_are_those_of_the_150_classes():
     assert [class_names("ade20k", "segment")[k] for k in (2, 12, 20, 149)] == ["sky", "person", "car", "flag"]
 
 
-# Colour: mmsegmentation 0.11's distribution, in closed form.
+# Color: mmsegmentation 0.11's distribution, in closed form.
 
 
 def drawn(color, probability=0.5, draws=4000):
-    """What one colour becomes, [draws, 3]."""
+    """What one color becomes, [draws, 3]."""
     image = np.full((1, 1, 3), color, np.uint8)
     found = []
     for key in range(draws):
@@ -298,18 +296,18 @@ def test_saturation_is_hsvs_and_keeps_the_value():
     assert saturation.std() == pytest.approx(0.5 * np.sqrt(0.5 / 12), rel=0.08)
 
 
-def test_colours_stay_where_nothing_is_to_change_and_change_where_all_is():
+def test_colors_stay_where_nothing_is_to_change_and_change_where_all_is():
     assert (drawn((200, 100, 60), probability=0.0, draws=20) == (200, 100, 60)).all()
     assert (drawn((200, 100, 60), probability=1.0, draws=200) == (200, 100, 60)).all(1).mean() < 0.02
 
 
-def test_flipped_views_are_recoloured_like_others():
+def test_flipped_views_are_recolored_like_others():
     image, mask = marked(80, 80)
     with seeded(0):
-        plain = RandomView(80, ViewAugmentation(photometric=1.0))(image, mask)
+        plain = random_view(image, mask, 80, ViewAugmentation(photometric=1.0))
     with seeded(0):
-        flipped = RandomView(80, ViewAugmentation(photometric=1.0, hflip=1.0))(
-            image[:, ::-1].copy(), mask[:, ::-1].copy()
+        flipped = random_view(
+            image[:, ::-1].copy(), mask[:, ::-1].copy(), 80, ViewAugmentation(photometric=1.0, hflip=1.0)
         )
     assert torch.equal(plain["image"], flipped["image"])
     assert torch.equal(plain["mask"], flipped["mask"])

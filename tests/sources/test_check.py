@@ -42,8 +42,8 @@ def coco(tmp_path):
     mask = {"segmentation": [[1, 1, 9, 1, 9, 9]], "bbox": [1, 1, 8, 8], "area": 32, "category_id": 1, "image_id": 1}
     images = [{"id": k, "file_name": f"{k}.jpg", "height": 40, "width": 50} for k in (1, 2)]
     for split in ("train2017", "val2017"):
-        for one in images:
-            write(tmp_path / split / one["file_name"])
+        for image in images:
+            write(tmp_path / split / image["file_name"])
         file = tmp_path / f"annotations/instances_{split}.json"
         file.parent.mkdir(exist_ok=True)
         annotations = [{"id": k, **mask} for k in (1, 2, 3)]
@@ -52,14 +52,14 @@ def coco(tmp_path):
 
 
 def problems(*args, **options):
-    return {one.what: one.problem for one in check_dataset(*args, **options) if not one.ok}
+    return {result.what: result.problem for result in check_dataset(*args, **options) if not result.ok}
 
 
 @pytest.mark.parametrize("read", [False, True])
 def test_whole_datasets_have_no_problem(ade20k, coco, read):
     for name in ("ade20k", "coco"):
         found = check_dataset(name, ade20k, read=read)
-        assert all(one.ok and not one.problem for one in found)
+        assert all(result.ok and not result.problem for result in found)
         assert len(found) == {"ade20k": 4, "coco": 8}[name] + 2 * read
 
 
@@ -84,8 +84,8 @@ def test_hidden_files_and_folders_are_no_images_or_masks_and_said(ade20k):
     for place in ("images/validation/._1.jpg", "images/validation/@eaDir/1.jpg", "annotations/validation/._1.png"):
         write(root / place)
     found = check_dataset("ade20k", ade20k)
-    assert all(one.ok for one in found)
-    notes = {one.what: one.note for one in found if one.note}
+    assert all(result.ok for result in found)
+    notes = {result.what: result.note for result in found if result.note}
     assert notes == {"val images": "left out of ade20k: hidden or of a tool: 2 (._1.jpg, @eaDir/)"}
 
 
@@ -116,11 +116,16 @@ def test_annotations_that_do_not_fit_are_a_problem(coco):
     assert "unpack annotations_trainval2017.zip" in problems("coco", coco)["val annotations"]
 
 
+def test_images_that_the_annotations_do_not_list_are_counted_and_the_others_read(coco):
+    write(coco / "val2017/3.jpg")
+    assert set(problems("coco", coco, splits=["val"], read=True)) == {"val images"}
+
+
 def test_imagenet_needs_its_thousand_folders(tmp_path):
     for k in range(2):
         write(tmp_path / f"imagenet/train/class{k}/1.JPEG")
         write(tmp_path / f"imagenet/val/{k}.JPEG")
-    found = {one.what: (one.found, one.ok) for one in check_dataset("imagenet", tmp_path)}
+    found = {result.what: (result.found, result.ok) for result in check_dataset("imagenet", tmp_path)}
     assert found == {
         "train images": ("2", True),
         "train classes": ("2", False),

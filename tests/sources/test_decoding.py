@@ -51,10 +51,10 @@ def test_exif_orientations_are_undone(orientation, name, options, colors, save):
 
 
 @pytest.mark.parametrize("mode", ["L", "1"])
-def test_grey_files_have_three_equal_channels(mode, colors, save):
-    grey = Image.fromarray(colors[..., 1] if mode == "L" else colors[..., 1] > 99)
-    image = load_image(save(grey))
-    expected = np.asarray(grey).astype(np.uint8) * (255 if mode == "1" else 1)
+def test_gray_files_have_three_equal_channels(mode, colors, save):
+    gray = Image.fromarray(colors[..., 1] if mode == "L" else colors[..., 1] > 99)
+    image = load_image(save(gray))
+    expected = np.asarray(gray).astype(np.uint8) * (255 if mode == "1" else 1)
     assert np.array_equal(image, np.repeat(expected[..., None], 3, axis=2))
 
 
@@ -81,7 +81,7 @@ def test_transparent_palette_entries_become_white(name, save):
     assert (image[:, 32:] == [200, 0, 0]).all()
 
 
-def test_transparent_colour_of_a_png_becomes_white(save):
+def test_transparent_color_of_a_png_becomes_white(save):
     stored = Image.new("RGB", (64, 48), (200, 0, 0))
     stored.paste((0, 100, 0), (0, 0, 32, 48))
     image = load_image(save(stored, transparency=(0, 100, 0)))
@@ -98,7 +98,7 @@ def test_cmyk_files_become_rgb(cmyk, rgb, save):
 
 
 @pytest.mark.parametrize("name", ["image.png", "image.tif"])
-def test_16_bit_grey_is_scaled_not_clipped(name, save):
+def test_16_bit_gray_is_scaled_not_clipped(name, save):
     values = np.linspace(0, 65535, 64 * 48).astype(np.uint16).reshape(48, 64)
     image = load_image(save(Image.fromarray(values), name))
     assert image.dtype == np.uint8
@@ -136,7 +136,7 @@ def test_16_bit_files_that_pillow_widens_are_scaled_from_16_bits_however_dark(tm
         np.testing.assert_allclose(load_image(path)[..., 0], values.astype(float) / top * 255, atol=0.51)
 
 
-def test_the_transparent_grey_of_a_16_bit_png_becomes_white(save):
+def test_the_transparent_gray_of_a_16_bit_png_becomes_white(save):
     values = np.full((48, 64), 20000, np.uint16)
     values[:, :32] = 300
     image = load_image(save(Image.fromarray(values), transparency=300))
@@ -316,7 +316,7 @@ def test_masks_of_16_bits_and_of_small_palettes_are_what_is_stored(save):
 
 
 def png_of_4_bits():
-    """Grey of 4 bits, which Pillow stretches to 8."""
+    """Gray of 4 bits, which Pillow stretches to 8."""
     rows = b"".join(b"\0" + bytes(range(32)) for _ in range(48))
     parts = ((b"IHDR", struct.pack(">IIBBBBB", 64, 48, 4, 0, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
     made = (struct.pack(">I", len(b)) + a + b + struct.pack(">I", zlib.crc32(a + b)) for a, b in parts)
@@ -344,7 +344,7 @@ def test_masks_whose_values_are_not_those_that_were_stored_are_refused(kind, opt
     assert "expected" in message or "known format" in message
 
 
-def test_greys_of_4_bits_are_no_labels(tmp_path):
+def test_grays_of_4_bits_are_no_labels(tmp_path):
     (tmp_path / "mask.png").write_bytes(png_of_4_bits())
     assert np.asarray(Image.open(tmp_path / "mask.png")).max() == 255
     assert "PNG of L;4 pixels" in refusal(load_mask, tmp_path / "mask.png")

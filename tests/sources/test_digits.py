@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from atmviz.data.classification import open_labelled
+from atmviz.data.classification import open_labeled
 from atmviz.data.fitting import preprocess
 from atmviz.sources import open_source, preprocessing_for
 
@@ -13,7 +13,7 @@ from atmviz.sources import open_source, preprocessing_for
 def test_digits_reach_the_network_as_in_evaluation(size):
     preprocessing = preprocessing_for("digits", (size, size))
     source = open_source("digits", size=size)
-    evaluated = open_labelled("digits", "val", size)
+    evaluated = open_labeled("digits", "val", size)
     for index in range(20):
         seen, _ = preprocess(source.read(index), preprocessing)
         item = evaluated[index]

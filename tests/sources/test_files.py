@@ -206,8 +206,8 @@ def test_a_path_an_array_and_a_pil_image_are_the_same_image(tmp_path, colors):
         assert opened.size == (80, 48), "the caller's image stays as it was"
     for image in (tmp_path / "a.png", str(tmp_path / "a.png"), expected):
         assert np.array_equal(as_image(image), expected)
-    grey = np.random.default_rng(0).integers(0, 2**16, (40, 50), np.uint16)
-    assert np.array_equal(as_image(Image.fromarray(grey))[..., 0], (grey * np.float32(255 / 65535)).round())
+    gray = np.random.default_rng(0).integers(0, 2**16, (40, 50), np.uint16)
+    assert np.array_equal(as_image(Image.fromarray(gray))[..., 0], (gray * np.float32(255 / 65535)).round())
 
 
 @pytest.mark.parametrize(

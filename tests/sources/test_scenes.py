@@ -54,9 +54,9 @@ def test_any_size_has_all_labels(size):
 
 def test_the_label_is_the_class_of_the_largest_object():
     for scene in SCENES:
-        largest = max(scene.objects, key=lambda one: one.scale)
+        largest = max(scene.objects, key=lambda thing: thing.scale)
         assert scene.label == largest.label
-        assert all(one.scale <= 0.6 * largest.scale + 1e-9 for one in scene.objects if one is not largest)
+        assert all(thing.scale <= 0.6 * largest.scale + 1e-9 for thing in scene.objects if thing is not largest)
 
 
 def test_all_classes_and_numbers_of_objects_come_up():
@@ -65,9 +65,9 @@ def test_all_classes_and_numbers_of_objects_come_up():
 
 
 def test_scales_span_more_than_one_to_eight_and_shapes_go_from_round_to_long():
-    scales = [one.scale for scene in SCENES for one in scene.objects]
+    scales = [thing.scale for scene in SCENES for thing in scene.objects]
     assert max(scales) / min(scales) > 8
-    assert min(one.scale for scene in SCENES for one in scene.objects if one.scale > MAIN_SCALE[1] - 0.05) > 0.8
+    assert min(thing.scale for scene in SCENES for thing in scene.objects if thing.scale > MAIN_SCALE[1] - 0.05) > 0.8
     elongation = {
         name: [o.elongation for s in SCENES for o in s.objects if SHAPE_CLASSES[o.label] == name]
         for name in SHAPE_CLASSES
@@ -91,9 +91,9 @@ def test_drawn_objects_have_their_stated_length():
     lonely = [s for s in SCENES if len(s.objects) == 1 and SHAPE_CLASSES[s.label] == "bar"]
     checked = 0
     for scene in lonely:
-        (left, top, right, bottom), (one,) = scene.boxes[0], scene.objects
+        (left, top, right, bottom), (bar,) = scene.boxes[0], scene.objects
         if min(left, top) > 0 and max(right, bottom) < 96:
-            assert np.hypot(right - left, bottom - top) == pytest.approx(96 * one.scale, abs=0.25 * 96 * one.scale)
+            assert np.hypot(right - left, bottom - top) == pytest.approx(96 * bar.scale, abs=0.25 * 96 * bar.scale)
             checked += 1
     assert checked >= 3
 
@@ -107,11 +107,11 @@ def test_objects_occlude_each_other_and_some_are_cut_by_the_border():
 def test_most_main_objects_differ_from_what_surrounds_them():
     contrast = []
     for scene in SCENES[:100]:
-        grey = cv2.cvtColor(scene.image, cv2.COLOR_RGB2GRAY).astype(float)
+        gray = cv2.cvtColor(scene.image, cv2.COLOR_RGB2GRAY).astype(float)
         mask = scene.semantic_mask == 1 + scene.label
         around = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9))).astype(bool) & (scene.instance_map == 0)
         if mask.sum() > 20 and around.any():
-            contrast.append(abs(grey[mask].mean() - grey[around].mean()))
+            contrast.append(abs(gray[mask].mean() - gray[around].mean()))
     assert median(contrast) > 30
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 import atmviz
 from atmviz.checkpoints import write_checkpoint
-from atmviz.data.classification import LabelledImages, open_labelled
+from atmviz.data.classification import LabeledImages, open_labeled
 from atmviz.errors import AtmvizError, CheckpointError, DatasetError
 from atmviz.models import create_model
 from atmviz.sources.source import Truth
@@ -56,7 +56,7 @@ class Numbered:
 
 @pytest.fixture
 def numbered():
-    return LabelledImages(
+    return LabeledImages(
         Numbered(), [str(c) for c in range(CLASSES)], lambda image: torch.tensor(image.getpixel((0, 0)))
     )
 
@@ -139,7 +139,7 @@ def test_a_checkpoint_cannot_ask_for_a_dataset_that_may_be_fetched(checkpoint, n
         *(checkpoint, "atmnet_nano", {"num_classes": 10}),
         *({"model": create_model("atmnet_nano", num_classes=10).state_dict()}, {"dataset": name}),
     )
-    monkeypatch.setattr(module, "open_labelled", lambda *args, **options: pytest.fail(f"opened {args}"))
+    monkeypatch.setattr(module, "open_labeled", lambda *args, **options: pytest.fail(f"opened {args}"))
     with pytest.raises(DatasetError, match="may be fetched from the network: name that dataset"):
         evaluate(checkpoint, device="cpu")
 
@@ -166,7 +166,7 @@ def test_a_released_checkpoint_needs_the_name_of_a_dataset_and_has_the_released_
         asked.update(options, name=name, size=size)
         raise DatasetError("enough")
 
-    monkeypatch.setattr(module, "open_labelled", stop)
+    monkeypatch.setattr(module, "open_labeled", stop)
     with pytest.raises(DatasetError, match="enough"):
         evaluate("atmnet_nano", dataset="imagenet", device="cpu")
     assert (asked["size"], asked["crop_pct"]) == (224, 0.875)
@@ -197,7 +197,7 @@ def test_a_released_file_is_evaluated_on_an_imagenet_tree(tmp_path):
     row = evaluate(
         tmp_path / "a.pth", dataset="imagenet", data_dir=tmp_path, size=32, device="cpu", workers=0, limit=12
     ).row
-    images = open_labelled("imagenet", "val", 32, data_dir=tmp_path)
+    images = open_labeled("imagenet", "val", 32, data_dir=tmp_path)
     with torch.no_grad():
         ranks = [
             (network.eval()(images[i]["image"][None])[0].argsort(descending=True) == i).nonzero().item()
@@ -247,7 +247,7 @@ def test_two_processes_count_every_image_once(checkpoint, tmp_path):
 
 def test_shapes_and_digits_are_evaluated_from_their_own_readers():
     for name in ("shapes", "digits"):
-        item = open_labelled(name, "val", 32)[0]
+        item = open_labeled(name, "val", 32)[0]
         assert item["image"].shape == (3, 32, 32)
 
 
@@ -262,7 +262,7 @@ def test_labels_follow_the_checkpoint_or_torchvisions_order(tmp_path, named, not
     network = create_model("atmnet_nano", num_classes=12).eval()
     features = []
     network.head.fc.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0]))
-    images = open_labelled("folder", "val", 32, data_dir=tmp_path)
+    images = open_labeled("folder", "val", 32, data_dir=tmp_path)
     with torch.inference_mode():
         network(torch.stack([images[k]["image"] for k in range(12)]))
     known = torch.cat([features[0], torch.ones(12, 1)], 1).double()

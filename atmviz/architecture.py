@@ -17,7 +17,6 @@ Neck = Literal["fpn", "atmfpn"]
 OffsetMode = Literal["decoupled", "joint", "zero"]
 FusionMode = Literal["image", "token", "paper"]
 
-TASKS: tuple[Task, ...] = get_args(Task)
 HEAD_TASKS: dict[Head, Task] = {
     "semantic_fpn": "segment",
     "upernet": "segment",

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from atmviz.architecture import Architecture
 from atmviz.dense import create_dense
-from atmviz.errors import AtmvizError, summarize
+from atmviz.dense.pyramid import on_meta
 from atmviz.paper import PaperRow, table_rows
 from atmviz.variants import VARIANTS
 
@@ -51,14 +51,13 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def count_flops(model: nn.Module, size: tuple[int, int], in_chans: int = 3) -> int:
+def count_flops(model: nn.Module, size: tuple[int, int]) -> int:
     """Count the operations of one forward pass, in the paper's convention.
 
     Args:
         model: A model on any device; only a copy on the meta device runs, so nothing is computed. A detector runs
             every layer once, on 1000 boxes and 100 masks, without suppressing boxes.
         size: Input height and width in px.
-        in_chans: Input channels.
     """
     meta = copy.deepcopy(model).to("meta").eval()
     for module in meta.modules():
@@ -66,7 +65,7 @@ def count_flops(model: nn.Module, size: tuple[int, int], in_chans: int = 3) -> i
             module.fused_attn = False  # type: ignore[assignment]
     counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
     with torch.no_grad(), counter:
-        getattr(meta, "forward_dummy", meta)(torch.empty(1, in_chans, *size, device="meta"))
+        getattr(meta, "forward_dummy", meta)(torch.empty(1, 3, *size, device="meta"))
     return counter.get_total_flops() // 2
 
 
@@ -78,15 +77,10 @@ def create_meta(architecture: Architecture | str, **config: Any) -> nn.Module:
     """
     if isinstance(architecture, str):
         architecture = Architecture.parse(architecture)
-    try:
-        with torch.device("meta"):
-            if architecture.head:
-                return create_dense(architecture, **config)
-            return timm.create_model(architecture.backbone, **config)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise AtmvizError(
-            f"cannot build {architecture} ({summarize(error)}): expected one of {', '.join(VARIANTS)} or a timm model"
-        ) from None
+    with on_meta(architecture):
+        if architecture.head:
+            return create_dense(architecture, **config)
+        return timm.create_model(architecture.backbone, **config)
 
 
 def count_model(architecture: Architecture, size: tuple[int, int], **config: Any) -> dict[str, Any]:

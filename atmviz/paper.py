@@ -78,14 +78,6 @@ CAPTIONS = {
     7: "FPN and ATMFpn: Semantic FPN 512×512 px, Mask R-CNN 800×1280 px",
     8: "Ablation of ATMNet-T, 224×224 px; with RetinaNet, with Semantic FPN",
 }
-INPUT_SIZES: dict[Head | None, tuple[int, int]] = {
-    None: (224, 224),
-    "semantic_fpn": (512, 512),
-    "upernet": (512, 2048),
-    "retinanet": (800, 1280),
-    "mask_rcnn": (800, 1280),
-    "cascade_mask_rcnn": (800, 1280),
-}
 _CONFIGS: dict[tuple[int | None, str], dict[str, Any]] = {
     (8, "1: Baseline"): {"offset_mode": "zero", "peg": False},
     (8, "2: ATMNet w/o PEG"): {"peg": False},
@@ -128,6 +120,10 @@ def _read(table: int | None) -> list[PaperRow]:
 
 PAPER_ROWS = [row for table in CAPTIONS for row in _read(table)]
 RELEASED_ROWS = _read(None)
+INPUT_SIZES: dict[Head | None, tuple[int, int]] = {
+    Architecture.parse(row.architecture).head: row.size for row in reversed(PAPER_ROWS) if row.architecture
+}
+"""Input height and width, px, at which the paper counts a head's FLOPs: that of its first printed row."""
 
 
 def table_rows(table: int) -> list[PaperRow]:

@@ -40,12 +40,12 @@ _USAGE_ERRORS = (LayerNotFoundError, QueryError, SettingsError)
 
 def load_command(name: str) -> Any:
     """Import the command of that name."""
-    module = import_module(f".{_MODULES.get(name, name)}", __package__)
-    single = getattr(module, "app", None)
-    if single is None:
-        single = typer.Typer(add_completion=False)
-        single.command()(getattr(module, _MODULES.get(name, name)))
-    command = typer.main.get_command(single)
+    function = _MODULES.get(name, name)
+    module = import_module(f".{function}", __package__)
+    if (group := getattr(module, "app", None)) is None:
+        group = typer.Typer(add_completion=False)
+        group.command()(getattr(module, function))
+    command = typer.main.get_command(group)
     command.name = name
     # Typer keeps the line ends of a docstring, which do not fit the terminal's width
     command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in (command.help or "").split("\n\n"))
@@ -111,19 +111,14 @@ def _usage_errors_printable() -> Iterator[None]:
         raise
 
 
-def _warn(message: Warning | str, *_: Any) -> None:
-    """Print a library's warning in one line, without the source line."""
-    _complain(f"warning: {message}")
+def _print_line(message: str) -> None:
+    from .console import print_line
 
-
-def _complain(message: str) -> None:
-    from .console import complain
-
-    complain(message)
+    print_line(message)
 
 
 def _exit(code: int, message: str) -> NoReturn:
-    _complain(f"error: {message}")
+    _print_line(f"error: {message}")
     sys.exit(code)
 
 
@@ -138,9 +133,9 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from atmviz.files import SOFTWARE
 
-        typer.echo(f"atmviz {version('atmviz')}")
+        typer.echo(SOFTWARE)
         raise typer.Exit
 
 
@@ -156,7 +151,7 @@ def _root(
 def _end(by: signal.Signals) -> NoReturn:
     """Exit on a signal through `sys.exit`, so that temporary files are removed."""
     if this_process().world > 1:
-        _complain(f"stopped by {by.name}, which torchrun sends where another process of the run has ended")
+        _print_line(f"stopped by {by.name}, which torchrun sends where another process of the run has ended")
     sys.exit(128 + by)
 
 
@@ -165,9 +160,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a character that the encoding lacks becomes ?
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    warnings.showwarning = _warn  # type: ignore[assignment]
+    warnings.showwarning = lambda message, *_: _print_line(f"warning: {message}")  # without the source line
     on_end_signals(_end)
-    watch(_complain)
+    watch(_print_line)
     try:
         os.getcwd()
     except OSError:

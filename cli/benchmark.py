@@ -7,12 +7,11 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.table import Table
 
 from atmviz.variants import VARIANTS
 
 from . import options
-from .console import print_json, print_table, stdout, waiting
+from .console import print_json, print_rows, stdout, waiting
 
 if TYPE_CHECKING:
     from atmviz.benchmark import Timing
@@ -43,8 +42,8 @@ def benchmark(  # noqa: PLR0913  options
     """Time atmviz beside the released code, which samples with torchvision's deform_conv2d.
 
     All versions run in turns on the same tensors, and their results must agree. Compare speed-ups, not times. Speed-up
-    = median over rounds of (reference time / own time), both from the same round; the reference is the first version.
-    Compiling a network takes minutes.
+    = median over rounds of (reference time / version's time), both from the same round; the reference is the first
+    version. Compiling a network takes minutes.
     """
     if model not in VARIANTS:
         raise typer.BadParameter(f"got --model {model}, expected one of {', '.join(VARIANTS)}")
@@ -61,7 +60,7 @@ def benchmark(  # noqa: PLR0913  options
         from atmviz.devices import pick_device
 
         torch_device = pick_device(device)
-    pixels = options.parse_size(size) if size else (224, 224)
+    pixels = options.parse_size(size or 224)
     machine = describe_machine(torch_device)
     if what == "record":
         timings = benchmark_record(model, pixels, batch_size, torch_device, rounds, images or 256)
@@ -88,9 +87,8 @@ def _awaited(timings: Iterator["Timing"]) -> Iterator["Timing"]:
 
 def _show(timings: list["Timing"]) -> None:
     """Print the table of one case."""
-    table = Table(title=f"{timings[0].operation}: {timings[0].case}")
-    table.add_column("")
     cells = {
+        "": lambda timing: timing.version,
         "ms": lambda timing: f"{timing.milliseconds:.2f}",
         "quartiles": lambda timing: f"{timing.quartiles[0]:.2f}–{timing.quartiles[1]:.2f}",
         "speed-up": lambda timing: f"{timing.speedup:.2f}",
@@ -98,11 +96,7 @@ def _show(timings: list["Timing"]) -> None:
         "peak MB": lambda timing: f"{timing.peak_mb:.0f}" if timing.peak_mb is not None else "",
     }
     shown = {name: cell for name, cell in cells.items() if any(cell(timing) for timing in timings)}
-    for name in shown:
-        table.add_column(name, justify="right")
-    for timing in timings:
-        table.add_row(timing.version, *(cell(timing) for cell in shown.values()))
+    rows = [[cell(timing) for cell in shown.values()] for timing in timings]
     fraction = next((timing.copy_fraction for timing in timings if timing.copy_fraction is not None), None)
-    if fraction is not None:
-        table.caption = f"sampling alone moves its bytes at {fraction:.0%} of a copy's speed"
-    print_table(table)
+    caption = None if fraction is None else f"sampling alone moves its bytes at {fraction:.0%} of a copy's speed"
+    print_rows(f"{timings[0].operation}: {timings[0].case}", shown, rows, caption)

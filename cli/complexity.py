@@ -4,17 +4,17 @@ import csv
 import io
 from collections.abc import Container
 from dataclasses import fields
+from itertools import groupby
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.table import Table
 
 from atmviz.architecture import NETWORK_OPTIONS, Architecture, Head, Neck
 from atmviz.paper import CAPTIONS, INPUT_SIZES, split_metric
 from atmviz.training.recipe import Recipe
 
 from . import options
-from .console import METRIC_LABELS, print_json, print_table, waiting
+from .console import METRIC_LABELS, print_json, print_rows, waiting
 
 _MARKS = {True: " ✓", False: " ✗", None: ""}
 _COUNTED = (("#P (M)", "params", 1e6, "paper_params_m"), ("FLOPs (G)", "flops", 1e9, "paper_flops_g"))
@@ -50,7 +50,7 @@ def complexity(
 
     Without options, counts Table 1. The settings below describe the ATM layers of --model.
     """
-    config = {name: value for name, value in settings.items() if value is not None}
+    config = options.given(settings)
     if table and model:
         raise typer.BadParameter("got --table and --model, expected one of them")
     if not model and (head or neck or size or config):
@@ -120,9 +120,7 @@ def _notes(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _by_table(rows: list[dict[str, Any]]) -> dict[int | None, list[dict[str, Any]]]:
-    return {
-        number: [row for row in rows if row.get("table") == number] for number in [row.get("table") for row in rows]
-    }
+    return {number: list(group) for number, group in groupby(rows, lambda row: row.get("table"))}
 
 
 def _as_text(rows: list[dict[str, Any]], form: str) -> str:
@@ -146,13 +144,8 @@ def _as_text(rows: list[dict[str, Any]], form: str) -> str:
 
 def _show(rows: list[dict[str, Any]]) -> None:
     for number, chosen in _by_table(rows).items():
-        shown = Table(title=f"Table {number}: {CAPTIONS[number]}" if number else None)
         headings, columns = zip(*_columns(chosen, _SHOWN), strict=True)
-        for position, name in enumerate(headings):
-            narrow = name.replace(" ", "\n")  # nine columns on 80
-            shown.add_column(narrow, justify="right" if position and name != "size" else "left", no_wrap=True)
-        for cells in zip(*columns, strict=True):
-            shown.add_row(*cells)
+        narrow = [name.replace(" ", "\n") for name in headings]  # nine columns on 80
         notes = _notes(chosen) if number else ["FLOPs in the convention of the paper's tables (see atmviz.complexity)"]
-        shown.caption = "\n".join(notes)
-        print_table(shown)
+        title = f"Table {number}: {CAPTIONS[number]}" if number else None
+        print_rows(title, narrow, zip(*columns, strict=True), "\n".join(notes))

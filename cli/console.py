@@ -4,7 +4,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import chdir, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,29 +50,26 @@ def is_main_process() -> bool:
 def say(message: str) -> None:
     """Print one line on stderr, in the first process only."""
     if is_main_process():
-        complain(message)
+        print_line(message)
 
 
-def complain(message: str) -> None:
+def print_line(message: str) -> None:
     """Print one line on stderr, in whichever process calls this."""
     stderr.print(" ".join(message.splitlines()))
 
 
 class ConsoleEvents(Events):
-    """Prints the messages of a library call on stderr, and hands its progress to a bar."""
-
-    def __init__(self, progress: Callable[[int, int], None] | None = None) -> None:
-        self.progress = progress
+    """Prints the messages of a library call on stderr."""
 
     def message(self, text: str) -> None:
         say(text)
 
-    def images(self, done: int, total: int) -> None:
-        if self.progress:
-            self.progress(done, total)
-
     def left_out(self, reasons: dict[str, str]) -> None:
-        say_skipped(reasons)
+        if reasons:
+            named = join_limited(reasons, 20)
+            say(f"skipped {len(reasons)} unreadable image{'s'[: len(reasons) > 1]}: {named}")
+            if reason := next((reason for reason in reasons.values() if ":" in reason), ""):
+                say(f"  the first: {reason}")
 
 
 CONSOLE = ConsoleEvents()
@@ -101,6 +98,22 @@ def print_table(table: Table) -> None:
         stdout.print(caption)
 
 
+def print_rows(
+    title: str | None,
+    headings: Iterable[str],
+    rows: Iterable[Iterable[str]],
+    caption: str | None = None,
+    texts: int = 1,
+) -> None:
+    """Print rows as a table; the first `texts` columns are left-aligned, the others right-aligned."""
+    table = Table(title=title, caption=caption)
+    for position, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if position < texts else "right")
+    for row in rows:
+        table.add_row(*row)
+    print_table(table)
+
+
 def import_matplotlib() -> None:
     """Import matplotlib with its own settings, before torchmetrics or seaborn does; figures need no backend.
 
@@ -116,15 +129,6 @@ def say_if_alone() -> None:
     """Warn that processes started by other launchers than torchrun each do all of the work."""
     if variable := ignored_launcher():
         say(f"{variable} is ignored: this process works alone, as only those that torchrun starts share work")
-
-
-def say_skipped(skipped: dict[str, str]) -> None:
-    """Name the images that could not be read; printed last, where it is not overlooked."""
-    if skipped:
-        reason = next((reason for reason in skipped.values() if ":" in reason), "")
-        say(f"skipped {len(skipped)} unreadable image{'s'[: len(skipped) > 1]}: {join_limited(skipped, 20)}")
-        if reason:
-            say(f"  the first: {reason}")
 
 
 def print_json(data: Any) -> None:

@@ -1,7 +1,7 @@
 """`atmviz convert`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -31,16 +31,15 @@ def convert(
     if target.exists() and not overwrite:
         raise typer.BadParameter(f"{target} exists: choose another name, or pass --overwrite")
     check_writable(target)
-    choice: Any = weights
-    image_size = options.parse_size(size) if size else (224, 224)
+    image_size = options.parse_size(size or 224)
     with waiting("converting"):
         if target.suffix == ".onnx":
             from atmviz.export import export_onnx
 
-            difference = export_onnx(source, target, weights=choice, size=image_size, events=CONSOLE)
+            difference = export_onnx(source, target, weights=weights, size=image_size, events=CONSOLE)
             say(f"its scores equal PyTorch's to {difference:.0e} of the largest")
         else:
             from atmviz.checkpoints import convert_checkpoint
 
-            say(convert_checkpoint(source, target, choice).describe())
+            say(convert_checkpoint(source, target, weights).describe())
     say(f"wrote {target}, {target.stat().st_size / 1e6:.1f} MB")

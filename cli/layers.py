@@ -3,10 +3,9 @@
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from . import options
-from .console import CONSOLE, print_json, print_table, waiting
+from .console import CONSOLE, print_json, print_rows, waiting
 
 
 def layers(
@@ -18,18 +17,13 @@ def layers(
     as_json: options.JsonOption = False,
 ) -> None:
     """List the ATM layers of a model: whose offsets they use, how many channels share one, the map size."""
-    input_size = options.parse_size(size) if size else (224, 224)
+    input_size = options.parse_size(size or 224)
     with waiting("loading the model"):
         from atmviz.checkpoints import load_model, origin_of
         from atmviz.geometry import map_size
         from atmviz.observe import find_sites
 
-        network = load_model(
-            checkpoint,
-            weights=weights,
-            device="cpu",
-            events=CONSOLE,
-        )
+        network = load_model(checkpoint, weights=weights, device="cpu", events=CONSOLE)
     name = origin_of(network).model
     rows: list[dict[str, Any]] = [
         {
@@ -47,13 +41,18 @@ def layers(
     if as_json:
         print_json({"model": name, "size": list(input_size), "layers": rows})
         return
-    table = Table(title=f"{name} at {input_size[0]}×{input_size[1]} px")
-    for heading in ("layer", "module", "offsets of", "C", "O", "S", "map"):
-        table.add_column(heading, justify="right" if heading in ("C", "O", "S", "map") else "left")
-    for row in rows:
-        own = "itself" if row["generates"] else str(row["offsets_of"])
-        height, width = row["map_size"]
-        numbers = (str(row["channels"]), str(row["offsets"]), str(row["channels_per_offset"]), f"{height}×{width}")
-        table.add_row(str(row["layer"]), str(row["module"]), own, *numbers)
-    table.caption = "C channels, O distinct offsets per direction, S channels sharing one"
-    print_table(table)
+    cells = [
+        (
+            *(row["layer"], row["module"], "itself" if row["generates"] else row["offsets_of"]),
+            *(str(row[name]) for name in ("channels", "offsets", "channels_per_offset")),
+            "{}×{}".format(*row["map_size"]),
+        )
+        for row in rows
+    ]
+    print_rows(
+        f"{name} at {input_size[0]}×{input_size[1]} px",
+        ("layer", "module", "offsets of", "C", "O", "S", "map"),
+        cells,
+        "C channels, O distinct offsets per direction, S channels sharing one",
+        texts=3,
+    )

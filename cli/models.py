@@ -1,11 +1,7 @@
 """`atmviz models`: the variants beside the paper's Table 1."""
 
-from typing import Any
-
-from rich.table import Table
-
 from . import options
-from .console import print_json, print_table, waiting
+from .console import print_json, print_rows, waiting
 
 
 def models(as_json: options.JsonOption = False) -> None:
@@ -16,26 +12,25 @@ def models(as_json: options.JsonOption = False) -> None:
         rows = count_variants()
     if as_json:
         print_json(rows)
-    else:
-        _show(rows)
-
-
-def _show(rows: list[dict[str, Any]]) -> None:
-    table = Table(title="ATMNet variants at 224×224 px")
-    for heading in ("model", "depths"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("#P (M)", "paper", "FLOPs (G)", "paper", "top-1 (%)"):
-        table.add_column(heading, justify="right")
+        return
+    cells = []
     for row in rows:
-        paper = row["paper"] or {}
-        table.add_row(
-            row["model"],
-            "-".join(map(str, row["depths"])),
-            f"{row['params'] / 1e6:.3f}",
-            f"{paper['params_m']:.0f}" if paper else "–",
-            f"{row['flops'] / 1e9:.3f}",
-            f"{paper['flops_g']:.1f}" if paper else "–",
-            f"{paper['top1']:.1f}" if paper else "–",
+        paper = row["paper"]
+        cells.append(
+            (
+                row["model"],
+                "-".join(map(str, row["depths"])),
+                f"{row['params'] / 1e6:.3f}",
+                f"{paper['params_m']:.0f}" if paper else "–",
+                f"{row['flops'] / 1e9:.3f}",
+                f"{paper['flops_g']:.1f}" if paper else "–",
+                f"{paper['top1']:.1f}" if paper else "–",
+            )
         )
-    table.caption = "FLOPs in the paper's convention (see atmviz.complexity); top-1 is the paper's, not measured here."
-    print_table(table)
+    print_rows(
+        "ATMNet variants at 224×224 px",
+        ("model", "depths", "#P (M)", "paper", "FLOPs (G)", "paper", "top-1 (%)"),
+        cells,
+        "FLOPs in the paper's convention (see atmviz.complexity); top-1 is the paper's, not measured here.",
+        texts=2,
+    )

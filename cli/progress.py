@@ -1,6 +1,6 @@
 """Progress of long library calls on a terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from .console import ConsoleEvents, image_progress, waiting
@@ -10,15 +10,15 @@ class _Shown(ConsoleEvents):
     """Shows messages, a spinner until the first image is done, then a progress bar."""
 
     def __init__(self, stack: ExitStack, preparation: str, work: str) -> None:
-        super().__init__()
         self._stack, self._work = stack, work
+        self._progress: Callable[[int, int], None] | None = None
         stack.enter_context(waiting(preparation))
 
     def images(self, done: int, total: int) -> None:
-        if self.progress is None:
+        if self._progress is None:
             self._stack.close()  # the spinner: a terminal shows one moving thing at a time
-            self.progress = self._stack.enter_context(image_progress(self._work))
-        self.progress(done, total)
+            self._progress = self._stack.enter_context(image_progress(self._work))
+        self._progress(done, total)
 
 
 @contextmanager

@@ -37,11 +37,11 @@ def both(metrics):
 )
 def test_every_row_and_accuracy_is_there(table, rivals, built, cells, accuracies):
     rows = table_rows(table)
-    own = [one for one in rows if one.architecture]
-    assert (len(rows) - len(own), len(own)) == (rivals, built)
-    assert sum(value is not None for one in own for value in one.accuracies.values()) == cells
-    assert {tuple(one.accuracies) for one in rows} == {tuple(accuracies)}
-    assert all(any(one.accuracies.values()) for one in rows)
+    counted = [row for row in rows if row.architecture]
+    assert (len(rows) - len(counted), len(counted)) == (rivals, built)
+    assert sum(value is not None for row in counted for value in row.accuracies.values()) == cells
+    assert {tuple(row.accuracies) for row in rows} == {tuple(accuracies)}
+    assert all(any(row.accuracies.values()) for row in rows)
     assert table in CAPTIONS
 
 
@@ -91,16 +91,16 @@ def test_tables_agree_with_each_other():
     assert last["miou"] == paper_row(2, "ATMNet-T").accuracies["miou"]
 
 
-@pytest.mark.parametrize("one", PAPER_ROWS, ids=lambda one: f"{one.table}-{one.label}")
-def test_values_are_possible(one):
-    values = {name: float(value) for name, value in one.accuracies.items() if value}
+@pytest.mark.parametrize("row", PAPER_ROWS, ids=lambda row: f"{row.table}-{row.label}")
+def test_values_are_possible(row):
+    values = {name: float(value) for name, value in row.accuracies.items() if value}
     assert all(20 < value < 90 for value in values.values())
     rising = [("box_ap75", "box_ap50"), ("box_ap", "box_ap50"), ("mask_ap", "mask_ap50"), ("mask_ap75", "mask_ap50")]
     rising += [("box_ap_small", "box_ap_medium"), ("box_ap_medium", "box_ap_large"), ("mask_ap", "box_ap")]
     pairs = [(f"{low}_{schedule}", f"{high}_{schedule}") for low, high in rising for schedule in ("1x", "3x")]
     wrong = [low for low, high in [*pairs, ("miou", "miou_ms")] if values.get(low, 0) > values.get(high, 100)]
     # Table 5 prints 27.8, 49.2 and 59.7 as WaveMLP-B's mask AP, AP50 and AP75
-    assert wrong == (["mask_ap75_1x"] if (one.table, one.label) == (5, "WaveMLP-B") else [])
+    assert wrong == (["mask_ap75_1x"] if (row.table, row.label) == (5, "WaveMLP-B") else [])
 
 
 def test_a_metric_is_told_from_what_follows_it():

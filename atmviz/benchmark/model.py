@@ -35,18 +35,10 @@ class _BaselineTokenMixer(ActiveTokenMixer):
 def as_baseline(network: nn.Module) -> nn.Module:
     """A copy of a network that samples as the released code does and keeps the same activations for training."""
     baseline = plain_copy(network)
-    for block in baseline.modules():
-        if isinstance(mixer := getattr(block, "token_mixer", None), ActiveTokenMixer):
-            block.token_mixer = _baseline_mixer(mixer)
+    for module in baseline.modules():
+        if isinstance(module, ActiveTokenMixer):
+            module.__class__ = _BaselineTokenMixer  # the same parameters, sampled otherwise
     return baseline
-
-
-def _baseline_mixer(mixer: ActiveTokenMixer) -> _BaselineTokenMixer:
-    identity = mixer.fc_identity
-    baseline = _BaselineTokenMixer(identity.in_features, fusion=mixer.fusion_mode, out_dim=identity.out_features)
-    baseline.load_state_dict(mixer.state_dict())
-    baseline.fused = mixer.fused
-    return baseline.to(identity.weight.device).train(mixer.training)
 
 
 def plain_copy(network: nn.Module) -> nn.Module:
@@ -62,7 +54,7 @@ def benchmark_model(
     """Time a whole network: inference, and a training step (forward, loss, backward).
 
     "eager, plain layers" shows what fused channel MLPs and weighted sums gain. The lower bound is the time of the
-    network's linear layers and convolutions alone, each on its own input.
+    network's linear layers and convolutions alone, each on the input it has in the network.
 
     Args:
         model, size, batch_size: Variant with random weights, input height and width in px, images per call.

@@ -40,18 +40,6 @@ def _sample_then_linear(x: Tensor, offset: Tensor, branch: Branch, weight: Tenso
     return F.linear(sample_along(x, offset, branch), weight, bias)
 
 
-def _linear(x: Tensor, offset: Tensor, branch: Branch, weight: Tensor, bias: Tensor) -> Tensor:
-    return F.linear(x, weight, bias)
-
-
-def _sample(x: Tensor, offset: Tensor, branch: Branch, weight: Tensor, bias: Tensor) -> Tensor:
-    return sample_along(x, offset, branch)
-
-
-def _copy(x: Tensor, offset: Tensor, branch: Branch, weight: Tensor, bias: Tensor) -> Tensor:
-    return x.clone()
-
-
 @dataclass(frozen=True)
 class _Inputs:
     """Tensors of one branch: x and grad [B, H, W, C], offset [B, H, W, O], weight [C, C], bias [C]."""
@@ -112,8 +100,11 @@ def _time_branch(inputs: _Inputs, rounds: int) -> Iterator[Timing]:
         "compiled": torch.compile(_sample_then_linear),
     }
     require_same({name: inputs.train(function) for name, function in versions.items()})
-    versions["linear alone"] = _linear
-    forward_only: dict[str, BranchFunction] = {"sampling alone": _sample, "copy of x": _copy}
+    versions["linear alone"] = lambda x, offset, branch, weight, bias: F.linear(x, weight, bias)
+    forward_only: dict[str, BranchFunction] = {
+        "sampling alone": lambda x, offset, branch, *_: sample_along(x, offset, branch),
+        "copy of x": lambda x, *_: x.clone(),
+    }
     case, device = inputs.describe(), inputs.x.device
     with torch.no_grad():
         calls = {name: partial(inputs.forward, function) for name, function in (versions | forward_only).items()}

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from atmviz.architecture import Architecture, Head
+from atmviz.architecture import Architecture
 from atmviz.dense.cascade import cascade_mask_rcnn
 from atmviz.dense.detector import is_detector, predicts_masks
 from atmviz.dense.mask_rcnn import mask_rcnn
@@ -24,12 +24,8 @@ __all__ = [
     "upernet",
 ]
 
-_HEADS: dict[Head, Callable[..., nn.Module]] = {
-    "semantic_fpn": semantic_fpn,
-    "upernet": upernet,
-    "retinanet": retinanet,
-    "mask_rcnn": mask_rcnn,
-    "cascade_mask_rcnn": cascade_mask_rcnn,
+_BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    build.__name__: build for build in (semantic_fpn, upernet, retinanet, mask_rcnn, cascade_mask_rcnn)
 }
 
 
@@ -48,4 +44,4 @@ def create_dense(architecture: Architecture | str, **kwargs: Any) -> nn.Module:
         architecture = Architecture.parse(architecture)
     if architecture.head is None:
         raise ValueError(f"got {architecture}, expected a head around it, as in semantic_fpn({architecture})")
-    return _HEADS[architecture.head](architecture.backbone, architecture.neck, **kwargs)
+    return _BUILDERS[architecture.head](architecture.backbone, architecture.neck, **kwargs)

@@ -17,7 +17,7 @@ from torchvision.models.detection.roi_heads import maskrcnn_inference
 from torchvision.ops import box_iou, clip_boxes_to_image
 
 from atmviz.architecture import BOX_SAMPLES, PYRAMID_DIM, Neck
-from atmviz.dense.detector import DetectorTransform, Target
+from atmviz.dense.detector import DetectorTransform, Maps, Shapes, Target
 from atmviz.dense.mask_rcnn import RPN, TwoStageDetector, build_pyramid
 from atmviz.dense.roi_heads import BOX_FACTOR, BOX_SIZE, RoIHeads
 
@@ -45,11 +45,7 @@ class CascadeRoIHeads(nn.Module):
             self.stages.append(RoIHeads(num_classes, dim, box_head, iou, stds, box_samples, giou=True))
 
     def forward(
-        self,
-        maps: dict[str, Tensor],
-        proposals: list[Tensor],
-        image_shapes: list[tuple[int, int]],
-        targets: list[Target] | None = None,
+        self, maps: Maps, proposals: list[Tensor], image_shapes: Shapes, targets: list[Target] | None = None
     ) -> tuple[list[Target], dict[str, Tensor]]:
         """Return detections (none in training) and losses (none in evaluation), like torchvision's `RoIHeads`."""
         if self.training:
@@ -58,16 +54,12 @@ class CascadeRoIHeads(nn.Module):
         return self._detect(maps, proposals, image_shapes), {}
 
     def _losses(
-        self,
-        maps: dict[str, Tensor],
-        proposals: list[Tensor],
-        image_shapes: list[tuple[int, int]],
-        targets: list[Target],
+        self, maps: Maps, proposals: list[Tensor], image_shapes: Shapes, targets: list[Target]
     ) -> dict[str, Tensor]:
         losses = {}
         for number, (heads, (_, _, weight)) in enumerate(zip(self.stages, _STAGES, strict=True), start=1):
-            own_losses, (deltas, scores, proposals, labels) = heads.losses(maps, proposals, image_shapes, targets)
-            losses.update({f"{name}_{number}": weight * loss for name, loss in own_losses.items()})
+            stage_losses, (deltas, scores, proposals, labels) = heads.losses(maps, proposals, image_shapes, targets)
+            losses.update({f"{name}_{number}": weight * loss for name, loss in stage_losses.items()})
             refined = _refine(heads, deltas, scores, proposals, image_shapes, labels)
             # Drop the ground-truth boxes that this stage's sampler added; the next stage adds them again.
             proposals = [
@@ -76,9 +68,7 @@ class CascadeRoIHeads(nn.Module):
             ]
         return losses
 
-    def _detect(
-        self, maps: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
-    ) -> list[Target]:
+    def _detect(self, maps: Maps, proposals: list[Tensor], image_shapes: Shapes) -> list[Target]:
         total: Any = 0
         for heads in self.stages:
             scores, deltas = heads.score(maps, proposals, image_shapes)
@@ -100,7 +90,7 @@ def _refine(
     deltas: Tensor,
     scores: Tensor,
     proposals: list[Tensor],
-    image_shapes: list[tuple[int, int]],
+    image_shapes: Shapes,
     labels: list[Tensor] | None = None,
 ) -> list[Tensor]:
     """Move proposals by the deltas of their true class, or of the most likely class for background."""

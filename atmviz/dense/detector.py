@@ -6,7 +6,6 @@ detectors that predict masks. Detections also have scores [N], best first, and a
 Legend: B batch, C channels, H/W height and width, N boxes of an image, A anchors of an image.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -32,6 +31,10 @@ DIVISOR = 32  # height and width of a batch are multiples of it, px
 BACKGROUND, UNUSED = -1, -2  # what an anchor learns instead of an object's index
 
 Target = dict[str, Tensor]
+Maps = dict[str, Tensor]
+"""Feature maps by level, [B, C, h, w]; "p2" is the finest."""
+Shapes = list[tuple[int, int]]
+"""(height, width) of each image of a batch, px."""
 
 
 def is_detector(network: nn.Module) -> bool:
@@ -70,12 +73,7 @@ class DetectorTransform(GeneralizedRCNNTransform):
                 target["masks"] = F.interpolate(target["masks"][:, None].float(), size)[:, 0].byte()
         return image, target
 
-    def postprocess(
-        self,
-        result: list[Target],
-        image_shapes: list[tuple[int, int]],
-        original_image_sizes: list[tuple[int, int]],
-    ) -> list[Target]:
+    def postprocess(self, result: list[Target], image_shapes: Shapes, original_image_sizes: Shapes) -> list[Target]:
         if not self.training:
             for detections, shape, size in zip(result, image_shapes, original_image_sizes, strict=True):
                 detections["boxes"] = resize_boxes(detections["boxes"], list(shape), list(size))
@@ -172,7 +170,7 @@ class AnchorMatcher:
         return assigned.where(owner < 0, owner).masked_fill(~used, UNUSED)
 
     def _used(self, anchors: Tensor, size: Tensor) -> Tensor:
-        """Which anchors learn, [A]: those centered on the image or its own padding, or those within the border."""
+        """Return which anchors learn, [A]: those centered on the image or its padding, or those within the border."""
         if self.border is None:
             padded = (size / DIVISOR).ceil().flip(0) * DIVISOR
             centers = (anchors[:, :2] + anchors[:, 2:]) / 2  # whole px, but for rounding
@@ -190,7 +188,7 @@ class RoIPool(nn.Module):
         super().__init__()
         self.size = size
 
-    def forward(self, maps: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
+    def forward(self, maps: Maps, boxes: list[Tensor], image_shapes: Shapes) -> Tensor:
         """Return [boxes of all images, C, size, size] from maps P2 to P5 and boxes [N, 4] per image, px."""
         rois = torch.cat([F.pad(of_image, (1, 0), value=i) for i, of_image in enumerate(boxes)])
         area = (rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2])
@@ -215,8 +213,3 @@ class P6P7(ExtraFPNBlock):
     def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
         p6 = self.p6(x[-1])
         return [*results, p6, self.p7(p6)], [*names, "p6", "p7"]
-
-
-def octave_scales(base: float) -> list[float]:
-    """Return three anchor sides per octave."""
-    return [base * math.exp2(k / 3) for k in range(3)]

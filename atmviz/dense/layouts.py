@@ -70,10 +70,8 @@ _RENAMES: dict[Head, tuple[tuple[str, str], ...]] = {
         *_RPN,
         (r"^roi_head\.bbox_head\.shared_fcs\.0\.", "roi_heads.box_head.fc6."),
         (r"^roi_head\.bbox_head\.shared_fcs\.1\.", "roi_heads.box_head.fc7."),
-        (r"^roi_head\.bbox_head\.", "roi_heads."),
-        (r"^roi_head\.", "roi_heads."),
-        (r"^roi_heads\.fc_cls\.", "roi_heads.box_predictor.cls_score."),
-        (r"^roi_heads\.fc_reg\.", "roi_heads.box_predictor.bbox_pred."),
+        (r"^roi_head\.(bbox_head\.)?", "roi_heads."),
+        *_BOX,
         *_MASK,
     ),
     "cascade_mask_rcnn": (
@@ -92,12 +90,8 @@ _RENAMES: dict[Head, tuple[tuple[str, str], ...]] = {
 
 def head_of(names: Iterable[str], layout: Literal["mm", "atmviz"]) -> Head | None:
     """The head that tensors with these names belong to; None without one."""
-    names = list(names)
-    for head, (mm_mark, atmviz_mark) in _MARKS.items():
-        mark = mm_mark if layout == "mm" else atmviz_mark
-        if any(re.match(mark, name) for name in names):
-            return head
-    return None
+    names, column = list(names), ("mm", "atmviz").index(layout)
+    return next((head for head, marks in _MARKS.items() if any(re.match(marks[column], name) for name in names)), None)
 
 
 def backbone_path(head: Head) -> str:

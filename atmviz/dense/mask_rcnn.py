@@ -32,12 +32,12 @@ class TwoStageDetector(GeneralizedRCNN):
         output = super().forward(images, targets)
         return output if self.training else [{**image, "labels": image["labels"] - 1} for image in output]
 
-    def forward_dummy(self, images: Tensor, boxes: int = 1000, masks: int = 100) -> None:
+    def forward_dummy(self, images: Tensor) -> None:
         """Run every layer once, on as many boxes and masks as the paper's FLOPs assume."""
         self.rpn.head(list(self.backbone(images).values()))
         pooled = [
             images.new_empty(count, self.backbone.out_channels, size, size)
-            for count, size in ((boxes, BOX_SIZE), (masks, MASK_SIZE))
+            for count, size in ((1000, BOX_SIZE), (100, MASK_SIZE))
         ]
         for heads in self.roi_heads.modules():
             if isinstance(heads, RoIHeads):

@@ -5,6 +5,8 @@ pyramid's.
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import timm
@@ -21,6 +23,22 @@ from atmviz.models import ATMFPN
 from atmviz.variants import VARIANTS
 
 _SWIN_PATCH = 4
+
+
+@contextmanager
+def on_meta(name: object) -> Iterator[None]:
+    """Build the network of that name on the meta device in the block, with shapes but no values.
+
+    Raises:
+        AtmvizError: the network is unknown, or does not take an argument.
+    """
+    try:
+        with torch.device("meta"):
+            yield
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise AtmvizError(
+            f"cannot build {name} ({summarize(error)}): expected one of {', '.join(VARIANTS)} or a timm model"
+        ) from None
 
 
 def create_backbone(name: str, first_level: int = 2, drop_path_rate: float = 0.0, **kwargs: Any) -> nn.Module:
@@ -40,21 +58,16 @@ def create_backbone(name: str, first_level: int = 2, drop_path_rate: float = 0.0
         kwargs = {"out_norms": True, **kwargs}
     elif name.startswith("swin"):
         kwargs = {"strict_img_size": False, **kwargs}
-    try:
-        with torch.device("meta"):
-            probe: Any = timm.create_model(name, features_only=True, **kwargs)
-            strides = probe.feature_info.reduction()
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise AtmvizError(
-            f"cannot build {name} ({summarize(error)}): expected one of {', '.join(VARIANTS)} or a timm backbone"
-        ) from None
+    with on_meta(name):
+        probe: Any = timm.create_model(name, features_only=True, **kwargs)
+        strides = probe.feature_info.reduction()
     if strides[-4:] != [4, 8, 16, 32]:
         raise AtmvizError(f"got {name}, whose maps have strides {strides}, expected a backbone with 4, 8, 16, 32")
     stages = len(strides)
     body = timm.create_model(
         name,
         features_only=True,
-        feature_cls="getter",  # maps in [B, C, H, W] whatever the network's own layout
+        feature_cls="getter",  # maps in [B, C, H, W] whatever layout the network uses
         out_indices=tuple(range(stages - 6 + first_level, stages)),
         drop_path_rate=drop_path_rate,
         **kwargs,
@@ -99,14 +112,6 @@ def init_xavier(module: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-class FPN(FeaturePyramidNetwork):
-    """torchvision's FPN, initialized as in mmdetection."""
-
-    def __init__(self, in_channels_list: list[int], out_channels: int, extra_blocks: ExtraFPNBlock | None) -> None:
-        super().__init__(in_channels_list, out_channels, extra_blocks)
-        init_xavier(self)
-
-
 class Pyramid(nn.Module):
     """Backbone and neck: images [B, 3, H, W] to maps of `dim` channels by name, "p2" (or "p3") first.
 
@@ -125,7 +130,11 @@ class Pyramid(nn.Module):
         super().__init__()
         self.body, self.out_channels = body, dim
         dims = feature_channels(body)
-        self.neck = ATMFPN(dims, dim, extra, first_level) if neck == "atmfpn" else FPN(dims, dim, extra)
+        if neck == "atmfpn":
+            self.neck: FeaturePyramidNetwork = ATMFPN(dims, dim, extra, first_level)
+        else:
+            self.neck = FeaturePyramidNetwork(dims, dim, extra)
+            init_xavier(self.neck)  # as in mmdetection
         self.names = [f"p{level}" for level in range(first_level, 6)]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 Legend: B batch, A anchors of an image, K classes.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +25,6 @@ from atmviz.dense.detector import (
     DetectorTransform,
     FixedStrideAnchors,
     Target,
-    octave_scales,
 )
 from atmviz.dense.pyramid import Pyramid, create_backbone, feature_channels
 
@@ -86,10 +86,11 @@ def retinanet(
     Source: Table 4.
     """
     body = create_backbone(backbone, first_level=3, **kwargs)
+    sizes = [[4 * stride * math.exp2(k / 3) for k in range(3)] for stride in _STRIDES]  # three per octave
     model = RetinaNet(
         Pyramid(body, neck, dim, 3, P6P7(feature_channels(body)[-1], dim)),
         num_classes,
-        anchor_generator=FixedStrideAnchors([octave_scales(4 * stride) for stride in _STRIDES], _STRIDES),
+        anchor_generator=FixedStrideAnchors(sizes, _STRIDES),
         score_thresh=MIN_SCORE,
         nms_thresh=NMS_IOU,
         detections_per_img=MAX_DETECTIONS,

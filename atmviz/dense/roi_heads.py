@@ -13,7 +13,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.ops import generalized_box_iou_loss, roi_align
 
 from atmviz.architecture import BOX_SAMPLES
-from atmviz.dense.detector import MAX_DETECTIONS, MIN_SCORE, NMS_IOU, BoxCoder, RoIPool, Target
+from atmviz.dense.detector import MAX_DETECTIONS, MIN_SCORE, NMS_IOU, BoxCoder, Maps, RoIPool, Shapes, Target
 from atmviz.dense.pyramid import init_xavier
 
 BOX_SIZE, MASK_SIZE = 7, 14  # side of a pooled box, tokens
@@ -102,11 +102,7 @@ class RoIHeads(roi_heads.RoIHeads):
                 init_xavier(layer)
 
     def forward(
-        self,
-        features: dict[str, Tensor],
-        proposals: list[Tensor],
-        image_shapes: list[tuple[int, int]],
-        targets: list[Target] | None = None,
+        self, features: Maps, proposals: list[Tensor], image_shapes: Shapes, targets: list[Target] | None = None
     ) -> tuple[list[Target], dict[str, Tensor]]:
         """Return detections (none in training) and losses (none in evaluation)."""
         if not self.training:
@@ -114,18 +110,12 @@ class RoIHeads(roi_heads.RoIHeads):
         assert targets is not None
         return [], self.losses(features, proposals, image_shapes, targets)[0]
 
-    def score(
-        self, maps: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
-    ) -> tuple[Tensor, Tensor]:
+    def score(self, maps: Maps, proposals: list[Tensor], image_shapes: Shapes) -> tuple[Tensor, Tensor]:
         """Return class scores [N, 1 + K] and box deltas [N, 4 (1 + K)] of the proposals of all images."""
         return self.box_predictor(self.box_head(self.box_roi_pool(maps, proposals, image_shapes)))
 
     def losses(
-        self,
-        maps: dict[str, Tensor],
-        proposals: list[Tensor],
-        image_shapes: list[tuple[int, int]],
-        targets: list[Target],
+        self, maps: Maps, proposals: list[Tensor], image_shapes: Shapes, targets: list[Target]
     ) -> tuple[dict[str, Tensor], Sample]:
         """Return losses by name, and the sampled proposals with their predictions."""
         proposals, matched, labels, _ = self.select_training_samples(proposals, targets)

@@ -17,11 +17,11 @@ from atmviz.dense.segmenter import PixelClassifier, Segmenter, init_head
 class SemanticFPNHead(nn.Module):
     """Upsamples each level to stride 4 by convolutions and doublings, and classifies their sum."""
 
-    def __init__(self, num_classes: int, dim: int = PYRAMID_DIM, levels: int = 4) -> None:
+    def __init__(self, num_classes: int, dim: int = PYRAMID_DIM) -> None:
         super().__init__()
         head_dim = dim // 2
         self.scale_heads = nn.ModuleList()
-        for level in range(levels):
+        for level in range(4):
             layers: list[nn.Module] = []
             for step in range(max(1, level)):
                 layers.append(Conv2dNormActivation(head_dim if step else dim, head_dim, 3))

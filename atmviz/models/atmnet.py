@@ -104,10 +104,6 @@ class ATMLayer(NamedTuple):
     num_offsets: int
 
     @property
-    def is_offset_source(self) -> bool:
-        return self.id == self.source
-
-    @property
     def channels_per_offset(self) -> int:
         """Channels that share one offset, S; samples of one channel count separately."""
         return self.channels * self.mixer.num_samples // self.num_offsets
@@ -405,50 +401,24 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-def _create_atmnet(name: str, pretrained: bool, **kwargs: Any) -> ATMNet:
+def _register(name: str) -> None:
+    """Register a variant with timm under its name."""
     variant = VARIANTS[name]
     sizes = {key: getattr(variant, key) for key in ("depths", "dims", "mlp_ratios", "num_offsets", "offset_interval")}
-    return build_model_with_cfg(
-        ATMNet,
-        name,
-        pretrained,
-        pretrained_filter_fn=checkpoint_filter_fn,
-        feature_cfg={"out_indices": (0, 1, 2, 3), "feature_cls": "getter"},
-        **{**sizes, **kwargs},
-    )
+
+    def create(pretrained: bool = False, **kwargs: Any) -> ATMNet:
+        return build_model_with_cfg(
+            ATMNet,
+            name,
+            pretrained,
+            pretrained_filter_fn=checkpoint_filter_fn,
+            feature_cfg={"out_indices": (0, 1, 2, 3), "feature_cls": "getter"},
+            **{**sizes, **kwargs},
+        )
+
+    create.__name__ = name
+    globals()[name] = register_model(create)  # timm lists it in this module's __all__
 
 
-@register_model
-def atmnet_nano(pretrained: bool = False, **kwargs: Any) -> ATMNet:
-    """1.3 M parameters, a third stage of 18 blocks and K = 6: for demonstrations and tests, not in the paper."""
-    return _create_atmnet("atmnet_nano", pretrained, **kwargs)
-
-
-@register_model
-def atmnet_xtiny(pretrained: bool = False, **kwargs: Any) -> ATMNet:
-    """ATMNet-xT, Table 1."""
-    return _create_atmnet("atmnet_xtiny", pretrained, **kwargs)
-
-
-@register_model
-def atmnet_tiny(pretrained: bool = False, **kwargs: Any) -> ATMNet:
-    """ATMNet-T, Table 1."""
-    return _create_atmnet("atmnet_tiny", pretrained, **kwargs)
-
-
-@register_model
-def atmnet_small(pretrained: bool = False, **kwargs: Any) -> ATMNet:
-    """ATMNet-S, Table 1."""
-    return _create_atmnet("atmnet_small", pretrained, **kwargs)
-
-
-@register_model
-def atmnet_base(pretrained: bool = False, **kwargs: Any) -> ATMNet:
-    """ATMNet-B, Table 1."""
-    return _create_atmnet("atmnet_base", pretrained, **kwargs)
-
-
-@register_model
-def atmnet_large(pretrained: bool = False, **kwargs: Any) -> ATMNet:
-    """ATMNet-L, Table 1."""
-    return _create_atmnet("atmnet_large", pretrained, **kwargs)
+for _name in VARIANTS:
+    _register(_name)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -116,8 +117,8 @@ def forward(x: Tensor, offset: Tensor, axis: int) -> Tensor:
     tokens, shifts = x.to(dtype).contiguous(), readable(offset.to(dtype))
     out = torch.empty_like(tokens)
     if x.numel():
-        grid, layouts = _grid(tokens, shifts, axis), [_layout(t, axis) for t in (tokens, shifts)]
-        _kernel("forward", dtype)(*map(_pointer, (tokens, shifts, out)), grid, *layouts, torch.get_num_threads())
+        layouts = [_layout(tensor, axis) for tensor in (tokens, shifts)]
+        _run("forward", dtype, tokens, shifts, out, _grid(tokens, shifts, axis), *layouts)
     return out.to(x.dtype)
 
 
@@ -127,9 +128,9 @@ def backward(grad: Tensor, x: Tensor, offset: Tensor, axis: int) -> tuple[Tensor
     tokens, shifts, grad = x.to(dtype).contiguous(), readable(offset.to(dtype)), grad.to(dtype).contiguous()
     grad_x, grad_offset = torch.empty_like(tokens), torch.empty(offset.shape, dtype=dtype)
     if x.numel():
-        tensors = map(_pointer, (tokens, shifts, grad, grad_x, grad_offset))
-        layouts = [_layout(t, axis) for t in (tokens, shifts, grad_offset)]
-        _kernel("backward", dtype)(*tensors, _grid(tokens, shifts, axis), *layouts, torch.get_num_threads())
+        layouts = [_layout(tensor, axis) for tensor in (tokens, shifts, grad_offset)]
+        grid = _grid(tokens, shifts, axis)
+        _run("backward", dtype, tokens, shifts, grad, grad_x, grad_offset, grid, *layouts)
     return grad_x.to(x.dtype), grad_offset.to(offset.dtype)
 
 
@@ -137,9 +138,8 @@ def weighted_sum(branches: Sequence[Tensor], weights: Tensor) -> Tensor:
     """Add token maps [B, H, W, C], each multiplied by its weights of [B, C, branches]."""
     tokens, by_branch, dtype = _mixable(branches, weights)
     out = torch.empty_like(tokens[0])
-    tensors = (_pointers(tokens), _pointer(by_branch), _pointer(out))
     if out.numel():
-        _kernel("weighted_sum", dtype)(*tensors, _branches(tokens), torch.get_num_threads())
+        _run("weighted_sum", dtype, tokens, by_branch, out, _branches(tokens))
     return out.to(torch.promote_types(branches[0].dtype, weights.dtype))
 
 
@@ -150,21 +150,15 @@ def weighted_sum_backward(grad: Tensor, branches: Sequence[Tensor], weights: Ten
     runs = -(-grad.shape[1] * grad.shape[2] // _TOKENS_TOGETHER)
     grad_weights = torch.empty(len(grad), runs, *by_branch.shape[1:], dtype=dtype)
     if grad.numel():
-        tensors = (
-            _pointers(tokens),
-            *map(_pointer, (by_branch, grad)),
-            _pointers(grad_branches),
-            _pointer(grad_weights),
-        )
-        _kernel("weighted_sum_backward", dtype)(*tensors, _branches(tokens), torch.get_num_threads())
+        tensors = (tokens, by_branch, grad, grad_branches, grad_weights)
+        _run("weighted_sum_backward", dtype, *tensors, _branches(tokens))
     grad_branches = [gradient.to(tensor.dtype) for gradient, tensor in zip(grad_branches, branches, strict=True)]
     return grad_branches, grad_weights.sum(1).transpose(1, 2).to(weights.dtype).contiguous()
 
 
 def gelu_with_gradient(x: Tensor, grad: Tensor, out: Tensor) -> None:
     """Fill `out` with GELU(x) and turn `grad`, its gradient, into that of x; all contiguous and of one dtype."""
-    count = ctypes.c_int64(x.numel())
-    _kernel("gelu_with_gradient", x.dtype)(*map(_pointer, (x, grad, out)), count, torch.get_num_threads())
+    _run("gelu_with_gradient", x.dtype, x, grad, out, x.numel())
 
 
 def summarize(offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -174,9 +168,7 @@ def summarize(offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     reach = max(height, width)
     sums = torch.zeros(batch, 2, dtype=torch.float64)
     outside, counts = torch.zeros(batch, 2, dtype=torch.int64), torch.zeros(2, 2 * reach + 1, dtype=torch.int64)
-    shape = _integers(batch, height, width, offsets, reach)
-    tensors = map(_pointer, (offset, sums, outside, counts))
-    _kernel("summarize", offset.dtype)(*tensors, shape, torch.get_num_threads())
+    _run("summarize", offset.dtype, offset, sums, outside, counts, (batch, height, width, offsets, reach))
     return sums, outside, counts
 
 
@@ -196,35 +188,36 @@ def readable(offset: Tensor) -> Tensor:
     return offset if offset.stride(-1) == 1 else offset.contiguous()
 
 
-def _kernel(name: str, dtype: torch.dtype) -> "ctypes._NamedFuncPointer":
-    return getattr(library(), f"{name}_{'double' if dtype == torch.float64 else 'float'}")
+def _run(name: str, dtype: torch.dtype, *arguments: Tensor | list[Tensor] | tuple[int, ...] | int) -> None:
+    """Call a kernel for float32 or float64, on as many threads as PyTorch uses."""
+    kernel = getattr(library(), f"{name}_{'double' if dtype == torch.float64 else 'float'}")
+    kernel(*map(_as_c, arguments), torch.get_num_threads())
 
 
-def _pointer(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
+def _as_c(argument: Tensor | list[Tensor] | tuple[int, ...] | int) -> Any:
+    """Pass a tensor by its address, a list by an array of addresses, integers as 64-bit ones."""
+    if isinstance(argument, Tensor):
+        return ctypes.c_void_p(argument.data_ptr())
+    if isinstance(argument, list):
+        return (ctypes.c_void_p * len(argument))(*(tensor.data_ptr() for tensor in argument))
+    if isinstance(argument, tuple):
+        return (ctypes.c_int64 * len(argument))(*argument)
+    return ctypes.c_int64(argument)
 
 
-def _pointers(tensors: Sequence[Tensor]) -> ctypes.Array:
-    return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
-
-
-def _branches(tokens: Sequence[Tensor]) -> ctypes.Array:
+def _branches(tokens: Sequence[Tensor]) -> tuple[int, ...]:
     """The fields of `Branches` in kernels.cpp."""
     batch, height, width, channels = tokens[0].shape
-    return _integers(batch, height * width, channels, len(tokens), _TOKENS_TOGETHER)
+    return batch, height * width, channels, len(tokens), _TOKENS_TOGETHER
 
 
-def _grid(x: Tensor, offset: Tensor, axis: int) -> ctypes.Array:
+def _grid(x: Tensor, offset: Tensor, axis: int) -> tuple[int, ...]:
     """The fields of `Grid` in kernels.cpp."""
     offsets = offset.shape[3]
     together = _COLUMNS_TOGETHER if axis == 1 else 1
-    return _integers(x.shape[0], x.shape[3 - axis], x.shape[axis], offsets, x.shape[3] // offsets, together)
+    return x.shape[0], x.shape[3 - axis], x.shape[axis], offsets, x.shape[3] // offsets, together
 
 
-def _layout(tensor: Tensor, axis: int) -> ctypes.Array:
+def _layout(tensor: Tensor, axis: int) -> tuple[int, ...]:
     """The fields of `Strides` in kernels.cpp."""
-    return _integers(tensor.stride(0), tensor.stride(3 - axis), tensor.stride(axis))
-
-
-def _integers(*values: int) -> ctypes.Array:
-    return (ctypes.c_int64 * len(values))(*values)
+    return tensor.stride(0), tensor.stride(3 - axis), tensor.stride(axis)

@@ -42,9 +42,9 @@ def _start(batch_stride, line_stride, lines):
 
 
 @triton.jit
-def _position(offset, own, size, REAL: tl.constexpr):
-    """Return the position that a token reads, clamped where all reads are zero, so that huge offsets stay finite."""
-    position = own + offset.to(REAL)
+def _position(offset, query, size, REAL: tl.constexpr):
+    """Return the position that a query token reads, clamped where reads are zero, so that huge offsets stay finite."""
+    position = query + offset.to(REAL)
     position = tl.where(position < -2, -2.0, position)
     return tl.where(position > size + 1, size + 1.0, position)
 

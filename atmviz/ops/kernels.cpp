@@ -134,7 +134,7 @@ void backward(const T* x, const T* offset, const T* grad, T* grad_x, T* grad_off
                 T slope = 0;
                 for (int64_t s = 0; s < S; ++s) slope += g[s] * (inside_high * high[s] - inside_low * low[s]);
                 slopes[o] = slope;
-                // Two loops: at the border both neighbours may be the same token.
+                // Two loops: at the border both neighbors may be the same token.
                 for (int64_t s = 0; s < S; ++s) sum_low[s] += weight_low * g[s];
                 for (int64_t s = 0; s < S; ++s) sum_high[s] += weight_high * g[s];
             }

@@ -19,7 +19,6 @@ from atmviz.dense.detector import (
     DetectorTransform,
     FixedStrideAnchors,
     RoIPool,
-    octave_scales,
     paste_masks,
 )
 from atmviz.dense.mask_rcnn import RPN
@@ -50,7 +49,7 @@ def written_out(size, strides, sides, ratios=(0.5, 1.0, 2.0)):
     [
         (RPN(256).anchor_generator, (4, 8, 16, 32, 64), [[8 * s] for s in (4, 8, 16, 32, 64)]),
         (
-            FixedStrideAnchors([octave_scales(4 * s) for s in (8, 16, 32, 64, 128)], (8, 16, 32, 64, 128)),
+            retinanet("atmnet_nano", num_classes=2, dim=64).anchor_generator,
             (8, 16, 32, 64, 128),
             [[4 * s * 2 ** (k / 3) for k in range(3)] for s in (8, 16, 32, 64, 128)],
         ),
@@ -180,8 +179,8 @@ def test_training_draws_the_shorter_side_and_moves_masks_to_the_nearest_pixel():
 # Masks.
 
 
-def test_masks_are_looked_up_at_pixel_centres_inside_their_boxes():
-    """Written out: the centre's place in the box, in mask cells whose centres are at .5, between four of them."""
+def test_masks_are_looked_up_at_pixel_centers_inside_their_boxes():
+    """Written out: the center's place in the box, in mask cells whose centers are at .5, between four of them."""
     rng = np.random.default_rng(0)
     masks = rng.random((3, 5, 5)).astype(np.float32)
     boxes = [(2.3, 1.6, 11.2, 7.9), (0.0, 0.0, 3.0, 12.0), (7.5, 3.25, 20.0, 14.0)]
@@ -248,7 +247,7 @@ def written_out_matches(anchors, boxes, size, positive, negative, least, border)
             used = x1 >= -border and y1 >= -border and x2 < size[1] + border and y2 < size[0] + border
         found.append(UNUSED if not used else BACKGROUND)
     overlaps = [[round(iou(box, anchor), 6) for anchor in anchors] for box in boxes]  # float32's ties are ties
-    used = [k for k, one in enumerate(found) if one != UNUSED]
+    used = [k for k, index in enumerate(found) if index != UNUSED]
     for k in used:
         highest = max((row[k] for row in overlaps), default=0)
         if highest >= positive:

@@ -56,13 +56,13 @@ def test_detectors_find_boxes_and_learn_with_every_parameter(head, neck, images,
         model.score_thresh = 0.0
     with torch.inference_mode():
         found = model.eval()(list(images))
-    for one in found:
-        assert 0 < len(one["boxes"]) <= 100
-        assert set(one["labels"].tolist()) <= set(range(5))
-        assert (one["boxes"] >= 0).all()
-        assert (one["boxes"] <= torch.tensor([128, 96, 128, 96])).all()
+    for image in found:
+        assert 0 < len(image["boxes"]) <= 100
+        assert set(image["labels"].tolist()) <= set(range(5))
+        assert (image["boxes"] >= 0).all()
+        assert (image["boxes"] <= torch.tensor([128, 96, 128, 96])).all()
         if head != "retinanet":
-            assert one["masks"].shape == (len(one["boxes"]), 1, 96, 128)
+            assert image["masks"].shape == (len(image["boxes"]), 1, 96, 128)
 
 
 @pytest.mark.parametrize("head", DETECTORS)

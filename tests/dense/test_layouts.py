@@ -100,7 +100,7 @@ def cascade_mask_rcnn():
     return merged(backbone(), fpn(DIMS, 4), rpn(), *stages)
 
 
-LAYOUTS = {one.__name__: one() for one in (upernet, semantic_fpn, retinanet, mask_rcnn, cascade_mask_rcnn)}
+LAYOUTS = {build.__name__: build() for build in (upernet, semantic_fpn, retinanet, mask_rcnn, cascade_mask_rcnn)}
 # Some of theirs and ours, one or more of every part.
 LANDED = {
     "upernet": {
@@ -230,7 +230,7 @@ def test_converted_file_gives_equal_outputs(head, tmp_path, images):
 @pytest.mark.parametrize(
     "name", ["upernet(atmnet_nano, atmfpn)", "mask_rcnn(atmnet_nano, atmfpn)", "retinanet(atmnet_nano)"]
 )
-def test_own_networks_saved_by_torch_are_recognised(name, tmp_path):
+def test_own_networks_saved_by_torch_are_recognized(name, tmp_path):
     torch.manual_seed(0)
     network = create_dense(name, num_classes=5).eval()
     torch.save(network.state_dict(), tmp_path / "own.pth")

@@ -5,13 +5,13 @@ import torch
 from torch import nn
 
 from atmviz.dense.detector import P6P7
-from atmviz.dense.pyramid import FPN
+from atmviz.dense.pyramid import Pyramid, create_backbone
 
 
 @pytest.mark.parametrize("extra", [None, P6P7(512, 256)])
 def test_convolutions_of_the_pyramid_start_xavier_uniform(extra):
     """mmdetection's: within sqrt(6 / (fan_in + fan_out)), .137 for 64 channels to 256; torchvision's go to .217."""
-    neck = FPN([64, 128, 320, 512], 256, extra)
+    neck = Pyramid(create_backbone("atmnet_xtiny"), "fpn", 256, extra=extra).neck
     bounds = []
     for conv in neck.modules():
         if isinstance(conv, nn.Conv2d):

@@ -28,7 +28,7 @@ def written_out(model, targets, logits, deltas, anchors):
     class_loss = box_loss = positives = 0.0
     for image, target in enumerate(targets):
         found = model.proposal_matcher(anchors, target).tolist()
-        positives += max(1, sum(one >= 0 for one in found))
+        positives += max(1, sum(index >= 0 for index in found))
         for k, number in enumerate(found):
             if number == UNUSED:
                 continue
@@ -69,10 +69,10 @@ def test_losses_are_divided_by_the_positive_anchors_of_the_batch(counts):
     assert found["bbox_regression"].item() == pytest.approx(expected[1], rel=1e-4)
 
     alone = [
-        model.compute_loss([one], {name: x[i : i + 1] for name, x in outputs.items()}, [anchors])[
+        model.compute_loss([target], {name: x[i : i + 1] for name, x in outputs.items()}, [anchors])[
             "classification"
         ].item()
-        for i, one in enumerate(targets)
+        for i, target in enumerate(targets)
     ]
     if counts == (7, 2):  # the mean over images, which weighs the objects of the emptier one more
         assert abs(sum(alone) / 2 / expected[0] - 1) > 0.05

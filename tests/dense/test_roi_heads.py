@@ -44,8 +44,8 @@ def scene(targets):
     maps = {f"p{k}": torch.randn(2, 32, 2 ** (7 - k) * 3, 2 ** (7 - k) * 4, generator=generator) for k in range(2, 6)}
     moved = targets[0]["boxes"].repeat(6, 1) + torch.randn(12, 4, generator=generator) * 4
     proposals = [torch.cat([moved, torch.tensor([[5.0, 5, 40, 12], [30, 30, 30, 50]])]), moved[:3].clone()]
-    proposals = [one.clamp(min=0).minimum(torch.tensor([128.0, 96, 128, 96])) for one in proposals]
-    targets = [{**one, "labels": one["labels"] + 1} for one in targets]
+    proposals = [boxes.clamp(min=0).minimum(torch.tensor([128.0, 96, 128, 96])) for boxes in proposals]
+    targets = [{**target, "labels": target["labels"] + 1} for target in targets]
     return maps, proposals, targets
 
 
@@ -58,7 +58,7 @@ def test_losses_are_sums_over_objects_by_all_sampled_proposals(giou, iou, stds, 
     heads = RoIHeads(5, 32, box_head, iou, stds, 1000, giou).train()
     nn.init.normal_(heads.box_predictor.bbox_pred.weight, std=0.1)
     losses, (deltas, scores, sampled, labels) = heads.losses(maps, proposals, [(96, 128)] * 2, targets)
-    assert [len(one) for one in sampled] == [14 + 2, 3]  # all of them, and the true boxes
+    assert [len(boxes) for boxes in sampled] == [14 + 2, 3]  # all of them, and the true boxes
 
     deltas, box_loss, class_loss, taught = deltas.view(19, 6, 4).tolist(), 0.0, 0.0, []
     for row, (box, label) in enumerate(zip(torch.cat(sampled).tolist(), torch.cat(labels).tolist(), strict=True)):
@@ -77,7 +77,7 @@ def test_losses_are_sums_over_objects_by_all_sampled_proposals(giou, iou, stds, 
     assert losses["loss_classifier"].item() == pytest.approx(class_loss / 19, rel=1e-4)
     assert losses["loss_box_reg"].item() == pytest.approx(box_loss / 19, rel=1e-4)
 
-    rows, numbers, classes = (torch.tensor(one) for one in zip(*taught, strict=True))
+    rows, numbers, classes = (torch.tensor(values) for values in zip(*taught, strict=True))
     boxes = torch.cat(sampled)[rows]
     logits = heads.mask_predictor(heads.mask_head(heads.mask_roi_pool(maps, [boxes, boxes[:0]], [(96, 128)] * 2)))
     share = logits[torch.arange(len(rows)), classes].sigmoid()

@@ -1,4 +1,4 @@
-"""The network: timm's interface, map sizes, shared offsets, gradients, initialisation."""
+"""The network: timm's interface, map sizes, shared offsets, gradients, initialization."""
 
 import math
 from functools import partial
@@ -118,7 +118,7 @@ def test_sizes_that_cannot_work_are_refused(arguments, message):
         ATMNet(**{**sizes, **arguments})
 
 
-def test_weights_are_initialised_as_in_the_released_code():
+def test_weights_are_initialized_as_in_the_released_code():
     for name, module in create_nano().named_modules():
         if isinstance(module, nn.Linear):
             std = 0.02
@@ -233,7 +233,7 @@ def test_intermediates_come_channels_first_or_last(net):
         net.forward_intermediates(x, output_fmt="NLC")
 
 
-def test_out_norms_normalise_every_map():
+def test_out_norms_normalize_every_map():
     model = small(out_norms=True).eval()
     for norm in model.out_norms:
         nn.init.normal_(norm.weight)

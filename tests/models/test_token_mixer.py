@@ -75,11 +75,11 @@ def test_fusion_of_the_paper_is_equation_4_as_printed(offset_mode):
     for b in range(B):
         for i in range(H):
             for j in range(W):
-                query = sum(one[b, i, j] for one in x_hat)
+                query = sum(tokens[b, i, j] for tokens in x_hat)
                 logits = [matrix @ query for matrix in matrices]
                 for c in range(C):
-                    weights = [torch.exp(one[c]) for one in logits]
-                    terms = [weight * one[b, i, j, c] for weight, one in zip(weights, x_hat, strict=True)]
+                    weights = [torch.exp(logit[c]) for logit in logits]
+                    terms = [weight * tokens[b, i, j, c] for weight, tokens in zip(weights, x_hat, strict=True)]
                     expected[b, i, j, c] = sum(terms) / sum(weights)
     torch.testing.assert_close(mixer(x, offset), expected)
 

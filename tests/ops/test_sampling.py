@@ -117,7 +117,7 @@ def test_memory_layout_does_not_change_the_result(branch):
 
 @pytest.mark.parametrize("branch", BRANCHES)
 @pytest.mark.parametrize("num_offsets", [1, 2, 3, 4, 6, 12])
-def test_neighbouring_channels_share_an_offset(branch, num_offsets):
+def test_neighboring_channels_share_an_offset(branch, num_offsets):
     x = torch.randn(2, 4, 5, 12, dtype=torch.float64)
     offset = 2 * torch.randn(2, 4, 5, num_offsets, dtype=torch.float64)
     out, grad_x, grad_offset = value_and_grads(sample_along, x, offset, branch)

@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_type_hints
 
@@ -25,7 +25,6 @@ from numcodecs.zstd import Zstd
 
 from atmviz.errors import RecordingFormatError, shorten
 from atmviz.files import read_limited
-from atmviz.observe.site import sources_of
 from atmviz.recording.quantities import QUANTITIES, Quantity, QuantityInfo
 from atmviz.recording.sites import MAX_SITES, RecordedSite
 
@@ -58,84 +57,88 @@ _OPTIONAL = {
 }
 
 
+def chunks_of(images: int) -> int:
+    """Return the number of chunks that images recorded together make."""
+    return -(-images // CHUNK_IMAGES)
+
+
 @dataclass(frozen=True)
-class StoredQuantity:
+class StoredQuantity(QuantityInfo):
     """A quantity with the shape of each of its arrays: one array, or one per site where they are separate."""
 
-    info: QuantityInfo
-    shapes: tuple[tuple[int, ...], ...]
+    shapes: tuple[tuple[int, ...], ...] = ()
 
     @classmethod
-    def of(cls, quantity: Quantity, sites: Sequence[RecordedSite]) -> "StoredQuantity":
+    def of_sites(cls, quantity: Quantity, sites: Sequence[RecordedSite]) -> "StoredQuantity":
         """Lay out a quantity for the sites of a recording."""
-        members = members_of(quantity, sites)
-        groups = [[site] for site in members.values()] if quantity.separate else [list(sites)]
-        info = QuantityInfo(**{field.name: getattr(quantity, field.name) for field in fields(QuantityInfo)})
-        return cls(info, tuple(quantity.shape(group) for group in groups))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return its fields; `from_json` reads them back."""
-        return {**vars(self.info), "dims": list(self.info.dims), "shapes": [list(shape) for shape in self.shapes]}
+        groups = [[site] for site in quantity.members(sites).values()] if quantity.separate else [list(sites)]
+        info = {field.name: getattr(quantity, field.name) for field in fields(QuantityInfo)}
+        return cls(**info, shapes=tuple(quantity.shape(group) for group in groups))
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "StoredQuantity":
-        """Read what `to_json` returned; KeyError, TypeError or ValueError for anything else."""
-        info = QuantityInfo(
-            **{**{field.name: data[field.name] for field in fields(QuantityInfo)}, "dims": tuple(data["dims"])}
-        )
-        shapes = tuple(tuple(shape) for shape in data["shapes"])
+        """Read the fields of a stored quantity; KeyError, TypeError or ValueError for anything else."""
+        quantity = cls(**{field.name: data[field.name] for field in fields(cls)})
+        quantity = replace(quantity, dims=tuple(quantity.dims), shapes=tuple(map(tuple, quantity.shapes)))
+        if not quantity._is_sound():
+            raise ValueError(f"quantity {short(quantity.name)}")
+        return quantity
+
+    def _is_sound(self) -> bool:
         hints = get_type_hints(QuantityInfo)
-        known = (
-            _NAME.fullmatch(info.name)
-            and info.name not in (*COORDINATES, "status", "done")
-            and all(isinstance(text, str) for text in (info.unit, info.description, *info.dims))
-            and info.dtype in _DTYPES
-            and info.per in get_args(hints["per"])
-            and info.of in get_args(hints["of"])
-            and type(info.separate) is bool
-            and all(len(shape) == len(info.dims) for shape in shapes)
-            and all(type(size) is int and 0 < size <= _MAX_CHUNK_BYTES for shape in shapes for size in shape)
+        return (
+            bool(_NAME.fullmatch(self.name))
+            and self.name not in (*COORDINATES, "status", "done")
+            and all(isinstance(text, str) for text in (self.unit, self.description, *self.dims))
+            and self.dtype in _DTYPES
+            and self.per in get_args(hints["per"])
+            and self.of in get_args(hints["of"])
+            and type(self.separate) is bool
+            and all(len(shape) == len(self.dims) for shape in self.shapes)
+            and all(type(size) is int and 0 < size <= _MAX_CHUNK_BYTES for shape in self.shapes for size in shape)
         )
-        if not known:
-            raise ValueError(f"quantity {short(data['name'])}")
-        return cls(info, shapes)
 
     def arrays(self, sites: Sequence[RecordedSite], images: int, chunks: int) -> dict[str, "StoredArray"]:
         """Return its arrays by name; unwritten values read as NaN, 0 or False."""
-        info, members = self.info, members_of(self.info, sites)
-        first = (images, min(CHUNK_IMAGES, images), "image") if info.per == "image" else (chunks, 1, "chunk")
-        length, rows, name = first
-        fill = math.nan if info.dtype.startswith("float") else 0
-        if not info.separate:
+        members, aliases = self.members(sites), dict[str, list[str]]()
+        if self.separate:
+            for site in sites:
+                if self.of == "source" and not site.is_source:
+                    aliases.setdefault(f"{self.name}_{site.source}", []).append(f"{self.name}_{site.name}")
+            laid_out = {
+                f"{self.name}_{member}": (shape, tuple(dim.replace("{source}", member) for dim in self.dims))
+                for member, shape in zip(members, self.shapes, strict=True)
+            }
+        else:
             (shape,) = self.shapes
-            dims = (name, "layer" if info.of == "site" else "source", *info.dims)
-            return {info.name: StoredArray((length, len(members), *shape), dims, info.dtype, fill, rows)}
+            laid_out = {self.name: ((len(members), *shape), ("layer" if self.of == "site" else "source", *self.dims))}
+        length, rows = (images, min(CHUNK_IMAGES, images)) if self.per == "image" else (chunks, 1)
+        fill = math.nan if self.dtype.startswith("float") else 0
+        about = {"description": self.description, "units": self.unit}
         return {
-            f"{info.name}_{member}": StoredArray(
-                (length, *shape),
-                (name, *(dim.replace("{source}", member) for dim in info.dims)),
-                info.dtype,
-                fill,
-                rows,
+            name: StoredArray(
+                (length, *shape), (self.per, *dims), self.dtype, fill, rows, about, tuple(aliases.get(name, ()))
             )
-            for member, shape in zip(members, self.shapes, strict=True)
+            for name, (shape, dims) in laid_out.items()
         }
-
-
-def members_of(info: QuantityInfo, sites: Sequence[RecordedSite]) -> dict[str, RecordedSite]:
-    """Return the sites a quantity has values of, by the name that its values are stored under."""
-    return sources_of(sites) if info.of == "source" else {site.name: site for site in sites}
 
 
 @dataclass(frozen=True)
 class StoredArray:
-    """An array: each of its chunk files holds `rows` of the first axis and all of the others."""
+    """An array: each of its chunk files holds `rows` of the first axis and all of the others.
+
+    Attributes:
+        about: Its attributes in zarr.
+        aliases: Other names of the array: links to it.
+    """
 
     shape: tuple[int, ...]
     dims: tuple[str, ...]
     dtype: str
     fill: float
     rows: int
+    about: Mapping[str, str]
+    aliases: Sequence[str] = ()
 
     @property
     def chunk_shape(self) -> tuple[int, ...]:
@@ -166,22 +169,24 @@ def all_arrays(
     quantities: Iterable[StoredQuantity], sites: Sequence[RecordedSite], images: int, chunks: int
 ) -> dict[str, StoredArray]:
     """Return every array of a recording by name; ValueError where two would have one name."""
+    status = {"description": "0 not recorded, 1 recorded, 2 skipped because unreadable (its rows are NaN)"}
+    done = {"description": "whether a chunk of images is complete"}
     arrays = {
-        "status": StoredArray((images,), ("image",), "uint8", NOT_RECORDED, min(CHUNK_IMAGES, images)),
-        "done": StoredArray((chunks,), ("chunk",), "bool", False, 1),
+        "status": StoredArray((images,), ("image",), "uint8", NOT_RECORDED, min(CHUNK_IMAGES, images), status),
+        "done": StoredArray((chunks,), ("chunk",), "bool", False, 1, done),
     }
     for quantity in quantities:
-        own = quantity.arrays(sites, images, chunks)
-        if twice := (own.keys() & {*arrays, *COORDINATES}):
+        more = quantity.arrays(sites, images, chunks)
+        if twice := (more.keys() & {*arrays, *COORDINATES}):
             raise ValueError(f"two arrays named {min(twice)}")
-        arrays |= own
+        arrays |= more
     return arrays
 
 
 def stored_quantities(attrs: Mapping[str, Any], sites: Sequence[RecordedSite]) -> list[StoredQuantity]:
     """Return what a recording holds; those of schema 1 hold `QUANTITIES`."""
     if attrs["schema_version"] == 1:
-        return [StoredQuantity.of(quantity, sites) for quantity in QUANTITIES]
+        return [StoredQuantity.of_sites(quantity, sites) for quantity in QUANTITIES]
     described = attrs["quantities"]
     if not _fits(described, [dict]) or len(described) > _MAX_QUANTITIES:
         raise ValueError(f"quantities are {short(described)}")
@@ -214,10 +219,6 @@ class ArrayFiles:
             if str(chunk) in existing:
                 values[chunk * array.rows : (chunk + 1) * array.rows] = self.read(name, chunk)
         return values
-
-    def read_many(self, name: str, chunks: Iterable[int]) -> np.ndarray:
-        """Return the rows of several chunks."""
-        return np.concatenate([self.read(name, chunk) for chunk in chunks])
 
     def chunks(self, name: str) -> int:
         """Return the number of chunks of an array."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from atmviz.errors import RecordingFormatError
 from atmviz.files import clear_leftovers, temporary_folder
+from atmviz.recording.layout import all_arrays
 from atmviz.recording.store import Recording, open_recording
 from atmviz.recording.writer import create_group, open_zarr
 
@@ -76,9 +77,9 @@ def _write_merged(parts: Sequence[Recording], attrs: Mapping[str, Any], target: 
             for site in part.sites:
                 part.counts(site.name)  # raises where a chunk is lost
     with temporary_folder(target.resolve().parent) as temporary, open_zarr() as zarr:
-        made = temporary / "made"
-        arrays = create_group(zarr, made, attrs, parts[0].sites, sum(part.chunks for part in parts))
-        for name, array in arrays.items():
+        made, chunks = temporary / "made", sum(part.chunks for part in parts)
+        stored = all_arrays(parts[0].quantities.values(), parts[0].sites, len(attrs["images"]), chunks)
+        for name, array in create_group(zarr, made, attrs, parts[0].sites, stored).items():
             start = 0
             for part in parts:
                 for rows in part.raw_rows(name, _CHUNKS_TOGETHER):

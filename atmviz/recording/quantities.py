@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+from atmviz.observe.site import sources_of
 from atmviz.recording.sites import RecordedSite
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ class QuantityInfo:
     per: Literal["image", "chunk"] = "image"
     of: Literal["source", "site"] = "source"
     separate: bool = False
+
+    def members(self, sites: Sequence[RecordedSite]) -> dict[str, RecordedSite]:
+        """Return the sites that have values, by the name that the values are stored under."""
+        return sources_of(sites) if self.of == "source" else {site.name: site for site in sites}
 
 
 @dataclass(frozen=True)
@@ -91,11 +96,6 @@ class SiteBatch:
         return distance.double(), outside.double(), counts
 
 
-def _query_offsets(batch: SiteBatch) -> "Tensor":
-    i, j = batch.site.query
-    return batch.offsets[:, i, j]
-
-
 def _counts(batch: SiteBatch) -> "Tensor":
     """Samples by nearest offset -R ... R, [2, 2R + 1]; on an axis of n tokens, -n and n hold all further ones too."""
     counts = batch.summary[2]
@@ -120,7 +120,7 @@ QUERY_OFFSETS = Quantity(
     dtype="float32",
     separate=True,
     shape=lambda sites: (2, sites[0].num_offsets),
-    reduce=_query_offsets,
+    reduce=lambda batch: batch.offsets[:, *batch.site.query],
 )
 MEAN_ABS_OFFSET = Quantity(
     name="mean_abs_offset",

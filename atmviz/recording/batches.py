@@ -1,4 +1,4 @@
-"""What runs around the network while images are recorded: reading, moving, fetching, joining to chunks.
+"""Batches of a recording: images read and moved to the device, results moved back and joined to chunks.
 
 Legend: B batch.
 """
@@ -31,8 +31,8 @@ class Batch(NamedTuple):
     """Images read for the network.
 
     Attributes:
-        indices: Of the images.
-        pixels: Of those that could be read, [B, H, W, 3], uint8; None without any.
+        indices: Indices of the images.
+        pixels: Images that could be read, [B, H, W, 3], uint8; None without any.
         errors: Why the others could not be read, by index.
     """
 

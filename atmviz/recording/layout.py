@@ -7,7 +7,7 @@
 Images are recorded in chunks of fixed size, each written whole. The coordinates `axis`, `image`, `layer` and `source`,
 and links such as `offset_3_18` to the array of its source, are for xarray; atmviz reads the attributes instead.
 
-Files are of unknown origin. They are read here and not by zarr: zarr lets a file choose codecs, sizes and places.
+Files are of unknown origin. They are read here and not by zarr: zarr lets a file choose codecs, sizes and paths.
 """
 
 import json
@@ -40,7 +40,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _DTYPES = ("float32", "float64", "int64", "int32", "int16", "uint8", "bool")
 COORDINATES = ("axis", "image", "layer", "source")
 
-# What a recording must say of itself, and of what kind it is; see `_fits`.
+# Attributes that a recording must have, with their kinds; see `_fits`
 KINDS: dict[str, Any] = {
     "schema_version": int,
     **dict.fromkeys(("model", "query", "dataset", "image_root"), str),
@@ -50,7 +50,7 @@ KINDS: dict[str, Any] = {
     "images": [str],
     "layers": [dict],
 }
-# What it may say besides.
+# Attributes that it may have
 _OPTIONAL = {
     *("quantities", "model_config", "seed", "sampling", "batch_size", "decoding", "axes"),
     *("checkpoint_path", "device", "versions", "merged_from"),
@@ -147,7 +147,7 @@ class StoredArray:
 
     @property
     def per_image(self) -> bool:
-        """Whether it has one row per image, and not one per chunk of images."""
+        """Whether it has a row for each image, and not for each chunk of images."""
         return self.dims[0] == "image"
 
     def described_by(self, description: Mapping[str, Any]) -> bool:
@@ -194,7 +194,7 @@ def stored_quantities(attrs: Mapping[str, Any], sites: Sequence[RecordedSite]) -
 
 
 class ArrayFiles:
-    """The arrays of a recording as they lie on disk, each read as its declaration says that it was written."""
+    """Reads the arrays of a recording from disk; each must be stored as it is declared."""
 
     def __init__(self, path: Path, arrays: Mapping[str, StoredArray]) -> None:
         self.path, self.arrays = path, arrays
@@ -214,7 +214,7 @@ class ArrayFiles:
         except FileNotFoundError:
             existing = set()
         except PermissionError as error:
-            raise unreadable(error) from None
+            raise _unreadable(error) from None
         for chunk in range(1, self.chunks(name)):
             if str(chunk) in existing:
                 values[chunk * array.rows : (chunk + 1) * array.rows] = self.read(name, chunk)
@@ -238,10 +238,8 @@ class ArrayFiles:
                 self._described.add(name)
             values = np.full(array.chunk_shape, array.fill, "uint8" if array.dtype == "bool" else array.dtype)
             with suppress(FileNotFoundError):
-                packed = read_limited(self.file(name, chunk), values.nbytes + values.nbytes // 64 + 1024)
+                packed = _read(self.file(name, chunk), values.nbytes + values.nbytes // 64 + 1024)
                 Zstd().decode(packed, out=values)
-        except PermissionError as error:
-            raise unreadable(error) from None
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise self.damaged(name, error) from None
         return values[: array.shape[0] - chunk * array.rows].astype(array.dtype, copy=False)
@@ -265,8 +263,13 @@ class ArrayFiles:
 
 
 def read_description(folder: Path, kind: str) -> dict[str, Any]:
-    """Return what zarr's file says of a "group" or an "array"; ValueError for another kind."""
-    description = json.loads(read_limited(folder / "zarr.json", _MAX_DESCRIPTION_BYTES), parse_constant=_refuse)
+    """Return what zarr's file says of a "group" or an "array".
+
+    Raises:
+        RecordingFormatError: the file may not be read.
+        ValueError: it describes another kind.
+    """
+    description = json.loads(_read(folder / "zarr.json", _MAX_DESCRIPTION_BYTES), parse_constant=_refuse)
     if description["node_type"] != kind or description["zarr_format"] != 3:
         raise ValueError(f"no {kind} of zarr 3")
     return description
@@ -281,8 +284,14 @@ def is_recording(path: Path) -> bool:
     return (path / "zarr.json").is_file()
 
 
-def unreadable(error: OSError) -> RecordingFormatError:
-    """Return the error for a file that may not be read."""
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        return read_limited(path, limit)
+    except PermissionError as error:
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: OSError) -> RecordingFormatError:
     return RecordingFormatError(f"cannot read {error.filename} ({error.strerror}): allow it to be read")
 
 

@@ -1,4 +1,4 @@
-"""Several recordings as one. Torch-free."""
+"""Merge recordings. Torch-free."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from atmviz.recording.layout import all_arrays
 from atmviz.recording.store import Recording, open_recording
 from atmviz.recording.writer import create_group, open_zarr
 
-# What recordings that are merged may differ in.
+# Attributes in which merged recordings may differ
 _VARYING = {
     *("images", "image_root", "dataset", "sampling", "seed"),
     *("versions", "device", "checkpoint_path", "merged_from"),
@@ -22,11 +22,11 @@ _CHUNKS_TOGETHER = 16  # faster than one by one, and of bounded memory
 def merge_recordings(paths: Sequence[str | Path], out: str | Path) -> Recording:
     """Write one recording of all images of several, in the order given, and return it.
 
-    They must be complete and differ in nothing but their images. Of consecutive chunk-aligned parts of a list, the
+    All must be complete and differ in nothing but their images. Of consecutive chunk-aligned parts of a list, the
     merged arrays equal those of recording the whole list at once.
 
     Raises:
-        RecordingFormatError: one is incomplete or differs, or `out` exists and is not what this would give.
+        RecordingFormatError: a recording is incomplete or differs, or `out` holds something else.
     """
     parts = [open_recording(path) for path in paths]
     target = Path(out)
@@ -93,7 +93,7 @@ def _write_merged(parts: Sequence[Recording], attrs: Mapping[str, Any], target: 
 
 
 def _merged_before(target: Path, paths: Sequence[str | Path]) -> Recording | None:
-    """The recording that the same merge gave before; RecordingFormatError for anything else at `target`."""
+    """Return the recording that the same merge gave before; RecordingFormatError for anything else at `target`."""
     if not os.path.lexists(target):
         return None
     try:

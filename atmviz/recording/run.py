@@ -57,7 +57,7 @@ class RecordResult:
 
     @property
     def bound(self) -> str:
-        """The stage that takes most of the time: speeding it up makes recording faster."""
+        """Name of the stage that takes most of the time: speeding it up makes recording faster."""
         return max(self.seconds, key=self.seconds.__getitem__)
 
     def describe(self) -> str:
@@ -149,23 +149,18 @@ def run_recording(
     processes.wait_for_everyone()  # what is finished is seen alike by all: before anything is written
     part, parts = settings.part
     first, step = part - 1 + parts * processes.process_index, parts * processes.num_processes
-    chunks = {
-        chunk: range(len(images))[chunk * CHUNK_IMAGES :][:CHUNK_IMAGES] for chunk in range(first, len(done), step)
-    }
+    every, size = range(len(images)), settings.batch_size
+    chunks = {c: every[c * CHUNK_IMAGES : (c + 1) * CHUNK_IMAGES] for c in range(first, len(done), step)}
     missing = [indices for chunk, indices in chunks.items() if not done[chunk]]
     total, left = sum(map(len, chunks.values())), sum(map(len, missing))
 
     skipped: dict[str, str] = {}
-    timer = StageTimer()
-    size = settings.batch_size
+    timer, count = StageTimer(), total - left
     indices = [chunk[start : start + size] for chunk in missing for start in range(0, len(chunk), size)]
     batches = load_batches(images, preprocessing, indices, settings.workers, device)
-    events.images(total - left, total)
-    with (
-        observing(network, sites) as observed,
-        torch.inference_mode(),
-        ChunkBuffer(writer, len(images), timer) as buffer,
-    ):
+    buffer = ChunkBuffer(writer, len(images), timer)
+    events.images(count, total)
+    with observing(network, sites) as observed, torch.inference_mode(), buffer:
         for batch in timer.waiting("input", batches):
             if batch.errors and settings.strict:
                 raise DatasetError(next(iter(batch.errors.values())))
@@ -176,17 +171,17 @@ def run_recording(
                     forward_to_sites(network, normalize_batch(batch.pixels, preprocessing))
                     tensors = _reduce(observed, sites, quantities)
             if arrived := buffer.add(batch, tensors):
-                left -= arrived
-                events.images(total - left, total)
+                count += arrived
+                events.images(count, total)
         if arrived := buffer.flush():
-            events.images(total - left + arrived, total)
-    return _result(out, images, settings, skipped, sum(map(len, missing)), timer)
+            events.images(count + arrived, total)
+    return _result(out, images, settings, skipped, left, timer)
 
 
 def _result(
     out: str | Path, images: Source, settings: RecordingSettings, skipped: dict[str, str], here: int, timer: StageTimer
 ) -> RecordResult:
-    """Join what all processes did."""
+    """Join the results of all processes; `here` images were recorded by this one."""
     recorded = sum(gather_all([here]))
     reasons = {name: reason for part in gather_all([skipped]) for name, reason in part.items()}
     recording = open_recording(out)
@@ -203,7 +198,7 @@ def _result(
 def _identity(
     images: Source, network: nn.Module, preprocessing: Preprocessing, settings: RecordingSettings
 ) -> dict[str, Any]:
-    """What makes two recordings the same."""
+    """Return what makes two recordings the same."""
     origin = origin_of(network)
     return {
         "model": origin.model,
@@ -222,7 +217,7 @@ def _identity(
 
 
 def _context(images: Source, network: nn.Module) -> dict[str, Any]:
-    """What may differ between the runs that fill a recording."""
+    """Return what may differ between the runs that fill a recording."""
     versions = {name: version(name) for name in ("atmviz", "torch", "timm", "numpy", "pillow", "zarr")}
     return {
         "image_root": images.root,
@@ -247,7 +242,7 @@ def _reduce(observed: Observation, sites: Sequence[RecordedSite], quantities: Se
 
 
 def _offsets(observed: Observation, site: RecordedSite) -> Tensor:
-    """The offsets of a site, [B, H, W, 2, O], float32."""
+    """Return the offsets of a site, [B, H, W, 2, O], float32."""
     offsets = observed.offsets[site.name].float()
     if offsets.shape[1:3] != site.grid:
         raise AtmvizError(

@@ -1,4 +1,4 @@
-"""What a recording knows of each site it holds. Torch-free."""
+"""Sites of a recording. Torch-free."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -72,7 +72,7 @@ def _pair(values: Any) -> tuple[int, int]:
 
 
 def _from_schema_1(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A layer of schema 1 as a site: its stride follows from its stage."""
+    """Return a layer of schema 1 as a site: its stride follows from its stage."""
     layer, source = LayerId.parse(data["layer"]), LayerId.parse(data["source"])
     if not 1 <= layer.stage <= 8:
         raise ValueError(f"stage {layer.stage}")
@@ -89,7 +89,7 @@ def _from_schema_1(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recorded_sites(sites: Sequence[Site], size: tuple[int, int], query: str = "center") -> list[RecordedSite]:
-    """Return what a recording says of sites, for an input of (height, width) px.
+    """Return the sites of a recording, for an input of (height, width) px.
 
     Raises:
         QueryError: the query is not one token for all images, or lies outside a map.

@@ -28,7 +28,6 @@ from atmviz.recording.layout import (
     read_description,
     short,
     stored_quantities,
-    unreadable,
 )
 from atmviz.recording.sites import RecordedSite
 
@@ -62,8 +61,6 @@ class Recording:
         try:
             self.attrs = read_description(path, "group")["attributes"]
             schema = self.attrs["schema_version"]
-        except PermissionError as error:
-            raise unreadable(error) from None
         except (OSError, KeyError, ValueError, TypeError, RecursionError) as error:
             raise RecordingFormatError(
                 f"no recording in {path} ({type(error).__name__}): expected a folder that atmviz recorded into"
@@ -77,8 +74,6 @@ class Recording:
             )
         try:
             self._describe()
-        except PermissionError as error:
-            raise unreadable(error) from None
         except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise RecordingFormatError(f"{path} is damaged ({short(error)}): record again") from None
         self._done = self._files.whole("done")
@@ -103,7 +98,7 @@ class Recording:
         self._files = ArrayFiles(self.path, all_arrays(stored, self.sites, images, chunks))
 
     def _finished(self, status: np.ndarray) -> np.ndarray:
-        """The status of each image; not recorded in unfinished chunks."""
+        """Return the status of each image; not recorded in unfinished chunks."""
         if not self.complete and "merged_from" in self.attrs:
             raise self._files.damaged("done")  # only complete recordings are merged
         finished = np.ones(len(status), bool) if self.complete else np.repeat(self._done, CHUNK_IMAGES)[: len(status)]
@@ -161,7 +156,7 @@ class Recording:
             )
 
     def site(self, layer: str | LayerId) -> RecordedSite:
-        """Return what is known of a layer; raise LayerNotFoundError, listing the recorded layers."""
+        """Return the site of a layer; LayerNotFoundError lists the recorded layers."""
         names = [site.name for site in self.sites]
         try:
             return self.sites[names.index(find_layer(layer, names))]
@@ -186,7 +181,7 @@ class Recording:
         return rows if index is None else rows[:, index]
 
     def _find(self, quantity: str, layer: str | LayerId) -> tuple[str, int | None]:
-        """The array that holds a quantity of a layer, and where along its second axis."""
+        """Return the array that holds a quantity of a layer, and the index along its second axis."""
         site = self.site(layer)
         if quantity not in self.quantities:
             raise RecordingFormatError(
@@ -296,7 +291,7 @@ class Recording:
 
     @cached_property
     def _counts(self) -> np.ndarray:
-        """Samples by offset, summed over all chunks one by one: those of a large dataset would fill the memory."""
+        """Samples by offset, summed chunk by chunk: all chunks of a large dataset would fill the memory."""
         total = np.zeros(self._files.arrays["counts"].shape[1:], np.int64)
         for chunk in np.flatnonzero(self._done).tolist():
             total += self._files.read("counts", chunk)[0]

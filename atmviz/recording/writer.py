@@ -1,4 +1,4 @@
-"""Recordings while they are filled: whole chunks of images, each marked done when it is complete. Torch-free."""
+"""Write recordings: whole chunks of images, each marked done when it is complete. Torch-free."""
 
 import json
 import os
@@ -134,9 +134,9 @@ class RecordingWriter:
             arrays["done"][written] = True
 
     def _create(self, attrs: Mapping[str, Any], sites: Sequence[RecordedSite]) -> None:
-        """Put everything but the images' values in place, the description of the recording last.
+        """Write everything but the images' values, the description of the recording last.
 
-        A process killed before leaves nothing that hinders the next one. Two processes at once write the same.
+        A process killed before that does not hinder the next. Two processes at once write the same.
         """
         with temporary_folder(self.path) as temporary, open_zarr() as zarr:
             made = temporary / "made"
@@ -206,7 +206,7 @@ def _is_unfilled(path: Path, arrays: Mapping[str, StoredArray]) -> bool:
 
 @contextmanager
 def open_zarr() -> Iterator[ModuleType]:
-    """Load zarr under its own settings, whatever the user has set for other programs."""
+    """Load zarr with its default settings; the user's are for other programs."""
     try:
         import zarr
     except Exception as error:  # whatever a settings file of the user's makes its parser raise

@@ -17,7 +17,7 @@ _OLD_MAGIC = (0x1950A86A20F9469CFC6C, 1001)  # magic number and protocol
 
 
 class FileContent:
-    """The bytes of an open file. They stay readable after the file is deleted; a file cut meanwhile is an error."""
+    """Reads the bytes of an open file. They are readable after the file is deleted; a truncated file is an error."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.raw = io.FileIO(os.dup(file.fileno()), closefd=False)

@@ -171,19 +171,19 @@ def _require_match(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], 
 
 def mismatch(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
     """List the missing, unknown and misshapen tensors of a state dict as part of a sentence; "" where it fits."""
-    common = [name for name in expected if name in state]
+    common = [(name, state[name], expected[name]) for name in expected if name in state]
     problems = {
         "missing": [name for name in expected if name not in state],
         "unknown": [name for name in state if name not in expected],
         "of a wrong shape": [
-            f"{name} {list(state[name].shape)} instead of {list(expected[name].shape)}"
-            for name in common
-            if state[name].shape != expected[name].shape
+            f"{name} {list(tensor.shape)} instead of {list(other.shape)}"
+            for name, tensor, other in common
+            if tensor.shape != other.shape
         ],
         "of a wrong kind": [
-            f"{name} {str(state[name].dtype).removeprefix('torch.')}"
-            for name in common
-            if expected[name].is_floating_point() and not state[name].is_floating_point()
+            f"{name} {str(tensor.dtype).removeprefix('torch.')}"
+            for name, tensor, other in common
+            if other.is_floating_point() and not tensor.is_floating_point()
         ],
     }
     return "; ".join(

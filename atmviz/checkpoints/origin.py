@@ -20,7 +20,7 @@ class Origin:
     Attributes:
         model: Name of the network, e.g. "atmnet_large" or "upernet(atmnet_large)".
         config: Constructor arguments besides those of the variant.
-        sha256: Of the file; of the weights themselves where the layout is "random" or "memory".
+        sha256: Hash of the file; of the weights where the layout is "random" or "memory".
         layout: Layout of the file; "random" for random, untrained weights, "memory" for weights of unknown origin.
         path: The file; None for weights that were not read from one.
         weights: "ema" or "model"; None where the file does not say.

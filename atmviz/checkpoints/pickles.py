@@ -74,7 +74,7 @@ class UnknownNameError(Exception):
 
 @dataclass(frozen=True)
 class _Name:
-    """A class or function that a pickle names."""
+    """The name of a class or function in a pickle."""
 
     text: str
 
@@ -259,7 +259,7 @@ def _known_name(text: str) -> _Name:
 
 
 def _describe_tensor(storage: Storage, offset: int, shape: Any, stride: Any, *rest: Any) -> StoredTensor:
-    """Describe the tensor of torch._utils._rebuild_tensor, _v2, or _v3, whose storage has no dtype of its own."""
+    """Describe the tensor of torch._utils._rebuild_tensor, _v2, or _v3, whose storage has no dtype."""
     kind = next((value.text.removeprefix("torch.") for value in rest if isinstance(value, _Name)), storage.kind)
     fits = len(shape) == len(stride) <= _MAX_DIMS
     if not fits or not all(type(size) is int and 0 <= size < 2**62 for size in (offset, *shape, *stride)):

@@ -13,7 +13,7 @@ MAX_NAME = 1000  # characters of a tensor's name
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """The description of a tensor in a file.
+    """Describes a tensor in a file.
 
     Attributes:
         kind: Its dtype ("float32"), or the kind of tensor that torch calls otherwise ("sparse").

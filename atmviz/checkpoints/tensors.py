@@ -57,13 +57,13 @@ def read_tensors(path: Path) -> tuple[Any, dict[str, str]]:
             "and plain values; re-save its state dict, or get the file from its authors"
         ) from None
     except SafetensorError as error:
-        raise CheckpointError(
-            f"{path} is not a whole safetensors file ({shorten(summarize(error), 200)}): copy or download it again"
-        ) from None
+        raise _damaged(f"{path} is not a whole safetensors file", error) from None
     except _DAMAGE as error:
-        raise CheckpointError(
-            f"{path} is damaged or no checkpoint ({shorten(summarize(error), 200)}): copy or download it again"
-        ) from None
+        raise _damaged(f"{path} is damaged or no checkpoint", error) from None
+
+
+def _damaged(problem: str, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{problem} ({shorten(summarize(error), 200)}): copy or download it again")
 
 
 def _read_by_content(file: BinaryIO, path: Path) -> tuple[Any, dict[str, str]]:
@@ -119,8 +119,7 @@ def read_weights(state: Mapping[str, StoredTensor], path: Path) -> dict[str, Ten
     Raises:
         CheckpointError: a tensor cannot be a weight, lies outside the file, or has values that are not finite.
     """
-    others = {name: tensor.kind for name, tensor in state.items() if not _may_be_weight(name, tensor)}
-    if others:
+    if others := {name: tensor.kind for name, tensor in state.items() if not _may_be_weight(name, tensor)}:
         named = join_limited((f"{shorten(name)} ({kind})" for name, kind in others.items()), 5)
         raise CheckpointError(
             f"{path} has {len(others)} tensors that are no weights: {named}; expected float16, bfloat16, float32 or "
@@ -134,9 +133,7 @@ def read_weights(state: Mapping[str, StoredTensor], path: Path) -> dict[str, Ten
     try:
         weights = {name: tensor.load() for name, tensor in state.items()}
     except _DAMAGE as error:
-        raise CheckpointError(
-            f"{path} is damaged ({shorten(summarize(error), 200)}): copy or download it again"
-        ) from None
+        raise _damaged(f"{path} is damaged", error) from None
     floats = {name: tensor for name, tensor in weights.items() if tensor.is_floating_point()}
     if bad := [shorten(name) for name, tensor in floats.items() if not tensor.isfinite().all()]:
         raise CheckpointError(
@@ -146,5 +143,4 @@ def read_weights(state: Mapping[str, StoredTensor], path: Path) -> dict[str, Ten
 
 
 def _may_be_weight(name: str, tensor: StoredTensor) -> bool:
-    counts = tensor.kind in _INTEGERS and not name.endswith((".weight", ".bias"))
-    return tensor.kind in _FLOATS or counts
+    return tensor.kind in _FLOATS or (tensor.kind in _INTEGERS and not name.endswith((".weight", ".bias")))

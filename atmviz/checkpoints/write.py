@@ -66,7 +66,7 @@ def write_checkpoint(
         training_info: Becomes `Origin.training_info`; plain JSON values.
 
     Raises:
-        SafetensorError, OSError: it cannot be written; an earlier file stays.
+        SafetensorError, OSError: it cannot be written; an earlier file is kept.
     """
     tensors = {f"{kind}.{name}": tensor for kind, state in states.items() for name, tensor in state.items()}
     _write(path, tensors, _describe(model, config, training_info))

@@ -6,7 +6,7 @@ Legend: B batch, H/W grid in tokens, C channels, O distinct offsets per directio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from types import MappingProxyType
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -18,12 +18,11 @@ from atmviz.observe.site import Site, select_sites
 
 Edit = Callable[[Tensor], Tensor]
 """Takes the offsets of a site, [B, H, W, 2, O] in tokens, and returns those to use instead."""
-NO_EDITS: Mapping[str, Edit] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What the sites used in the latest forward pass, by name of the site.
+    """Offsets and fusion weights of the latest forward pass, by name of the site.
 
     Attributes:
         offsets: [B, H, W, 2, O] in tokens; axis 3: horizontal, vertical. A site that reuses offsets holds those of its
@@ -78,7 +77,7 @@ def _site(path: str, layer: ATMLayer) -> Site:
 
 @contextmanager
 def observing(
-    network: nn.Module, sites: Sequence[Site] | str = "all", edits: Mapping[str, Edit] = NO_EDITS
+    network: nn.Module, sites: Sequence[Site] | str = "all", edits: Mapping[str, Edit] | None = None
 ) -> Iterator[Observation]:
     """Watch what sites use in every forward pass within the `with` block, and change it where asked.
 
@@ -95,31 +94,25 @@ def observing(
     ...     network(images)
     ...     observed.offsets["3_18"].shape, observed.fusion["3_18"].shape
     """
-    network = _uncompiled(network)
+    network, edits = _uncompiled(network), edits or {}
     sites = find_sites(network, [sites]) if isinstance(sites, str) else sites
     if unknown := edits.keys() - {site.name for site in sites}:
         raise ValueError(f"got an edit of {min(unknown)}, expected one of {', '.join(site.name for site in sites)}")
     observation = Observation()
     with ExitStack() as stack:
         for site in sites:
-            mixer = network.get_submodule(site.module)
+            mixer: Any = network.get_submodule(site.module)
             offset_hook = _watcher(observation.offsets, site.name, edits.get(site.name))
-            for point, hook in (
-                (mixer.hook_offset, offset_hook),
-                (mixer.hook_fusion, _watcher(observation.fusion, site.name)),
-            ):
-                stack.callback(point.register_forward_hook(hook).remove)  # type: ignore[union-attr]
+            stack.enter_context(mixer.hook_offset.register_forward_hook(offset_hook))
+            stack.enter_context(mixer.hook_fusion.register_forward_hook(_watcher(observation.fusion, site.name)))
         yield observation
 
 
-def _watcher(seen: dict[str, Tensor], name: str, edit: Edit | None = None) -> Callable[..., Tensor | None]:
-    """A hook that keeps a tensor under a name, after it was edited."""
+def _watcher(seen: dict[str, Tensor], name: str, edit: Edit | None = None) -> Callable[..., Tensor]:
+    """Return a hook that keeps a tensor under a name, after it was edited."""
 
-    def hook(module: nn.Module, args: tuple[Tensor, ...], value: Tensor) -> Tensor | None:
-        if edit is None:
-            seen[name] = value.detach()
-            return None
-        edited = edit(value)
+    def hook(module: nn.Module, args: tuple[Tensor, ...], value: Tensor) -> Tensor:
+        edited = edit(value) if edit else value
         if edited.shape != value.shape:
             raise ValueError(
                 f"the edit of {name} gave offsets {list(edited.shape)}, expected {list(value.shape)} as before"

@@ -19,7 +19,7 @@ from atmviz.observe.site import Site, sources_of
 
 @dataclass(frozen=True)
 class ObservedImage:
-    """What a network did with one image.
+    """The offsets a network used for one image.
 
     Attributes:
         placement: How the image was fitted to the network.
@@ -44,9 +44,8 @@ def observe_image(
     pixels, placement = preprocess(image, preprocessing)
     with observing(network, sites) as observed, torch.inference_mode():
         forward_to_sites(network, pixels)
-    generated = {source: observed.offsets[site.name][0] for source, site in sources_of(sites).items()}
-    for source, offset in generated.items():
-        if not offset.isfinite().all():
+    offsets = {source: observed.offsets[s.name][0].float().cpu().numpy() for source, s in sources_of(sites).items()}
+    for source, values in offsets.items():
+        if not np.isfinite(values).all():
             raise AtmvizError(f"layer {source} gave NaN or infinite offsets: check the checkpoint and the image")
-    arrays = {source: offset.float().cpu().numpy() for source, offset in generated.items()}
-    return ObservedImage(placement, sites, {site.name: arrays[site.source] for site in sites})
+    return ObservedImage(placement, sites, {site.name: offsets[site.source] for site in sites})

@@ -1,4 +1,4 @@
-"""What offsets are worth: edits that take something away from them.
+"""Edits that remove what a network learned about offsets, to measure what they are worth.
 
 Legend: B batch, H/W grid in tokens, O distinct offsets per direction.
 """
@@ -20,7 +20,7 @@ def edits_of(intervention: Intervention, sites: Sequence[Site], seed: int = 0) -
     Args:
         intervention: "zero" lets every channel read the query token itself (Table 8, row 1, without training for it).
             "shuffle" gives each token the offsets of another token, by one permutation of the map per source: their
-            distribution stays, their place is lost. "learned" changes nothing.
+            distribution is kept, the token they belong to is lost. "learned" changes nothing.
         sites: The sites of a network.
         seed: Seed of the permutations.
     """

@@ -1,4 +1,4 @@
-"""Sites: the places where a network samples. Torch-free.
+"""Sites: the modules of a network that sample tokens. Torch-free.
 
 Legend: C channels, O distinct offsets per direction, S channels that share one offset.
 """
@@ -17,11 +17,11 @@ Intervention = Literal["learned", "zero", "shuffle"]
 
 @dataclass(frozen=True)
 class Site:
-    """One place where a network samples, e.g. the token mixer of one ATM block.
+    """A module that samples tokens, e.g. the token mixer of an ATM block.
 
     Attributes:
         name: "3_18" or "fpn_p3"; see `atmviz.layers`.
-        source: Name of the site whose offsets it uses; its own name where it generates them.
+        source: Name of the site that generates the offsets it uses: `name` or another.
         module: Path of the module in the network.
         kind: "axis" samples one value along the token's row and one along its column (the paper); "point" samples one
             2-D point (Fig. 2, A).
@@ -44,17 +44,17 @@ class Site:
 
     @property
     def is_source(self) -> bool:
-        """Whether it generates the offsets it uses."""
+        """Whether the site generates the offsets it uses."""
         return self.name == self.source
 
     @property
     def title(self) -> str:
-        """Its name in figures: `layer_3_18`."""
+        """Name in figures: `layer_3_18`."""
         return title_of(self.name)
 
     @property
     def label(self) -> str:
-        """Its title and whose offsets it uses: `layer_3_18 (offsets of 3_13)`."""
+        """Title, and the source of reused offsets: `layer_3_18 (offsets of 3_13)`."""
         return self.title if self.is_source else f"{self.title} (offsets of {self.source})"
 
 

@@ -1,12 +1,11 @@
-"""What runs around the network while images are recorded: reading, moving, fetching, joining to chunks.
+"""Batches of a recording: images read and moved to the device, results moved back and joined to chunks.
 
 Legend: B batch.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +18,7 @@ from atmviz.data.loader import open_loader, read_batches
 from atmviz.errors import AtmvizError, DatasetError
 from atmviz.geometry import Preprocessing
 from atmviz.processes import available_cores
-from atmviz.recording.layout import CHUNK_IMAGES, RECORDED, StoredArray
+from atmviz.recording.layout import CHUNK_IMAGES, RECORDED, SKIPPED
 from atmviz.recording.writer import RecordingWriter
 from atmviz.sources import Source
 
@@ -32,8 +31,8 @@ class Batch(NamedTuple):
     """Images read for the network.
 
     Attributes:
-        indices: Of the images.
-        pixels: Of those that could be read, [B, H, W, 3], uint8; None without any.
+        indices: Indices of the images.
+        pixels: Images that could be read, [B, H, W, 3], uint8; None without any.
         errors: Why the others could not be read, by index.
     """
 
@@ -136,89 +135,61 @@ def _copy_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batc
         yield waiting
 
 
-@dataclass(frozen=True)
-class BatchSummary:
-    """What is kept of one batch.
-
-    Attributes:
-        indices: Of its images.
-        status: RECORDED or SKIPPED for each image.
-        tensors: By name of the array: rows of the recorded images, or the sum over them for arrays per chunk; empty
-            where no image could be read.
-        arrays: The arrays of the recording.
-    """
+class _Pending(NamedTuple):
+    """A batch on its way to the host; the event says when it is there."""
 
     indices: Sequence[int]
     status: np.ndarray
     tensors: Mapping[str, Tensor]
-    arrays: Mapping[str, StoredArray]
-
-    def to_host(self) -> Callable[[], dict[str, np.ndarray]]:
-        """Start moving the tensors to the host; the function returned waits for them and gives `rows`."""
-        device = next(iter(self.tensors.values())).device if self.tensors else torch.device("cpu")
-        on_gpu = device.type == "cuda"
-        moved = {name: tensor.to("cpu", non_blocking=on_gpu) for name, tensor in self.tensors.items()}
-        arrived = torch.cuda.Event() if on_gpu else None
-        if arrived:
-            arrived.record(torch.cuda.current_stream(device))
-
-        def fetch() -> dict[str, np.ndarray]:
-            if arrived:
-                arrived.synchronize()
-            return self._rows({name: tensor.numpy() for name, tensor in moved.items()})
-
-        return fetch
-
-    def _rows(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Rows of every array but "done"; those of unreadable images keep the fill value."""
-        recorded = self.status == RECORDED
-        rows = {"status": self.status}
-        for name, array in self.arrays.items():
-            if name in ("status", "done"):
-                continue
-            length = len(self.status) if array.per_image else 1
-            rows[name] = np.full((length, *array.shape[1:]), array.fill if array.per_image else 0, array.dtype)
-            if name in values and array.per_image:
-                rows[name][recorded] = values[name]
-            elif name in values:
-                rows[name][0] = values[name]
-            if name in values and not np.isfinite(rows[name][recorded] if array.per_image else rows[name]).all():
-                raise AtmvizError(f"{name} holds NaN or infinite values: check the checkpoint and the images")
-        return rows
+    event: torch.cuda.Event | None
 
 
 class ChunkBuffer:
     """Joins batches to chunks of images, and writes finished chunks together.
 
-    A batch is fetched when the next one is added: the device computes meanwhile. At the end of the `with` block,
+    A batch is awaited when the next one is added: the device computes meanwhile. At the end of the `with` block,
     also after an error or Ctrl-C, what is finished is written.
     """
 
     def __init__(self, writer: RecordingWriter, images: int, timer: StageTimer) -> None:
         self.writer, self.images, self.timer = writer, images, timer
-        self._pending: tuple[Sequence[int], Callable[[], dict[str, np.ndarray]]] | None = None
+        self._pending: _Pending | None = None
         self._parts: list[dict[str, np.ndarray]] = []
         self._finished: dict[int, dict[str, np.ndarray]] = {}
         self._written = time.perf_counter()
 
-    def add(self, summary: BatchSummary) -> Iterator[int]:
-        """Take a batch; yields the number of images of the batch before, which has arrived meanwhile."""
-        fetch = summary.to_host()
-        yield from self.flush()
-        self._pending = summary.indices, fetch
+    def add(self, batch: Batch, tensors: Mapping[str, Tensor]) -> int:
+        """Take a batch; return the number of images of the batch before, which has arrived meanwhile.
 
-    def flush(self) -> Iterator[int]:
-        """Fetch the batch that is still on its way, if there is one, and yield its number of images."""
+        Args:
+            batch: The batch; its pixels are not kept.
+            tensors: By name of the array: rows of the readable images, or the sum over them for arrays per chunk; empty
+                where no image could be read.
+        """
+        status = np.where([index in batch.errors for index in batch.indices], SKIPPED, RECORDED).astype(np.uint8)
+        moved = {name: tensor.to("cpu", non_blocking=tensor.is_cuda) for name, tensor in tensors.items()}
+        event = None
+        if gpus := [tensor.device for tensor in tensors.values() if tensor.is_cuda]:
+            event = torch.cuda.Event()
+            event.record(torch.cuda.current_stream(gpus[0]))
+        arrived = self.flush()
+        self._pending = _Pending(batch.indices, status, moved, event)
+        return arrived
+
+    def flush(self) -> int:
+        """Wait for the batch that is still on its way, and return its number of images, 0 where there is none."""
         if self._pending is None:
-            return
-        (indices, fetch), self._pending = self._pending, None
+            return 0
+        (indices, status, tensors, event), self._pending = self._pending, None
         with self.timer.measure("network"):
-            self._parts.append(fetch())
+            if event:
+                event.synchronize()
+            self._parts.append(self._rows(status, tensors))
         if indices[-1] + 1 == self.images or (indices[-1] + 1) % CHUNK_IMAGES == 0:
             self._finished[indices[-1] // CHUNK_IMAGES] = self._join()
             if time.perf_counter() - self._written > WRITE_INTERVAL_S:
                 self.write()
-        yield len(indices)
+        return len(indices)
 
     def write(self) -> None:
         """Write the finished chunks."""
@@ -227,8 +198,23 @@ class ChunkBuffer:
         self._finished = {}
         self._written = time.perf_counter()
 
+    def _rows(self, status: np.ndarray, tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        """Return rows of every array but "done"; those of unreadable images keep the fill value."""
+        rows = {"status": status}
+        for name, array in self.writer.arrays.items():
+            if name in ("status", "done"):
+                continue
+            length, fill = (len(status), array.fill) if array.per_image else (1, 0)
+            rows[name] = np.full((length, *array.shape[1:]), fill, array.dtype)
+            if name in tensors:
+                filled = status == RECORDED if array.per_image else 0
+                rows[name][filled] = tensors[name].numpy()
+                if not np.isfinite(rows[name][filled]).all():
+                    raise AtmvizError(f"{name} holds NaN or infinite values: check the checkpoint and the images")
+        return rows
+
     def _join(self) -> dict[str, np.ndarray]:
-        """The batches of one chunk: rows of images one after the other, rows of chunks added."""
+        """Join the batches of one chunk: rows of images one after the other, rows of chunks added."""
         parts, self._parts = self._parts, []
         return {
             name: np.concatenate([part[name] for part in parts])

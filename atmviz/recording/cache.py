@@ -1,4 +1,4 @@
-"""Recordings made on the way to a figure, kept so that the next figure needs no model. Torch-free until it records."""
+"""Cached recordings, from which a figure is drawn again without the model. Torch-free until it records."""
 
 import hashlib
 import json
@@ -79,7 +79,7 @@ def cached_recording(request: RecordingRequest, record: Callable[[Path], Recordi
 
 
 def _can_be_read(images: Source, names: list[str]) -> bool:
-    """Whether one of the images that were skipped is readable by now."""
+    """Whether an image that was skipped can be read now."""
     for index in [index for index in range(len(images)) if names and images.name(index) in names]:
         with suppress(DatasetError):
             images.read(index)

@@ -7,7 +7,7 @@
 Images are recorded in chunks of fixed size, each written whole. The coordinates `axis`, `image`, `layer` and `source`,
 and links such as `offset_3_18` to the array of its source, are for xarray; atmviz reads the attributes instead.
 
-Files are of unknown origin. They are read here and not by zarr: zarr lets a file choose codecs, sizes and places.
+Files are of unknown origin. They are read here and not by zarr: zarr lets a file choose codecs, sizes and paths.
 """
 
 import json
@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_type_hints
 
@@ -25,7 +25,6 @@ from numcodecs.zstd import Zstd
 
 from atmviz.errors import RecordingFormatError, shorten
 from atmviz.files import read_limited
-from atmviz.observe.site import sources_of
 from atmviz.recording.quantities import QUANTITIES, Quantity, QuantityInfo
 from atmviz.recording.sites import MAX_SITES, RecordedSite
 
@@ -41,7 +40,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _DTYPES = ("float32", "float64", "int64", "int32", "int16", "uint8", "bool")
 COORDINATES = ("axis", "image", "layer", "source")
 
-# What a recording must say of itself, and of what kind it is; see `_fits`.
+# Attributes that a recording must have, with their kinds; see `_fits`
 KINDS: dict[str, Any] = {
     "schema_version": int,
     **dict.fromkeys(("model", "query", "dataset", "image_root"), str),
@@ -51,91 +50,95 @@ KINDS: dict[str, Any] = {
     "images": [str],
     "layers": [dict],
 }
-# What it may say besides.
+# Attributes that it may have
 _OPTIONAL = {
     *("quantities", "model_config", "seed", "sampling", "batch_size", "decoding", "axes"),
     *("checkpoint_path", "device", "versions", "merged_from"),
 }
 
 
+def chunks_of(images: int) -> int:
+    """Return the number of chunks that images recorded together make."""
+    return -(-images // CHUNK_IMAGES)
+
+
 @dataclass(frozen=True)
-class StoredQuantity:
+class StoredQuantity(QuantityInfo):
     """A quantity with the shape of each of its arrays: one array, or one per site where they are separate."""
 
-    info: QuantityInfo
-    shapes: tuple[tuple[int, ...], ...]
+    shapes: tuple[tuple[int, ...], ...] = ()
 
     @classmethod
-    def of(cls, quantity: Quantity, sites: Sequence[RecordedSite]) -> "StoredQuantity":
+    def of_sites(cls, quantity: Quantity, sites: Sequence[RecordedSite]) -> "StoredQuantity":
         """Lay out a quantity for the sites of a recording."""
-        members = members_of(quantity, sites)
-        groups = [[site] for site in members.values()] if quantity.separate else [list(sites)]
-        info = QuantityInfo(**{field.name: getattr(quantity, field.name) for field in fields(QuantityInfo)})
-        return cls(info, tuple(quantity.shape(group) for group in groups))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return its fields; `from_json` reads them back."""
-        return {**vars(self.info), "dims": list(self.info.dims), "shapes": [list(shape) for shape in self.shapes]}
+        groups = [[site] for site in quantity.members(sites).values()] if quantity.separate else [list(sites)]
+        info = {field.name: getattr(quantity, field.name) for field in fields(QuantityInfo)}
+        return cls(**info, shapes=tuple(quantity.shape(group) for group in groups))
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "StoredQuantity":
-        """Read what `to_json` returned; KeyError, TypeError or ValueError for anything else."""
-        info = QuantityInfo(
-            **{**{field.name: data[field.name] for field in fields(QuantityInfo)}, "dims": tuple(data["dims"])}
-        )
-        shapes = tuple(tuple(shape) for shape in data["shapes"])
+        """Read the fields of a stored quantity; KeyError, TypeError or ValueError for anything else."""
+        quantity = cls(**{field.name: data[field.name] for field in fields(cls)})
+        quantity = replace(quantity, dims=tuple(quantity.dims), shapes=tuple(map(tuple, quantity.shapes)))
+        if not quantity._is_sound():
+            raise ValueError(f"quantity {short(quantity.name)}")
+        return quantity
+
+    def _is_sound(self) -> bool:
         hints = get_type_hints(QuantityInfo)
-        known = (
-            _NAME.fullmatch(info.name)
-            and info.name not in (*COORDINATES, "status", "done")
-            and all(isinstance(text, str) for text in (info.unit, info.description, *info.dims))
-            and info.dtype in _DTYPES
-            and info.per in get_args(hints["per"])
-            and info.of in get_args(hints["of"])
-            and type(info.separate) is bool
-            and all(len(shape) == len(info.dims) for shape in shapes)
-            and all(type(size) is int and 0 < size <= _MAX_CHUNK_BYTES for shape in shapes for size in shape)
+        return (
+            bool(_NAME.fullmatch(self.name))
+            and self.name not in (*COORDINATES, "status", "done")
+            and all(isinstance(text, str) for text in (self.unit, self.description, *self.dims))
+            and self.dtype in _DTYPES
+            and self.per in get_args(hints["per"])
+            and self.of in get_args(hints["of"])
+            and type(self.separate) is bool
+            and all(len(shape) == len(self.dims) for shape in self.shapes)
+            and all(type(size) is int and 0 < size <= _MAX_CHUNK_BYTES for shape in self.shapes for size in shape)
         )
-        if not known:
-            raise ValueError(f"quantity {short(data['name'])}")
-        return cls(info, shapes)
 
     def arrays(self, sites: Sequence[RecordedSite], images: int, chunks: int) -> dict[str, "StoredArray"]:
         """Return its arrays by name; unwritten values read as NaN, 0 or False."""
-        info, members = self.info, members_of(self.info, sites)
-        first = (images, min(CHUNK_IMAGES, images), "image") if info.per == "image" else (chunks, 1, "chunk")
-        length, rows, name = first
-        fill = math.nan if info.dtype.startswith("float") else 0
-        if not info.separate:
+        members, aliases = self.members(sites), dict[str, list[str]]()
+        if self.separate:
+            for site in sites:
+                if self.of == "source" and not site.is_source:
+                    aliases.setdefault(f"{self.name}_{site.source}", []).append(f"{self.name}_{site.name}")
+            laid_out = {
+                f"{self.name}_{member}": (shape, tuple(dim.replace("{source}", member) for dim in self.dims))
+                for member, shape in zip(members, self.shapes, strict=True)
+            }
+        else:
             (shape,) = self.shapes
-            dims = (name, "layer" if info.of == "site" else "source", *info.dims)
-            return {info.name: StoredArray((length, len(members), *shape), dims, info.dtype, fill, rows)}
+            laid_out = {self.name: ((len(members), *shape), ("layer" if self.of == "site" else "source", *self.dims))}
+        length, rows = (images, min(CHUNK_IMAGES, images)) if self.per == "image" else (chunks, 1)
+        fill = math.nan if self.dtype.startswith("float") else 0
+        about = {"description": self.description, "units": self.unit}
         return {
-            f"{info.name}_{member}": StoredArray(
-                (length, *shape),
-                (name, *(dim.replace("{source}", member) for dim in info.dims)),
-                info.dtype,
-                fill,
-                rows,
+            name: StoredArray(
+                (length, *shape), (self.per, *dims), self.dtype, fill, rows, about, tuple(aliases.get(name, ()))
             )
-            for member, shape in zip(members, self.shapes, strict=True)
+            for name, (shape, dims) in laid_out.items()
         }
-
-
-def members_of(info: QuantityInfo, sites: Sequence[RecordedSite]) -> dict[str, RecordedSite]:
-    """Return the sites a quantity has values of, by the name that its values are stored under."""
-    return sources_of(sites) if info.of == "source" else {site.name: site for site in sites}
 
 
 @dataclass(frozen=True)
 class StoredArray:
-    """An array: each of its chunk files holds `rows` of the first axis and all of the others."""
+    """An array: each of its chunk files holds `rows` of the first axis and all of the others.
+
+    Attributes:
+        about: Its attributes in zarr.
+        aliases: Other names of the array: links to it.
+    """
 
     shape: tuple[int, ...]
     dims: tuple[str, ...]
     dtype: str
     fill: float
     rows: int
+    about: Mapping[str, str]
+    aliases: Sequence[str] = ()
 
     @property
     def chunk_shape(self) -> tuple[int, ...]:
@@ -144,7 +147,7 @@ class StoredArray:
 
     @property
     def per_image(self) -> bool:
-        """Whether it has one row per image, and not one per chunk of images."""
+        """Whether it has a row for each image, and not for each chunk of images."""
         return self.dims[0] == "image"
 
     def described_by(self, description: Mapping[str, Any]) -> bool:
@@ -166,22 +169,24 @@ def all_arrays(
     quantities: Iterable[StoredQuantity], sites: Sequence[RecordedSite], images: int, chunks: int
 ) -> dict[str, StoredArray]:
     """Return every array of a recording by name; ValueError where two would have one name."""
+    status = {"description": "0 not recorded, 1 recorded, 2 skipped because unreadable (its rows are NaN)"}
+    done = {"description": "whether a chunk of images is complete"}
     arrays = {
-        "status": StoredArray((images,), ("image",), "uint8", NOT_RECORDED, min(CHUNK_IMAGES, images)),
-        "done": StoredArray((chunks,), ("chunk",), "bool", False, 1),
+        "status": StoredArray((images,), ("image",), "uint8", NOT_RECORDED, min(CHUNK_IMAGES, images), status),
+        "done": StoredArray((chunks,), ("chunk",), "bool", False, 1, done),
     }
     for quantity in quantities:
-        own = quantity.arrays(sites, images, chunks)
-        if twice := (own.keys() & {*arrays, *COORDINATES}):
+        more = quantity.arrays(sites, images, chunks)
+        if twice := (more.keys() & {*arrays, *COORDINATES}):
             raise ValueError(f"two arrays named {min(twice)}")
-        arrays |= own
+        arrays |= more
     return arrays
 
 
 def stored_quantities(attrs: Mapping[str, Any], sites: Sequence[RecordedSite]) -> list[StoredQuantity]:
     """Return what a recording holds; those of schema 1 hold `QUANTITIES`."""
     if attrs["schema_version"] == 1:
-        return [StoredQuantity.of(quantity, sites) for quantity in QUANTITIES]
+        return [StoredQuantity.of_sites(quantity, sites) for quantity in QUANTITIES]
     described = attrs["quantities"]
     if not _fits(described, [dict]) or len(described) > _MAX_QUANTITIES:
         raise ValueError(f"quantities are {short(described)}")
@@ -189,7 +194,7 @@ def stored_quantities(attrs: Mapping[str, Any], sites: Sequence[RecordedSite]) -
 
 
 class ArrayFiles:
-    """The arrays of a recording as they lie on disk, each read as its declaration says that it was written."""
+    """Reads the arrays of a recording from disk; each must be stored as it is declared."""
 
     def __init__(self, path: Path, arrays: Mapping[str, StoredArray]) -> None:
         self.path, self.arrays = path, arrays
@@ -209,15 +214,11 @@ class ArrayFiles:
         except FileNotFoundError:
             existing = set()
         except PermissionError as error:
-            raise unreadable(error) from None
+            raise _unreadable(error) from None
         for chunk in range(1, self.chunks(name)):
             if str(chunk) in existing:
                 values[chunk * array.rows : (chunk + 1) * array.rows] = self.read(name, chunk)
         return values
-
-    def read_many(self, name: str, chunks: Iterable[int]) -> np.ndarray:
-        """Return the rows of several chunks."""
-        return np.concatenate([self.read(name, chunk) for chunk in chunks])
 
     def chunks(self, name: str) -> int:
         """Return the number of chunks of an array."""
@@ -237,10 +238,8 @@ class ArrayFiles:
                 self._described.add(name)
             values = np.full(array.chunk_shape, array.fill, "uint8" if array.dtype == "bool" else array.dtype)
             with suppress(FileNotFoundError):
-                packed = read_limited(self.file(name, chunk), values.nbytes + values.nbytes // 64 + 1024)
+                packed = _read(self.file(name, chunk), values.nbytes + values.nbytes // 64 + 1024)
                 Zstd().decode(packed, out=values)
-        except PermissionError as error:
-            raise unreadable(error) from None
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise self.damaged(name, error) from None
         return values[: array.shape[0] - chunk * array.rows].astype(array.dtype, copy=False)
@@ -264,8 +263,13 @@ class ArrayFiles:
 
 
 def read_description(folder: Path, kind: str) -> dict[str, Any]:
-    """Return what zarr's file says of a "group" or an "array"; ValueError for another kind."""
-    description = json.loads(read_limited(folder / "zarr.json", _MAX_DESCRIPTION_BYTES), parse_constant=_refuse)
+    """Return what zarr's file says of a "group" or an "array".
+
+    Raises:
+        RecordingFormatError: the file may not be read.
+        ValueError: it describes another kind.
+    """
+    description = json.loads(_read(folder / "zarr.json", _MAX_DESCRIPTION_BYTES), parse_constant=_refuse)
     if description["node_type"] != kind or description["zarr_format"] != 3:
         raise ValueError(f"no {kind} of zarr 3")
     return description
@@ -280,8 +284,14 @@ def is_recording(path: Path) -> bool:
     return (path / "zarr.json").is_file()
 
 
-def unreadable(error: OSError) -> RecordingFormatError:
-    """Return the error for a file that may not be read."""
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        return read_limited(path, limit)
+    except PermissionError as error:
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: OSError) -> RecordingFormatError:
     return RecordingFormatError(f"cannot read {error.filename} ({error.strerror}): allow it to be read")
 
 

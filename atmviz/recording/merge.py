@@ -1,4 +1,4 @@
-"""Several recordings as one. Torch-free."""
+"""Merge recordings. Torch-free."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -7,10 +7,11 @@ from typing import Any
 
 from atmviz.errors import RecordingFormatError
 from atmviz.files import clear_leftovers, temporary_folder
+from atmviz.recording.layout import all_arrays
 from atmviz.recording.store import Recording, open_recording
 from atmviz.recording.writer import create_group, open_zarr
 
-# What recordings that are merged may differ in.
+# Attributes in which merged recordings may differ
 _VARYING = {
     *("images", "image_root", "dataset", "sampling", "seed"),
     *("versions", "device", "checkpoint_path", "merged_from"),
@@ -21,11 +22,11 @@ _CHUNKS_TOGETHER = 16  # faster than one by one, and of bounded memory
 def merge_recordings(paths: Sequence[str | Path], out: str | Path) -> Recording:
     """Write one recording of all images of several, in the order given, and return it.
 
-    They must be complete and differ in nothing but their images. Of consecutive chunk-aligned parts of a list, the
+    All must be complete and differ in nothing but their images. Of consecutive chunk-aligned parts of a list, the
     merged arrays equal those of recording the whole list at once.
 
     Raises:
-        RecordingFormatError: one is incomplete or differs, or `out` exists and is not what this would give.
+        RecordingFormatError: a recording is incomplete or differs, or `out` holds something else.
     """
     parts = [open_recording(path) for path in paths]
     target = Path(out)
@@ -76,9 +77,9 @@ def _write_merged(parts: Sequence[Recording], attrs: Mapping[str, Any], target: 
             for site in part.sites:
                 part.counts(site.name)  # raises where a chunk is lost
     with temporary_folder(target.resolve().parent) as temporary, open_zarr() as zarr:
-        made = temporary / "made"
-        arrays = create_group(zarr, made, attrs, parts[0].sites, sum(part.chunks for part in parts))
-        for name, array in arrays.items():
+        made, chunks = temporary / "made", sum(part.chunks for part in parts)
+        stored = all_arrays(parts[0].quantities.values(), parts[0].sites, len(attrs["images"]), chunks)
+        for name, array in create_group(zarr, made, attrs, parts[0].sites, stored).items():
             start = 0
             for part in parts:
                 for rows in part.raw_rows(name, _CHUNKS_TOGETHER):
@@ -92,7 +93,7 @@ def _write_merged(parts: Sequence[Recording], attrs: Mapping[str, Any], target: 
 
 
 def _merged_before(target: Path, paths: Sequence[str | Path]) -> Recording | None:
-    """The recording that the same merge gave before; RecordingFormatError for anything else at `target`."""
+    """Return the recording that the same merge gave before; RecordingFormatError for anything else at `target`."""
     if not os.path.lexists(target):
         return None
     try:

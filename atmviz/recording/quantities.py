@@ -1,4 +1,4 @@
-"""What a recording keeps of each image, declared once. Torch-free until something is reduced.
+"""Quantities that a recording keeps of each image, declared once. Torch-free until something is reduced.
 
 The reader, the writer, merging and the documentation follow these declarations. To keep something more, declare a
 `Quantity` and pass it to `record(..., quantities=(*QUANTITIES, mine))`; nothing else changes.
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+from atmviz.observe.site import sources_of
 from atmviz.recording.sites import RecordedSite
 
 if TYPE_CHECKING:
@@ -29,11 +30,11 @@ class QuantityInfo:
         unit: Unit of its values; "1" for numbers without one.
         description: One sentence.
         dims: Names of the axes of one site's values; "{source}" stands for the name of the site.
-        dtype: Of the stored array. Floats are NaN for images that could not be read, and finite for others.
+        dtype: Type of the stored array. Floats are NaN for images that could not be read, and finite for others.
         per: "image": one row per image. "chunk": one row per chunk of images, summed over them.
-        of: "source": one value per site that generates offsets. "site": one per site.
-        separate: Whether each site has an array of its own, `name_3_13`, because their shapes differ. Otherwise one
-            array holds all sites along its second axis.
+        of: "source": a value for each site that generates offsets. "site": a value for each site.
+        separate: Whether each site has a separate array, `name_3_13`, because their shapes differ. Otherwise one array
+            holds all sites along its second axis.
     """
 
     name: str
@@ -45,6 +46,10 @@ class QuantityInfo:
     of: Literal["source", "site"] = "source"
     separate: bool = False
 
+    def members(self, sites: Sequence[RecordedSite]) -> dict[str, RecordedSite]:
+        """Return the sites that have values, by the name that the values are stored under."""
+        return sources_of(sites) if self.of == "source" else {site.name: site for site in sites}
+
 
 @dataclass(frozen=True)
 class Quantity(QuantityInfo):
@@ -52,7 +57,7 @@ class Quantity(QuantityInfo):
 
     Attributes:
         shape: Shape of one site's values, from the sites that share an array.
-        reduce: What is kept of one batch: [B, *shape], or [*shape] for quantities per chunk.
+        reduce: Reduces a batch to [B, *shape], or to [*shape] for quantities per chunk.
     """
 
     shape: Callable[[Sequence[RecordedSite]], Shape] = lambda sites: ()
@@ -61,7 +66,7 @@ class Quantity(QuantityInfo):
 
 @dataclass(frozen=True)
 class SiteBatch:
-    """What one site did with a batch of images: the argument of `Quantity.reduce`.
+    """Offsets and fusion weights of a site for a batch of images: the argument of `Quantity.reduce`.
 
     Attributes:
         site: The site.
@@ -77,7 +82,7 @@ class SiteBatch:
 
     @property
     def samples(self) -> int:
-        """Samples of one image and axis: tokens times distinct offsets."""
+        """Number of samples of one image and axis: tokens times distinct offsets."""
         return self.site.grid[0] * self.site.grid[1] * self.site.num_offsets
 
     @cached_property
@@ -91,13 +96,8 @@ class SiteBatch:
         return distance.double(), outside.double(), counts
 
 
-def _query_offsets(batch: SiteBatch) -> "Tensor":
-    i, j = batch.site.query
-    return batch.offsets[:, i, j]
-
-
 def _counts(batch: SiteBatch) -> "Tensor":
-    """Samples by nearest offset -R ... R, [2, 2R + 1]; on an axis of n tokens, -n and n hold all further ones too."""
+    """Count samples by nearest offset -R ... R, [2, 2R + 1]; on an axis of n tokens, -n and n also count all beyond."""
     counts = batch.summary[2]
     reach, middle = _reach(batch.sites), counts.shape[1] // 2
     kept = counts.new_zeros((2, 2 * reach + 1))
@@ -120,7 +120,7 @@ QUERY_OFFSETS = Quantity(
     dtype="float32",
     separate=True,
     shape=lambda sites: (2, sites[0].num_offsets),
-    reduce=_query_offsets,
+    reduce=lambda batch: batch.offsets[:, *batch.site.query],
 )
 MEAN_ABS_OFFSET = Quantity(
     name="mean_abs_offset",

@@ -1,4 +1,4 @@
-"""Query tokens: which token's offsets are asked for. Torch-free."""
+"""Queries: the token whose offsets are shown. Torch-free."""
 
 import random
 import re
@@ -35,7 +35,7 @@ class Query:
     def token(
         self, placement: Placement, grid: tuple[int, int], stride_px: tuple[int, int], anchor: Anchor = "cell"
     ) -> tuple[int, int]:
-        """The query token (i, j) on a grid (H, W) of tokens `stride_px` (vertical, horizontal) apart.
+        """Return the query token (i, j) on a grid (H, W) of tokens `stride_px` (vertical, horizontal) apart.
 
         Raises:
             QueryError: it lies outside the image, outside what the network sees of it, or outside the grid.
@@ -54,7 +54,7 @@ class Query:
         return token_at_px(y, stride_px[0], anchor, grid[0]), token_at_px(x, stride_px[1], anchor, grid[1])
 
     def _input_px(self, placement: Placement) -> tuple[float, float]:
-        """(y, x) in input pixels."""
+        """Return (y, x) in input pixels."""
         if self.kind == "input":
             return self.second * placement.size[0] - 0.5, self.first * placement.size[1] - 0.5
         height, width = placement.image

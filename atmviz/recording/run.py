@@ -13,7 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,8 +25,8 @@ from atmviz.events import QUIET, Events
 from atmviz.geometry import Preprocessing
 from atmviz.observe.hooks import Observation, find_sites, forward_to_sites, observing, require_observable
 from atmviz.observe.site import sources_of
-from atmviz.recording.batches import Batch, BatchSummary, ChunkBuffer, StageTimer, load_batches
-from atmviz.recording.layout import CHUNK_IMAGES, RECORDED, SKIPPED, members_of
+from atmviz.recording.batches import ChunkBuffer, StageTimer, load_batches
+from atmviz.recording.layout import CHUNK_IMAGES
 from atmviz.recording.quantities import QUANTITIES, Quantity, SiteBatch
 from atmviz.recording.settings import RecordingSettings
 from atmviz.recording.sites import RecordedSite, recorded_sites
@@ -58,7 +57,7 @@ class RecordResult:
 
     @property
     def bound(self) -> str:
-        """The stage that takes most of the time: speeding it up makes recording faster."""
+        """Name of the stage that takes most of the time: speeding it up makes recording faster."""
         return max(self.seconds, key=self.seconds.__getitem__)
 
     def describe(self) -> str:
@@ -149,40 +148,39 @@ def run_recording(
     processes.wait_for_everyone()  # what is finished is seen alike by all: before anything is written
     part, parts = settings.part
     first, step = part - 1 + parts * processes.process_index, parts * processes.num_processes
-    local = [_images_of(chunk, len(images)) for chunk in range(first, len(done), step)]
-    missing = [indices for indices in local if not done[indices[0] // CHUNK_IMAGES]]
-    total, left = sum(map(len, local)), sum(map(len, missing))
+    every, size = range(len(images)), settings.batch_size
+    chunks = {c: every[c * CHUNK_IMAGES : (c + 1) * CHUNK_IMAGES] for c in range(first, len(done), step)}
+    missing = [indices for chunk, indices in chunks.items() if not done[chunk]]
+    total, left = sum(map(len, chunks.values())), sum(map(len, missing))
 
     skipped: dict[str, str] = {}
-    timer = StageTimer()
-    batches = load_batches(images, preprocessing, _batches(missing, settings.batch_size), settings.workers, device)
-    events.images(total - left, total)
-    with (
-        observing(network, sites) as observed,
-        torch.inference_mode(),
-        ChunkBuffer(writer, len(images), timer) as buffer,
-    ):
+    timer, count = StageTimer(), total - left
+    indices = [chunk[start : start + size] for chunk in missing for start in range(0, len(chunk), size)]
+    batches = load_batches(images, preprocessing, indices, settings.workers, device)
+    buffer = ChunkBuffer(writer, len(images), timer)
+    events.images(count, total)
+    with observing(network, sites) as observed, torch.inference_mode(), buffer:
         for batch in timer.waiting("input", batches):
             if batch.errors and settings.strict:
                 raise DatasetError(next(iter(batch.errors.values())))
             skipped |= {images.name(index): reason for index, reason in batch.errors.items()}
-            with timer.measure("network"):
-                if batch.pixels is not None:
+            tensors: dict[str, Tensor] = {}
+            if batch.pixels is not None:
+                with timer.measure("network"):
                     forward_to_sites(network, normalize_batch(batch.pixels, preprocessing))
-                summary = _summarize(batch, observed, sites, quantities, writer)
-            for fetched in buffer.add(summary):
-                left -= fetched
-                events.images(total - left, total)
-        for fetched in buffer.flush():
-            left -= fetched
-            events.images(total - left, total)
-    return _result(out, images, settings, skipped, sum(map(len, missing)), timer)
+                    tensors = _reduce(observed, sites, quantities)
+            if arrived := buffer.add(batch, tensors):
+                count += arrived
+                events.images(count, total)
+        if arrived := buffer.flush():
+            events.images(count + arrived, total)
+    return _result(out, images, settings, skipped, left, timer)
 
 
 def _result(
     out: str | Path, images: Source, settings: RecordingSettings, skipped: dict[str, str], here: int, timer: StageTimer
 ) -> RecordResult:
-    """Join what all processes did."""
+    """Join the results of all processes; `here` images were recorded by this one."""
     recorded = sum(gather_all([here]))
     reasons = {name: reason for part in gather_all([skipped]) for name, reason in part.items()}
     recording = open_recording(out)
@@ -199,7 +197,7 @@ def _result(
 def _identity(
     images: Source, network: nn.Module, preprocessing: Preprocessing, settings: RecordingSettings
 ) -> dict[str, Any]:
-    """What makes two recordings the same."""
+    """Return what makes two recordings the same."""
     origin = origin_of(network)
     return {
         "model": origin.model,
@@ -218,7 +216,7 @@ def _identity(
 
 
 def _context(images: Source, network: nn.Module) -> dict[str, Any]:
-    """What may differ between the runs that fill a recording."""
+    """Return what may differ between the runs that fill a recording."""
     versions = {name: version(name) for name in ("atmviz", "torch", "timm", "numpy", "pillow", "zarr")}
     return {
         "image_root": images.root,
@@ -228,42 +226,22 @@ def _context(images: Source, network: nn.Module) -> dict[str, Any]:
     }
 
 
-def _images_of(chunk: int, total: int) -> range:
-    return range(chunk * CHUNK_IMAGES, min((chunk + 1) * CHUNK_IMAGES, total))
-
-
-def _batches(chunks: Sequence[range], batch_size: int) -> list[range]:
-    return [indices[start : start + batch_size] for indices in chunks for start in range(0, len(indices), batch_size)]
-
-
-def _summarize(
-    batch: Batch,
-    observed: Observation,
-    sites: Sequence[RecordedSite],
-    quantities: Sequence[Quantity],
-    writer: RecordingWriter,
-) -> BatchSummary:
-    """Reduce what the sites did with the readable images of a batch, on the device."""
-    status = np.where([index not in batch.errors for index in batch.indices], RECORDED, SKIPPED).astype(np.uint8)
+def _reduce(observed: Observation, sites: Sequence[RecordedSite], quantities: Sequence[Quantity]) -> dict[str, Tensor]:
+    """Reduce what the sites did with a batch of images, on the device; by name of the array."""
+    offsets = {source: _offsets(observed, site) for source, site in sources_of(sites).items()}
+    done = {s.name: SiteBatch(s, sites, offsets[s.source], observed.fusion[s.name].float()) for s in sites}
     tensors: dict[str, Tensor] = {}
-    if batch.pixels is not None:
-        offsets = {source: _offsets(observed, site) for source, site in sources_of(sites).items()}
-        done = {
-            site.name: SiteBatch(site, sites, offsets[site.source], observed.fusion[site.name].float())
-            for site in sites
-        }
-        for quantity in quantities:
-            values = {member: quantity.reduce(done[site.name]) for member, site in members_of(quantity, sites).items()}
-            if quantity.separate:
-                tensors |= {f"{quantity.name}_{member}": value for member, value in values.items()}
-            else:
-                stacked = torch.stack(list(values.values()), 1 if quantity.per == "image" else 0)
-                tensors[quantity.name] = stacked
-    return BatchSummary(batch.indices, status, tensors, writer.arrays)
+    for quantity in quantities:
+        values = {member: quantity.reduce(done[site.name]) for member, site in quantity.members(sites).items()}
+        if quantity.separate:
+            tensors |= {f"{quantity.name}_{member}": value for member, value in values.items()}
+        else:
+            tensors[quantity.name] = torch.stack([*values.values()], 1 if quantity.per == "image" else 0)
+    return tensors
 
 
 def _offsets(observed: Observation, site: RecordedSite) -> Tensor:
-    """The offsets of a site, [B, H, W, 2, O], float32."""
+    """Return the offsets of a site, [B, H, W, 2, O], float32."""
     offsets = observed.offsets[site.name].float()
     if offsets.shape[1:3] != site.grid:
         raise AtmvizError(

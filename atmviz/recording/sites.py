@@ -1,8 +1,8 @@
-"""What a recording knows of each site it holds. Torch-free."""
+"""Sites of a recording. Torch-free."""
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from atmviz.errors import shorten
@@ -32,32 +32,18 @@ class RecordedSite(Site):
     grid: tuple[int, int]
     query: tuple[int, int]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return its fields; `from_json` reads them back."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "RecordedSite":
-        """Read what `to_json` returned, or what recordings of schema 1 say of a layer.
+        """Read the fields of a recorded site, or what recordings of schema 1 say of a layer.
 
         Raises:
             KeyError, ValueError, TypeError: for anything else.
         """
         if "layer" in data:
             data = _from_schema_1(data)
-        site = cls(
-            name=data["name"],
-            source=data["source"],
-            module=data["module"],
-            kind=data["kind"],
-            channels=data["channels"],
-            num_offsets=data["num_offsets"],
-            channels_per_offset=data["channels_per_offset"],
-            stride_px=_pair(data["stride_px"]),
-            branches=tuple(data["branches"]),
-            grid=_pair(data["grid"]),
-            query=_pair(data["query"]),
-        )
+        values = {field.name: data[field.name] for field in fields(cls)}
+        pairs = {name: _pair(values[name]) for name in ("stride_px", "grid", "query")}
+        site = cls(**{**values, **pairs, "branches": tuple(values["branches"])})
         if not site._is_sound():
             raise ValueError(f"numbers of layer {shorten(str(data['name']))}")
         return site
@@ -86,7 +72,7 @@ def _pair(values: Any) -> tuple[int, int]:
 
 
 def _from_schema_1(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A layer of schema 1 as a site: its stride follows from its stage."""
+    """Return a layer of schema 1 as a site: its stride follows from its stage."""
     layer, source = LayerId.parse(data["layer"]), LayerId.parse(data["source"])
     if not 1 <= layer.stage <= 8:
         raise ValueError(f"stage {layer.stage}")
@@ -103,7 +89,7 @@ def _from_schema_1(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recorded_sites(sites: Sequence[Site], size: tuple[int, int], query: str = "center") -> list[RecordedSite]:
-    """Return what a recording says of sites, for an input of (height, width) px.
+    """Return the sites of a recording, for an input of (height, width) px.
 
     Raises:
         QueryError: the query is not one token for all images, or lies outside a map.
@@ -113,7 +99,5 @@ def recorded_sites(sites: Sequence[Site], size: tuple[int, int], query: str = "c
     recorded = []
     for site in sites:
         grid = map_size(size, site.stride_px[0])
-        token = wanted.token(whole, grid, site.stride_px)
-        fields = {name: getattr(site, name) for name in Site.__dataclass_fields__}
-        recorded.append(RecordedSite(**fields, grid=grid, query=token))
+        recorded.append(RecordedSite(**vars(site), grid=grid, query=wanted.token(whole, grid, site.stride_px)))
     return recorded

@@ -24,11 +24,10 @@ from atmviz.recording.layout import (
     StoredQuantity,
     all_arrays,
     checked_attributes,
-    members_of,
+    chunks_of,
     read_description,
     short,
     stored_quantities,
-    unreadable,
 )
 from atmviz.recording.sites import RecordedSite
 
@@ -62,8 +61,6 @@ class Recording:
         try:
             self.attrs = read_description(path, "group")["attributes"]
             schema = self.attrs["schema_version"]
-        except PermissionError as error:
-            raise unreadable(error) from None
         except (OSError, KeyError, ValueError, TypeError, RecursionError) as error:
             raise RecordingFormatError(
                 f"no recording in {path} ({type(error).__name__}): expected a folder that atmviz recorded into"
@@ -77,8 +74,6 @@ class Recording:
             )
         try:
             self._describe()
-        except PermissionError as error:
-            raise unreadable(error) from None
         except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise RecordingFormatError(f"{path} is damaged ({short(error)}): record again") from None
         self._done = self._files.whole("done")
@@ -92,23 +87,21 @@ class Recording:
         if len({len(site.branches) for site in self.sites}) > 1:
             raise ValueError("layers of unequal branches")
         stored = stored_quantities(self.attrs, self.sites)
-        self.quantities: dict[str, StoredQuantity] = {quantity.info.name: quantity for quantity in stored}
+        self.quantities: dict[str, StoredQuantity] = {quantity.name: quantity for quantity in stored}
         self.preprocessing = Preprocessing.from_json(self.attrs["preprocessing"])
         images = len(self.attrs["images"])
-        chunks = -(-images // CHUNK_IMAGES)
+        chunks = least = chunks_of(images)
         if "merged_from" in self.attrs:  # the last chunk of each part may hold fewer images
             chunks = read_description(self.path / "done", "array")["shape"][0]
-            if not -(-images // CHUNK_IMAGES) <= chunks <= images:
+            if not least <= chunks <= images:
                 raise ValueError(f"{chunks} chunks of {images} images")
         self._files = ArrayFiles(self.path, all_arrays(stored, self.sites, images, chunks))
 
     def _finished(self, status: np.ndarray) -> np.ndarray:
-        """The status of each image; not recorded in unfinished chunks."""
-        finished = np.ones(len(status), bool)
+        """Return the status of each image; not recorded in unfinished chunks."""
         if not self.complete and "merged_from" in self.attrs:
             raise self._files.damaged("done")  # only complete recordings are merged
-        if not self.complete:
-            finished = np.repeat(self._done, CHUNK_IMAGES)[: len(status)]
+        finished = np.ones(len(status), bool) if self.complete else np.repeat(self._done, CHUNK_IMAGES)[: len(status)]
         if not np.isin(status[finished], (RECORDED, SKIPPED)).all():
             raise self._files.damaged("status")
         return np.where(finished, status, NOT_RECORDED)
@@ -163,7 +156,7 @@ class Recording:
             )
 
     def site(self, layer: str | LayerId) -> RecordedSite:
-        """Return what is known of a layer; raise LayerNotFoundError, listing the recorded layers."""
+        """Return the site of a layer; LayerNotFoundError lists the recorded layers."""
         names = [site.name for site in self.sites]
         try:
             return self.sites[names.index(find_layer(layer, names))]
@@ -184,21 +177,21 @@ class Recording:
             RecordingFormatError: no such quantity, or its array is damaged.
         """
         array, index = self._find(quantity, layer)
-        rows = self._rows(array) if self._files.arrays[array].per_image else self._chunk_rows(array)
+        rows = self._rows(array)
         return rows if index is None else rows[:, index]
 
     def _find(self, quantity: str, layer: str | LayerId) -> tuple[str, int | None]:
-        """The array that holds a quantity of a layer, and where along its second axis."""
+        """Return the array that holds a quantity of a layer, and the index along its second axis."""
         site = self.site(layer)
         if quantity not in self.quantities:
             raise RecordingFormatError(
                 f"no {quantity!r} in {self.path}: expected one of {', '.join(self.quantities)}; record again to add it"
             )
-        info = self.quantities[quantity].info
-        member = site.source if info.of == "source" else site.name
-        if info.separate:
-            return f"{info.name}_{member}", None
-        return info.name, list(members_of(info, self.sites)).index(member)
+        stored = self.quantities[quantity]
+        member = site.source if stored.of == "source" else site.name
+        if stored.separate:
+            return f"{quantity}_{member}", None
+        return quantity, list(stored.members(self.sites)).index(member)
 
     def offsets(self, layer: str | LayerId) -> np.ndarray:
         """Return offsets of the query token for every channel, [N, 2, C], float32, tokens (axis 1 is `axis`).
@@ -254,15 +247,11 @@ class Recording:
                 "xarray is not installed: install it, or use offsets(), counts() and so on"
             ) from None
         names = [site.name for site in self.sites]
-        variables = {}
-        for name, quantity in self.quantities.items():
-            info = quantity.info
-            for array, stored in quantity.arrays(self.sites, len(self._status), len(self._done)).items():
-                rows = self._rows(array) if stored.per_image else self._chunk_rows(array)
-                variables[array] = (stored.dims, rows, {"units": info.unit, "description": info.description})
-            if info.separate and info.of == "source":
-                aliases = {site.name: site.source for site in self.sites}
-                variables |= {f"{name}_{alias}": variables[f"{name}_{source}"] for alias, source in aliases.items()}
+        variables: dict[str, tuple] = {}
+        for name, array in self._files.arrays.items():
+            if name not in ("status", "done"):
+                variable = (array.dims, self._rows(name), dict(array.about))
+                variables |= dict.fromkeys((name, *array.aliases), variable)
         sources = list(dict.fromkeys(site.source for site in self.sites))
         branches = {site.branches for site in self.sites}
         coordinates = {"axis": list(AXES), "image": self.images, "layer": names, "source": sources}
@@ -281,31 +270,28 @@ class Recording:
         """Yield the rows of an array of the layout as stored, those of so many chunk files together, all checked."""
         chunks = range(self._files.chunks(array))
         for first in chunks[::together]:
-            rows = self._files.read_many(array, chunks[first : first + together])
+            rows = np.concatenate([self._files.read(array, chunk) for chunk in chunks[first : first + together]])
             if self._files.arrays[array].per_image:
                 status = self._status[first * CHUNK_IMAGES :][: len(rows)]
                 self._files.require_finite(array, rows[status == RECORDED])
             yield rows
 
     def _rows(self, array: str) -> np.ndarray:
-        """The rows of recorded images."""
-        recorded = self._status == RECORDED
-        parts = [np.empty((0, *self._files.arrays[array].shape[1:]), self._files.arrays[array].dtype)]
-        for chunk in np.unique(np.flatnonzero(recorded) // CHUNK_IMAGES).tolist():
+        """Return the rows of recorded images, or those of finished chunks."""
+        stored, recorded = self._files.arrays[array], self._status == RECORDED
+        chunks = np.unique(np.flatnonzero(recorded) // CHUNK_IMAGES) if stored.per_image else np.flatnonzero(self._done)
+        parts = [np.empty((0, *stored.shape[1:]), stored.dtype)]
+        for chunk in chunks.tolist():
             rows = self._files.read(array, chunk)
-            parts.append(rows[recorded[chunk * CHUNK_IMAGES :][: len(rows)]])
-            self._files.require_finite(array, parts[-1])
+            if stored.per_image:
+                rows = rows[recorded[chunk * CHUNK_IMAGES :][: len(rows)]]
+                self._files.require_finite(array, rows)
+            parts.append(rows)
         return np.concatenate(parts)
-
-    def _chunk_rows(self, array: str) -> np.ndarray:
-        """The rows of finished chunks."""
-        finished = np.flatnonzero(self._done).tolist()
-        parts = [np.empty((0, *self._files.arrays[array].shape[1:]), self._files.arrays[array].dtype)]
-        return np.concatenate([*parts, *(self._files.read(array, chunk) for chunk in finished)])
 
     @cached_property
     def _counts(self) -> np.ndarray:
-        """Samples by offset, summed over all chunks one by one: those of a large dataset would fill the memory."""
+        """Samples by offset, summed chunk by chunk: all chunks of a large dataset would fill the memory."""
         total = np.zeros(self._files.arrays["counts"].shape[1:], np.int64)
         for chunk in np.flatnonzero(self._done).tolist():
             total += self._files.read("counts", chunk)[0]

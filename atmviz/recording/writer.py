@@ -1,8 +1,11 @@
-"""Recordings while they are filled: whole chunks of images, each marked done when it is complete. Torch-free."""
+"""Write recordings: whole chunks of images, each marked done when it is complete. Torch-free."""
 
+import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -21,6 +24,7 @@ from atmviz.recording.layout import (
     StoredArray,
     StoredQuantity,
     all_arrays,
+    chunks_of,
     difference,
     is_recording,
     short,
@@ -61,15 +65,15 @@ class RecordingWriter:
     ) -> None:
         self.path = path = path.resolve()
         described = {
-            "layers": [site.to_json() for site in sites],
-            "quantities": [StoredQuantity.of(quantity, sites).to_json() for quantity in quantities],
+            "layers": [asdict(site) for site in sites],
+            "quantities": [asdict(StoredQuantity.of_sites(quantity, sites)) for quantity in quantities],
         }
-        attrs = _as_json(
-            {"schema_version": SCHEMA_VERSION, **identity, **context, **described, "axes": AXES},
-        )
-        self.arrays = arrays_of(attrs, sites)
+        attrs = {"schema_version": SCHEMA_VERSION, **identity, **context, **described, "axes": AXES}
+        attrs = json.loads(json.dumps(attrs))  # as they will be read
+        images = len(attrs["images"])
+        self.arrays = all_arrays(stored_quantities(attrs, sites), sites, images, chunks_of(images))
         if not is_recording(path):
-            if path.exists() and not _is_unfilled(path, self.arrays, _aliases(attrs, sites)):
+            if path.exists() and not _is_unfilled(path, self.arrays):
                 raise RecordingFormatError(f"{path} exists and is no recording: choose another folder")
             self._create(attrs, sites)
         existing = Recording(path).attrs
@@ -104,73 +108,58 @@ class RecordingWriter:
         try:
             done = {c: self._files.read("status", c) for c in chunks if self._files.read("done", c)[0]}
             new = [c for c in sorted(chunks) if c not in done or (done[c] != chunks[c]["status"]).any()]
-            for run in _adjacent(new):
-                self._write_run([chunks[chunk] for chunk in run], run[0], [chunk for chunk in run if chunk in done])
+            for run in np.split(new, np.flatnonzero(np.diff(new) != 1) + 1) if new else []:
+                self._write_run({chunk: chunks[chunk] for chunk in run.tolist()}, done.keys())
         except (KeyError, FileNotFoundError, RecordingFormatError) as error:
             raise RecordingFormatError(
                 f"{self.path} was moved or changed while it was recorded ({short(error)}): "
                 "start again, and leave it where it is"
             ) from None
 
-    def _write_run(self, chunks: Sequence[Rows], first: int, again: Sequence[int]) -> None:
-        """Write adjacent chunks; those that are written again count as not done meanwhile."""
-        done = slice(first, first + len(chunks))
-        start = first * CHUNK_IMAGES
-        images = slice(start, start + sum(len(rows["status"]) for rows in chunks))
+    def _write_run(self, chunks: Mapping[int, Rows], done: Set[int]) -> None:
+        """Write adjacent chunks; those that are done already count as not done meanwhile."""
+        written = slice(min(chunks), max(chunks) + 1)
+        start = written.start * CHUNK_IMAGES
+        images = slice(start, start + sum(len(rows["status"]) for rows in chunks.values()))
         with open_zarr() as zarr:
-            arrays = {}
-            for name in self.arrays:
-                for chunk in range(done.start, done.stop):
-                    self._files.file(name, chunk)  # no link leads elsewhere
-                arrays[name] = zarr.open_array(self.path / name, mode="r+", zarr_format=3)
-            for chunk in again:
+            for name, chunk in product(self.arrays, chunks):
+                self._files.file(name, chunk)  # no link leads elsewhere
+            arrays = {name: zarr.open_array(self.path / name, mode="r+", zarr_format=3) for name in self.arrays}
+            for chunk in done & chunks.keys():
                 arrays["done"][chunk] = False
             for name, array in self.arrays.items():
                 if name != "done":
-                    values = np.concatenate([rows[name] for rows in chunks])
-                    arrays[name][images if array.per_image else done] = values
-            arrays["done"][done] = True
+                    values = np.concatenate([rows[name] for rows in chunks.values()])
+                    arrays[name][images if array.per_image else written] = values
+            arrays["done"][written] = True
 
     def _create(self, attrs: Mapping[str, Any], sites: Sequence[RecordedSite]) -> None:
-        """Put everything but the images' values in place, the description of the recording last.
+        """Write everything but the images' values, the description of the recording last.
 
-        A process killed before leaves nothing that hinders the next one. Two processes at once write the same.
+        A process killed before that does not hinder the next. Two processes at once write the same.
         """
         with temporary_folder(self.path) as temporary, open_zarr() as zarr:
             made = temporary / "made"
-            create_group(zarr, made, attrs, sites)
-            for file in sorted(
-                file for folder in made.iterdir() if not folder.is_symlink() for file in folder.rglob("*")
-            ):
-                if file.is_file():
+            create_group(zarr, made, attrs, sites, self.arrays)
+            for file in sorted(made.rglob("*")):
+                if file.is_file() and file.parent != made:
                     target = self.path / file.relative_to(made)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     os.replace(file, target)
-            _link_aliases(self.path, attrs, sites)
+            _link_aliases(self.path, self.arrays)
             if not is_recording(self.path):  # else another process was first
                 os.replace(made / "zarr.json", self.path / "zarr.json")
 
 
-def arrays_of(
-    attrs: Mapping[str, Any], sites: Sequence[RecordedSite], chunks: int | None = None
-) -> dict[str, StoredArray]:
-    """Return every array of a recording with these attributes; `chunks` where they are not of regular length."""
-    images = len(attrs["images"])
-    chunks = -(-images // CHUNK_IMAGES) if chunks is None else chunks
-    return all_arrays(stored_quantities(attrs, sites), sites, images, chunks)
-
-
 def create_group(
-    zarr: ModuleType, path: Path, attrs: Mapping[str, Any], sites: Sequence[RecordedSite], chunks: int | None = None
+    zarr: ModuleType,
+    path: Path,
+    attrs: Mapping[str, Any],
+    sites: Sequence[RecordedSite],
+    arrays: Mapping[str, StoredArray],
 ) -> dict[str, "zarr.Array"]:
     """Create a recording without values, and return its arrays; the coordinates are complete."""
     group = zarr.create_group(path, attributes=dict(attrs), zarr_format=3)
-    about = {"status": {"description": "0 not recorded, 1 recorded, 2 skipped because unreadable (its rows are NaN)"}}
-    about |= {"done": {"description": "whether a chunk of images is complete"}}
-    for quantity in stored_quantities(attrs, sites):
-        info = quantity.info
-        names = quantity.arrays(sites, len(attrs["images"]), 1)
-        about |= {name: {"description": info.description, "units": info.unit} for name in names}
     made = {
         name: group.create_array(
             name,
@@ -179,72 +168,45 @@ def create_group(
             dtype=array.dtype,
             fill_value=array.fill,
             dimension_names=array.dims,
-            attributes=about[name],
+            attributes=dict(array.about),
             compressors=[{"name": "zstd", "configuration": {"level": 1, "checksum": True}}],
         )
-        for name, array in arrays_of(attrs, sites, chunks).items()
+        for name, array in arrays.items()
     }
     layers, sources = [site.name for site in sites], list(sources_of(sites))
     for name, values in zip(COORDINATES, (list(AXES), list(attrs["images"]), layers, sources), strict=True):
         coordinate = group.create_array(name, shape=(len(values),), dtype=str, dimension_names=(name,))
         # a name that is not UTF-8 as text shows it; the attributes have its bytes
         coordinate[:] = np.array([os.fsencode(value).decode("utf-8", "replace") for value in values], dtype=object)
-    _link_aliases(path, attrs, sites)
+    _link_aliases(path, arrays)
     return made
 
 
-def _aliases(attrs: Mapping[str, Any], sites: Sequence[RecordedSite]) -> dict[str, str]:
-    """Names such as `offset_3_18`, and the array `offset_3_13` that each stands for."""
-    separate = [q.info.name for q in stored_quantities(attrs, sites) if q.info.separate and q.info.of == "source"]
-    return {f"{name}_{s.name}": f"{name}_{s.source}" for name in separate for s in sites if not s.is_source}
-
-
-def _link_aliases(path: Path, attrs: Mapping[str, Any], sites: Sequence[RecordedSite]) -> None:
+def _link_aliases(path: Path, arrays: Mapping[str, StoredArray]) -> None:
     """Let `offset_3_18` lead to `offset_3_13`, for zarr and xarray; not where the file system has no links."""
-    for alias, array in _aliases(attrs, sites).items():
-        with suppress(OSError):
-            (path / alias).symlink_to(array, target_is_directory=True)
+    for name, array in arrays.items():
+        for alias in array.aliases:
+            with suppress(OSError):
+                (path / alias).symlink_to(name, target_is_directory=True)
 
 
-def _is_unfilled(path: Path, arrays: Mapping[str, StoredArray], aliases: Mapping[str, str]) -> bool:
+def _is_unfilled(path: Path, arrays: Mapping[str, StoredArray]) -> bool:
     """Whether a folder is empty, but for what creating a recording there has begun with."""
-    if not path.is_dir():
-        return False
-    for child in path.iterdir():
+    aliases = {alias: name for name, array in arrays.items() for alias in array.aliases}
+    contents = {**dict.fromkeys(arrays, ("zarr.json",)), **dict.fromkeys(COORDINATES, ("zarr.json", "c"))}
+
+    def is_ours(child: Path) -> bool:
         if child.is_symlink():
-            expected = child.name in aliases and os.readlink(child) == aliases[child.name]
-        else:
-            known = (
-                {"zarr.json"} if child.name in arrays else {"zarr.json", "c"} if child.name in COORDINATES else set()
-            )
-            leftover = child.name.startswith(".atmviz-")
-            expected = child.is_dir() and (leftover or {inner.name for inner in child.iterdir()} <= known)
-        if not expected:
-            return False
-    return True
+            return os.readlink(child) == aliases.get(child.name)
+        leftover, known = child.name.startswith(".atmviz-"), contents.get(child.name, ())
+        return child.is_dir() and (leftover or all(inner.name in known for inner in child.iterdir()))
 
-
-def _adjacent(numbers: Sequence[int]) -> list[list[int]]:
-    """Rising numbers in runs of consecutive ones."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and runs[-1][-1] + 1 == number:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return runs
-
-
-def _as_json(value: Any) -> Any:
-    """Tuples as lists, as a JSON round trip leaves them."""
-    if isinstance(value, Mapping):
-        return {key: _as_json(item) for key, item in value.items()}
-    return [_as_json(item) for item in value] if isinstance(value, list | tuple) else value
+    return path.is_dir() and all(map(is_ours, path.iterdir()))
 
 
 @contextmanager
 def open_zarr() -> Iterator[ModuleType]:
-    """Load zarr under its own settings, whatever the user has set for other programs."""
+    """Load zarr with its default settings; the user's are for other programs."""
     try:
         import zarr
     except Exception as error:  # whatever a settings file of the user's makes its parser raise

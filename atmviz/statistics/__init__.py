@@ -10,14 +10,7 @@ TokenSelection = Literal["center", "all"]
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "histogram": [
-            "OffsetHistogram",
-            "Tokens",
-            "histogram_table",
-            "layer_histograms",
-            "offset_histogram",
-            "tabulate",
-        ],
+        "histogram": ["OffsetHistogram", "histogram_table", "offset_histogram"],
         "sampling": ["SampledTokens", "SamplingMap", "nearest_index", "sampling_map"],
     },
 )

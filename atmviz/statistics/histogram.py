@@ -28,7 +28,7 @@ DEFAULT_LAYERS = ("2_1", "3_1", "3_last")
 
 @dataclass(frozen=True)
 class OffsetHistogram:
-    """Samples by nearest integer offset, of one layer and axis.
+    """Samples of one layer and axis by nearest integer offset.
 
     Attributes:
         site: The layer.
@@ -65,24 +65,13 @@ class OffsetHistogram:
 
     @property
     def total(self) -> int:
-        """All samples, those beyond the range included."""
+        """Number of samples, with those beyond the range."""
         return int(self.counts.sum()) + self.below + self.above
 
     @property
     def fractions(self) -> np.ndarray:
         """Fraction of all samples per bin."""
         return self.counts / max(self.total, 1)
-
-
-def axis_index(axis: str | int) -> int:
-    """Return 0 for "horizontal" and 1 for "vertical"; 0 and 1 stay.
-
-    Raises:
-        ValueError: any other axis.
-    """
-    if axis not in (*AXES, 0, 1):
-        raise ValueError(f"got axis {axis!r}, expected 'horizontal' (0) or 'vertical' (1)")
-    return AXES.index(axis) if isinstance(axis, str) else int(axis)
 
 
 def offset_histogram(
@@ -104,7 +93,10 @@ def offset_histogram(
         RecordingFormatError: the recording holds no finished image.
         ValueError: an unknown axis, or unknown tokens.
     """
-    site, index = recording.site(layer), axis_index(axis)
+    site = recording.site(layer)
+    if axis not in (*AXES, 0, 1):
+        raise ValueError(f"got axis {axis!r}, expected 'horizontal' (0) or 'vertical' (1)")
+    index = AXES.index(axis) if isinstance(axis, str) else int(axis)
     if tokens not in get_args(TokenSelection):
         raise ValueError(f"got tokens {tokens!r}, expected 'center' or 'all'")
     if not len(recording):
@@ -117,10 +109,8 @@ def offset_histogram(
     else:
         query_index = site.query[::-1][index]
         offsets = recording.distinct_offsets(layer)[:, index]
-        first, counts = (
-            -query_index,
-            np.bincount(nearest_index(offsets, query_index, size).ravel() + 1, minlength=size + 2),
-        )
+        nearest = nearest_index(offsets, query_index, size).ravel()
+        first, counts = -query_index, np.bincount(nearest + 1, minlength=size + 2)
         outside_share = (counts[0] + counts[-1]) / counts.sum()
         mean_abs = np.abs(offsets).mean(dtype=np.float64)
     counts = counts * site.channels_per_offset
@@ -159,13 +149,8 @@ def layer_histograms(
     recording: Recording, layers: Sequence[str], tokens: TokenSelection = "center"
 ) -> list[tuple[OffsetHistogram, OffsetHistogram]]:
     """Return the horizontal and the vertical histogram of each layer; see `offset_histogram`."""
-    return [
-        (
-            offset_histogram(recording, layer, "horizontal", tokens),
-            offset_histogram(recording, layer, "vertical", tokens),
-        )
-        for layer in layers
-    ]
+    of_axes = ([offset_histogram(recording, layer, axis, tokens) for layer in layers] for axis in AXES)
+    return list(zip(*of_axes, strict=True))
 
 
 def histogram_table(

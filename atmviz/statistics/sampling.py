@@ -74,7 +74,7 @@ def sampling_map(
         offsets: Offsets of the query token, [2, C], tokens; axis 0: horizontal, vertical.
         query: The query token (i, j).
         grid: (H, W) in tokens.
-        kind: "axis": each offset is a sample of its own, on the query token's row or column. "point": a channel's two
+        kind: "axis": each offset is one sample, on the query token's row or column. "point": a channel's two
             offsets give one 2-D sample.
     """
     rows = nearest_index(offsets[1], query[0], grid[0])

@@ -85,6 +85,11 @@ def test_averages_alone_are_said_to_be_averages(averaged, names, tmp_path):
     ids=["RT-DETR", "timm", "callback", "Lightning", "AveragedModel", "ModelEmaV2", "LitEma", "teacher", "shadow"],
 )
 def test_forms_of_public_scripts(content, names, tmp_path):
+    require_both(content, names, tmp_path)
+
+
+def require_both(content, names, tmp_path):
+    """Averages are taken, and the last weights where they are asked for."""
     written = content(lambda *args: filled(names, *args))
     value, said = taken(tmp_path / "a.pth", written)
     assert value == AVERAGE
@@ -107,11 +112,7 @@ def test_forms_of_public_scripts(content, names, tmp_path):
     ids=["mmengine", "mmcv", "Lightning"],
 )
 def test_libraries_that_exchange_the_two_are_known(content, names, tmp_path):
-    written = content(lambda *args: filled(names, *args))
-    value, said = taken(tmp_path / "a.pth", written)
-    assert value == AVERAGE
-    assert "EMA weights" in said
-    assert taken(tmp_path / "a.pth", written, "model")[0] == LAST
+    require_both(content, names, tmp_path)
 
 
 def _count():

@@ -66,7 +66,7 @@ def test_a_declared_quantity_is_recorded_beside_the_others(record, images, naive
     require_right(ours, naive)
     assert np.array_equal(ours.offsets("3_18"), recording.offsets("3_18"))
     assert list(ours.quantities) == [quantity.name for quantity in ALL]
-    assert ours.quantities["squares"].info.unit == "tokens^2"
+    assert ours.quantities["squares"].unit == "tokens^2"
     dataset = ours.to_xarray()
     assert dataset.largest.dims == ("image", "source", "axis")
     assert dataset.identity.dims == ("image", "layer")

@@ -101,7 +101,7 @@ def evaluate_network(
         predictions = evaluator.update(network, items)
         for number, prediction in enumerate(predictions if on_prediction else ()):
             name = dataset.path(indices[done + number])  # type: ignore[attr-defined]
-            on_prediction(Prediction(name, dataset.classes, *evaluator.describe(*prediction)))  # type: ignore
+            on_prediction(Prediction(name, dataset.classes, *evaluator.describe(items[number], prediction)))  # type: ignore
         done += len(items)
         events.images(done, len(indices))
     network.train(was_training)
@@ -117,23 +117,19 @@ def _open_evaluator(network: nn.Module, dataset: Any, total: int, settings: Eval
     return ClassificationEvaluator(len(dataset.classes), device, total, settings.confusion)
 
 
-@dataclass(frozen=True)
-class EvaluationResult:
+@dataclass(frozen=True, kw_only=True)
+class EvaluationResult(Evaluation):
     """What `evaluate` returns.
 
     Attributes:
         setup: What was evaluated on what: checkpoint, model, weights, dataset, split, images, size, ..., offsets.
-        metrics: See `Evaluation`.
         classes: Class names.
-        confusion: See `Evaluation`.
         paper: Values that the paper and the release print for the same setup, by source and metric, see
             `printed_accuracies`; empty where nothing is comparable.
     """
 
     setup: dict[str, Any]
-    metrics: dict[str, float]
     classes: tuple[str, ...]
-    confusion: np.ndarray | None = None
     paper: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
@@ -181,7 +177,10 @@ def evaluate(
     task = Architecture.parse(origin.model).task
     _require_supported(task, settings, on_prediction is not None)
     settings = _complete(settings, task, origin, checkpoint)
-    images = _open_images(task, network, settings)
+    images = open_images(task, settings)
+    if isinstance(images, DetectionImages):
+        resizing: Any = network.transform
+        resizing.min_size, resizing.max_size = (settings.size,), max(resizing.max_size, settings.size)
     if isinstance(images, LabelledImages):
         images.number_as(origin.training_info.get("classes", ()))
     _require_learned_classes(origin, images.classes)
@@ -200,7 +199,7 @@ def evaluate(
         )
     setup = _setup(checkpoint, origin, task, settings, evaluation.images)
     paper = _printed(origin, task, settings)
-    return EvaluationResult(setup, evaluation.metrics, images.classes, evaluation.confusion, paper)
+    return EvaluationResult(**vars(evaluation), setup=setup, classes=images.classes, paper=paper)
 
 
 def _require_supported(task: Task, settings: EvaluationSettings, draws: bool) -> None:
@@ -236,16 +235,17 @@ def _complete(settings: EvaluationSettings, task: Task, origin: Origin, checkpoi
     )
 
 
-def _open_images(
-    task: Task, network: Any, settings: EvaluationSettings
-) -> LabelledImages | SegmentationImages | DetectionImages:
+def open_images(task: Task, settings: EvaluationSettings) -> LabelledImages | SegmentationImages | DetectionImages:
+    """Open the images of complete settings, with the labels of a task.
+
+    Raises:
+        DatasetError: the dataset is unknown or cannot be read.
+    """
     name, split, size, data_dir = str(settings.dataset), settings.split, int(settings.size or 0), settings.data_dir
     if task == "segment":
         scales = MULTI_SCALES if settings.multi_scale else (1.0,)
         return open_segmentation(name, split, size, data_dir=data_dir, scales=scales)
     if task == "detect":
-        network.transform.min_size = (size,)
-        network.transform.max_size = max(network.transform.max_size, size)
         return open_detection(name, split, size, data_dir=data_dir)
     return open_labelled(name, split, size, data_dir=data_dir, crop_pct=settings.crop_pct or 1.0)
 

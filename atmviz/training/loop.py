@@ -24,7 +24,7 @@ from atmviz.distributed import Accelerator, as_launched, send_to_device
 from atmviz.errors import TrainingError
 from atmviz.events import QUIET, Events, Progress
 from atmviz.signals import saving
-from atmviz.training.build import Parts, build, network_config, open_accelerator
+from atmviz.training.build import Parts, network_config, open_accelerator
 from atmviz.training.evaluate import HEADLINES, evaluate_network
 from atmviz.training.health import OffsetHealth, measure_offsets
 from atmviz.training.recipe import Recipe
@@ -115,7 +115,7 @@ class _Loop:
     def open(cls, folder: RunFolder, accelerator: Accelerator, events: Events) -> "_Loop":
         """Build the parts and restore the saved state; only then claim the folder."""
         saved = folder.load()
-        parts = build(folder.recipe, accelerator, saved[0].data["classes"] if saved else None, events)
+        parts = Parts(folder.recipe, accelerator, saved[0].data["classes"] if saved else None, events)
         loop = cls(parts, folder, RunState(parts.data), events)
         if saved:
             loop._restore(*saved)

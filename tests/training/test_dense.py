@@ -95,9 +95,9 @@ def rates_of(recipe, updates):
     """The learning rate of every update."""
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.AdamW([parameter], lr=recipe.lr)
-    scheduler, epochs = build_scheduler(optimizer, recipe, updates)
+    scheduler = build_scheduler(optimizer, recipe, updates)
     found = []
-    for update in range(epochs * updates):
+    for update in range(recipe.epochs * updates):
         scheduler.step_update(update) if recipe.lr_steps == "update" else scheduler.step(update // updates)
         found.append(optimizer.param_groups[0]["lr"])
     return found

@@ -37,12 +37,12 @@ class Prediction:
 class Evaluator:
     """Runs a network on batches and computes metrics over all of them."""
 
-    def update(self, network: nn.Module, items: Sequence[Item]) -> Sequence[tuple[Tensor, Any, Any]]:
-        """Count a batch; return image, truth and prediction of each item, or nothing (classification)."""
+    def update(self, network: nn.Module, items: Sequence[Item]) -> Sequence[Any]:
+        """Count a batch; return the prediction for each item, or nothing (classification)."""
         raise NotImplementedError
 
-    def describe(self, image: Tensor, truth: Any, predicted: Any) -> tuple[np.ndarray, Any, Any]:
-        """Convert an item of `update` to the arrays of a `Prediction`."""
+    def describe(self, item: Item, predicted: Any) -> tuple[np.ndarray, Any, Any]:
+        """Return image, truth and prediction as in `Prediction`, from an item and what `update` predicted for it."""
         raise NotImplementedError
 
     def metrics(self) -> dict[str, float]:

@@ -36,7 +36,6 @@ class Parts:
     """What a run consists of, built once; a resumed run passes the `classes` it saved and keeps their order.
 
     Attributes:
-        recipe: Settings of the run.
         accelerator: Device, precision and processes.
         data: Class names ("classes") and number of training images ("images").
         val_set: Validation images.
@@ -59,7 +58,7 @@ class Parts:
     def __init__(
         self, recipe: Recipe, accelerator: Accelerator, classes: list[str] | None = None, events: Events = QUIET
     ) -> None:
-        self.recipe, self.accelerator = recipe, accelerator
+        self.accelerator = accelerator
         train_set, self.val_set = open_data(recipe)
         if classes and recipe.task == "classify":  # runs of older versions numbered number-like classes by value
             for dataset in (train_set, self.val_set):
@@ -242,12 +241,7 @@ def build_mixup(recipe: Recipe, num_classes: int) -> Mixup | None:
     """Build timm's Mixup and CutMix, which takes one of the two for each batch; None where the recipe has neither."""
     if not (recipe.mixup or recipe.cutmix):
         return None
-    return Mixup(
-        mixup_alpha=recipe.mixup,
-        cutmix_alpha=recipe.cutmix,
-        label_smoothing=recipe.label_smoothing,
-        num_classes=num_classes,
-    )
+    return Mixup(recipe.mixup, recipe.cutmix, label_smoothing=recipe.label_smoothing, num_classes=num_classes)
 
 
 def open_data(recipe: Recipe) -> tuple[Any, Any]:

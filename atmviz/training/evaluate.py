@@ -99,9 +99,10 @@ def evaluate_network(
     done = 0
     for items in read_batches(loader):
         predictions = evaluator.update(network, items)
-        for number, prediction in enumerate(predictions if on_prediction else ()):
-            name = dataset.path(indices[done + number])  # type: ignore[attr-defined]
-            on_prediction(Prediction(name, dataset.classes, *evaluator.describe(items[number], prediction)))  # type: ignore
+        if on_prediction:
+            for index, item, predicted in zip(indices[done:], items, predictions, strict=False):
+                arrays = evaluator.describe(item, predicted)
+                on_prediction(Prediction(dataset.path(index), dataset.classes, *arrays))  # type: ignore[attr-defined]
         done += len(items)
         events.images(done, len(indices))
     network.train(was_training)
@@ -221,7 +222,7 @@ def _complete(settings: EvaluationSettings, task: Task, origin: Origin, checkpoi
         raise DatasetError(f"{checkpoint} does not say what it was trained on: name the dataset to evaluate on")
     if settings.dataset is None and name not in OFFLINE:
         raise DatasetError(
-            f"{checkpoint} was trained on {name!r} by its own account, which may be fetched from the network: "
+            f"{checkpoint} says that it was trained on {name!r}, which may be fetched from the network: "
             "name that dataset yourself to allow it"
         )
     crop_pct = settings.crop_pct or origin.training_info.get("crop_pct", 0.875)
@@ -272,7 +273,7 @@ def _require_learned_classes(origin: Origin, classes: tuple[str, ...]) -> None:
     if learned != classes:
         raise CheckpointError(
             f"got a network of the classes {join_limited(learned, 5)} for a dataset of {join_limited(classes, 5)}: "
-            "fine-tune it on this dataset first, or evaluate it on its own"
+            "fine-tune it on this dataset first, or evaluate it on the one that it was trained on"
         )
     if count := origin.config.get("num_classes"):
         require_classes(count, len(classes))

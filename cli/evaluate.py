@@ -1,6 +1,5 @@
 """`atmviz eval`."""
 
-from collections.abc import Callable
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -8,14 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from atmviz.events import Events
 from atmviz.files import check_writable, write_csv
 from atmviz.training.evaluation_settings import EvaluationSettings
 
 from . import options
 from .console import (
     METRIC_LABELS,
-    image_progress,
     import_matplotlib,
     is_main_process,
     print_json,
@@ -24,22 +21,10 @@ from .console import (
     say_if_alone,
     waiting,
 )
+from .progress import shown
 
 if TYPE_CHECKING:
     from atmviz.training.evaluate import EvaluationResult
-
-
-class _Console(Events):
-    """Shows messages, and images on a progress bar."""
-
-    def __init__(self, bar: Callable[[int, int], None]) -> None:
-        self.bar = bar
-
-    def message(self, text: str) -> None:
-        say(text)
-
-    def images(self, done: int, total: int) -> None:
-        self.bar(done, total)
 
 
 @options.with_settings(EvaluationSettings, without=("weights", "confusion"))
@@ -71,7 +56,7 @@ def evaluate(
     """
     _require_files(out, confusion, show)
     say_if_alone()
-    with waiting("loading the model"):
+    with waiting("starting"):
         import_matplotlib()
         from atmviz.figures.prediction_folder import PredictionFolder
         from atmviz.training import evaluate as library
@@ -80,14 +65,13 @@ def evaluate(
     results: list[EvaluationResult] = []
     for kind in kinds:
         suffix = kind if len(kinds) > 1 else ""
-        with image_progress("evaluating") as bar:
-            console = _Console(bar)
+        with shown("loading the model", "evaluating") as events:
             result = library.evaluate(
                 checkpoint,
                 weights=kind,
                 confusion=confusion is not None,
-                events=console,
-                on_prediction=PredictionFolder(show / suffix, events=console) if show else None,
+                events=events,
+                on_prediction=PredictionFolder(show / suffix, events=events) if show else None,
                 **options.given(settings),
             )
         results.append(result)

@@ -6,7 +6,6 @@ from dataclasses import fields
 from itertools import groupby
 from math import isnan
 from statistics import fmean
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -17,7 +16,7 @@ from atmviz.layers import LayerId
 from atmviz.training.recipe import Recipe
 
 from . import options
-from .console import METRIC_LABELS, say, stderr
+from .console import METRIC_LABELS, ConsoleEvents, say, stderr
 
 if TYPE_CHECKING:
     from atmviz.training.health import OffsetHealth
@@ -36,22 +35,18 @@ def exit_if_stopped(by: signal.Signals | None) -> None:
         raise typer.Exit(128 + by)
 
 
-class TrainingConsole(events.Events, AbstractContextManager["TrainingConsole"]):
+class TrainingConsole(ConsoleEvents, AbstractContextManager["TrainingConsole"]):
     """Shows a progress line on a terminal, one line per epoch anywhere."""
 
     def __init__(self) -> None:
+        super().__init__()
         text = "epoch {task.fields[epoch]}  loss {task.fields[loss]:.3f}{task.fields[more]}"
         columns = (TextColumn(text), BarColumn(), TextColumn("{task.fields[rate]:.0f} images/s"), TimeRemainingColumn())
         self.bar = Progress(*columns, console=stderr, disable=not stderr.is_terminal, transient=True)
         self.task: TaskID | None = None
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.bar.stop()
-
-    def message(self, text: str) -> None:
-        say(text)
 
     def update(self, progress: events.Progress) -> None:
         done = (progress.epoch - 1) * progress.updates + progress.update

@@ -1,13 +1,12 @@
 """Builds all that a training run consists of: data, network, task, optimizer, schedule, averaged weights."""
 
-from dataclasses import dataclass
+from dataclasses import fields
 from typing import Any
 
 import torch
 from timm.data import Mixup
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
-from timm.scheduler.multistep_lr import MultiStepLRScheduler
 from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
@@ -26,29 +25,62 @@ from atmviz.errors import RecipeError, TrainingError, summarize
 from atmviz.events import QUIET, Events
 from atmviz.models import COMPILE_OPTIONS, ATMNet, create_model
 from atmviz.models.layers import init_fan_in
+from atmviz.training.evaluate import open_images
+from atmviz.training.evaluation_settings import EvaluationSettings
 from atmviz.training.finetune import load_to_finetune
 from atmviz.training.recipe import Recipe
 from atmviz.training.tasks import ClassificationTask, DetectionTask, SegmentationTask, TrainingTask
 
 
-@dataclass(frozen=True)
 class Parts:
-    """What a run consists of, built once; `network` is the part that checkpoints keep."""
+    """What a run consists of, built once; a resumed run passes the `classes` it saved and keeps their order.
 
-    recipe: Recipe
-    accelerator: Accelerator
-    data: dict[str, Any]  # class names ("classes") and number of training images ("images")
-    val_set: Any
-    sampler: KeyedBatchSampler  # which training images this process sees, in which order
-    loader: DataLoader
-    mixup: Mixup | None
-    network: nn.Module
-    task: TrainingTask  # the network with its loss
-    wrapped: nn.Module  # the task as accelerate runs it
-    optimizer: Any  # as accelerate runs it
-    scheduler: Scheduler
-    epochs: int  # cooldown included
-    ema: ModelEmaV3 | None  # averaged weights
+    Attributes:
+        accelerator: Device, precision and processes.
+        data: Class names ("classes") and number of training images ("images").
+        val_set: Validation images.
+        sampler: Which training images this process sees, in which order.
+        loader: Batches of them.
+        mixup: Mixup and CutMix, None without both.
+        network: The network that checkpoints keep.
+        task: The network with its loss.
+        wrapped: The task as accelerate runs it.
+        optimizer: As accelerate runs it.
+        scheduler: Learning rate schedule.
+        epochs: Number of epochs, cooldown included.
+        ema: Averaged weights, None without them.
+
+    Raises:
+        RecipeError: the recipe does not fit the data or the processes.
+        DatasetError, CheckpointError: see `open_data`, `build_network`.
+    """
+
+    def __init__(
+        self, recipe: Recipe, accelerator: Accelerator, classes: list[str] | None = None, events: Events = QUIET
+    ) -> None:
+        self.accelerator = accelerator
+        train_set, self.val_set = open_data(recipe)
+        if classes and recipe.task == "classify":  # runs of older versions numbered number-like classes by value
+            for dataset in (train_set, self.val_set):
+                dataset.number_as(classes)
+        for note in dict.fromkeys([*train_set.notes, *self.val_set.notes]):
+            events.message(note)
+        num_classes = len(train_set.classes)
+        self.data: dict[str, Any] = {"classes": list(train_set.classes), "images": len(train_set)}
+        self.sampler, self.loader = _open_batches(train_set, recipe, accelerator)
+        self.mixup = build_mixup(recipe, num_classes)
+        network = build_network(recipe, num_classes, events)
+        if accelerator.num_processes > 1 and accelerator.device.type == "cuda":  # as mmsegmentation; CPUs have none
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        self.network = network
+        self.task = build_task(network, recipe, events)
+        optimizer = build_optimizer(self.task, recipe)
+        self.scheduler = build_scheduler(optimizer, recipe, self.sampler.updates)
+        if recipe.compile:
+            self.task.compile(options=COMPILE_OPTIONS)
+        self.wrapped, self.optimizer = accelerator.prepare(self.task, optimizer)
+        self.epochs = recipe.epochs + recipe.cooldown_epochs
+        self.ema = ModelEmaV3(network, decay=recipe.ema_decay) if recipe.ema_decay else None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the tensors that resuming needs, by part."""
@@ -94,48 +126,6 @@ def open_accelerator(recipe: Recipe, device: str) -> Accelerator:
     if recipe.precision == "fp16" and accelerator.device.type == "cpu":
         raise TrainingError("got precision fp16 on a CPU, expected fp32 or bf16")
     return accelerator
-
-
-def build(recipe: Recipe, accelerator: Accelerator, classes: list[str] | None = None, events: Events = QUIET) -> Parts:
-    """Build the parts of a run; a resumed run passes the `classes` it saved and keeps their order.
-
-    Raises:
-        RecipeError: the recipe does not fit the data or the processes.
-        DatasetError, CheckpointError: see `open_data`, `build_network`.
-    """
-    train_set, val_set = open_data(recipe)
-    if classes and recipe.task == "classify":  # runs of older versions numbered number-like classes by value
-        for dataset in (train_set, val_set):
-            dataset.number_as(classes)
-    for note in dict.fromkeys([*train_set.notes, *val_set.notes]):
-        events.message(note)
-    num_classes = len(train_set.classes)
-    sampler, loader = _open_batches(train_set, recipe, accelerator)
-    network = build_network(recipe, num_classes, events)
-    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":  # as mmsegmentation; CPUs have none
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    task = build_task(network, recipe, events)
-    optimizer = build_optimizer(task, recipe)
-    scheduler, epochs = build_scheduler(optimizer, recipe, sampler.updates)
-    if recipe.compile:
-        task.compile(options=COMPILE_OPTIONS)
-    wrapped, prepared = accelerator.prepare(task, optimizer)
-    return Parts(
-        recipe=recipe,
-        accelerator=accelerator,
-        data={"classes": list(train_set.classes), "images": len(train_set)},
-        val_set=val_set,
-        sampler=sampler,
-        loader=loader,
-        mixup=build_mixup(recipe, num_classes),
-        network=network,
-        task=task,
-        wrapped=wrapped,
-        optimizer=prepared,
-        scheduler=scheduler,
-        epochs=epochs,
-        ema=ModelEmaV3(network, decay=recipe.ema_decay) if recipe.ema_decay else None,
-    )
 
 
 def _open_batches(train_set: Any, recipe: Recipe, accelerator: Accelerator) -> tuple[KeyedBatchSampler, DataLoader]:
@@ -226,47 +216,32 @@ def build_optimizer(task: TrainingTask, recipe: Recipe) -> torch.optim.Optimizer
     return optimizer
 
 
-def build_scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, updates_per_epoch: int) -> tuple[Scheduler, int]:
-    """Build timm's schedule with warm-up; return it with the number of epochs, cooldown included."""
-    if recipe.schedule == "step":
-        # timm lowers the rate one step before a milestone; with + 1 the first step after it has the lower rate.
-        per_epoch = 1 if recipe.lr_steps == "epoch" else updates_per_epoch
-        scheduler = MultiStepLRScheduler(
-            optimizer,
-            decay_t=[epoch * per_epoch + 1 for epoch in recipe.decay_epochs],
-            decay_rate=0.1,
-            warmup_t=recipe.warmup_epochs * per_epoch,  # type: ignore[arg-type]
-            warmup_lr_init=recipe.warmup_lr,
-            warmup_prefix=False,  # milestones count from the start, not from the end of the warm-up
-            t_in_epochs=recipe.lr_steps == "epoch",
-        )
-        return scheduler, recipe.epochs + recipe.cooldown_epochs
-    scheduler, epochs = create_scheduler_v2(
+def build_scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, updates_per_epoch: int) -> Scheduler:
+    """Build timm's schedule with warm-up, in the recipe's learning rate steps: epochs or updates."""
+    by_epoch, is_step = recipe.lr_steps == "epoch", recipe.schedule == "step"
+    steps = 1 if by_epoch else updates_per_epoch  # per epoch
+    scheduler, _ = create_scheduler_v2(
         optimizer,
-        sched=recipe.schedule,
-        decay_rate=recipe.poly_power,  # timm's name for the power; cosine has none
-        num_epochs=recipe.epochs,
-        warmup_epochs=recipe.warmup_epochs,  # type: ignore[arg-type]
-        cooldown_epochs=recipe.cooldown_epochs,
+        sched="multistep" if is_step else recipe.schedule,
+        decay_rate=0.1 if is_step else recipe.poly_power,  # timm's name for the power; cosine has none
+        # timm lowers the rate one step before a milestone; with + 1 the first step after it has the lower rate.
+        decay_milestones=[epoch * steps + 1 for epoch in recipe.decay_epochs],
+        num_epochs=recipe.epochs * steps,
+        warmup_epochs=recipe.warmup_epochs * steps,  # type: ignore[arg-type]
         warmup_lr=recipe.warmup_lr,
         min_lr=recipe.min_lr,
-        step_on_epochs=recipe.lr_steps == "epoch",
-        updates_per_epoch=updates_per_epoch,
+        step_on_epochs=by_epoch,
+        updates_per_epoch=1,  # all of the above are in steps
     )
     assert scheduler is not None
-    return scheduler, epochs
+    return scheduler
 
 
 def build_mixup(recipe: Recipe, num_classes: int) -> Mixup | None:
     """Build timm's Mixup and CutMix, which takes one of the two for each batch; None where the recipe has neither."""
     if not (recipe.mixup or recipe.cutmix):
         return None
-    return Mixup(
-        mixup_alpha=recipe.mixup,
-        cutmix_alpha=recipe.cutmix,
-        label_smoothing=recipe.label_smoothing,
-        num_classes=num_classes,
-    )
+    return Mixup(recipe.mixup, recipe.cutmix, label_smoothing=recipe.label_smoothing, num_classes=num_classes)
 
 
 def open_data(recipe: Recipe) -> tuple[Any, Any]:
@@ -275,24 +250,20 @@ def open_data(recipe: Recipe) -> tuple[Any, Any]:
     Raises:
         DatasetError: they cannot be read, or do not have the same classes.
     """
-    size, folder, seed = recipe.image_size, recipe.data_dir, recipe.seed
+    name, size = recipe.dataset, recipe.image_size
+    options: dict[str, Any] = {"data_dir": recipe.data_dir, "seed": recipe.seed}
     train_set: Any
-    val_set: Any
     if recipe.task == "segment":
         views = ViewAugmentation(recipe.scale_min, recipe.scale_max, recipe.hflip, recipe.photometric)
-        train_set = open_segmentation(recipe.dataset, "train", size, data_dir=folder, augmentation=views, seed=seed)
-        val_set = open_segmentation(recipe.dataset, "val", size, data_dir=folder)
+        train_set = open_segmentation(name, "train", size, augmentation=views, **options)
     elif recipe.task == "detect":
-        train_set = open_detection(
-            recipe.dataset, "train", size, data_dir=folder, hflip=recipe.hflip, with_target=True, seed=seed
-        )
-        val_set = open_detection(recipe.dataset, "val", size, data_dir=folder)
+        train_set = open_detection(name, "train", size, hflip=recipe.hflip, with_target=True, **options)
     else:
-        names = ("crop_scale_min", "hflip", "color_jitter", "auto_augment", "random_erasing", "erase_mode")
-        augmentation = Augmentation(**{name: getattr(recipe, name) for name in names})
-        train_set = open_labeled(recipe.dataset, "train", size, data_dir=folder, augmentation=augmentation, seed=seed)
-        # Without the seed: validation images are the same for all seeds.
-        val_set = open_labeled(recipe.dataset, "val", size, data_dir=folder, crop_pct=recipe.crop_pct)
+        augmentation = Augmentation(**{item.name: getattr(recipe, item.name) for item in fields(Augmentation)})
+        train_set = open_labeled(name, "train", size, augmentation=augmentation, **options)
+    # Without the seed: validation images are the same for all seeds.
+    val_settings = EvaluationSettings(name, recipe.data_dir, size=size, crop_pct=recipe.crop_pct)
+    val_set: Any = open_images(recipe.task, val_settings)
     require_same_classes(train_set, val_set)
     return train_set, val_set
 

@@ -99,9 +99,11 @@ def evaluate_network(
     done = 0
     for items in read_batches(loader):
         predictions = evaluator.update(network, items)
-        for number, prediction in enumerate(predictions if on_prediction else ()):
-            name = Path(dataset.source.name(indices[done + number])).with_suffix("").as_posix()  # type: ignore
-            on_prediction(Prediction(name, dataset.classes, *evaluator.describe(*prediction)))  # type: ignore
+        if on_prediction:
+            for index, item, predicted in zip(indices[done:], items, predictions, strict=False):
+                name = Path(dataset.source.name(index)).with_suffix("").as_posix()  # type: ignore[attr-defined]
+                arrays = evaluator.describe(item, predicted)
+                on_prediction(Prediction(name, dataset.classes, *arrays))  # type: ignore[attr-defined]
         done += len(items)
         events.images(done, len(indices))
     network.train(was_training)
@@ -117,23 +119,19 @@ def _open_evaluator(network: nn.Module, dataset: Any, total: int, settings: Eval
     return ClassificationEvaluator(len(dataset.classes), device, total, settings.confusion)
 
 
-@dataclass(frozen=True)
-class EvaluationResult:
+@dataclass(frozen=True, kw_only=True)
+class EvaluationResult(Evaluation):
     """What `evaluate` returns.
 
     Attributes:
         setup: What was evaluated on what: checkpoint, model, weights, dataset, split, images, size, ..., offsets.
-        metrics: See `Evaluation`.
         classes: Class names.
-        confusion: See `Evaluation`.
         paper: Values that the paper and the release print for the same setup, by source and metric, see
             `printed_accuracies`; empty where nothing is comparable.
     """
 
     setup: dict[str, Any]
-    metrics: dict[str, float]
     classes: tuple[str, ...]
-    confusion: np.ndarray | None = None
     paper: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
@@ -181,7 +179,10 @@ def evaluate(
     task = Architecture.parse(origin.model).task
     _require_supported(task, settings, on_prediction is not None)
     settings = _complete(settings, task, origin, checkpoint)
-    images = _open_images(task, network, settings)
+    images = open_images(task, settings)
+    if isinstance(images, DetectionImages):
+        resizing: Any = network.transform
+        resizing.min_size, resizing.max_size = (settings.size,), max(resizing.max_size, settings.size)
     if isinstance(images, LabeledImages):
         images.number_as(origin.training_info.get("classes", ()))
     _require_learned_classes(origin, images.classes)
@@ -200,7 +201,7 @@ def evaluate(
         )
     setup = _setup(checkpoint, origin, task, settings, evaluation.images)
     paper = _printed(origin, task, settings)
-    return EvaluationResult(setup, evaluation.metrics, images.classes, evaluation.confusion, paper)
+    return EvaluationResult(**vars(evaluation), setup=setup, classes=images.classes, paper=paper)
 
 
 def _require_supported(task: Task, settings: EvaluationSettings, draws: bool) -> None:
@@ -222,7 +223,7 @@ def _complete(settings: EvaluationSettings, task: Task, origin: Origin, checkpoi
         raise DatasetError(f"{checkpoint} does not say what it was trained on: name the dataset to evaluate on")
     if settings.dataset is None and name not in OFFLINE:
         raise DatasetError(
-            f"{checkpoint} was trained on {name!r} by its own account, which may be fetched from the network: "
+            f"{checkpoint} says that it was trained on {name!r}, which may be fetched from the network: "
             "name that dataset yourself to allow it"
         )
     crop_pct = settings.crop_pct or origin.training_info.get("crop_pct", 0.875)
@@ -236,16 +237,17 @@ def _complete(settings: EvaluationSettings, task: Task, origin: Origin, checkpoi
     )
 
 
-def _open_images(
-    task: Task, network: Any, settings: EvaluationSettings
-) -> LabeledImages | SegmentationImages | DetectionImages:
+def open_images(task: Task, settings: EvaluationSettings) -> LabeledImages | SegmentationImages | DetectionImages:
+    """Open the images of complete settings, with the labels of a task.
+
+    Raises:
+        DatasetError: the dataset is unknown or cannot be read.
+    """
     name, split, size, data_dir = str(settings.dataset), settings.split, int(settings.size or 0), settings.data_dir
     if task == "segment":
         scales = MULTI_SCALES if settings.multi_scale else (1.0,)
         return open_segmentation(name, split, size, data_dir=data_dir, scales=scales)
     if task == "detect":
-        network.transform.min_size = (size,)
-        network.transform.max_size = max(network.transform.max_size, size)
         return open_detection(name, split, size, data_dir=data_dir)
     return open_labeled(name, split, size, data_dir=data_dir, crop_pct=settings.crop_pct or 1.0)
 
@@ -272,7 +274,7 @@ def _require_learned_classes(origin: Origin, classes: tuple[str, ...]) -> None:
     if learned != classes:
         raise CheckpointError(
             f"got a network of the classes {join_limited(learned, 5)} for a dataset of {join_limited(classes, 5)}: "
-            "fine-tune it on this dataset first, or evaluate it on its own"
+            "fine-tune it on this dataset first, or evaluate it on the one that it was trained on"
         )
     if count := origin.config.get("num_classes"):
         require_classes(count, len(classes))

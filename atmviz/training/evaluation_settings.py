@@ -24,10 +24,7 @@ class EvaluationSettings:
         None, "imagenet, folder, shapes, digits, a timm reader, ade20k or coco. Default: as in training.", _DATA
     )
     data_dir: str | Path | None = setting(  # noqa: RUF009
-        None,
-        "Dataset folder; default: $ATMVIZ_DATA, else ./data.",
-        _DATA,
-        flags=("--data-dir", "--data-path"),
+        None, "Dataset folder; default: $ATMVIZ_DATA, else ./data.", _DATA, flags=("--data-dir", "--data-path")
     )
     split: Literal["val", "train"] = setting("val", "Part of the dataset.", _DATA)
     limit: int | None = setting(None, "Evaluate only the first images.", _DATA, 1)

@@ -23,7 +23,7 @@ _TAKEN = {"ema": "averaged weights", "model": "weights (not averaged)", None: "w
 def load_to_finetune(network: nn.Module, recipe: Recipe, num_classes: int, events: Events = QUIET) -> None:
     """Load the file that a recipe names into a network.
 
-    A classifier takes a classifier's weights. A dense network takes those of its own architecture, or a classifier's
+    A classifier takes a classifier's weights. A dense network takes those of the same architecture, or a classifier's
     for its backbone alone: of an ATMNet in any public layout, of another backbone in timm's or its authors' layout.
     One message says which weights are loaded and which layers keep their random weights.
 
@@ -66,7 +66,7 @@ def _load_whole(network: nn.Module, checkpoint: Checkpoint) -> bool:
         for name, tensor in model_state.items()
         if any(part in name for part in _CLASS_LAYERS) and (name not in state or state[name].shape != tensor.shape)
     }
-    _load(network, {**state, **new}, checkpoint)
+    _load(network, state | new, checkpoint)
     return bool(new)
 
 
@@ -85,7 +85,8 @@ def _load_backbone(body: nn.Module, checkpoint: Checkpoint) -> Counter[str]:
         for name, tensor in model_state.items()
         if name not in state and (name.startswith("out_norms.") or name.endswith(".num_batches_tracked"))
     }
-    _load(body, {**{name: tensor for name, tensor in state.items() if name not in left_out}, **new}, checkpoint)
+    kept = {name: tensor for name, tensor in state.items() if name not in left_out}
+    _load(body, kept | new, checkpoint)
     return Counter(name.split(".")[0] for name in left_out)
 
 

@@ -74,9 +74,8 @@ def _measure(layer: str, offset: Tensor) -> OffsetHealth:
     """Return the statistics of offsets [B, H, W, 2, O], tokens."""
     height, width = offset.shape[1:3]
     sizes = torch.tensor([width, height], device=offset.device, dtype=offset.dtype).view(2, 1)
-    j = torch.arange(width, device=offset.device, dtype=offset.dtype).view(1, width, 1)
-    i = torch.arange(height, device=offset.device, dtype=offset.dtype).view(height, 1, 1)
-    query_index = torch.stack(torch.broadcast_tensors(j, i), dim=2)  # [H, W, 2, 1]: each query's index by direction
+    j, i = (torch.arange(size, device=offset.device, dtype=offset.dtype) for size in (width, height))
+    query_index = torch.stack(torch.meshgrid(j, i, indexing="xy"), dim=2)[..., None]  # [H, W, 2, 1]
     token = (query_index + offset).round()
     magnitude = offset.abs()
     return OffsetHealth(

@@ -8,10 +8,10 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from timm.utils import distribute_bn
@@ -24,7 +24,7 @@ from atmviz.distributed import Accelerator, as_launched, send_to_device
 from atmviz.errors import TrainingError
 from atmviz.events import QUIET, Events, Progress
 from atmviz.signals import saving
-from atmviz.training.build import Parts, build, network_config, open_accelerator
+from atmviz.training.build import Parts, network_config, open_accelerator
 from atmviz.training.evaluate import HEADLINES, evaluate_network
 from atmviz.training.health import OffsetHealth, measure_offsets
 from atmviz.training.recipe import Recipe
@@ -97,34 +97,25 @@ def train(
     folder = RunFolder(Path(out or default_folder(name, recipe)), recipe)
     is_main = accelerator.is_main_process
     with folder.readable_errors(), folder.locked() if is_main else contextlib.nullcontext():
-        return _Loop.open(folder, accelerator, events if is_main else QUIET).run()
+        return _Loop(folder, accelerator, events if is_main else QUIET).run()
 
 
-@dataclass
 class _Loop:
-    """The steps of a run."""
+    """The steps of a run. The state in the folder is restored before the folder is claimed."""
 
-    parts: Parts
-    folder: RunFolder
-    state: RunState
-    events: Events
-    images_here: int = 0  # since this process started, over all processes
-    started: float = 0.0  # when this process started, in seconds of `time.perf_counter`
-
-    @classmethod
-    def open(cls, folder: RunFolder, accelerator: Accelerator, events: Events) -> "_Loop":
-        """Build the parts and restore the saved state; only then claim the folder."""
+    def __init__(self, folder: RunFolder, accelerator: Accelerator, events: Events) -> None:
+        self.folder, self.recipe, self.accelerator, self.events = folder, folder.recipe, accelerator, events
         saved = folder.load()
-        parts = build(folder.recipe, accelerator, saved[0].data["classes"] if saved else None, events)
-        loop = cls(parts, folder, RunState(parts.data), events)
+        self.parts = Parts(folder.recipe, accelerator, saved[0].data["classes"] if saved else None, events)
+        self.state = RunState(self.parts.data)
         if saved:
-            loop._restore(*saved)
-        loop._require_same_progress()
-        if accelerator.is_main_process and not loop.is_finished:
+            self._restore(*saved)
+        self._require_same_progress()
+        if accelerator.is_main_process and not self.is_finished:
             folder.write_recipe()
         accelerator.wait_for_everyone()
-        loop.started = time.perf_counter()
-        return loop
+        self.images_here = 0  # since this process started, over all processes
+        self.started = time.perf_counter()
 
     @property
     def is_finished(self) -> bool:
@@ -133,12 +124,12 @@ class _Loop:
     def run(self) -> TrainResult:
         """Train until the end or a stop signal."""
         stopped = None
-        if not self.state.health and self.parts.accelerator.is_main_process:
+        if not self.state.health and self.accelerator.is_main_process:
             self.state.add_health(0, self._measure_offsets())
-        world, updates = self.parts.accelerator.num_processes, self.state.epoch * self.parts.sampler.updates
-        is_logged = self.parts.accelerator.is_main_process and not self.is_finished
+        updates = self.state.epoch * self.parts.sampler.updates
+        is_logged = self.accelerator.is_main_process and not self.is_finished
         with (
-            stop_signals(self.events, world, lambda: self.images_here > 0) as signals,
+            stop_signals(self.events, self.accelerator.num_processes, lambda: self.images_here > 0) as signals,
             self.folder.open_tensorboard(updates) if is_logged else contextlib.nullcontext() as board,
         ):
             while not (self.is_finished or stopped):
@@ -150,18 +141,17 @@ class _Loop:
 
     def _train_epoch(self, signals: list[signal.Signals]) -> signal.Signals | None:
         """Do the rest of the epoch's updates, saving where due; return the signal that stopped it."""
-        sampler, recipe = self.parts.sampler, self.parts.recipe
-        first = self.state.updates_done
+        sampler, first = self.parts.sampler, self.state.updates_done
         sampler.start(self.state.epoch, first)
         batches = read_batches(self.parts.loader)
         self.parts.wrapped.train()
         for update in range(first, sampler.updates):
             self._update(update, batches)
             done = update + 1
-            if self.parts.accelerator.device.type == "cpu" or done % _SYNC_EVERY == 0:
+            if self.accelerator.device.type == "cpu" or done % _SYNC_EVERY == 0:
                 self._require_finite_loss(update)
                 self._report(done)
-            if done % recipe.save_updates == 0 and done < sampler.updates:
+            if done % self.recipe.save_updates == 0 and done < sampler.updates:
                 self._save(done)
             if self._is_stopped(signals, update):
                 self._save(done)
@@ -169,8 +159,7 @@ class _Loop:
         return None
 
     def _update(self, update: int, batches: Iterator[Batch]) -> None:
-        parts, recipe = self.parts, self.parts.recipe
-        accelerator = parts.accelerator
+        parts, recipe, accelerator = self.parts, self.recipe, self.accelerator
         number = self.state.epoch * parts.sampler.updates + update
         if recipe.lr_steps == "epoch":
             parts.scheduler.step(self.state.epoch)
@@ -192,15 +181,14 @@ class _Loop:
 
     def _backward(self, batch: Batch, key: tuple[int, ...]) -> None:
         """Add the gradients of a batch, and its losses to the epoch's totals."""
-        parts, totals = self.parts, self.state.totals
-        device = parts.accelerator.device
+        parts, totals, device = self.parts, self.state.totals, self.accelerator.device
         batch = send_to_device(batch, device, non_blocking=True)
         if parts.mixup:
             with seeded("mixup", *key):
                 batch["image"], batch["label"] = parts.mixup(batch["image"], batch["label"])
         torch.manual_seed(seed_of("model", *key))  # stochastic depth, dropout, a detector's choice of samples
         logged = parts.wrapped(batch)
-        parts.accelerator.backward(logged["loss"] / parts.recipe.accumulate)
+        self.accelerator.backward(logged["loss"] / self.recipe.accumulate)
         images = len(batch["image"])
         for name, value in {**logged, "images": torch.ones((), device=device)}.items():
             totals[name] = totals.get(name, 0) + value.detach().float() * images
@@ -215,8 +203,9 @@ class _Loop:
         state, sampler = self.state, self.parts.sampler
         self._require_finite_loss(sampler.updates - 1)
         metrics = self._validate()
-        self._require_finite_network(sampler.updates, metrics.get("loss", 0.0))
-        means = _means(self.parts.accelerator.reduce(state.totals, "sum"))
+        self._require_finite_weights(sampler.updates - 1)
+        self._require_finite("the validation loss", [torch.tensor(metrics.get("loss", 0.0))], sampler.updates - 1)
+        means = _means(self.accelerator.reduce(state.totals, "sum"))
         row = {
             "epoch": state.epoch + 1,
             "updates": (state.epoch + 1) * sampler.updates,
@@ -225,13 +214,13 @@ class _Loop:
             **{f"val_{name}": value for name, value in metrics.items()},
         }
         is_best = math.isnan(state.best) or row[self._headline] > state.best
-        is_main = self.parts.accelerator.is_main_process
+        is_main = self.accelerator.is_main_process
         health = self._measure_offsets() if is_main else []
         state.history.append(row)
         state.add_health(state.epoch + 1, health)
         state.best = row[self._headline] if is_best else state.best
         if is_main:
-            config = network_config(self.parts.recipe, len(state.data["classes"]))
+            config = network_config(self.recipe, len(state.data["classes"]))
             self.folder.write_epoch(state, self.parts.kept_weights(), config, is_best)
         if board is not None:
             write_board(board, row, health)
@@ -242,54 +231,51 @@ class _Loop:
 
     @property
     def _headline(self) -> str:
-        return f"val_{HEADLINES[self.parts.recipe.task]}"
+        return f"val_{HEADLINES[self.recipe.task]}"
 
     def _validate(self) -> dict[str, float]:
         """Return the metrics of the averaged weights, or of the network where the run averages none."""
-        recipe, accelerator = self.parts.recipe, self.parts.accelerator
+        recipe, world = self.recipe, self.accelerator.num_processes
         network = self.parts.ema.module if self.parts.ema is not None else self.parts.network
-        if accelerator.num_processes > 1:  # all processes evaluate with the batch norm statistics that are saved
-            distribute_bn(network, accelerator.num_processes)
+        if world > 1:  # all processes evaluate with the batch norm statistics that are saved
+            distribute_bn(network, world)
         return evaluate_network(
             network,
             self.parts.val_set,
-            batch_size=recipe.batch_size // (accelerator.num_processes * recipe.accumulate),
+            batch_size=recipe.batch_size // (world * recipe.accumulate),
             workers=recipe.workers,
             limit=recipe.val_images,
-            rank=accelerator.process_index,
-            world=accelerator.num_processes,
+            rank=self.accelerator.process_index,
+            world=world,
         ).metrics
 
     def _measure_offsets(self) -> list[OffsetHealth]:
-        size, val_set = (self.parts.recipe.image_size,) * 2, self.parts.val_set
+        size, val_set = (self.recipe.image_size,) * 2, self.parts.val_set
         images = [val_set[i]["image"] for i in range(min(HEALTH_IMAGES, len(val_set)))]
         pixels = [x if x.shape[1:] == size else nn.functional.interpolate(x[None], size)[0] for x in images]
         return measure_offsets(self.parts.network, torch.stack(pixels))
 
     def _is_stopped(self, signals: list[signal.Signals], update: int) -> bool:
         """Whether to stop after this update; the same in all processes."""
-        accelerator = self.parts.accelerator
-        if accelerator.num_processes == 1:
+        if self.accelerator.num_processes == 1:
             return bool(signals)
-        if accelerator.device.type != "cpu" and (update + 1) % _SYNC_EVERY:
+        if self.accelerator.device.type != "cpu" and (update + 1) % _SYNC_EVERY:
             return False
-        received = torch.tensor([len(signals)], device=accelerator.device)
-        return bool(accelerator.reduce(received, "sum").item())
+        received = torch.tensor([len(signals)], device=self.accelerator.device)
+        return bool(self.accelerator.reduce(received, "sum").item())
 
     def _require_finite_loss(self, update: int) -> None:
-        if not math.isfinite(self.state.totals["loss"].item()):
-            self._stop_diverged("the loss", update)
+        self._require_finite("the loss", [self.state.totals["loss"]], update)
 
-    def _require_finite_network(self, updates_done: int, val_loss: float = 0.0) -> None:
-        """Keep values that are not finite out of every file, and from becoming the best."""
+    def _require_finite_weights(self, update: int) -> None:
+        """Keep values that are not finite out of every file."""
         states = self.parts.kept_weights().values()
-        if not all(tensor.isfinite().all() for state in states for tensor in state.values()):
-            self._stop_diverged("a weight", updates_done - 1)
-        if not math.isfinite(val_loss):
-            self._stop_diverged("the validation loss", updates_done - 1)
+        self._require_finite("a weight", (tensor for state in states for tensor in state.values()), update)
 
-    def _stop_diverged(self, what: str, update: int) -> NoReturn:
-        finer = {"fp16": " or precision to bf16", "bf16": " or precision to fp32"}.get(self.parts.recipe.precision, "")
+    def _require_finite(self, what: str, values: Iterable[Tensor], update: int) -> None:
+        if all(value.isfinite().all() for value in values):
+            return
+        finer = {"fp16": " or precision to bf16", "bf16": " or precision to fp32"}.get(self.recipe.precision, "")
         raise TrainingError(
             f"{what} became NaN or infinite at update {update + 1} of epoch {self.state.epoch + 1}; "
             f"{self.folder.last_good}. Lower lr or set clip_grad to 1{finer}, and choose another folder"
@@ -298,15 +284,15 @@ class _Loop:
     def _save(self, updates_done: int) -> None:
         """Save all that resuming needs."""
         if updates_done:
-            self._require_finite_network(updates_done)
+            self._require_finite_weights(updates_done - 1)
         self.state.updates_done = updates_done
-        totals = self.parts.accelerator.gather(self.state.totals)  # one value for each process
-        if self.parts.accelerator.is_main_process:
+        totals = self.accelerator.gather(self.state.totals)  # one value for each process
+        if self.accelerator.is_main_process:
             self.folder.save(replace(self.state, totals=totals), self.parts.state_dict())
-        self.parts.accelerator.wait_for_everyone()
+        self.accelerator.wait_for_everyone()
 
     def _restore(self, saved: RunState, tensors: dict[str, Any]) -> None:
-        parts, accelerator = self.parts, self.parts.accelerator
+        parts, accelerator = self.parts, self.accelerator
         self.folder.require_same_data(saved, parts.data)
         with self.folder.fitting():
             totals: dict[str, Tensor] = {}
@@ -324,9 +310,8 @@ class _Loop:
             self.events.message(f"resuming in {self.folder.path} at {where} of {parts.sampler.updates}")
 
     def _require_same_progress(self) -> None:
-        accelerator = self.parts.accelerator
-        progress = torch.tensor([self.state.epoch, self.state.updates_done], device=accelerator.device)
-        if (accelerator.gather(progress).view(-1, 2) != progress).any():
+        progress = torch.tensor([self.state.epoch, self.state.updates_done], device=self.accelerator.device)
+        if (self.accelerator.gather(progress).view(-1, 2) != progress).any():
             raise TrainingError(
                 f"the processes read different states in {self.folder.path}: expected one folder that all share"
             )

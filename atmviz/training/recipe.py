@@ -84,10 +84,7 @@ class Recipe:
     scale_max: float = setting(1.0, "Segmentation: largest scale of the image before the crop.", _DENSE, 0.05, 20)
     photometric: float = setting(0.0, "Segmentation: probability of each color change.", _DENSE, 0, 1)
     short_side_min: int | None = setting(
-        None,
-        "Detection: draw the shorter side from here to image_size, by 32 px.",
-        _DENSE,
-        *RANGES["image_size"],
+        None, "Detection: draw the shorter side from here to image_size, by 32 px.", _DENSE, *RANGES["image_size"]
     )
     long_side: int = setting(1333, "Detection: largest longer side in px.", _DENSE, MIN_SIZE_PX, 8192)
     head: Head | None = setting(None, "Segmentation or detection head; omit to train a classifier.", _DENSE)  # noqa: RUF009

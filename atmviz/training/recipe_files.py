@@ -33,12 +33,10 @@ def default_recipe(task: Task | None = None, head: str | None = None) -> str:
 
 def default_folder(name: str, recipe: Recipe) -> Path:
     """Return the default folder of a run, runs/RECIPE-MODEL-SEED, from the recipe's name or file and its settings."""
-    parts = [Path(name).stem]
-    if recipe.head and recipe.head not in name:
-        parts.append(recipe.head)
-    if recipe.neck == "atmfpn":
-        parts.append("atmfpn")
-    return Path("runs") / file_name("-".join([*parts, recipe.model, str(recipe.seed)]))
+    head = recipe.head if recipe.head and recipe.head not in name else None
+    neck = "atmfpn" if recipe.neck == "atmfpn" else None
+    parts = filter(None, [Path(name).stem, head, neck, recipe.model, str(recipe.seed)])
+    return Path("runs") / file_name("-".join(parts))
 
 
 def read_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -93,22 +91,21 @@ class _StrictLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(problem="an alias, which recipes cannot have", problem_mark=mark)
+            raise yaml.MarkedYAMLError(
+                problem="an alias, which recipes cannot have", problem_mark=self.peek_event().start_mark
+            )
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
         if repeated := [key for key, count in keys.items() if count > 1]:
-            problem = f"{shorten(repeated[0])} occurs twice"
-            raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
+            raise yaml.MarkedYAMLError(problem=f"{shorten(repeated[0])} occurs twice", problem_mark=node.start_mark)
         return super().construct_mapping(node, deep)
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         value: int = super().construct_yaml_int(node)
         if value.bit_length() > _MAX_BITS:
-            problem = "a number of too many digits"
-            raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
+            raise yaml.MarkedYAMLError(problem="a number of too many digits", problem_mark=node.start_mark)
         return value
 
 

@@ -1,5 +1,6 @@
 """Converts the values of recipe settings to their types. Torch-free."""
 
+import contextlib
 import difflib
 import math
 import reprlib
@@ -45,22 +46,22 @@ _KINDS: dict[Any, str] = {
 
 
 def _as_kind(value: Any, kind: Any) -> Any:
-    if get_origin(kind) is Literal:
-        return value if value in get_args(kind) else _INVALID
-    if get_origin(kind) is tuple:
-        parts = value.split(",") if isinstance(value, str) and value else value
-        try:
-            return tuple(int(part) for part in parts) if isinstance(parts, list | tuple | str) else _INVALID
-        except (TypeError, ValueError):
-            return _INVALID
-    if kind is float and not isinstance(value, bool) and isinstance(value, int | float | str):
-        try:
-            return number if math.isfinite(number := float(value)) else _INVALID
-        except (ValueError, OverflowError):
-            return _INVALID
-    if kind is str:
-        return value if isinstance(value, str) and 0 < len(value) <= _MAX_TEXT else _INVALID
-    return value if type(value) is kind else _INVALID
+    """Return the value as that kind, or `_INVALID`."""
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        if get_origin(kind) is Literal:
+            is_valid = value in get_args(kind)
+        elif get_origin(kind) is tuple:
+            parts = value.split(",") if isinstance(value, str) and value else value
+            is_valid = isinstance(parts, list | tuple | str)
+            value = tuple(int(part) for part in parts) if is_valid else value
+        elif kind is float and not isinstance(value, bool) and isinstance(value, int | float | str):
+            is_valid = math.isfinite(value := float(value))
+        elif kind is str:
+            is_valid = isinstance(value, str) and 0 < len(value) <= _MAX_TEXT
+        else:
+            is_valid = type(value) is kind
+        return value if is_valid else _INVALID
+    return _INVALID
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

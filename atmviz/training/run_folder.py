@@ -108,32 +108,29 @@ class RunFolder:
                     raise zipfile.BadZipFile(f"{damaged} has another checksum")
             with warnings.catch_warnings(action="ignore"):
                 saved = torch.load(file, map_location="cpu", weights_only=True)
-            is_known = saved["format"] == _STATE_FORMAT
-            recipe = Recipe.from_stored(saved["recipe"]) if is_known else self.recipe
-        except PermissionError:
+            if saved["format"] != _STATE_FORMAT:
+                raise TrainingError(
+                    f"{file} is of another version of atmviz: finish it there, or choose another folder"
+                )
+            recipe = Recipe.from_stored(saved["recipe"])
+        except (PermissionError, TrainingError):
             raise
         except Exception as error:  # a damaged file makes torch raise almost anything
             raise TrainingError(
                 f"{file} is damaged or not the state of a run ({type(error).__name__}): "
                 "restore it, or choose another folder"
             ) from None
-        if not is_known:
-            raise TrainingError(f"{file} is of another version of atmviz: finish it there, or choose another folder")
         if differences := self.recipe.differences(recipe):
             raise RecipeError(
                 f"{self.path} holds a run of another recipe ({'; '.join(differences)}): "
                 "repeat its settings to resume, or choose another folder"
             )
         with self.fitting():
-            return RunState(**{name: saved.pop(name) for name in [item.name for item in fields(RunState)]}), saved
+            return RunState(**{item.name: saved.pop(item.name) for item in fields(RunState)}), saved
 
     @contextlib.contextmanager
     def fitting(self) -> Iterator[None]:
-        """Turn errors within the block into one: the saved state does not fit the run.
-
-        Raises:
-            TrainingError: as above.
-        """
+        """Raise TrainingError in place of errors within the block: the saved state does not fit the run."""
         try:
             yield
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -142,7 +139,7 @@ class RunFolder:
             ) from None
 
     def require_same_data(self, saved: RunState, data: dict[str, Any]) -> None:
-        """Raises TrainingError if a run was trained on other data."""
+        """Raise TrainingError if a run was trained on other data."""
         then, now = (
             f"{x['images']} images of {len(x['classes'])} classes, {join_limited(x['classes'], 5)}"
             for x in (saved.data, data)
@@ -154,7 +151,7 @@ class RunFolder:
             )
 
     def _require_nothing_to_lose(self) -> None:
-        """A folder without a state may hold the recipe of a run killed early, but no other one and no results."""
+        """Refuse a folder with results or another recipe but no state; a run killed early leaves its recipe."""
         if results := [name for name in _RESULTS if (self.path / name).exists()]:
             raise TrainingError(
                 f"{self.path} holds {', '.join(results)} but no state.pt to resume from: "
@@ -201,17 +198,13 @@ class RunFolder:
 
     @property
     def last_good(self) -> str:
-        """Where the last good weights are, as part of a sentence."""
+        """Path of the last good weights, as part of a sentence."""
         weights = self.path / "last.safetensors"
         return f"the last good checkpoint is {weights}" if weights.exists() else "no checkpoint was saved before"
 
     @contextlib.contextmanager
     def readable_errors(self) -> Iterator[None]:
-        """Turn a full disk and a missing compiler into one line.
-
-        Raises:
-            TrainingError: as above.
-        """
+        """Raise TrainingError in place of the errors of a full disk or folder and of a missing compiler."""
         try:
             yield
         except (OSError, SafetensorError, RuntimeError) as error:

@@ -25,7 +25,8 @@ def calls(monkeypatch):
     def evaluate(checkpoint, **options):
         made.append({"checkpoint": checkpoint, **options})
         confusion = np.diag([3, 1]) if options["confusion"] else None
-        return EvaluationResult({**SETUP, "weights": options["weights"] or "ema"}, METRICS, ("a", "b"), confusion)
+        setup = {**SETUP, "weights": options["weights"] or "ema"}
+        return EvaluationResult(METRICS, setup["images"], confusion, setup=setup, classes=("a", "b"))
 
     monkeypatch.setattr(module, "evaluate", evaluate)
     return made
@@ -51,7 +52,9 @@ def test_what_the_paper_prints_stands_beside(succeed, monkeypatch):
     printed = {"Table 1 of the paper": {"top1": "82.0"}, "the authors' README": {"top1": "81.990", "top5": "95.930"}}
     setup = {**SETUP, "dataset": "imagenet"}
     row = setup | METRICS
-    answers = [EvaluationResult(setup, METRICS, (), None, paper) for paper in (printed, printed, {}, {})]
+    answers = [
+        EvaluationResult(METRICS, 4, setup=setup, classes=(), paper=paper) for paper in (printed, printed, {}, {})
+    ]
     monkeypatch.setattr(module, "evaluate", lambda *args, **options: answers.pop(0))
     table = succeed("eval", "a.pth").stdout
     (heading,) = (line for line in table.splitlines() if "weights" in line)

@@ -38,9 +38,9 @@ def test_the_optimizer_is_adamw_at_1e_3_without_decay_on_norms_biases_and_peg(ta
 def test_the_learning_rate_is_the_releases_one_epoch_earlier(table_9):
     recipe, task = table_9
     optimizer = build.build_optimizer(task, recipe)
-    scheduler, epochs = build.build_scheduler(optimizer, recipe, 1251)
+    scheduler = build.build_scheduler(optimizer, recipe, 1251)
     rates = []
-    for epoch in range(epochs):
+    for epoch in range(recipe.epochs + recipe.cooldown_epochs):
         scheduler.step(epoch)
         rates.append(optimizer.param_groups[0]["lr"])
     # timm 0.3.2's cosine; the release starts at 1e-6 and calls step(epoch) after each of its 300 epochs.

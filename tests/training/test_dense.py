@@ -95,9 +95,9 @@ def rates_of(recipe, updates):
     """The learning rate of every update."""
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.AdamW([parameter], lr=recipe.lr)
-    scheduler, epochs = build_scheduler(optimizer, recipe, updates)
+    scheduler = build_scheduler(optimizer, recipe, updates)
     found = []
-    for update in range(epochs * updates):
+    for update in range(recipe.epochs * updates):
         scheduler.step_update(update) if recipe.lr_steps == "update" else scheduler.step(update // updates)
         found.append(optimizer.param_groups[0]["lr"])
     return found
@@ -156,6 +156,7 @@ def test_poly_is_the_share_of_updates_left_to_its_power(power):
         ({"schedule": "step", "decay_epochs": [8, 12]}, "expected rising ones between warm-up and end"),
         ({"schedule": "step", "decay_epochs": [2, 8], "warmup_epochs": 2.5}, "epochs, 2.5 of them warm-up: expected"),
         ({"decay_epochs": "8;9"}, "got decay_epochs: '8;9', expected whole numbers, e.g. 8,11"),
+        ({"decay_epochs": [math.inf]}, r"got decay_epochs: \[inf\], expected whole numbers, e.g. 8,11"),
         ({"head": "upanet"}, "got head: 'upanet', expected .*semantic_fpn or upernet"),
     ],
 )

@@ -226,7 +226,7 @@ def test_a_released_file_is_evaluated_on_an_imagenet_tree(tmp_path):
 )
 def test_the_papers_value_is_told_where_everything_fits(monkeypatch, model, options, paper):
     classes = tuple(map(str, range(1000 if "(" not in model else 150)))
-    monkeypatch.setattr(module, "_open_images", lambda *args: argparse.Namespace(classes=classes, notes=[]))
+    monkeypatch.setattr(module, "open_images", lambda *args: argparse.Namespace(classes=classes, notes=[]))
     monkeypatch.setattr(module, "evaluate_network", lambda *args, **options: Evaluation({"top1": 50.0}, 4))
     found = evaluate(model, **{"dataset": "imagenet", "device": "cpu", **options})
     assert found.paper == paper

@@ -283,7 +283,7 @@ def test_changed_data_are_noticed(tmp_path, small, monkeypatch):
         train(recipe, tmp_path)
 
 
-def test_a_run_goes_on_with_its_own_order_of_classes(tmp_path, small, notes_class):
+def test_a_resumed_run_keeps_the_order_of_classes_that_it_saved(tmp_path, small, notes_class):
     """Class folders 0 to 11 were numbered by value before they were numbered as text."""
     classes = [str(label) for label in range(12)]
     for split in ("train", "val"):

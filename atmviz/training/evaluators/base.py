@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from atmviz.data.fitting import MEAN, STD
 from atmviz.errors import CheckpointError
 
-Item = dict[str, Any]  # an image of a dataset, and what is known of it
+Item = dict[str, Any]  # an image of a dataset with its labels
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Prediction:
 class Evaluator:
     """Runs a network on batches and computes metrics over all of them."""
 
-    def update(self, network: nn.Module, items: Sequence[Item]) -> Sequence[tuple[Tensor, Any, Any]]:
-        """Count a batch; return image, truth and prediction of each item, or nothing (classification)."""
+    def update(self, network: nn.Module, items: Sequence[Item]) -> Sequence[Any]:
+        """Count a batch; return the prediction for each item, or nothing (classification)."""
         raise NotImplementedError
 
-    def describe(self, image: Tensor, truth: Any, predicted: Any) -> tuple[np.ndarray, Any, Any]:
-        """Convert an item of `update` to the arrays of a `Prediction`."""
+    def describe(self, item: Item, predicted: Any) -> tuple[np.ndarray, Any, Any]:
+        """Return image, truth and prediction as in `Prediction`, from an item and what `update` predicted for it."""
         raise NotImplementedError
 
     def metrics(self) -> dict[str, float]:
@@ -61,9 +61,9 @@ def pixels_of(image: Tensor) -> np.ndarray:
 
 
 def require_classes(network_classes: int, dataset_classes: int) -> None:
-    """Raises CheckpointError if a network has another number of classes than a dataset."""
+    """Raise CheckpointError if a network has another number of classes than a dataset."""
     if network_classes != dataset_classes:
         raise CheckpointError(
             f"got a network of {network_classes} classes for a dataset of {dataset_classes}: "
-            "fine-tune it on this dataset first, or evaluate it on its own"
+            "fine-tune it on this dataset first, or evaluate it on the one that it was trained on"
         )

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
@@ -30,7 +30,7 @@ class ClassificationEvaluator(Evaluator):
         self.loss = MeanMetric(nan_strategy="disable").to(device)  # shows a NaN instead of leaving it out
         self.matrix = MulticlassConfusionMatrix(classes).to(device) if confusion else None
 
-    def update(self, network: nn.Module, items: Sequence[Item]) -> Sequence[tuple[Tensor, Any, Any]]:
+    def update(self, network: nn.Module, items: Sequence[Item]) -> Sequence[Any]:
         scores = forward_to_sites(network, torch.stack([item["image"] for item in items])).float()
         labels = torch.tensor([item["label"] for item in items], device=scores.device)
         require_classes(scores.shape[1], self.classes)

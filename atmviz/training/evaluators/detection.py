@@ -1,7 +1,7 @@
 """Detection: COCO's average precision."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +13,11 @@ from atmviz.sources.coco import coco_masks, run_lengths
 from atmviz.sources.coco_json import Annotation
 from atmviz.training.evaluators.base import Evaluator, Item, pixels_of, require_classes
 
-IouType = Literal["bbox", "segm"]
 _AP_NAMES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 
 
 class DetectionEvaluator(Evaluator):
-    """Computes box_ap, box_ap50, box_ap75, box_ap_small, box_ap_medium, box_ap_large in percent, and so of masks.
+    """Computes COCO's average precision of boxes, and of masks where the network predicts them, by COCO's code.
 
     Args:
         dataset: Images with annotations.
@@ -30,56 +29,36 @@ class DetectionEvaluator(Evaluator):
 
     def __init__(self, dataset: DetectionImages, with_masks: bool) -> None:
         self.dataset = dataset
-        self.metric = DetectionMetric(dataset.category_ids, dataset.classes, with_masks)
+        self._kinds: dict[Any, str] = {"bbox": "box"} | ({"segm": "mask"} if with_masks else {})
+        self._images: list[dict[str, Any]] = []
+        self._truth: list[dict[str, Any]] = []
+        self._detections: list[dict[str, Any]] = []
+        coco_masks()
 
-    def update(self, network: nn.Module, items: Sequence[Item]) -> Sequence[tuple[Tensor, Any, Any]]:
+    def update(self, network: nn.Module, items: Sequence[Item]) -> Sequence[Any]:
         parameter = next(network.parameters())
         predicted = network([item["image"].to(parameter.device, parameter.dtype) for item in items])
         for item, detections in zip(items, predicted, strict=True):
             labels = detections["labels"]
             if len(labels) and int(labels.max()) >= len(self.dataset.classes):
                 require_classes(int(labels.max()) + 1, len(self.dataset.classes))
-            self.metric.update(item["image_id"], tuple(item["image"].shape[-2:]), item["annotations"], detections)
-        return [(item["image"], item["annotations"], x) for item, x in zip(items, predicted, strict=True)]
+            self.count(item["image_id"], tuple(item["image"].shape[-2:]), item["annotations"], detections)
+        return predicted
 
-    def describe(self, image: Tensor, truth: Any, predicted: Any) -> tuple[np.ndarray, Any, Any]:
-        target = self.dataset.target(truth, tuple(image.shape[-2:]))  # type: ignore[arg-type]
+    def describe(self, item: Item, predicted: Any) -> tuple[np.ndarray, Any, Any]:
+        target = self.dataset.target(item["annotations"], tuple(item["image"].shape[-2:]))
         detections = {key: value.cpu() for key, value in predicted.items()}
         if "masks" in detections:
             detections["masks"] = detections["masks"][:, 0] >= 0.5
         else:
             target.pop("masks")
         true, detected = ({key: value.numpy() for key, value in x.items()} for x in (target, detections))
-        return pixels_of(image), true, detected
+        return pixels_of(item["image"]), true, detected
 
-    def metrics(self) -> dict[str, float]:
-        return self.metric.compute()
-
-
-class DetectionMetric:
-    """COCO's average precision of boxes, and of masks where the detector predicts them, by COCO's own evaluation.
-
-    Args:
-        category_ids: COCO's category of each label.
-        classes: Class names.
-        with_masks: Whether the detector predicts masks.
-
-    Raises:
-        AtmvizError: the COCO backend is not installed.
-    """
-
-    def __init__(self, category_ids: Sequence[int], classes: Sequence[str], with_masks: bool) -> None:
-        self.category_ids, self.classes = tuple(category_ids), tuple(classes)
-        self._types: list[IouType] = ["bbox", "segm"] if with_masks else ["bbox"]
-        self._images: list[dict[str, Any]] = []
-        self._truth: list[dict[str, Any]] = []
-        self._detections: list[dict[str, Any]] = []
-        coco_masks()
-
-    def update(
+    def count(
         self, image_id: int, size: tuple[int, int], annotations: Sequence[Annotation], detections: dict[str, Tensor]
     ) -> None:
-        """Add an image.
+        """Count true and predicted objects of an image.
 
         Args:
             image_id: Number of the image.
@@ -93,42 +72,35 @@ class DetectionMetric:
             kept = {"iscrowd": 0, **{name: value for name, value in annotation.items() if name != "mask"}}
             self._truth.append({**kept, "image_id": image_id, "segmentation": run_lengths(annotation, size)})
         boxes, scores, labels = (detections[name].cpu() for name in ("boxes", "scores", "labels"))
-        corners, sides = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+        xywh = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
         rows = [
-            {"image_id": image_id, "category_id": self.category_ids[label], "bbox": box, "score": score}
-            for label, box, score in zip(
-                labels.tolist(), torch.cat([corners, sides], 1).tolist(), scores.tolist(), strict=True
-            )
+            {"image_id": image_id, "category_id": self.dataset.category_ids[label], "bbox": box, "score": score}
+            for label, box, score in zip(labels.tolist(), xywh.tolist(), scores.tolist(), strict=True)
         ]
-        if "segm" in self._types:
+        if "segm" in self._kinds:
             masks = (detections["masks"][:, 0] >= 0.5).cpu().numpy()
             for row, mask in zip(rows, masks, strict=True):
                 row["segmentation"] = coco_masks().encode(np.asfortranarray(mask, dtype=np.uint8))
         self._detections += rows
 
-    def compute(self) -> dict[str, float]:
-        """Return COCO's six values in percent, of boxes as box_ap ..., of masks as mask_ap ...; over all processes.
+    def metrics(self) -> dict[str, float]:
+        """Return box_ap, box_ap50, box_ap75, box_ap_small, box_ap_medium, box_ap_large in percent, and so of masks.
 
         NaN where pycocotools returns -1: there is no true object of the kind.
         """
-        images, truth, detections = (gather_all(items) for items in (self._images, self._truth, self._detections))
-        scores = {}
-        for kind in self._types:
-            values = self._evaluate(images, truth, detections, kind)
-            prefix = "box" if kind == "bbox" else "mask"
-            scores.update({f"{prefix}_{name}": value for name, value in zip(_AP_NAMES, values, strict=True)})
-        return scores
-
-    def _evaluate(
-        self, images: list[dict[str, Any]], truth: list[dict[str, Any]], detections: list[dict[str, Any]], kind: IouType
-    ) -> list[float]:
         from faster_coco_eval import COCO, COCOeval_faster
 
-        categories = [{"id": i, "name": name} for i, name in zip(self.category_ids, self.classes, strict=True)]
-        numbered = [{**item, "id": number} for number, item in enumerate(truth, start=1)]  # 0 would mean "no match"
-        expected = COCO({"images": images, "annotations": numbered, "categories": categories})
-        if kind == "segm":  # the area of the mask, not of its box, decides what is small
-            detections = [{name: value for name, value in item.items() if name != "bbox"} for item in detections]
-        coco_eval = COCOeval_faster(expected, expected.loadRes(detections), kind)
-        coco_eval.run()
-        return [100 * float(value) if value >= 0 else float("nan") for value in coco_eval.stats[:6]]
+        images, truth, detections = (gather_all(items) for items in (self._images, self._truth, self._detections))
+        truth = [{**item, "id": number} for number, item in enumerate(truth, start=1)]  # 0 would mean "no match"
+        names = zip(self.dataset.category_ids, self.dataset.classes, strict=True)
+        categories = [{"id": category, "name": name} for category, name in names]
+        scores = {}
+        for kind, prefix in self._kinds.items():
+            if kind == "segm":  # the area of the mask, not of its box, decides what is small
+                detections = [{name: value for name, value in item.items() if name != "bbox"} for item in detections]
+            expected = COCO({"images": images, "annotations": truth, "categories": categories})
+            coco_eval = COCOeval_faster(expected, expected.loadRes(detections), kind)
+            coco_eval.run()
+            for name, value in zip(_AP_NAMES, coco_eval.stats[:6], strict=True):
+                scores[f"{prefix}_{name}"] = 100 * float(value) if value >= 0 else float("nan")
+        return scores

@@ -26,22 +26,22 @@ class SegmentationEvaluator(Evaluator):
         self.classes, self.flip = classes, flip
         self._matrix = MulticlassConfusionMatrix(classes, ignore_index=IGNORE_INDEX).to(device)
 
-    def update(self, network: nn.Module, items: Sequence[Item]) -> Sequence[tuple[Tensor, Any, Any]]:
+    def update(self, network: nn.Module, items: Sequence[Item]) -> Sequence[Any]:
         shapes = {tuple(x.shape for x in (*item["views"], item["mask"])) for item in items}
-        segmented = []
+        segmented: list[Tensor] = []
         for group in [items] if len(shapes) == 1 else [[item] for item in items]:
             views = [torch.stack(scale) for scale in zip(*(item["views"] for item in group), strict=True)]
             predicted = segment(network, views, group[0]["mask"].shape, self.flip, self.classes)
             self.count(predicted, torch.stack([item["mask"] for item in group]).to(predicted.device))
-            segmented += [(item["image"], item["mask"], mask) for item, mask in zip(group, predicted, strict=True)]
+            segmented += predicted
         return segmented
 
     def count(self, predicted: Tensor, mask: Tensor) -> None:
         """Count predicted and true labels, both [H, W] or [B, H, W]."""
         self._matrix.update(predicted.flatten(), mask.long().flatten())
 
-    def describe(self, image: Tensor, truth: Any, predicted: Any) -> tuple[np.ndarray, Any, Any]:
-        return pixels_of(image), truth.numpy(), predicted.cpu().numpy().astype(np.uint8)
+    def describe(self, item: Item, predicted: Any) -> tuple[np.ndarray, Any, Any]:
+        return pixels_of(item["image"]), item["mask"].numpy(), predicted.cpu().numpy().astype(np.uint8)
 
     def metrics(self) -> dict[str, float]:
         return segmentation_scores(self.confusion())

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from atmviz.data.detection import open_detection
 from atmviz.sources.coco import run_lengths
-from atmviz.training.evaluators.detection import DetectionMetric
+from atmviz.training.evaluators.detection import DetectionEvaluator
 
 
 def scenes(rng, category_ids):
@@ -58,12 +59,17 @@ def squares(rng, category_ids):
         yield annotations, boxes, labels, masks
 
 
+def evaluator(category_ids, with_masks):
+    dataset = SimpleNamespace(category_ids=category_ids, classes=[str(k) for k in category_ids])
+    return DetectionEvaluator(dataset, with_masks)
+
+
 def judge(images, rng, category_ids):
     """Our figures of these images, and pycocotools'; its -1 is NaN."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    metric = DetectionMetric(category_ids, [str(k) for k in category_ids], with_masks=True)
+    metric = evaluator(category_ids, with_masks=True)
     truth, found = [], []
     for i, (annotations, boxes, labels, masks) in enumerate(images):
         n = len(boxes)
@@ -74,7 +80,7 @@ def judge(images, rng, category_ids):
             "scores": torch.from_numpy(scores),
             "masks": torch.from_numpy(np.stack(masks))[:, None].float() if n else torch.zeros(0, 1, 128, 128),
         }
-        metric.update(i, (128, 128), annotations, detections)
+        metric.count(i, (128, 128), annotations, detections)
         for one in annotations:
             kept = {name: one[name] for name in ("category_id", "bbox", "area", "iscrowd")}
             rle = run_lengths(one, (128, 128))
@@ -105,7 +111,7 @@ def judge(images, rng, category_ids):
             parts = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
             for part, value in zip(parts, judged.stats, strict=False):
                 expected[f"{name}_{part}"] = float("nan") if value < 0 else 100 * value
-    return metric.compute(), expected
+    return metric.metrics(), expected
 
 
 def test_average_precision_is_pycocotools_to_six_digits():
@@ -131,11 +137,11 @@ def test_figures_are_absent_exactly_where_pycocotools_has_none():
 
 
 def test_boxes_alone_have_no_figures_of_masks():
-    metric = DetectionMetric([1], ["one"], with_masks=False)
+    metric = evaluator([1], with_masks=False)
     annotation = {"category_id": 1, "bbox": [2, 2, 10, 10], "area": 100, "mask": np.ones((20, 20), np.uint8)}
     boxes = {"boxes": torch.tensor([[2.0, 2, 12, 12]]), "labels": torch.tensor([0]), "scores": torch.tensor([0.9])}
-    metric.update(0, (20, 20), [annotation], boxes)
-    found = metric.compute()
+    metric.count(0, (20, 20), [annotation], boxes)
+    found = metric.metrics()
     assert set(found) == {"box_ap", "box_ap50", "box_ap75", "box_ap_small", "box_ap_medium", "box_ap_large"}
     assert found["box_ap"] == pytest.approx(100)
     assert np.isnan(found["box_ap_large"]), "no object of that size"
@@ -143,9 +149,9 @@ def test_boxes_alone_have_no_figures_of_masks():
 
 @pytest.mark.parametrize(("crowd", "shown"), [(0, {"ap": 0, "ap50": 0, "ap75": 0, "ap_medium": 0}), (1, {})])
 def test_where_nothing_is_found_only_what_is_there_has_a_figure(crowd, shown):
-    metric = DetectionMetric([1], ["one"], with_masks=True)
+    metric = evaluator([1], with_masks=True)
     annotation = {"category_id": 1, "bbox": [2, 2, 40, 40], "area": 1600, "mask": np.ones((64, 64), np.uint8)}
     nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0), "scores": torch.zeros(0)}
-    metric.update(0, (64, 64), [annotation | {"iscrowd": crowd}], nothing | {"masks": torch.zeros(0, 1, 64, 64)})
-    found = {name: value for name, value in metric.compute().items() if not np.isnan(value)}
+    metric.count(0, (64, 64), [annotation | {"iscrowd": crowd}], nothing | {"masks": torch.zeros(0, 1, 64, 64)})
+    found = {name: value for name, value in metric.metrics().items() if not np.isnan(value)}
     assert found == {f"{what}_{name}": value for what in ("box", "mask") for name, value in shown.items()}

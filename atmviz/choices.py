@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from atmviz.errors import SettingsError
+from atmviz.errors import DatasetError, SettingsError
 from atmviz.events import QUIET, Events
 from atmviz.geometry import Fit, Preprocessing, parse_size
 from atmviz.settings import setting
@@ -32,10 +32,10 @@ class ModelChoice:
         flags=("--checkpoint", "-c"),
     )
     model: str | None = setting(
-        None, "Fail unless the checkpoint holds this variant.", "Model", flags=("--model", "-m")
+        None, "Expected variant; stop if the checkpoint holds another.", "Model", flags=("--model", "-m")
     )
     weights: Literal["ema", "model"] | None = setting(
-        None, "Which weights; averaged ones (ema) if the file has them.", "Model"
+        None, "ema (averaged) or model; by default ema if the file has it.", "Model"
     )
     device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps.", "Model")
 
@@ -66,7 +66,7 @@ class DataChoice:
         None, "Folder of the dataset; else $ATMVIZ_DATA, else ./data.", "Data", flags=("--data-dir", "--data-path")
     )
     split: Literal["val", "train"] = setting("val", "Part of the dataset.", "Data")
-    limit: int | None = setting(None, "Take a random sample of this many images; of shapes, the first ones.", "Data", 1)
+    limit: int | None = setting(None, "This many images: a random sample; of shapes, the first ones.", "Data", 1)
     seed: int = setting(0, "Seed of random samples and of random queries.", "Data", 0)
 
     def open(
@@ -96,6 +96,8 @@ class DataChoice:
                 raise SettingsError(f"got {type(source).__name__} as source, expected paths or an opened source")
             return source.sample(self.limit, self.seed) if self.limit else source
         paths = [source] if isinstance(source, str | Path) else list(source or [])
+        if source is not None and not paths:
+            raise DatasetError("got an empty list of images, expected files, folders or globs")
         if paths and self.dataset:
             raise SettingsError(f"got {paths[0]} and dataset {self.dataset}, expected one of the two")
         if self.data_dir and not self.dataset:

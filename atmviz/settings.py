@@ -4,9 +4,10 @@ The command line makes one option of each field, so a type, default, range and h
 """
 
 import inspect
+import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, field, fields
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from atmviz.errors import SettingsError, shorten
 
@@ -21,13 +22,13 @@ def setting(
     high: float | None = None,
     flags: tuple[str, ...] = (),
 ) -> Any:
-    """A dataclass field with what people need to know of it.
+    """Return a dataclass field with what people need to know of it.
 
     Args:
         default: Its value when nobody says otherwise.
         help: One sentence.
         panel: Heading it is listed under.
-        low, high: Least and greatest number.
+        low, high: Smallest and largest number.
         flags: Names on the command line; without them its own, with hyphens.
     """
     return field(default=default, metadata={"help": help, "panel": panel, "low": low, "high": high, "flags": flags})
@@ -39,18 +40,34 @@ def as_tuple(values: Sequence[str] | str) -> tuple[str, ...]:
 
 
 def settings_of(kind: type, without: tuple[str, ...] = ()) -> list[Field]:
-    """The fields of a settings dataclass that were declared with `setting`."""
-    return [one for one in fields(kind) if "help" in one.metadata and one.name not in without]
+    """Return the fields of a settings dataclass that were declared with `setting`."""
+    return [declared for declared in fields(kind) if "help" in declared.metadata and declared.name not in without]
 
 
 def require_ranges(settings: Any, error: type[Exception] = ValueError) -> None:
-    """Raises `error` if a number of a settings dataclass lies outside the range declared for it."""
+    """Raise `error` if a setting is not one of its choices, or a number lies outside its range."""
+    hints = get_type_hints(type(settings))
     for declared in settings_of(type(settings)):
         value, low, high = getattr(settings, declared.name), declared.metadata["low"], declared.metadata["high"]
-        if value is None or low is None or low <= value <= (float("inf") if high is None else high):
+        choices = _choices(hints[declared.name])
+        if choices and value not in choices:
+            shown = ", ".join(str(choice) for choice in choices if choice is not None)
+            raise error(f"got {declared.name}: {shorten(str(value))}, expected one of {shown}")
+        if value is None or low is None:
+            continue
+        if isinstance(value, int | float) and low <= value <= (float("inf") if high is None else high):
             continue
         upper = "" if high is None else f", at most {high}"
         raise error(f"got {declared.name}: {shorten(str(value))}, expected {low} or more{upper}")
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    """Return the values that a Literal, or a Literal or None, allows; none for other types."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    kinds = get_args(hint) if get_origin(hint) in (types.UnionType, Union) else ()
+    literals = [value for kind in kinds if get_origin(kind) is Literal for value in get_args(kind)]
+    return (*literals, None) if literals and type(None) in kinds else ()
 
 
 def split_settings(values: Mapping[str, Any], *kinds: type) -> list[Any]:

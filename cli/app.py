@@ -23,7 +23,7 @@ COMMANDS = {
     "histogram": "Draw how far the channels of each layer look, horizontally and vertically (Figs. 3, 6, 7).",
     "overlay": "Draw which tokens a query samples, on the image (Fig. 5).",
     "record": "Record what every ATM layer fetches, image by image, into a folder that opens without torch.",
-    "merge": "Join recordings of one model and setting into one, in the order given.",
+    "merge": "Join recordings of the same model and settings into one, in the order given.",
     "train": "Train a classifier, a segmenter or a detector by a recipe; each setting below overrides the recipe's.",
     "eval": "Evaluate a classifier (top-1, top-5), a segmenter (mIoU) or a detector (COCO's AP) on a dataset.",
     "ablate": "Train Table 8's rows and Fig. 2's A and B at a small size, and print them beside the paper's numbers.",

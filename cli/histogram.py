@@ -41,7 +41,7 @@ def histogram(
             import_matplotlib()
             from atmviz.views import draw_histogram
 
-            drawn = draw_histogram(sources, events=events, **options.given(settings))
+            drawn = draw_histogram(sources or None, events=events, **options.given(settings))
     except KeyboardInterrupt:
         say("interrupted: recorded images are kept in the cache; the same command resumes")
         raise typer.Exit(130) from None

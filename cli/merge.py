@@ -14,7 +14,7 @@ def merge(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the merged recording; must not exist.")],
     as_json: options.JsonOption = False,
 ) -> None:
-    """Join recordings of one model and setting into one, in the order given."""
+    """Join recordings of the same model and settings into one, in the order given."""
     with waiting("merging"):
         from atmviz.recording.merge import merge_recordings
 

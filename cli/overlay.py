@@ -35,7 +35,7 @@ def overlay(
         import_matplotlib()
         from atmviz.views import draw_overlays
 
-        overlays = draw_overlays(sources, events=events, **options.given(settings))
+        overlays = draw_overlays(sources or None, events=events, **options.given(settings))
         for drawn in overlays:
             files = drawn.save(out, kinds)
             described.append({"files": [str(file) for file in files], **drawn.numbers})

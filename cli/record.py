@@ -22,7 +22,7 @@ def record(
         ),
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder of the recording; started again, it continues.")
+        Path, typer.Option("--out", "-o", help="Folder of the recording; the same command continues it.")
     ] = Path("recording"),
     as_json: options.JsonOption = False,
     **settings: Any,
@@ -37,7 +37,7 @@ def record(
         with shown("loading the model", "recording") as events:
             from atmviz.recording.run import record as record_images
 
-            recording = record_images(sources, out=out, events=events, **options.given(settings))
+            recording = record_images(sources or None, out=out, events=events, **options.given(settings))
     except KeyboardInterrupt:
         say(f"interrupted: finished images are kept in {out}; the same command resumes")
         raise typer.Exit(130) from None

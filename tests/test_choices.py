@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from atmviz.choices import DataChoice, DatasetName, FitChoice
-from atmviz.errors import SettingsError
+from atmviz.errors import DatasetError, SettingsError
 from atmviz.geometry import parse_size
+from atmviz.settings import split_settings
 from atmviz.sources import DATASETS
 
 
@@ -60,3 +61,21 @@ def test_an_opened_source_may_be_sampled():
 def test_what_is_no_source_is_refused(source):
     with pytest.raises(SettingsError, match="expected paths or an opened source"):
         DataChoice().open(source)
+
+
+def test_an_empty_list_of_images_is_no_request_for_the_bundled_ones():
+    with pytest.raises(DatasetError, match="empty list"):
+        DataChoice().open([])
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"dataset": "cifar"}, "got dataset: cifar, expected one of ade20k, coco, imagenet, shapes, digits"),
+        ({"split": "test"}, "got split: test, expected one of val, train"),
+        ({"limit": "3"}, "got limit: 3, expected 1 or more"),
+    ],
+)
+def test_values_of_another_kind_are_refused(values, says):
+    with pytest.raises(SettingsError, match=says):
+        split_settings(values, DataChoice)

@@ -77,7 +77,7 @@ def _site(path: str, layer: ATMLayer) -> Site:
 
 @contextmanager
 def observing(
-    network: nn.Module, sites: Sequence[Site] | str = "all", edits: Mapping[str, Edit] | None = None
+    network: nn.Module, sites: Sequence[Site | str] | str = "all", edits: Mapping[str, Edit] | None = None
 ) -> Iterator[Observation]:
     """Watch what sites use in every forward pass within the `with` block, and change it where asked.
 
@@ -95,12 +95,13 @@ def observing(
     ...     observed.offsets["3_18"].shape, observed.fusion["3_18"].shape
     """
     network, edits = _uncompiled(network), edits or {}
-    sites = find_sites(network, [sites]) if isinstance(sites, str) else sites
-    if unknown := edits.keys() - {site.name for site in sites}:
-        raise ValueError(f"got an edit of {min(unknown)}, expected one of {', '.join(site.name for site in sites)}")
+    wanted = [sites] if isinstance(sites, str) else sites
+    chosen = [s for item in wanted for s in ([item] if isinstance(item, Site) else find_sites(network, [item]))]
+    if unknown := edits.keys() - {site.name for site in chosen}:
+        raise ValueError(f"got an edit of {min(unknown)}, expected one of {', '.join(site.name for site in chosen)}")
     observation = Observation()
     with ExitStack() as stack:
-        for site in sites:
+        for site in chosen:
             mixer: Any = network.get_submodule(site.module)
             offset_hook = _watcher(observation.offsets, site.name, edits.get(site.name))
             stack.enter_context(mixer.hook_offset.register_forward_hook(offset_hook))

@@ -23,12 +23,17 @@ def edits_of(intervention: Intervention, sites: Sequence[Site], seed: int = 0) -
             distribution is kept, the token they belong to is lost. "learned" changes nothing.
         sites: The sites of a network.
         seed: Seed of the permutations.
+
+    Raises:
+        ValueError: another intervention.
     """
     if intervention == "learned":
         return {}
     if intervention == "zero":
         return {site.name: torch.zeros_like for site in sites}
-    return {site.name: partial(_shuffle, seed=seed, source=site.source) for site in sites}
+    if intervention == "shuffle":
+        return {site.name: partial(_shuffle, seed=seed, source=site.source) for site in sites}
+    raise ValueError(f"got intervention {intervention!r}, expected learned, zero or shuffle")
 
 
 def _shuffle(offset: Tensor, seed: int, source: str) -> Tensor:

@@ -80,23 +80,32 @@ class StoredQuantity(QuantityInfo):
         """Read the fields of a stored quantity; KeyError, TypeError or ValueError for anything else."""
         quantity = cls(**{field.name: data[field.name] for field in fields(cls)})
         quantity = replace(quantity, dims=tuple(quantity.dims), shapes=tuple(map(tuple, quantity.shapes)))
-        if not quantity._is_sound():
-            raise ValueError(f"quantity {short(quantity.name)}")
+        if wrong := quantity._unsound():
+            raise ValueError(f"quantity {short(quantity.name)} has {wrong}")
         return quantity
 
-    def _is_sound(self) -> bool:
+    def _unsound(self) -> str:
+        """Say which field has what it cannot have, and what is expected; "" for none."""
         hints = get_type_hints(QuantityInfo)
-        return (
-            bool(_NAME.fullmatch(self.name))
-            and self.name not in (*COORDINATES, "status", "done")
-            and all(isinstance(text, str) for text in (self.unit, self.description, *self.dims))
-            and self.dtype in _DTYPES
-            and self.per in get_args(hints["per"])
-            and self.of in get_args(hints["of"])
-            and type(self.separate) is bool
-            and all(len(shape) == len(self.dims) for shape in self.shapes)
-            and all(type(size) is int and 0 < size <= _MAX_CHUNK_BYTES for shape in self.shapes for size in shape)
-        )
+        sizes = [size for shape in self.shapes for size in shape]
+        named = isinstance(self.name, str) and _NAME.fullmatch(self.name)
+        sound = {
+            "name": (named and self.name not in (*COORDINATES, "status", "done"), "small letters, digits and _"),
+            "unit": (isinstance(self.unit, str), "a text"),
+            "description": (isinstance(self.description, str), "a text"),
+            "dims": (all(isinstance(dim, str) for dim in self.dims), "texts"),
+            "dtype": (self.dtype in _DTYPES, f"one of {', '.join(_DTYPES)}"),
+            "per": (self.per in get_args(hints["per"]), "image or chunk"),
+            "of": (self.of in get_args(hints["of"]), "source or site"),
+            "separate": (type(self.separate) is bool, "True or False"),
+            "shapes": (
+                all(len(shape) == len(self.dims) for shape in self.shapes)
+                and all(type(size) is int and 0 < size <= _MAX_CHUNK_BYTES for size in sizes),
+                "one size for each of its dims",
+            ),
+        }
+        bad = next((name for name, (is_sound, _) in sound.items() if not is_sound), None)
+        return f"{bad} {short(getattr(self, bad))}, expected {sound[bad][1]}" if bad else ""
 
     def arrays(self, sites: Sequence[RecordedSite], images: int, chunks: int) -> dict[str, "StoredArray"]:
         """Return its arrays by name; unwritten values read as NaN, 0 or False."""
@@ -190,7 +199,11 @@ def stored_quantities(attrs: Mapping[str, Any], sites: Sequence[RecordedSite]) -
     described = attrs["quantities"]
     if not _fits(described, [dict]) or len(described) > _MAX_QUANTITIES:
         raise ValueError(f"quantities are {short(described)}")
-    return [StoredQuantity.from_json(quantity) for quantity in described]
+    quantities = [StoredQuantity.from_json(quantity) for quantity in described]
+    names = [quantity.name for quantity in quantities]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"two quantities named {twice[0]}")
+    return quantities
 
 
 class ArrayFiles:

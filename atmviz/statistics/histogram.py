@@ -6,6 +6,7 @@ and a sample is outside the map when that token is.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -14,7 +15,7 @@ from atmviz.errors import LayerNotFoundError, RecordingFormatError
 from atmviz.layers import LayerId, select_layers
 from atmviz.observe.site import AXES
 from atmviz.recording.sites import RecordedSite
-from atmviz.recording.store import Recording
+from atmviz.recording.store import Recording, open_recording
 from atmviz.statistics import TokenSelection
 from atmviz.statistics.sampling import nearest_index
 
@@ -39,7 +40,7 @@ class OffsetHistogram:
         outside_share: Fraction of all samples whose nearest token is outside the map.
         mean_abs: Mean |offset|, tokens.
         images: Number of images.
-        tokens: "center": offsets of the recorded query token. "all": of every token.
+        tokens: The query token as recorded, e.g. "center" or "0.3,0.6"; "all" for every token.
     """
 
     site: RecordedSite
@@ -51,7 +52,7 @@ class OffsetHistogram:
     outside_share: float
     mean_abs: float
     images: int
-    tokens: TokenSelection
+    tokens: str
 
     @property
     def offsets(self) -> np.ndarray:
@@ -124,7 +125,7 @@ def offset_histogram(
         outside_share=float(outside_share),
         mean_abs=float(mean_abs),
         images=len(recording),
-        tokens=tokens,
+        tokens=tokens if tokens == "all" else str(recording.attrs["query"]),
     )
 
 
@@ -154,12 +155,12 @@ def layer_histograms(
 
 
 def histogram_table(
-    recording: Recording, layers: Sequence[str] | str = (), tokens: TokenSelection = "center"
+    recording: Recording | str | Path, layers: Sequence[str] | str = (), tokens: TokenSelection = "center"
 ) -> "DataFrame":
     """Return the histograms of layers as a table, one row per bin: the CSV beside a figure.
 
     Args:
-        recording: An opened recording.
+        recording: An opened recording, or its folder.
         layers: Names or patterns, e.g. "3_18" or ["2_1", "3_*"]; by default 2_1, 3_1 and 3_last.
         tokens: "center": offsets of the recorded query token. "all": of every token.
 
@@ -167,7 +168,7 @@ def histogram_table(
         Columns:
             layer, source: The layer, and the layer whose offsets it uses.
             axis: "horizontal" or "vertical".
-            tokens: "center" or "all".
+            tokens: The query token as recorded, e.g. "center"; "all" for every token.
             offset: Offset of the bin in tokens, an integer; the first and the last row of a histogram hold what lies
                 beyond the range, as text: "<-32" and ">31".
             count: Samples.
@@ -176,6 +177,7 @@ def histogram_table(
     Raises:
         LayerNotFoundError, RecordingFormatError, ValueError: see `offset_histogram`.
     """
+    recording = recording if isinstance(recording, Recording) else open_recording(recording)
     pairs = layer_histograms(recording, choose_layers(recording, layers), tokens)
     return tabulate(histogram for pair in pairs for histogram in pair)
 

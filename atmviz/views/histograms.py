@@ -45,7 +45,7 @@ def histogram(
     Args:
         source: An opened recording or its folder; or images: files, folders, globs, the name of a dataset, or an
             opened source. The bundled photographs without it. Images are recorded on the way; the recording is kept in
-            the cache if the network is named, so that the next figure needs no network.
+            the cache if `network` is a name or a file, so that the next figure needs no network.
         network: A network in evaluation mode, or what `load_model` takes; the demonstration model without it.
         events: Receives messages, and how many images are recorded.
         settings: `layers` ("3_18" or ["2_1", "3_*"]; by default 2_1, 3_1 and 3_last), `tokens` ("center" or "all"),
@@ -78,6 +78,16 @@ def draw_histogram(
     asked = _Request.of(source, network, settings)
     recording = asked.open_recording(events)
     if recording is not None:
+        preset = asked.settings.preset
+        if preset and (preset.dataset, list(preset.size)) != (
+            recording.attrs["dataset"],
+            recording.attrs["input_size"],
+        ):
+            shown = "×".join(map(str, preset.size))
+            events.message(
+                f"Fig. {preset.figure} shows {preset.dataset} at {shown} px: of a recording of other images only its "
+                "layers are drawn"
+            )
         return draw_recording(recording, asked.settings)
     with asked.make_recording(events) as recording:
         return draw_recording(recording, asked.settings)

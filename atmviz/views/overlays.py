@@ -25,6 +25,7 @@ from atmviz.sources import Source, as_image, bundled_photos
 from atmviz.views.drawn import DrawnFigure, describe_preprocessing
 from atmviz.views.settings import OverlaySettings
 
+_MANY = 100  # figures that a caller may not have meant to ask for
 _FIT_TEXT = {"whole": "not cropped", "squash": "squashed, not cropped", "crop": "center crop"}
 _ANCHOR_TEXT = {"cell": "cell", "rf": "receptive field"}
 _MAX_COLUMNS = 6  # layers side by side
@@ -124,20 +125,21 @@ class _View:
         origin, names = origin_of(self.network), [site.name for site in self.sites]
         return figure_name(subject, "overlay", origin.model, origin.trained, origin.sha256, names, self.details)
 
-    def draw(self, image: np.ndarray, name: str = "", file_name: str = "") -> DrawnFigure:
-        """Draw an image [H, W, 3], uint8, under its name in titles."""
+    def draw(self, image: np.ndarray, name: str = "", file_name: str = "", is_scene: bool = False) -> DrawnFigure:
+        """Draw an image [H, W, 3], uint8, under its name in titles; a scene was drawn at the input size."""
         observed = observe_image(self.network, image, self.preprocessing, self.sites)
         panels = overlay_panels(observed, self.queries, self.settings.anchor)
         origin, (height, width) = origin_of(self.network), observed.placement.size
         layers, queries = len(self.sites), len(self.queries)
+        seen = f"{100 * observed.placement.seen_share:.0f} % of the photograph is seen"
+        fitted = "the scene is drawn at this size" if is_scene else f"{_FIT_TEXT[self.preprocessing.fit]}: {seen}"
         figure = draw_overlay(
             image,
             panels,
             columns=min(_MAX_COLUMNS, layers) if layers > 1 else min(_SQUARE_COLUMNS, math.ceil(queries**0.5)),
             title=f"{origin.model}{f' on {Path(name).name}' if name else ''}, input {height}×{width} px",
             note=f"one dot per sampled token (the nearest), at the center of its {_ANCHOR_TEXT[self.settings.anchor]}; "
-            f"{_FIT_TEXT[self.preprocessing.fit]}: {100 * observed.placement.seen_share:.0f} % of the photograph is "
-            "seen",
+            f"{fitted}",
             trained=origin.trained,
         )
         numbers = {
@@ -172,6 +174,8 @@ class Overlays:
             DatasetError: an image is unreadable and the setting `strict` is on, or no image can be read.
         """
         total = len(self.images)
+        if total > _MANY:
+            self.events.message(f"drawing {total:,} figures, one per image: set a limit for fewer")
         names = [self.images.name(index) for index in range(total)]
         for index, (name, subject) in enumerate(zip(names, _subjects(names), strict=True)):
             self.events.images(index, total)
@@ -182,7 +186,7 @@ class Overlays:
                     raise
                 self.skipped[name] = str(error)
                 continue
-            yield self.view.draw(image, name, self.view.file_name(subject))
+            yield self.view.draw(image, name, self.view.file_name(subject), is_scene=not self.images.root)
         self.events.images(total, total)
         if len(self.skipped) == total:
             first = next(iter(self.skipped.values()))

@@ -210,3 +210,10 @@ def test_edits_that_do_not_fit_are_refused(nano, batch):
         with observing(nano, edits={"1_1": lambda offset: offset[..., 0]}):
             nano(batch)
     assert hooks(nano) == 0
+
+
+def test_sites_may_be_named_in_every_way(nano, batch):
+    for sites in ("3_18", ["3_18"], ("3_18",), find_sites(nano, ["3_18"])):
+        with observing(nano, sites) as observed, torch.inference_mode():
+            nano(batch)
+        assert list(observed.offsets) == ["3_18"]

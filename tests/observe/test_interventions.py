@@ -1,5 +1,6 @@
 """Interventions: what they do to the offsets, and that they end with their block."""
 
+import pytest
 import torch
 
 from atmviz.models import create_model
@@ -42,3 +43,9 @@ def test_an_intervention_ends_with_its_block(nano):
         assert not torch.equal(run(nano, images, intervention)[0], before)
         assert torch.equal(nano(images), before)
     assert torch.equal(run(nano, images, "shuffle")[0], run(nano, images, "shuffle")[0])
+
+
+@pytest.mark.parametrize("name", ["none", "Zero", None])
+def test_other_interventions_are_refused(nano, name):
+    with pytest.raises(ValueError, match="expected learned, zero or shuffle"):
+        edits_of(name, find_sites(nano))

@@ -137,7 +137,7 @@ def test_quantities_are_part_of_the_public_call(folder, network, tmp_path):
 @pytest.mark.parametrize("name", ["status", "image", "counts", "Largest", "../largest"])
 def test_names_that_are_taken_or_no_names_are_refused(name, record, images, tmp_path):
     few = replace(images, names=images.names[:2])
-    with pytest.raises(ValueError, match=r"two arrays named|quantity"):
+    with pytest.raises(ValueError, match=r"two (arrays|quantities) named|quantity"):
         record(few, tmp_path / "out", quantities=(*QUANTITIES, replace(LARGEST, name=name)))
     assert not (tmp_path / "out").exists()
 
@@ -146,3 +146,20 @@ def test_values_that_are_not_finite_are_an_error(record, images, tmp_path):
     odd = replace(LARGEST, reduce=lambda batch: torch.full((len(batch.offsets), 2), torch.nan))
     with pytest.raises(atmviz.AtmvizError, match="largest holds NaN"):
         record(replace(images, names=images.names[:2]), tmp_path / "out", quantities=(odd,))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"name": "a b"}, "has name a b, expected small letters, digits and _"),
+        ({"dtype": "float16"}, "has dtype float16, expected one of float32"),
+        ({"per": "batch"}, "has per batch, expected image or chunk"),
+        ({"dims": ("axis", "bin")}, "has shapes .*, expected one size for each of its dims"),
+        ({"name": "offset"}, "two quantities named offset"),
+    ],
+)
+def test_a_declaration_that_cannot_be_recorded_says_what_is_wrong(change, says, record, images, tmp_path):
+    few = replace(images, names=images.names[:2])
+    with pytest.raises(ValueError, match=says):
+        record(few, tmp_path / "out", quantities=(*QUANTITIES, replace(LARGEST, **change)))
+    assert not (tmp_path / "out").exists()

@@ -104,7 +104,7 @@ def test_a_network_of_2d_points_is_drawn_and_described_by_its_points(photos):
         ({"layers": "3_19"}, LayerNotFoundError, "no layer '3_19'"),
         ({"queries": "middle"}, QueryError, "no query 'middle'"),
         ({"size": 16}, SettingsError, "got size 16, expected 32"),
-        ({"fit": "stretch"}, ValueError, "got fit 'stretch'"),
+        ({"fit": "stretch"}, ValueError, "got fit: stretch, expected one of crop, squash, whole"),
         ({"sizes": 64}, TypeError, "got setting 'sizes', expected one of anchor"),
         ({"weights": "ema"}, SettingsError, "expected one of the two"),
     ],
@@ -146,3 +146,10 @@ def test_the_numbers_of_a_panel_are_those_drawn(photos, nano, monkeypatch):
     (said,) = drawn.numbers["panels"]
     assert said["horizontal"] == kept[0].samples.along("horizontal").tolist()
     assert sum(said["horizontal"]) + said["outside"]["left"] + said["outside"]["right"] == said["channels"] == 64
+
+
+def test_scenes_are_said_to_be_drawn_at_the_input_size():
+    (drawn,) = draw_overlays(None, dataset="shapes", limit=1, size=64, device="cpu")
+    note = " ".join(text.get_text() for text in drawn.figure.texts).replace("\n", " ")
+    assert "the scene is drawn at this size" in note
+    assert "photograph" not in note

@@ -80,8 +80,10 @@ def cached_recording(request: RecordingRequest, record: Callable[[Path], Recordi
 
 def _can_be_read(images: Source, names: list[str]) -> bool:
     """Whether an image that was skipped can be read now."""
-    for index in [index for index in range(len(images)) if names and images.name(index) in names]:
-        with suppress(DatasetError):
-            images.read(index)
-            return True
+    skipped = set(names)
+    for index in range(len(images)) if skipped else ():
+        if images.name(index) in skipped:
+            with suppress(DatasetError):
+                images.read(index)
+                return True
     return False

@@ -24,7 +24,7 @@ from atmviz.errors import AtmvizError, DatasetError, SettingsError
 from atmviz.events import QUIET, Events
 from atmviz.geometry import Preprocessing
 from atmviz.observe.hooks import Observation, find_sites, forward_to_sites, observing, require_observable
-from atmviz.observe.site import sources_of
+from atmviz.observe.site import select_sites, sources_of
 from atmviz.recording.batches import ChunkBuffer, StageTimer, load_batches
 from atmviz.recording.layout import CHUNK_IMAGES
 from atmviz.recording.quantities import QUANTITIES, Quantity, SiteBatch
@@ -137,8 +137,9 @@ def run_recording(
     if preprocessing.fit == "whole":
         raise SettingsError("got fit 'whole', expected crop or squash: a recording needs one map size")
     require_observable(network)
-    chosen = {site.name for site in find_sites(network, map(str, settings.layers or ("all",)))}
-    sites = recorded_sites([s for s in find_sites(network) if s.name in chosen], preprocessing.size, settings.query)
+    every_site = find_sites(network)
+    chosen = select_sites(map(str, settings.layers or ("all",)), every_site)
+    sites = recorded_sites([site for site in every_site if site in chosen], preprocessing.size, settings.query)
     device = next(network.parameters()).device
     processes = join_processes(cpu=device.type != "cuda")
     with processes.main_process_first():

@@ -13,7 +13,7 @@ import numpy as np
 from atmviz.errors import DatasetError, LayerNotFoundError, RecordingFormatError
 from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId, describe_layers, find_layer
-from atmviz.observe.site import AXES
+from atmviz.observe.site import AXES, sources_of
 from atmviz.recording.layout import (
     CHUNK_IMAGES,
     NOT_RECORDED,
@@ -252,7 +252,7 @@ class Recording:
             if name not in ("status", "done"):
                 variable = (array.dims, self._rows(name), dict(array.about))
                 variables |= dict.fromkeys((name, *array.aliases), variable)
-        sources = list(dict.fromkeys(site.source for site in self.sites))
+        sources = list(sources_of(self.sites))
         branches = {site.branches for site in self.sites}
         coordinates = {"axis": list(AXES), "image": self.images, "layer": names, "source": sources}
         coordinates |= {"branch": list(*branches)} if len(branches) == 1 else {}

@@ -161,8 +161,9 @@ def test_importing_what_reads_and_draws_leaves_torch_unloaded():
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_the_library_knows_no_command_line_and_no_pyplot(module):
-    forbidden = ("typer", "click", "rich", "atmviz_cli", "cli", "argparse.ArgumentParser", "matplotlib.pyplot")
+def test_the_library_knows_no_command_line_no_pyplot_and_no_zarr(module):
+    """pyplot and zarr follow settings of the user's for other programs; zarr, those of files too."""
+    forbidden = ("typer", "click", "rich", "atmviz_cli", "cli", "argparse.ArgumentParser", "matplotlib.pyplot", "zarr")
     assert {name for name in imports(MODULES[module]) if below(name, *forbidden)} == set()
 
 

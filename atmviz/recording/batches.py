@@ -22,10 +22,6 @@ from atmviz.recording.layout import CHUNK_IMAGES, RECORDED, SKIPPED
 from atmviz.recording.writer import RecordingWriter
 from atmviz.sources import Source
 
-# Finished chunks are buffered this long, because writing many takes little longer than writing one. A killed run loses
-# at most the buffer.
-WRITE_INTERVAL_S = 5.0
-
 
 class Batch(NamedTuple):
     """Images read for the network.
@@ -145,18 +141,15 @@ class _Pending(NamedTuple):
 
 
 class ChunkBuffer:
-    """Joins batches to chunks of images, and writes finished chunks together.
+    """Joins batches to chunks of images, and writes each chunk when it is finished.
 
-    A batch is awaited when the next one is added: the device computes meanwhile. At the end of the `with` block,
-    also after an error or Ctrl-C, what is finished is written.
+    A batch is awaited when the next one is added: the device computes meanwhile.
     """
 
     def __init__(self, writer: RecordingWriter, images: int, timer: StageTimer) -> None:
         self.writer, self.images, self.timer = writer, images, timer
         self._pending: _Pending | None = None
         self._parts: list[dict[str, np.ndarray]] = []
-        self._finished: dict[int, dict[str, np.ndarray]] = {}
-        self._written = time.perf_counter()
 
     def add(self, batch: Batch, tensors: Mapping[str, Tensor]) -> int:
         """Take a batch; return the number of images of the batch before, which has arrived meanwhile.
@@ -186,17 +179,9 @@ class ChunkBuffer:
                 event.synchronize()
             self._parts.append(self._rows(status, tensors))
         if indices[-1] + 1 == self.images or (indices[-1] + 1) % CHUNK_IMAGES == 0:
-            self._finished[indices[-1] // CHUNK_IMAGES] = self._join()
-            if time.perf_counter() - self._written > WRITE_INTERVAL_S:
-                self.write()
+            with self.timer.measure("output"):
+                self.writer.write_chunk(indices[-1] // CHUNK_IMAGES, self._join())
         return len(indices)
-
-    def write(self) -> None:
-        """Write the finished chunks."""
-        with self.timer.measure("output"):
-            self.writer.write_chunks(self._finished)
-        self._finished = {}
-        self._written = time.perf_counter()
 
     def _rows(self, status: np.ndarray, tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         """Return rows of every array but "done"; those of unreadable images keep the fill value."""
@@ -222,9 +207,3 @@ class ChunkBuffer:
             else np.sum([part[name] for part in parts], axis=0)
             for name in parts[0]
         }
-
-    def __enter__(self) -> "ChunkBuffer":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.write()

@@ -12,7 +12,8 @@ from typing import Any
 from atmviz.architecture import is_architecture
 from atmviz.errors import DatasetError, RecordingFormatError
 from atmviz.files import cache_folder, file_name, find_checkpoint, sha256_of_file
-from atmviz.recording.layout import SCHEMA_VERSION, is_recording
+from atmviz.recording.array_files import is_recording
+from atmviz.recording.layout import SCHEMA_VERSION
 from atmviz.recording.settings import RecordingSettings
 from atmviz.recording.store import Recording, open_recording
 from atmviz.sources import Source

@@ -7,24 +7,18 @@
 Images are recorded in chunks of fixed size, each written whole. The coordinates `axis`, `image`, `layer` and `source`,
 and links such as `offset_3_18` to the array of its source, are for xarray; atmviz reads the attributes instead.
 
-Files are of unknown origin. They are read here and not by zarr: zarr lets a file choose codecs, sizes and paths.
+`recording.array_files` reads and writes the files.
 """
 
-import json
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from typing import Any, NoReturn, get_args, get_type_hints
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, get_args, get_type_hints
 
-import numpy as np
 from numcodecs.zstd import Zstd
 
-from atmviz.errors import RecordingFormatError, shorten
-from atmviz.files import read_limited
+from atmviz.errors import shorten
 from atmviz.recording.quantities import QUANTITIES, Quantity, QuantityInfo
 from atmviz.recording.sites import MAX_SITES, RecordedSite
 
@@ -33,12 +27,14 @@ READABLE_SCHEMAS = (1, 2)
 CHUNK_IMAGES = 64
 NOT_RECORDED, RECORDED, SKIPPED = 0, 1, 2
 # Bounds for files of unknown origin, far above what a network or data set needs
-_MAX_DESCRIPTION_BYTES = 2**28
-_MAX_CHUNK_BYTES = 2**26
+MAX_CHUNK_BYTES = 2**26
 _MAX_QUANTITIES = 100
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _DTYPES = ("float32", "float64", "int64", "int32", "int16", "uint8", "bool")
 COORDINATES = ("axis", "image", "layer", "source")
+ZSTD = Zstd(level=1, checksum=True)
+# Metadata of an array that decide where and how its values are stored
+_LAID_OUT_BY = ("shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value")
 
 # Attributes that a recording must have, with their kinds; see `_fits`
 KINDS: dict[str, Any] = {
@@ -100,7 +96,7 @@ class StoredQuantity(QuantityInfo):
             "separate": (type(self.separate) is bool, "True or False"),
             "shapes": (
                 all(len(shape) == len(self.dims) for shape in self.shapes)
-                and all(type(size) is int and 0 < size <= _MAX_CHUNK_BYTES for size in sizes),
+                and all(type(size) is int and 0 < size <= MAX_CHUNK_BYTES for size in sizes),
                 "one size for each of its dims",
             ),
         }
@@ -122,7 +118,7 @@ class StoredQuantity(QuantityInfo):
             (shape,) = self.shapes
             laid_out = {self.name: ((len(members), *shape), ("layer" if self.of == "site" else "source", *self.dims))}
         length, rows = (images, min(CHUNK_IMAGES, images)) if self.per == "image" else (chunks, 1)
-        fill = math.nan if self.dtype.startswith("float") else 0
+        fill = math.nan if self.dtype.startswith("float") else False if self.dtype == "bool" else 0
         about = {"description": self.description, "units": self.unit}
         return {
             name: StoredArray(
@@ -144,9 +140,9 @@ class StoredArray:
     shape: tuple[int, ...]
     dims: tuple[str, ...]
     dtype: str
-    fill: float
+    fill: float | str
     rows: int
-    about: Mapping[str, str]
+    about: Mapping[str, str] = field(default_factory=dict)
     aliases: Sequence[str] = ()
 
     @property
@@ -159,17 +155,30 @@ class StoredArray:
         """Whether it has a row for each image, and not for each chunk of images."""
         return self.dims[0] == "image"
 
+    def description(self) -> dict[str, Any]:
+        """Return zarr's metadata of the array: the content of its zarr.json."""
+        values: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
+        zstd = {"name": "zstd", "configuration": {"level": ZSTD.level, "checksum": ZSTD.checksum}}
+        return {
+            "shape": list(self.shape),
+            "data_type": self.dtype,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(self.chunk_shape)}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "fill_value": "NaN" if self.fill != self.fill else self.fill,
+            "codecs": [{"name": "vlen-utf8"} if self.dtype == "string" else values, zstd],
+            "attributes": dict(self.about),
+            "dimension_names": list(self.dims),
+            "zarr_format": 3,
+            "node_type": "array",
+            "storage_transformers": [],
+        }
+
     def described_by(self, description: Mapping[str, Any]) -> bool:
-        """Whether zarr's metadata are those that the array is created with."""
-        values, packing = description["codecs"]
-        grid = {"name": "regular", "configuration": {"chunk_shape": list(self.chunk_shape)}}
+        """Whether zarr's metadata, of unknown origin, lay out the array as `description` does."""
+        expected, (values, packing) = self.description(), description["codecs"]
         return (
-            description["shape"] == list(self.shape)
-            and description["data_type"] == self.dtype
-            and description["fill_value"] == ("NaN" if np.isnan(self.fill) else self.fill)
-            and description["chunk_grid"] == grid
-            and description["chunk_key_encoding"] == {"name": "default", "configuration": {"separator": "/"}}
-            and values in ({"name": "bytes"}, {"name": "bytes", "configuration": {"endian": "little"}})
+            all(description[key] == expected[key] for key in _LAID_OUT_BY)
+            and values in ({"name": "bytes"}, expected["codecs"][0])
             and packing["name"] == "zstd"
         )
 
@@ -204,108 +213,6 @@ def stored_quantities(attrs: Mapping[str, Any], sites: Sequence[RecordedSite]) -
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"two quantities named {twice[0]}")
     return quantities
-
-
-class ArrayFiles:
-    """Reads the arrays of a recording from disk; each must be stored as it is declared."""
-
-    def __init__(self, path: Path, arrays: Mapping[str, StoredArray]) -> None:
-        self.path, self.arrays = path, arrays
-        self._root = path.resolve()
-        self._described: set[str] = set()
-        for name, array in arrays.items():
-            if math.prod(array.chunk_shape) * np.dtype(array.dtype).itemsize > _MAX_CHUNK_BYTES:
-                raise ValueError(f"chunks of {name} above {_MAX_CHUNK_BYTES:,} bytes")
-
-    def whole(self, name: str) -> np.ndarray:
-        """Return all rows, in the time that the existing chunk files take, however many the recording claims."""
-        array = self.arrays[name]
-        values = np.full(array.shape, array.fill, array.dtype)
-        values[: array.rows] = self.read(name, 0)  # fails where the array may not be read
-        try:
-            existing = set(os.listdir(self._root / name / "c"))
-        except FileNotFoundError:
-            existing = set()
-        except PermissionError as error:
-            raise _unreadable(error) from None
-        for chunk in range(1, self.chunks(name)):
-            if str(chunk) in existing:
-                values[chunk * array.rows : (chunk + 1) * array.rows] = self.read(name, chunk)
-        return values
-
-    def chunks(self, name: str) -> int:
-        """Return the number of chunks of an array."""
-        return -(-self.arrays[name].shape[0] // self.arrays[name].rows)
-
-    def read(self, name: str, chunk: int) -> np.ndarray:
-        """Return the rows of one chunk; the fill value where nothing was written.
-
-        Raises:
-            RecordingFormatError: its file is damaged, or may not be read.
-        """
-        array = self.arrays[name]
-        try:
-            if name not in self._described:
-                if not array.described_by(read_description(self._root / name, "array")):
-                    raise ValueError("not as atmviz makes it")
-                self._described.add(name)
-            values = np.full(array.chunk_shape, array.fill, "uint8" if array.dtype == "bool" else array.dtype)
-            with suppress(FileNotFoundError):
-                packed = _read(self.file(name, chunk), values.nbytes + values.nbytes // 64 + 1024)
-                Zstd().decode(packed, out=values)
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise self.damaged(name, error) from None
-        return values[: array.shape[0] - chunk * array.rows].astype(array.dtype, copy=False)
-
-    def file(self, name: str, chunk: int) -> Path:
-        """Return the file of a chunk; RecordingFormatError where a link leads elsewhere."""
-        file = self._root.joinpath(name, "c", str(chunk), *["0"] * (len(self.arrays[name].shape) - 1))
-        if Path(os.path.realpath(file)) != file:
-            raise self.damaged(name, OSError("a link"))
-        return file
-
-    def require_finite(self, name: str, rows: np.ndarray) -> None:
-        """Raise RecordingFormatError if rows of recorded images hold NaN, as where nothing was written."""
-        if not np.isfinite(rows).all():
-            raise self.damaged(name)
-
-    def damaged(self, name: str, error: Exception | None = None) -> RecordingFormatError:
-        """Return the error for an array that cannot be read."""
-        reason = f" ({short(error)})" if error else ""
-        return RecordingFormatError(f"array {name!r} in {self.path} is damaged{reason}: delete it and record again")
-
-
-def read_description(folder: Path, kind: str) -> dict[str, Any]:
-    """Return what zarr's file says of a "group" or an "array".
-
-    Raises:
-        RecordingFormatError: the file may not be read.
-        ValueError: it describes another kind.
-    """
-    description = json.loads(_read(folder / "zarr.json", _MAX_DESCRIPTION_BYTES), parse_constant=_refuse)
-    if description["node_type"] != kind or description["zarr_format"] != 3:
-        raise ValueError(f"no {kind} of zarr 3")
-    return description
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number of JSON")
-
-
-def is_recording(path: Path) -> bool:
-    """Whether a folder looks like a recording, of whatever schema or state."""
-    return (path / "zarr.json").is_file()
-
-
-def _read(path: Path, limit: int) -> bytes:
-    try:
-        return read_limited(path, limit)
-    except PermissionError as error:
-        raise _unreadable(error) from None
-
-
-def _unreadable(error: OSError) -> RecordingFormatError:
-    return RecordingFormatError(f"cannot read {error.filename} ({error.strerror}): allow it to be read")
 
 
 def checked_attributes(attrs: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,22 +1,25 @@
 """Merge recordings. Torch-free."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from atmviz.errors import RecordingFormatError
 from atmviz.files import clear_leftovers, temporary_folder
+from atmviz.recording.array_files import ArrayFiles, atomic_writes, create_arrays, create_group
 from atmviz.recording.layout import all_arrays
 from atmviz.recording.store import Recording, open_recording
-from atmviz.recording.writer import create_group, open_zarr
+from atmviz.recording.writer import coordinates
 
 # Attributes in which merged recordings may differ
 _VARYING = {
     *("images", "image_root", "dataset", "sampling", "seed"),
     *("versions", "device", "checkpoint_path", "merged_from"),
 }
-_CHUNKS_TOGETHER = 16  # faster than one by one, and of bounded memory
 
 
 def merge_recordings(paths: Sequence[str | Path], out: str | Path) -> Recording:
@@ -76,20 +79,35 @@ def _write_merged(parts: Sequence[Recording], attrs: Mapping[str, Any], target: 
         if "counts" in part.quantities:
             for site in part.sites:
                 part.counts(site.name)  # raises where a chunk is lost
-    with temporary_folder(target.resolve().parent) as temporary, open_zarr() as zarr:
-        made, chunks = temporary / "made", sum(part.chunks for part in parts)
-        stored = all_arrays(parts[0].quantities.values(), parts[0].sites, len(attrs["images"]), chunks)
-        for name, array in create_group(zarr, made, attrs, parts[0].sites, stored).items():
-            start = 0
-            for part in parts:
-                for rows in part.raw_rows(name, _CHUNKS_TOGETHER):
-                    array[start : start + len(rows)] = rows
-                    start += len(rows)
+    chunks = sum(part.chunks for part in parts)
+    arrays = all_arrays(parts[0].quantities.values(), parts[0].sites, len(attrs["images"]), chunks)
+    with temporary_folder(target.resolve().parent) as temporary:
+        made = temporary / "made"
+        with atomic_writes(made) as write:
+            create_arrays(made, arrays, coordinates(attrs, parts[0].sites), write)
+            files = ArrayFiles(made, arrays)
+            for name, array in arrays.items():
+                stored = chain.from_iterable(part.raw_rows(name) for part in parts)
+                for chunk, rows in enumerate(_regrouped(stored, array.rows)):
+                    files.write(name, chunk, rows, write)
+            create_group(made, attrs, write)
         try:
             os.rename(made, target)
         except OSError:
             if not target.exists():  # else another process was first
                 raise
+
+
+def _regrouped(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """Yield the rows of all blocks, `size` at a time; the last ones may be fewer."""
+    rest: list[np.ndarray] = []
+    for block in blocks:
+        rows = np.concatenate([*rest, block])
+        whole = len(rows) // size * size
+        yield from np.split(rows[:whole], whole // size) if whole else ()
+        rest = [rows[whole:]]
+    if rest and len(rest[0]):
+        yield rest[0]
 
 
 def _merged_before(target: Path, paths: Sequence[str | Path]) -> Recording | None:

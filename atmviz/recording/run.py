@@ -160,7 +160,7 @@ def run_recording(
     batches = load_batches(images, preprocessing, indices, settings.workers, device)
     buffer = ChunkBuffer(writer, len(images), timer)
     events.images(count, total)
-    with observing(network, sites) as observed, torch.inference_mode(), buffer:
+    with observing(network, sites) as observed, torch.inference_mode():
         for batch in timer.waiting("input", batches):
             if batch.errors and settings.strict:
                 raise DatasetError(next(iter(batch.errors.values())))
@@ -218,7 +218,7 @@ def _identity(
 
 def _context(images: Source, network: nn.Module) -> dict[str, Any]:
     """Return what may differ between the runs that fill a recording."""
-    versions = {name: version(name) for name in ("atmviz", "torch", "timm", "numpy", "pillow", "zarr")}
+    versions = {name: version(name) for name in ("atmviz", "torch", "timm", "numpy", "pillow", "numcodecs")}
     return {
         "image_root": images.root,
         "checkpoint_path": origin_of(network).path,

@@ -14,18 +14,17 @@ from atmviz.errors import DatasetError, LayerNotFoundError, RecordingFormatError
 from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId, describe_layers, find_layer
 from atmviz.observe.site import AXES, sources_of
+from atmviz.recording.array_files import ArrayFiles, read_description
 from atmviz.recording.layout import (
     CHUNK_IMAGES,
     NOT_RECORDED,
     READABLE_SCHEMAS,
     RECORDED,
     SKIPPED,
-    ArrayFiles,
     StoredQuantity,
     all_arrays,
     checked_attributes,
     chunks_of,
-    read_description,
     short,
     stored_quantities,
 )
@@ -266,13 +265,12 @@ class Recording:
         """Chunks of images."""
         return len(self._done)
 
-    def raw_rows(self, array: str, together: int) -> Iterator[np.ndarray]:
-        """Yield the rows of an array of the layout as stored, those of so many chunk files together, all checked."""
-        chunks = range(self._files.chunks(array))
-        for first in chunks[::together]:
-            rows = np.concatenate([self._files.read(array, chunk) for chunk in chunks[first : first + together]])
+    def raw_rows(self, array: str) -> Iterator[np.ndarray]:
+        """Yield the rows of an array of the layout as stored, chunk by chunk, all checked."""
+        for chunk in range(self._files.chunks(array)):
+            rows = self._files.read(array, chunk)
             if self._files.arrays[array].per_image:
-                status = self._status[first * CHUNK_IMAGES :][: len(rows)]
+                status = self._status[chunk * CHUNK_IMAGES :][: len(rows)]
                 self._files.require_finite(array, rows[status == RECORDED])
             yield rows
 

@@ -15,8 +15,8 @@ from atmviz.errors import SettingsError
 from atmviz.events import QUIET, Events
 from atmviz.figures.histograms import draw_histograms
 from atmviz.figures.style import MAX_PANELS, figure_name
+from atmviz.recording.array_files import is_recording
 from atmviz.recording.cache import RecordingRequest, cached_recording
-from atmviz.recording.layout import is_recording
 from atmviz.recording.settings import RecordingSettings
 from atmviz.recording.store import Recording, open_recording
 from atmviz.settings import split_settings, with_keywords

@@ -97,10 +97,9 @@ def test_an_interrupt_keeps_finished_images_and_the_same_command_continues(succe
     script = """
 import signal, time
 from atmviz_cli.app import main
-from atmviz.recording import batches, run
+from atmviz.recording import run
 forward = run.forward_to_sites
 run.forward_to_sites = lambda *inputs: time.sleep(0.1) or forward(*inputs)  # or it would finish before the interrupt
-batches.WRITE_INTERVAL_S = 0
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts without
 main()
 """

@@ -97,7 +97,7 @@ def test_a_damaged_one_is_said_to_be_a_cached_one(folder, cached):
 def test_a_figure_is_never_drawn_of_a_part(folder, cached, monkeypatch):
     recording, _ = cached(folder)
     (recording.path / "done" / "c" / "0").unlink()  # as while another process writes it again
-    monkeypatch.setattr(RecordingWriter, "write_chunks", lambda *_: None)
+    monkeypatch.setattr(RecordingWriter, "write_chunk", lambda *_: None)
     with pytest.raises(RecordingFormatError, match="another process"):
         cached(folder)
     assert not open_recording(recording.path).complete

@@ -88,13 +88,11 @@ def test_a_declared_quantity_survives_a_kill_to_the_bit(folder, record, images, 
         from atmviz.checkpoints import load_model
         from atmviz.events import Events
         from atmviz.geometry import Preprocessing
-        from atmviz.recording import batches
         from atmviz.recording.run import run_recording
         from atmviz.recording.settings import RecordingSettings
         from atmviz.sources import open_source
 
         torch.set_num_threads(1)
-        batches.WRITE_INTERVAL_S = 0
         spec = importlib.util.spec_from_file_location("toys", sys.argv[3])
         toys = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(toys)

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import zarr
 from torch import nn
 
 import atmviz
@@ -32,7 +31,8 @@ from atmviz.errors import (
 )
 from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId
-from atmviz.recording import batches, run
+from atmviz.recording import run
+from atmviz.recording.array_files import is_recording
 from atmviz.recording.merge import merge_recordings
 from atmviz.recording.store import open_recording
 from atmviz.sources import open_source
@@ -179,7 +179,7 @@ def test_recording_says_what_it_is(recording, network, images):
     assert attrs["query"] == "center"
     assert attrs["batch_size"] == 8
     assert attrs["axes"] == ["horizontal", "vertical"]
-    assert set(attrs["versions"]) >= {"atmviz", "torch", "timm", "numpy", "pillow", "zarr", "python"}
+    assert set(attrs["versions"]) >= {"atmviz", "torch", "timm", "numpy", "pillow", "numcodecs", "python"}
     assert attrs["versions"]["numpy"] == np.__version__
     assert {site.name: site.source for site in recording.sites} == SOURCES
     assert not recording.trained
@@ -293,13 +293,11 @@ def killed(folder, tmp_path_factory):
         from atmviz.checkpoints import load_model
         from atmviz.events import Events
         from atmviz.geometry import Preprocessing
-        from atmviz.recording import batches
         from atmviz.recording.run import run_recording
         from atmviz.recording.settings import RecordingSettings
         from atmviz.sources import open_source
 
         torch.set_num_threads(1)
-        batches.WRITE_INTERVAL_S = 0  # what is finished is written at once
         folder, root, *counts = sys.argv[1:]
         network = load_model("atmnet_nano", device="cpu")
         for count in counts:
@@ -353,39 +351,40 @@ def test_interrupted_run_leaves_a_valid_recording(count, record, images, naive, 
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def interrupt_at(write, monkeypatch):
-    """Let the array write of that number, and all after it, be interrupted."""
-    writes = iter(range(1000))
-    plain = zarr.Array.__setitem__
+def interrupt_at(move, monkeypatch):
+    """Let the file of that number, and all after it, be interrupted when it is moved into the recording."""
+    moves = iter(range(1000))
+    plain = os.replace
 
-    def set_item(array, *arguments):
-        if next(writes) >= write:
+    def replace(*paths):
+        if next(moves) >= move:
             raise KeyboardInterrupt
-        plain(array, *arguments)
+        plain(*paths)
 
-    monkeypatch.setattr(zarr.Array, "__setitem__", set_item)
-
-
-COORDINATES = 4  # writes when a recording is created
+    monkeypatch.setattr(os, "replace", replace)
 
 
-@pytest.mark.parametrize("write", range(COORDINATES))
-def test_a_recording_that_was_half_created_is_created_again(write, record, images, recording, tmp_path):
+CREATION = 12 + 2 * 4 + 1  # files: metadata of arrays, metadata and values of coordinates, attributes
+
+
+@pytest.mark.parametrize("move", [0, 7, 13, CREATION - 1])
+def test_a_recording_that_was_half_created_is_created_again(move, record, images, recording, tmp_path):
     few = subset(images, *range(8))
     with pytest.MonkeyPatch.context() as patch:
-        interrupt_at(write, patch)
+        interrupt_at(move, patch)
         with pytest.raises(KeyboardInterrupt):
             record(few, tmp_path / "out")
+    assert not is_recording(tmp_path / "out")
     resumed = record(few, tmp_path / "out").recording
     assert all(np.array_equal(resumed.offsets(layer), recording.offsets(layer)[:8]) for layer in GENERATORS)
 
 
-# A chunk is 12 writes: six arrays of offsets, two of statistics, fusion, status, counts; done comes last.
-@pytest.mark.parametrize("write", range(COORDINATES, COORDINATES + 12))
-def test_half_written_chunk_is_recorded_again(write, record, images, recording, tmp_path):
+# A chunk is 12 files: six arrays of offsets, two of statistics, fusion, status, counts; done comes last.
+@pytest.mark.parametrize("move", range(CREATION, CREATION + 12))
+def test_half_written_chunk_is_recorded_again(move, record, images, recording, tmp_path):
     few = subset(images, *range(8))
     with pytest.MonkeyPatch.context() as patch:
-        interrupt_at(write, patch)
+        interrupt_at(move, patch)
         with pytest.raises(KeyboardInterrupt):
             record(few, tmp_path / "out")
     assert not open_recording(tmp_path / "out").complete
@@ -395,9 +394,9 @@ def test_half_written_chunk_is_recorded_again(write, record, images, recording, 
     assert resumed.counts("1_1")[0].sum() == 8 * 16 * 24 * 12
 
 
-@pytest.mark.parametrize("write", [COORDINATES + write for write in (3, 9, 10, 11)])
-def test_half_written_chunk_does_not_count(write, record, images, tmp_path, monkeypatch):
-    interrupt_at(write, monkeypatch)
+@pytest.mark.parametrize("move", [CREATION + move for move in (3, 9, 10, 11)])
+def test_half_written_chunk_does_not_count(move, record, images, tmp_path, monkeypatch):
+    interrupt_at(move, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         record(subset(images, *range(8)), tmp_path / "out")
     partial = open_recording(tmp_path / "out")
@@ -459,7 +458,6 @@ def test_a_process_that_ends_for_another_s_error_says_so_in_one_line(folder, tmp
 
 
 def test_time_is_told_apart_and_counted_once(record, images, recording, tmp_path, monkeypatch):
-    monkeypatch.setattr(batches, "WRITE_INTERVAL_S", 0)
     start = time.perf_counter()
     result = record(subset(images, *range(70)), tmp_path / "out")
     taken = time.perf_counter() - start
@@ -478,18 +476,19 @@ def test_time_is_told_apart_and_counted_once(record, images, recording, tmp_path
     assert record(subset(images, *range(16)), tmp_path / "slow").bound == "input"
 
 
-def test_chunks_are_written_together_and_the_last_ones_always(record, images, recording, arrays, tmp_path, monkeypatch):
-    written = []
-    plain = run.RecordingWriter.write_chunks
-    monkeypatch.setattr(
-        run.RecordingWriter, "write_chunks", lambda self, chunks: (written.append([*chunks]), plain(self, chunks))
+def test_each_chunk_is_written_when_it_is_finished(record, images, tmp_path, monkeypatch):
+    events = []
+    plain = run.RecordingWriter.write_chunk
+
+    def write(self, chunk, rows):
+        events.append(f"chunk {chunk}")
+        plain(self, chunk, rows)
+
+    monkeypatch.setattr(run.RecordingWriter, "write_chunk", write)
+    record(images, tmp_path / "out", on_images=lambda done, total: events.append(done))
+    assert [event for event in events if event in ("chunk 0", 64, "chunk 1", 128, "chunk 2")] == (
+        ["chunk 0", 64, "chunk 1", 128, "chunk 2"]
     )
-    monkeypatch.setattr(batches, "WRITE_INTERVAL_S", 1e6)
-    record(images, tmp_path / "late")
-    monkeypatch.setattr(batches, "WRITE_INTERVAL_S", 0)
-    record(images, tmp_path / "early")
-    assert written == [[0, 1, 2], [0], [1], [2], []]
-    assert arrays(tmp_path / "late") == arrays(tmp_path / "early") == arrays(recording.path)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

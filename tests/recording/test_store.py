@@ -21,8 +21,8 @@ from atmviz.checkpoints import build, load_model, random_checkpoint
 from atmviz.errors import LayerNotFoundError, RecordingFormatError
 from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId
-from atmviz.recording import layout, writer
-from atmviz.recording.layout import is_recording
+from atmviz.recording import array_files, layout, writer
+from atmviz.recording.array_files import is_recording
 from atmviz.recording.merge import merge_recordings
 from atmviz.recording.store import open_recording
 from atmviz.sources.files import find_images
@@ -384,7 +384,7 @@ def test_a_small_file_cannot_take_much_memory(small):
     os.truncate(small / "zarr.json", 2**40)
     assert str(small) in refusal(open_recording, small)
     # the description's limit is all that may be taken
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2 * layout._MAX_DESCRIPTION_BYTES / 1024
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2 * array_files._MAX_DESCRIPTION_BYTES / 1024
 
 
 @pytest.mark.parametrize("array", ["offset_1_1", "counts", "status", "."])
@@ -419,7 +419,7 @@ def test_what_may_not_be_read_is_said_so(small, monkeypatch):
                 raise PermissionError(13, "Permission denied", str(path))
             return files.read_limited(path, limit)
 
-        monkeypatch.setattr(layout, "read_limited", read)
+        monkeypatch.setattr(array_files, "read_limited", read)
         message = refusal(lambda: open_recording(small).counts("1_1"))
         assert str(file) in message
         assert "Permission denied" in message
@@ -539,17 +539,17 @@ def test_two_that_create_it_at_once_share_it(exists, record, images, arrays, rec
 
 def test_what_another_process_has_recorded_meanwhile_is_left_as_it_is(record, images, recording, tmp_path, monkeypatch):
     """And never counts as not done, as a figure may be drawn of it at any time."""
-    plain = writer.RecordingWriter.write_chunks
+    plain = writer.RecordingWriter.write_chunk
     seen = []
 
-    def overtaken(self, chunks):
-        monkeypatch.setattr(writer.RecordingWriter, "write_chunks", plain)
+    def overtaken(self, chunk, rows):
+        monkeypatch.setattr(writer.RecordingWriter, "write_chunk", plain)
         record(images, tmp_path / "out")
         before = {file: file.stat().st_mtime_ns for file in self.path.rglob("*")}
-        plain(self, chunks)
+        plain(self, chunk, rows)
         seen.append({file: file.stat().st_mtime_ns for file in self.path.rglob("*")} == before)
 
-    monkeypatch.setattr(writer.RecordingWriter, "write_chunks", overtaken)
+    monkeypatch.setattr(writer.RecordingWriter, "write_chunk", overtaken)
     record(images, tmp_path / "out")
     assert seen == [True]
 
@@ -560,48 +560,6 @@ def test_a_recording_that_vanishes_is_an_error_and_not_begun_again(record, image
 
     assert "moved or changed" in refusal(record, part(images, 0, 4), tmp_path / "out", on_images=vanish)
     assert not list(tmp_path.iterdir())
-
-
-def test_settings_of_zarr_for_other_programs_change_nothing(record, images, arrays, small, tmp_path):
-    theirs = {
-        "default_zarr_format": 2,
-        "array.write_empty_chunks": True,
-        "array.order": "F",
-        "json_indent": 7,
-        "async.concurrency": 0,
-        "async.timeout": 1e-9,
-        "codec_pipeline.path": "no.such.Pipeline",
-        "codecs.zstd": "no.such.Codec",
-        "buffer": "no.such.Buffer",
-    }
-    few = part(images, 0, 4)
-    with zarr.config.set(theirs):
-        record(few, tmp_path / "out")
-        merge_recordings([tmp_path / "out"], tmp_path / "merged")
-        assert zarr.config.get("default_zarr_format") == 2
-    assert arrays(tmp_path / "out") == arrays(tmp_path / "merged") == arrays(small)
-    names = [
-        {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
-        for path in (tmp_path / "out", small)
-    ]
-    assert names[0] == names[1]
-
-
-def test_settings_that_zarr_cannot_read_are_an_error(tmp_path):
-    (tmp_path / "theirs.yaml").write_text("a: [1\n b: {")
-    script = """
-from atmviz.errors import AtmvizError
-from atmviz.recording import layout, merge, store, writer
-try:
-    with writer.open_zarr():
-        pass
-except AtmvizError as error:
-    print(error)
-"""
-    environment = {**os.environ, "ZARR_CONFIG": str(tmp_path / "theirs.yaml")}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
-    assert "look at its settings" in done.stdout
-    assert done.stdout.count("\n") == 1
 
 
 # Continuing.

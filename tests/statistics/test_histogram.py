@@ -69,7 +69,7 @@ def write(tmp_path):
             part = slice(chunk * CHUNK_IMAGES, (chunk + 1) * CHUNK_IMAGES)
             rows = {name: values[part] for name, values in arrays.items()}
             own = np.zeros((1, 2, 2 * max(grid) + 1)) if counts is None else np.asarray(counts)[None]
-            recording.write_chunks({chunk: {**rows, "counts": own[None]}})
+            recording.write_chunk(chunk, {**rows, "counts": own[None]})
         return open_recording(tmp_path / "made")
 
     return writer

@@ -9,6 +9,7 @@ from typing import Any
 import timm
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from atmviz.benchmark.operator import OFFSET_SPREAD, sample_by_deform_conv
 from atmviz.benchmark.timing import BASELINE, Timing, require_same, time_versions
@@ -104,17 +105,18 @@ class _Task:
 def _matrix_layers(
     network: nn.Module, run: Callable[[nn.Module], Tensor]
 ) -> list[tuple[nn.Linear | nn.Conv2d, Tensor]]:
-    """Each linear layer and convolution of the network with its input."""
+    """Return each linear layer and convolution of the network with its input.
+
+    `atmviz.observe` does not know these: it watches the offsets and fusion weights of ATM layers.
+    """
     layers: list[tuple[nn.Linear | nn.Conv2d, Tensor]] = []
 
     def keep(module: Any, inputs: tuple[Tensor, ...]) -> None:
-        layers.append((module, inputs[0].detach().requires_grad_(inputs[0].requires_grad)))
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            layers.append((module, inputs[0].detach().requires_grad_(inputs[0].requires_grad)))
 
-    matrix = (module for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d))
-    handles = [module.register_forward_pre_hook(keep) for module in matrix]
-    run(network)
-    for handle in handles:
-        handle.remove()
+    with register_module_forward_pre_hook(keep):
+        run(network)
     return layers
 
 

@@ -4,6 +4,7 @@ Legend: B batch, H/W grid in tokens, C channels, O distinct offsets, S = C / O c
 """
 
 import sys
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -80,14 +81,9 @@ def has_kernels(device_type: str) -> bool:
     return device_type == "cuda" and (find_spec("triton") is not None or "triton" in sys.modules)
 
 
-@torch.library.custom_op("atmviz::sample_along", mutates_args=(), device_types="cpu")
-def _sample(x: Tensor, offset: Tensor, axis: int) -> Tensor:
-    return cpu.forward(x, offset, axis)
-
-
-@torch.library.custom_op("atmviz::sample_along_backward", mutates_args=(), device_types="cpu")
-def _sample_backward(grad: Tensor, x: Tensor, offset: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    return cpu.backward(grad, x, offset, axis)
+_on_cpu = partial(torch.library.custom_op, mutates_args=(), device_types="cpu")
+_sample: Any = _on_cpu("atmviz::sample_along", cpu.forward)
+_sample_backward: Any = _on_cpu("atmviz::sample_along_backward", cpu.backward)
 
 
 @_sample.register_kernel("cuda")

@@ -12,7 +12,6 @@ from torchvision.ops import MultiScaleRoIAlign, roi_align
 
 from atmviz.dense.detector import (
     BACKGROUND,
-    P6P7,
     UNUSED,
     AnchorMatcher,
     BoxCoder,
@@ -22,7 +21,7 @@ from atmviz.dense.detector import (
     paste_masks,
 )
 from atmviz.dense.mask_rcnn import RPN
-from atmviz.dense.retinanet import retinanet
+from atmviz.dense.retinanet import P6P7, retinanet
 from atmviz.dense.roi_heads import BoxPredictor, MaskPredictor, mask_targets
 
 

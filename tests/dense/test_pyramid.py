@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from atmviz.dense.detector import P6P7
 from atmviz.dense.pyramid import Pyramid, create_backbone
+from atmviz.dense.retinanet import P6P7
 
 
 @pytest.mark.parametrize("extra", [None, P6P7(512, 256)])

@@ -14,7 +14,8 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from atmviz.benchmark.operator import OFFSET_SPREAD, sample_by_deform_conv
 from atmviz.benchmark.timing import BASELINE, Timing, require_same, time_versions
 from atmviz.models import COMPILE_OPTIONS, set_fused
-from atmviz.models.token_mixer import ActiveTokenMixer, OffsetLayer
+from atmviz.models.layers import spread_offsets
+from atmviz.models.token_mixer import ActiveTokenMixer
 
 PLAIN = "eager, plain layers"
 FLOOR = "linear layers and convolutions alone"
@@ -66,9 +67,7 @@ def benchmark_model(
         AtmvizError: the versions differ on the tensors timed.
     """
     network = timm.create_model(model, drop_path_rate=0.0).to(device)
-    for module in network.modules():
-        if isinstance(module, OffsetLayer):  # its input is normed: offsets spread by OFFSET_SPREAD tokens
-            nn.init.normal_(module.linear.weight, std=OFFSET_SPREAD / module.linear.in_features**0.5)
+    spread_offsets(network, OFFSET_SPREAD)
     versions: dict[str, nn.Module] = {BASELINE: as_baseline(network), PLAIN: plain_copy(network), "eager": network}
     compiled: Any = torch.compile(network, options=COMPILE_OPTIONS)
     case = f"{model}, {batch_size} images of {size[0]}×{size[1]} px, {str(dtype).removeprefix('torch.')}"

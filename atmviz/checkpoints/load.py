@@ -17,7 +17,7 @@ from atmviz.dense import create_network
 from atmviz.devices import pick_device
 from atmviz.errors import CheckpointError, join_limited, shorten, summarize
 from atmviz.events import QUIET, Events
-from atmviz.models.token_mixer import OffsetLayer
+from atmviz.models.layers import spread_offsets
 from atmviz.variants import VARIANTS
 
 _RANDOM_OFFSET_STD = 2.5  # tokens
@@ -75,11 +75,7 @@ def random_checkpoint(name: str, seed: int = 0) -> Checkpoint:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = create_network(architecture, **config)
-    for module in network.modules():
-        if isinstance(module, OffsetLayer):
-            # After LayerNorm each input has unit variance, so the output's is C times the weights'
-            weight = module.linear.weight.data
-            weight *= _RANDOM_OFFSET_STD / (weight.std() * weight.shape[1] ** 0.5)
+    spread_offsets(network, _RANDOM_OFFSET_STD)
     state = network.state_dict()
     return Checkpoint(Origin(str(architecture), config, fingerprint(state), "random", seed=seed), state)
 

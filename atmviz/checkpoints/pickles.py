@@ -140,9 +140,6 @@ class _Interpreter:
         if self.steps > _MAX_STEPS:
             raise ValueError(f"more than {_MAX_STEPS} steps")
 
-    def skip(self, value: Any) -> None:
-        pass
-
     def push(self, value: Any) -> None:
         self.stack.append(value)
 
@@ -159,12 +156,6 @@ class _Interpreter:
 
     def memoize(self, value: Any) -> None:
         self.memo[len(self.memo)] = self.stack[-1]
-
-    def get(self, index: int) -> None:
-        self.push(self.memo[index])
-
-    def push_tuple(self, value: Any) -> None:
-        self.push(tuple(self.pop_to_mark()))
 
     def join(self, length: int) -> None:
         if len(self.stack) < length:
@@ -193,9 +184,6 @@ class _Interpreter:
     def call_with_keywords(self, value: Any) -> None:
         self.stack[-3:] = [None]
 
-    def drop_attributes(self, value: Any) -> None:
-        self.stack.pop()
-
     def push_storage(self, value: Any) -> None:
         self.stack[-1] = self.open_storage(self.stack[-1])
 
@@ -220,12 +208,12 @@ _VALUES = (
     *("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
     *("SHORT_BINSTRING", "BINSTRING", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 )
-_OPCODES: dict[str, Callable[[_Interpreter, Any], None]] = {
+_OPCODES: dict[str, Callable[[_Interpreter, Any], object]] = {
     **dict.fromkeys(_VALUES, _Interpreter.push),
-    **dict.fromkeys(("PROTO", "FRAME"), _Interpreter.skip),
+    **dict.fromkeys(("PROTO", "FRAME"), lambda machine, _: None),
     **dict.fromkeys(("BINPUT", "LONG_BINPUT"), _Interpreter.put),
-    **dict.fromkeys(("BINGET", "LONG_BINGET"), _Interpreter.get),
-    **dict.fromkeys(("TUPLE", "FROZENSET"), _Interpreter.push_tuple),
+    **dict.fromkeys(("BINGET", "LONG_BINGET"), lambda machine, index: machine.push(machine.memo[index])),
+    **dict.fromkeys(("TUPLE", "FROZENSET"), lambda machine, _: machine.push(tuple(machine.pop_to_mark()))),
     **dict.fromkeys(("GLOBAL", "STACK_GLOBAL"), _Interpreter.push_name),
     **dict.fromkeys(("REDUCE", "NEWOBJ"), _Interpreter.call),
     "MEMOIZE": _Interpreter.memoize,
@@ -246,7 +234,7 @@ _OPCODES: dict[str, Callable[[_Interpreter, Any], None]] = {
     "APPENDS": lambda machine, _: machine.extend(machine.pop_to_mark()),
     "ADDITEMS": lambda machine, _: machine.extend(machine.pop_to_mark()),
     "NEWOBJ_EX": _Interpreter.call_with_keywords,
-    "BUILD": _Interpreter.drop_attributes,
+    "BUILD": lambda machine, _: machine.stack.pop(),  # the attributes of an object that was skipped
     "BINPERSID": _Interpreter.push_storage,
 }
 

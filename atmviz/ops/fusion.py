@@ -65,8 +65,7 @@ def _(grad: Tensor, branches: list[Tensor], weights: Tensor) -> list[Tensor]:
 
 
 def _save(ctx: Any, inputs: tuple[list[Tensor], Tensor], output: Tensor) -> None:
-    branches, weights = inputs
-    ctx.save_for_backward(*branches, weights)
+    ctx.save_for_backward(*inputs[0], inputs[1])
 
 
 def _differentiate(ctx: Any, grad: Tensor) -> tuple[list[Tensor], Tensor]:

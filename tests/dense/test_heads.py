@@ -55,8 +55,8 @@ def test_detectors_find_boxes_and_learn_with_every_parameter(head, neck, images,
     if head == "retinanet":
         model.score_thresh = 0.0
     with torch.inference_mode():
-        found = model.eval()(list(images))
-    for image in found:
+        detections = model.eval()(list(images))
+    for image in detections:
         assert 0 < len(image["boxes"]) <= 100
         assert set(image["labels"].tolist()) <= set(range(5))
         assert (image["boxes"] >= 0).all()

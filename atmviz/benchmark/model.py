@@ -68,8 +68,8 @@ def benchmark_model(
     """
     network = timm.create_model(model, drop_path_rate=0.0).to(device)
     spread_offsets(network, OFFSET_SPREAD)
-    versions: dict[str, nn.Module] = {BASELINE: as_baseline(network), PLAIN: plain_copy(network), "eager": network}
-    compiled: Any = torch.compile(network, options=COMPILE_OPTIONS)
+    versions: dict[str, Any] = {BASELINE: as_baseline(network), PLAIN: plain_copy(network), "eager": network}
+    versions["compiled"] = torch.compile(network, options=COMPILE_OPTIONS)
     case = f"{model}, {batch_size} images of {size[0]}×{size[1]} px, {str(dtype).removeprefix('torch.')}"
     task = _Task(torch.randn(batch_size, 3, *size, device=device), dtype)
     for operation, call in (("inference", task.infer), ("training step", task.train)):
@@ -77,9 +77,8 @@ def benchmark_model(
         for version in versions.values():
             version.train(is_training)
         with torch.set_grad_enabled(is_training):
-            called = {**versions, "compiled": compiled}
-            require_same({name: (task.infer(version).detach().to(dtype),) for name, version in called.items()})
-            calls: dict[str, Callable[[], Any]] = {name: partial(call, version) for name, version in called.items()}
+            require_same({name: (task.infer(version).detach().to(dtype),) for name, version in versions.items()})
+            calls: dict[str, Callable[[], Any]] = {name: partial(call, version) for name, version in versions.items()}
             layers = _matrix_layers(versions[PLAIN], task.infer)  # plain: fused layers are not called as modules
             calls[FLOOR] = partial(_run_layers, layers, dtype, is_training)
             yield from time_versions(operation, case, calls, rounds, device, images=batch_size)

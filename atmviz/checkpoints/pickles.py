@@ -7,6 +7,7 @@ weights; both are why it is not used here.
 import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,7 +41,7 @@ _OTHER_TENSORS = {
     "torch._utils._rebuild_device_tensor_from_numpy": "of another device",
     "torch._utils._rebuild_device_tensor_from_cpu_tensor": "of another device",
 }
-# Classes that training scripts save beside the weights. Their objects are skipped; any other name is refused.
+# Classes that training scripts save beside the weights; their objects are skipped
 _HARMLESS = {
     *("argparse.Namespace", "types.SimpleNamespace", "_codecs.encode", "copyreg._reconstructor"),
     *(f"builtins.{name}" for name in ("set", "frozenset", "bytearray", "bytes", "complex", "slice", "range", "object")),
@@ -199,9 +200,7 @@ class _Interpreter:
         if function.text == _TYPED:
             inner, _type, inner_arguments, _state = arguments
             return self.rebuild(inner, inner_arguments)
-        if function.text in _OTHER_TENSORS:
-            return StoredTensor(_OTHER_TENSORS[function.text], (), _refuse)
-        return _REBUILDS.get(function.text, lambda *_: None)(*arguments)
+        return _CALLS[function.text](*arguments)
 
 
 _VALUES = (
@@ -240,8 +239,7 @@ _OPCODES: dict[str, Callable[[_Interpreter, Any], object]] = {
 
 
 def _known_name(text: str) -> _Name:
-    known = (_HARMLESS, STORAGES, _OTHER_TENSORS, _REBUILDS, {_TYPED})
-    if len(text) > 200 or not any(text in names for names in known):
+    if text not in _CALLS and text != _TYPED:
         raise UnknownNameError(text)
     return _Name(text)
 
@@ -272,7 +270,14 @@ def _refuse() -> Tensor:
     raise ValueError("a tensor that is no weight")
 
 
-_REBUILDS: dict[str, Callable[..., Any]] = {
+def _describe_other(kind: str, *arguments: Any) -> StoredTensor:
+    return StoredTensor(kind, (), _refuse)
+
+
+# All names that a pickle may call, and what it gets; any other name is refused
+_CALLS: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys((*_HARMLESS, *STORAGES), lambda *_: None),
+    **{name: partial(_describe_other, kind) for name, kind in _OTHER_TENSORS.items()},
     "collections.OrderedDict": lambda pairs=(): named_items(pairs),
     "torch.Size": lambda sizes=(): sizes,
     "torch._utils._rebuild_tensor": _describe_tensor,

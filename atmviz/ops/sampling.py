@@ -19,18 +19,18 @@ _AXIS: dict[Branch, int] = {"height": 1, "width": 2}
 
 
 def sample_along(x: Tensor, offset: Tensor, branch: Branch) -> Tensor:
-    """Recompose each token from shifted tokens on its own row or column.
+    """Read each channel of each token from another token of the same row or column, Eq. (2).
 
     Args:
         x: Feature map, [B, H, W, C], any floating dtype and strides.
-        offset: Shift in tokens, [B, H, W, O], positive to the right or down, unbounded. Offset k serves the S
-            neighboring channels k*S ... k*S+S-1 and is not repeated in memory.
-        branch: "width" shifts along W, "height" along H.
+        offset: Distance to the token that is read, in tokens, [B, H, W, O]: positive to the right or down, unbounded.
+            Offset k serves the S channels from k*S to k*S + S - 1 and is not repeated in memory.
+        branch: "width" reads along W, "height" along H.
 
     Returns:
-        Recomposed tokens, [B, H, W, C], in the dtype of x. A fractional shift interpolates linearly between its two
-        neighbors; a neighbor outside the map reads as zero. Positions and weights are computed in float32 or wider,
-        so half-precision features keep exact positions.
+        The tokens read, [B, H, W, C], in the dtype of x. Between two tokens, x is interpolated linearly; outside the
+        map it is zero. Positions and weights are computed in float32 or wider, so half-precision features keep exact
+        positions.
 
     Raises:
         ValueError: the shapes do not fit, O does not divide C, a dtype is not floating, the tensors are on two devices,

@@ -35,8 +35,8 @@ def building(name: object) -> Iterator[None]:
         yield
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         raise AtmvizError(
-            f"cannot build {name} ({summarize(error)}): expected one of {', '.join(VARIANTS)} or a timm model, "
-            "below a head of four stages with strides 4 to 32"
+            f"cannot build {name} ({summarize(error)}): expected one of {', '.join(VARIANTS)} or a timm model; "
+            "heads need four stages with strides 4 to 32"
         ) from None
 
 

@@ -9,7 +9,7 @@ multiplied by a weight. In this mixer:
 - Eq. (4) computes the weights of the branches, and Eq. (3) the sum.
 
 Legend: B batch, H/W grid in tokens, C channels, O distinct offsets per direction and sample, S = C / O channels
-sharing one.
+per offset.
 """
 
 from collections.abc import Callable

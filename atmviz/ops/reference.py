@@ -1,6 +1,6 @@
 """One-axis sampling, Eq. (2), in plain PyTorch: runs on any device, can be exported, and is what kernels must equal.
 
-Legend: B batch, H/W grid in tokens, C channels, O distinct offsets, S = C / O channels sharing one.
+Legend: B batch, H/W grid in tokens, C channels, O distinct offsets, S = C / O channels per offset.
 """
 
 import torch

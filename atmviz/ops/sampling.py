@@ -1,6 +1,6 @@
 """One-axis sampling, Eq. (2), and the choice between its CPU, GPU and reference versions.
 
-Legend: B batch, H/W grid in tokens, C channels, O distinct offsets, S = C / O channels sharing one.
+Legend: B batch, H/W grid in tokens, C channels, O distinct offsets, S = C / O channels per offset.
 """
 
 import sys

@@ -53,9 +53,9 @@ class ATMStage(nn.Module):
         depth: int,
         mlp_ratio: float,
         num_offsets: int,
+        drop_path_rates: Sequence[float],
         offset_interval: int,
         peg: bool,
-        drop_path_rates: Sequence[float],
         **mixer: Any,
     ) -> None:
         super().__init__()
@@ -164,25 +164,11 @@ class ATMNet(nn.Module):
         self.num_features = self.head_hidden_size = dims[-1]
 
         self.stem = nn.Conv2d(in_chans, dims[0], 7, stride=4, padding=2)
-        drop_path_rates = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
-        self.stages = nn.Sequential(
-            *(
-                ATMStage(
-                    in_dim=dims[i - 1] if i else None,
-                    dim=dims[i],
-                    depth=depths[i],
-                    mlp_ratio=mlp_ratios[i],
-                    num_offsets=num_offsets[i],
-                    offset_interval=offset_interval,
-                    peg=peg,
-                    drop_path_rates=drop_path_rates[i],  # type: ignore[arg-type]
-                    offset_mode=offset_mode,
-                    num_samples=num_samples,
-                    fusion=fusion,
-                )
-                for i in range(len(depths))
-            )
-        )
+        drop_path_rates: Any = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
+        rows = zip((None, *dims[:-1]), dims, depths, mlp_ratios, num_offsets, drop_path_rates, strict=True)
+        shared: dict[str, Any] = {"offset_interval": offset_interval, "peg": peg}
+        shared |= {"offset_mode": offset_mode, "num_samples": num_samples, "fusion": fusion}  # settings of the mixers
+        self.stages = nn.Sequential(*(ATMStage(*row, **shared) for row in rows))
         self.feature_info = [
             {"num_chs": dim, "reduction": 4 * 2**i, "module": f"stages.{i}"} for i, dim in enumerate(dims)
         ]

@@ -11,14 +11,13 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
-import timm
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from atmviz.architecture import Architecture
-from atmviz.dense import create_dense
-from atmviz.dense.pyramid import on_meta
+from atmviz.dense import create_network
+from atmviz.dense.pyramid import building
 from atmviz.paper import PaperRow, table_rows
 from atmviz.variants import VARIANTS
 
@@ -75,12 +74,8 @@ def create_meta(architecture: Architecture | str, **config: Any) -> nn.Module:
     Raises:
         AtmvizError: the network is unknown, or does not take an argument.
     """
-    if isinstance(architecture, str):
-        architecture = Architecture.parse(architecture)
-    with on_meta(architecture):
-        if architecture.head:
-            return create_dense(architecture, **config)
-        return timm.create_model(architecture.backbone, **config)
+    with torch.device("meta"), building(architecture):
+        return create_network(architecture, **config)
 
 
 def count_model(architecture: Architecture, size: tuple[int, int], **config: Any) -> dict[str, Any]:

@@ -131,15 +131,6 @@ def table_rows(table: int) -> list[PaperRow]:
     return [row for row in PAPER_ROWS if row.table == table]
 
 
-def paper_row(table: int, label: str) -> PaperRow:
-    """The row of a table with this label.
-
-    >>> paper_row(8, "1: Baseline").accuracies["top1"]
-    '79.3'
-    """
-    return next(row for row in table_rows(table) if row.label == label)
-
-
 def split_metric(column: str) -> tuple[str, str]:
     """Split the name of an accuracy into metric and setting.
 

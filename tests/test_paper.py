@@ -8,7 +8,6 @@ from atmviz.paper import (
     FIGURES,
     PAPER_ROWS,
     RELEASED_ROWS,
-    paper_row,
     printed_accuracies,
     split_metric,
     table_rows,
@@ -20,6 +19,10 @@ BOX_AND_MASK = ["box_ap", "box_ap50", "box_ap75", "mask_ap", "mask_ap50", "mask_
 
 def both(metrics):
     return [f"{metric}_{schedule}" for schedule in ("1x", "3x") for metric in metrics]
+
+
+def paper_row(table, label):
+    return next(row for row in table_rows(table) if row.label == label)
 
 
 @pytest.mark.parametrize(
@@ -71,9 +74,9 @@ def test_every_row_and_accuracy_is_there(table, rivals, built, cells, accuracies
     ],
 )
 def test_cells_are_as_printed(table, label, params_m, flops_g, accuracies):
-    found = paper_row(table, label)
-    assert (found.params_m, found.flops_g) == (params_m, flops_g)
-    assert " ".join(value or "-" for value in found.accuracies.values()) == accuracies
+    row = paper_row(table, label)
+    assert (row.params_m, row.flops_g) == (params_m, flops_g)
+    assert " ".join(value or "-" for value in row.accuracies.values()) == accuracies
 
 
 def test_tables_agree_with_each_other():

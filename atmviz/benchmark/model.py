@@ -9,11 +9,13 @@ from typing import Any
 import timm
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from atmviz.benchmark.operator import OFFSET_SPREAD, sample_by_deform_conv
 from atmviz.benchmark.timing import BASELINE, Timing, require_same, time_versions
 from atmviz.models import COMPILE_OPTIONS, set_fused
-from atmviz.models.token_mixer import ActiveTokenMixer, OffsetLayer
+from atmviz.models.layers import spread_offsets
+from atmviz.models.token_mixer import ActiveTokenMixer
 
 PLAIN = "eager, plain layers"
 FLOOR = "linear layers and convolutions alone"
@@ -65,11 +67,9 @@ def benchmark_model(
         AtmvizError: the versions differ on the tensors timed.
     """
     network = timm.create_model(model, drop_path_rate=0.0).to(device)
-    for module in network.modules():
-        if isinstance(module, OffsetLayer):  # its input is normed: offsets spread by OFFSET_SPREAD tokens
-            nn.init.normal_(module.linear.weight, std=OFFSET_SPREAD / module.linear.in_features**0.5)
-    versions: dict[str, nn.Module] = {BASELINE: as_baseline(network), PLAIN: plain_copy(network), "eager": network}
-    compiled: Any = torch.compile(network, options=COMPILE_OPTIONS)
+    spread_offsets(network, OFFSET_SPREAD)
+    versions: dict[str, Any] = {BASELINE: as_baseline(network), PLAIN: plain_copy(network), "eager": network}
+    versions["compiled"] = torch.compile(network, options=COMPILE_OPTIONS)
     case = f"{model}, {batch_size} images of {size[0]}×{size[1]} px, {str(dtype).removeprefix('torch.')}"
     task = _Task(torch.randn(batch_size, 3, *size, device=device), dtype)
     for operation, call in (("inference", task.infer), ("training step", task.train)):
@@ -77,9 +77,8 @@ def benchmark_model(
         for version in versions.values():
             version.train(is_training)
         with torch.set_grad_enabled(is_training):
-            called = {**versions, "compiled": compiled}
-            require_same({name: (task.infer(version).detach().to(dtype),) for name, version in called.items()})
-            calls: dict[str, Callable[[], Any]] = {name: partial(call, version) for name, version in called.items()}
+            require_same({name: (task.infer(version).detach().to(dtype),) for name, version in versions.items()})
+            calls: dict[str, Callable[[], Any]] = {name: partial(call, version) for name, version in versions.items()}
             layers = _matrix_layers(versions[PLAIN], task.infer)  # plain: fused layers are not called as modules
             calls[FLOOR] = partial(_run_layers, layers, dtype, is_training)
             yield from time_versions(operation, case, calls, rounds, device, images=batch_size)
@@ -104,17 +103,18 @@ class _Task:
 def _matrix_layers(
     network: nn.Module, run: Callable[[nn.Module], Tensor]
 ) -> list[tuple[nn.Linear | nn.Conv2d, Tensor]]:
-    """Each linear layer and convolution of the network with its input."""
+    """Return each linear layer and convolution of the network with its input.
+
+    `atmviz.observe` does not know these: it watches the offsets and fusion weights of ATM layers.
+    """
     layers: list[tuple[nn.Linear | nn.Conv2d, Tensor]] = []
 
     def keep(module: Any, inputs: tuple[Tensor, ...]) -> None:
-        layers.append((module, inputs[0].detach().requires_grad_(inputs[0].requires_grad)))
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            layers.append((module, inputs[0].detach().requires_grad_(inputs[0].requires_grad)))
 
-    matrix = (module for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d))
-    handles = [module.register_forward_pre_hook(keep) for module in matrix]
-    run(network)
-    for handle in handles:
-        handle.remove()
+    with register_module_forward_pre_hook(keep):
+        run(network)
     return layers
 
 

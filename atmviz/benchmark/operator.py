@@ -4,8 +4,8 @@ The released code does both with `torchvision.ops.deform_conv2d`: offsets repeat
 zeros, channels before positions, and the fully connected layer inside the operator.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -40,31 +40,6 @@ def _sample_then_linear(x: Tensor, offset: Tensor, branch: Branch, weight: Tenso
     return F.linear(sample_along(x, offset, branch), weight, bias)
 
 
-@dataclass(frozen=True)
-class _Inputs:
-    """Tensors of one branch: x and grad [B, H, W, C], offset [B, H, W, O], weight [C, C], bias [C]."""
-
-    x: Tensor
-    offset: Tensor
-    branch: Branch
-    weight: Tensor
-    bias: Tensor
-    grad: Tensor
-
-    def forward(self, function: BranchFunction) -> Tensor:
-        return function(self.x, self.offset, self.branch, self.weight, self.bias)
-
-    def train(self, function: BranchFunction) -> tuple[Tensor, ...]:
-        """The output and the gradients of all inputs."""
-        out = self.forward(function)
-        inputs = [self.x, self.offset, self.weight, self.bias]
-        return out, *torch.autograd.grad(out, inputs, self.grad.to(out.dtype), allow_unused=True)
-
-    def describe(self) -> str:
-        shape, shared = "×".join(map(str, self.x.shape)), self.x.shape[-1] // self.offset.shape[-1]
-        return f"{self.branch} {shape}, S = {shared}, {str(self.x.dtype).removeprefix('torch.')}"
-
-
 def benchmark_operator(
     model: str, size: tuple[int, int], batch_size: int, dtype: torch.dtype, device: torch.device, rounds: int = 15
 ) -> Iterator[Timing]:
@@ -89,34 +64,43 @@ def benchmark_operator(
         branches: tuple[Branch, Branch] = ("width", "height")
         for offset, branch in zip(offsets.unbind(3), branches, strict=True):  # views, as the mixer passes them
             offset = offset.detach().requires_grad_()
-            yield from _time_branch(_Inputs(x, offset, branch, weight, bias, grad), rounds)
+            yield from _time_branch([x, offset, weight, bias], branch, grad, rounds)
 
 
-def _time_branch(inputs: _Inputs, rounds: int) -> Iterator[Timing]:
+def _time_branch(tensors: Sequence[Tensor], branch: Branch, grad: Tensor, rounds: int) -> Iterator[Timing]:
+    """Time one branch, from x [B, H, W, C], offset [B, H, W, O], weight [C, C], bias [C], and the output's gradient."""
+    x, offset, weight, bias = tensors
+    inputs = x, offset, branch, weight, bias
+
+    def train(function: BranchFunction) -> tuple[Tensor, ...]:
+        """Return the output and the gradients of all tensors."""
+        out = function(*inputs)
+        return out, *torch.autograd.grad(out, tensors, grad.to(out.dtype), allow_unused=True)
+
     torch.compiler.reset()  # the compiler gives up after eight shapes
     versions: dict[str, BranchFunction] = {
         BASELINE: sample_by_deform_conv,
         "eager": _sample_then_linear,
         "compiled": torch.compile(_sample_then_linear),
     }
-    require_same({name: inputs.train(function) for name, function in versions.items()})
+    require_same({name: train(function) for name, function in versions.items()})
     versions["linear alone"] = lambda x, offset, branch, weight, bias: F.linear(x, weight, bias)
     forward_only: dict[str, BranchFunction] = {
         "sampling alone": lambda x, offset, branch, *_: sample_along(x, offset, branch),
         "copy of x": lambda x, *_: x.clone(),
     }
-    case, device = inputs.describe(), inputs.x.device
+    sizes, shared = "×".join(map(str, x.shape)), x.shape[-1] // offset.shape[-1]
+    case = f"{branch} {sizes}, S = {shared}, {str(x.dtype).removeprefix('torch.')}"
     with torch.no_grad():
-        calls = {name: partial(inputs.forward, function) for name, function in (versions | forward_only).items()}
-        yield from _with_copy_fraction(time_versions("forward", case, calls, rounds, device), inputs)
-    steps = {name: partial(inputs.train, function) for name, function in versions.items()}
-    yield from time_versions("forward + backward", case, steps, rounds, device)
+        calls = {name: partial(function, *inputs) for name, function in (versions | forward_only).items()}
+        yield from _with_copy_fraction(time_versions("forward", case, calls, rounds, x.device), x, offset)
+    steps = {name: partial(train, function) for name, function in versions.items()}
+    yield from time_versions("forward + backward", case, steps, rounds, x.device)
 
 
-def _with_copy_fraction(timings: list[Timing], inputs: _Inputs) -> list[Timing]:
+def _with_copy_fraction(timings: list[Timing], x: Tensor, offset: Tensor) -> list[Timing]:
     """Compare the bandwidth of sampling, which reads x and the offsets and writes x, with that of a copy of x."""
     times = {timing.version: timing.milliseconds for timing in timings}
-    copied = 2 * inputs.x.nbytes
-    sampled = copied + inputs.offset.nbytes
-    fraction = (sampled / times["sampling alone"]) / (copied / times["copy of x"])
+    copied = 2 * x.nbytes
+    fraction = ((copied + offset.nbytes) / times["sampling alone"]) / (copied / times["copy of x"])
     return [replace(row, copy_fraction=fraction) if row.version == "sampling alone" else row for row in timings]

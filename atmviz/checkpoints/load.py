@@ -13,12 +13,11 @@ from atmviz.architecture import PAPER_CLASSES, Architecture, is_architecture, re
 from atmviz.checkpoints.averaged import WeightChoice
 from atmviz.checkpoints.origin import Checkpoint, Origin, attach_origin, fingerprint
 from atmviz.checkpoints.read import read_checkpoint
-from atmviz.dense import create_dense
+from atmviz.dense import create_network
 from atmviz.devices import pick_device
 from atmviz.errors import CheckpointError, join_limited, shorten, summarize
 from atmviz.events import QUIET, Events
-from atmviz.models import create_model
-from atmviz.models.token_mixer import OffsetLayer
+from atmviz.models.layers import spread_offsets
 from atmviz.variants import VARIANTS
 
 _RANDOM_OFFSET_STD = 2.5  # tokens
@@ -75,12 +74,8 @@ def random_checkpoint(name: str, seed: int = 0) -> Checkpoint:
     config = {"num_classes": PAPER_CLASSES[architecture.task]}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = _create(architecture, config)
-    for module in network.modules():
-        if isinstance(module, OffsetLayer):
-            # After LayerNorm each input has unit variance, so the output's is C times the weights'
-            weight = module.linear.weight.data
-            weight *= _RANDOM_OFFSET_STD / (weight.std() * weight.shape[1] ** 0.5)
+        network = create_network(architecture, **config)
+    spread_offsets(network, _RANDOM_OFFSET_STD)
     state = network.state_dict()
     return Checkpoint(Origin(str(architecture), config, fingerprint(state), "random", seed=seed), state)
 
@@ -92,67 +87,51 @@ def build(checkpoint: Checkpoint, features_only: bool = False) -> nn.Module:
         CheckpointError: missing, unknown or misshapen tensors, which the message lists.
     """
     architecture = Architecture.parse(checkpoint.origin.model)
-    if architecture.head:
-        builder = _build_dense_features if features_only else _build_dense
-    else:
-        builder = _build_features if features_only else _build_classifier
-    network, origin = builder(checkpoint, architecture)
+    build_kind = _build_dense if architecture.head else _build_classifier
+    network, origin = build_kind(checkpoint, architecture, features_only)
+    if features_only:
+        origin = replace(origin, config={**origin.config, "num_classes": 0})
     return attach_origin(network, origin)
 
 
-def _build_classifier(checkpoint: Checkpoint, architecture: Architecture) -> tuple[nn.Module, Origin]:
-    network: Any = _create_on_meta(checkpoint, architecture)
-    if not any(name.startswith(_CLASSIFIER) for name in checkpoint.state):  # as in a segmentation backbone
-        network.prune_intermediate_layers(4, prune_norm=True)
-    _fill(network, checkpoint.state, checkpoint.origin)
-    return network, replace(checkpoint.origin, matched=len(checkpoint.state))
+def _build_classifier(
+    checkpoint: Checkpoint, architecture: Architecture, features_only: bool
+) -> tuple[nn.Module, Origin]:
+    """Build a classifier, or timm's feature wrapper around the backbone."""
+    network = _create_on_meta(checkpoint, architecture, features_only=features_only)
+    backbone, state = network.model if features_only else network, checkpoint.state
+    if features_only:
+        state = {name: tensor for name, tensor in state.items() if not name.startswith(_CLASSIFIER)}
+    elif not any(name.startswith(_CLASSIFIER) for name in state):  # as in a segmentation backbone
+        backbone.prune_intermediate_layers(4, prune_norm=True)
+    _fill(backbone, state, checkpoint.origin)
+    return network, replace(checkpoint.origin, matched=len(state))
 
 
-def _build_features(checkpoint: Checkpoint, architecture: Architecture) -> tuple[nn.Module, Origin]:
-    """Build timm's feature wrapper around the backbone."""
-    network: Any = _create_on_meta(checkpoint, architecture, features_only=True)
-    state = {name: tensor for name, tensor in checkpoint.state.items() if not name.startswith(_CLASSIFIER)}
-    _fill(network.model, state, checkpoint.origin)
-    return network, replace(_without_classes(checkpoint.origin), matched=len(state))
-
-
-def _build_dense(checkpoint: Checkpoint, architecture: Architecture) -> tuple[Any, Origin]:
-    network = _create_on_meta(checkpoint, architecture)
-    _require_match(checkpoint.state, network.state_dict(), checkpoint.origin)
+def _build_dense(checkpoint: Checkpoint, architecture: Architecture, features_only: bool) -> tuple[nn.Module, Origin]:
+    """Build the whole network, so that the file is checked as a whole, and return it or its backbone."""
+    network, state, origin = _create_on_meta(checkpoint, architecture), checkpoint.state, checkpoint.origin
+    _require_match(state, network.state_dict(), origin)
     if architecture.backbone not in VARIANTS:  # other timm backbones compute buffers, which meta tensors cannot hold
-        network = _create(architecture, checkpoint.origin.config)
-    _fill(network, checkpoint.state, checkpoint.origin)
-    return network, replace(checkpoint.origin, matched=len(checkpoint.state))
-
-
-def _build_dense_features(checkpoint: Checkpoint, architecture: Architecture) -> tuple[nn.Module, Origin]:
-    """Build the whole network, so that the file is checked as a whole, and return its backbone."""
-    network, origin = _build_dense(checkpoint, architecture)
+        network = create_network(architecture, **origin.config)
+    _fill(network, state, origin)
+    if not features_only:
+        return network, replace(origin, matched=len(state))
     backbone = network.backbone if architecture.head == "upernet" else network.backbone.body
-    left_out = Counter(name.split(".")[0] for name in checkpoint.state if not name.startswith("backbone."))
-    return backbone, replace(_without_classes(origin), matched=len(backbone.state_dict()), left_out=dict(left_out))
+    left_out = Counter(name.split(".")[0] for name in state if not name.startswith("backbone."))
+    return backbone, replace(origin, matched=len(backbone.state_dict()), left_out=dict(left_out))
 
 
-def _without_classes(origin: Origin) -> Origin:
-    return replace(origin, config={**origin.config, "num_classes": 0})
-
-
-def _create_on_meta(checkpoint: Checkpoint, architecture: Architecture, **options: Any) -> nn.Module:
+def _create_on_meta(checkpoint: Checkpoint, architecture: Architecture, **options: Any) -> Any:
     """Create the network without memory for its weights."""
     try:
         with torch.device("meta"):
-            return _create(architecture, checkpoint.origin.config, **options)
+            return create_network(architecture, **options, **checkpoint.origin.config)
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise CheckpointError(
             f"{checkpoint.origin.path} has a configuration that builds no network "
             f"({shorten(summarize(error), 200)}): train or convert it again"
         ) from None
-
-
-def _create(architecture: Architecture, config: Mapping[str, Any], **options: Any) -> nn.Module:
-    if architecture.head:
-        return create_dense(architecture, **config)
-    return create_model(architecture.backbone, **options, **config)
 
 
 def _fill(module: nn.Module, state: Mapping[str, Tensor], origin: Origin) -> None:

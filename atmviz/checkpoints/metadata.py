@@ -57,14 +57,34 @@ def read_config(text: str, architecture: Architecture, path: Path) -> dict[str, 
     Raises:
         CheckpointError: it is not a JSON object of known settings within their ranges.
     """
-    try:
-        config = json.loads(text)
-        if not isinstance(config, dict):
-            raise TypeError(f"a {type(config).__name__} where settings belong")
-    except (TypeError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} has damaged metadata ({shorten(summarize(error))}): convert it again") from None
-    config = {FORMER_NAMES.get(name, name): value for name, value in config.items()}
+    config = {FORMER_NAMES.get(name, name): value for name, value in _read_json(text, path).items()}
     return require_settings(config, architecture, path)
+
+
+def read_training_info(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """Read the notes of a training run: known entries within their ranges, and numbers.
+
+    Raises:
+        CheckpointError: it is no JSON object, or an entry is of another type or out of range.
+    """
+    info = _read_json(metadata.get(TRAINING_INFO, "{}"), path)
+    if wrong := next((name for name, value in info.items() if not _is_valid_info(name, value)), None):
+        raise _damaged(path, f"{shorten(wrong)} is {reprlib.repr(info[wrong])}")
+    return info
+
+
+def _read_json(text: str, path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, shorten(summarize(error))) from None
+    if not isinstance(values, dict):
+        raise _damaged(path, f"a {type(values).__name__} where settings belong")
+    return values
+
+
+def _damaged(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(f"{path} has damaged metadata ({reason}): train or convert it again")
 
 
 def require_settings(config: dict[str, Any], architecture: Architecture, path: Path) -> dict[str, Any]:
@@ -92,23 +112,6 @@ def require_settings(config: dict[str, Any], architecture: Architecture, path: P
 def _is_allowed(value: Any, allowed: Sequence[Any]) -> bool:
     """Whether the value is among the allowed ones and of their type: True is not 1."""
     return bool(allowed) and type(value) is type(allowed[0]) and value in allowed
-
-
-def read_training_info(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
-    """Read the notes of a training run: known entries within their ranges, and numbers.
-
-    Raises:
-        CheckpointError: an entry is of another type or out of range.
-    """
-    try:
-        info = json.loads(metadata.get(TRAINING_INFO, "{}"))
-        if wrong := next((name for name, value in info.items() if not _is_valid_info(name, value)), None):
-            raise ValueError(f"{shorten(wrong)} is {reprlib.repr(info[wrong])}")
-    except (AttributeError, TypeError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path} has damaged metadata ({shorten(summarize(error))}): train or convert it again"
-        ) from None
-    return info
 
 
 def _is_valid_info(name: str, value: Any) -> bool:

@@ -7,6 +7,7 @@ weights; both are why it is not used here.
 import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,7 +41,7 @@ _OTHER_TENSORS = {
     "torch._utils._rebuild_device_tensor_from_numpy": "of another device",
     "torch._utils._rebuild_device_tensor_from_cpu_tensor": "of another device",
 }
-# Classes that training scripts save beside the weights. Their objects are skipped; any other name is refused.
+# Classes that training scripts save beside the weights; their objects are skipped
 _HARMLESS = {
     *("argparse.Namespace", "types.SimpleNamespace", "_codecs.encode", "copyreg._reconstructor"),
     *(f"builtins.{name}" for name in ("set", "frozenset", "bytearray", "bytes", "complex", "slice", "range", "object")),
@@ -140,9 +141,6 @@ class _Interpreter:
         if self.steps > _MAX_STEPS:
             raise ValueError(f"more than {_MAX_STEPS} steps")
 
-    def skip(self, value: Any) -> None:
-        pass
-
     def push(self, value: Any) -> None:
         self.stack.append(value)
 
@@ -159,12 +157,6 @@ class _Interpreter:
 
     def memoize(self, value: Any) -> None:
         self.memo[len(self.memo)] = self.stack[-1]
-
-    def get(self, index: int) -> None:
-        self.push(self.memo[index])
-
-    def push_tuple(self, value: Any) -> None:
-        self.push(tuple(self.pop_to_mark()))
 
     def join(self, length: int) -> None:
         if len(self.stack) < length:
@@ -193,9 +185,6 @@ class _Interpreter:
     def call_with_keywords(self, value: Any) -> None:
         self.stack[-3:] = [None]
 
-    def drop_attributes(self, value: Any) -> None:
-        self.stack.pop()
-
     def push_storage(self, value: Any) -> None:
         self.stack[-1] = self.open_storage(self.stack[-1])
 
@@ -211,21 +200,19 @@ class _Interpreter:
         if function.text == _TYPED:
             inner, _type, inner_arguments, _state = arguments
             return self.rebuild(inner, inner_arguments)
-        if function.text in _OTHER_TENSORS:
-            return StoredTensor(_OTHER_TENSORS[function.text], (), _refuse)
-        return _REBUILDS.get(function.text, lambda *_: None)(*arguments)
+        return _CALLS[function.text](*arguments)
 
 
 _VALUES = (
     *("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
     *("SHORT_BINSTRING", "BINSTRING", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 )
-_OPCODES: dict[str, Callable[[_Interpreter, Any], None]] = {
+_OPCODES: dict[str, Callable[[_Interpreter, Any], object]] = {
     **dict.fromkeys(_VALUES, _Interpreter.push),
-    **dict.fromkeys(("PROTO", "FRAME"), _Interpreter.skip),
+    **dict.fromkeys(("PROTO", "FRAME"), lambda machine, _: None),
     **dict.fromkeys(("BINPUT", "LONG_BINPUT"), _Interpreter.put),
-    **dict.fromkeys(("BINGET", "LONG_BINGET"), _Interpreter.get),
-    **dict.fromkeys(("TUPLE", "FROZENSET"), _Interpreter.push_tuple),
+    **dict.fromkeys(("BINGET", "LONG_BINGET"), lambda machine, index: machine.push(machine.memo[index])),
+    **dict.fromkeys(("TUPLE", "FROZENSET"), lambda machine, _: machine.push(tuple(machine.pop_to_mark()))),
     **dict.fromkeys(("GLOBAL", "STACK_GLOBAL"), _Interpreter.push_name),
     **dict.fromkeys(("REDUCE", "NEWOBJ"), _Interpreter.call),
     "MEMOIZE": _Interpreter.memoize,
@@ -246,14 +233,13 @@ _OPCODES: dict[str, Callable[[_Interpreter, Any], None]] = {
     "APPENDS": lambda machine, _: machine.extend(machine.pop_to_mark()),
     "ADDITEMS": lambda machine, _: machine.extend(machine.pop_to_mark()),
     "NEWOBJ_EX": _Interpreter.call_with_keywords,
-    "BUILD": _Interpreter.drop_attributes,
+    "BUILD": lambda machine, _: machine.stack.pop(),  # the attributes of an object that was skipped
     "BINPERSID": _Interpreter.push_storage,
 }
 
 
 def _known_name(text: str) -> _Name:
-    known = (_HARMLESS, STORAGES, _OTHER_TENSORS, _REBUILDS, {_TYPED})
-    if len(text) > 200 or not any(text in names for names in known):
+    if text not in _CALLS and text != _TYPED:
         raise UnknownNameError(text)
     return _Name(text)
 
@@ -284,7 +270,14 @@ def _refuse() -> Tensor:
     raise ValueError("a tensor that is no weight")
 
 
-_REBUILDS: dict[str, Callable[..., Any]] = {
+def _describe_other(kind: str, *arguments: Any) -> StoredTensor:
+    return StoredTensor(kind, (), _refuse)
+
+
+# All names that a pickle may call, and what it gets; any other name is refused
+_CALLS: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys((*_HARMLESS, *STORAGES), lambda *_: None),
+    **{name: partial(_describe_other, kind) for name, kind in _OTHER_TENSORS.items()},
     "collections.OrderedDict": lambda pairs=(): named_items(pairs),
     "torch.Size": lambda sizes=(): sizes,
     "torch._utils._rebuild_tensor": _describe_tensor,

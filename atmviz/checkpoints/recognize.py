@@ -12,7 +12,7 @@ from atmviz.checkpoints.metadata import require_settings
 from atmviz.checkpoints.origin import Layout
 from atmviz.dense.layouts import backbone_path, describe_heads, head_of, mm_to_atmviz
 from atmviz.errors import CheckpointError, join_limited, summarize
-from atmviz.models import released_to_timm
+from atmviz.models.released import released_to_timm, tensors_below
 from atmviz.variants import VARIANTS, Variant
 
 
@@ -34,9 +34,8 @@ def rename(state: dict[str, Tensor], is_timm: bool = False) -> NamedState:
     if head := head_of(state, "mm"):
         layout: Layout = "mmseg" if HEAD_TASKS[head] == "segment" else "mmdet"
         return NamedState(layout, head, mm_to_atmviz(head, state), {})
-    if any(name.startswith("backbone.") for name in state):  # the head is none of this project's
+    if backbone := tensors_below(state, "backbone."):  # the head is none of this project's
         left_out = Counter(name.split(".")[0] for name in state if not name.startswith("backbone."))
-        backbone = {n.removeprefix("backbone."): t for n, t in state.items() if n.startswith("backbone.")}
         return NamedState("mmseg", None, released_to_timm(backbone), dict(left_out))
     if any(name.startswith("stages.") for name in state):
         return NamedState("timm", None, state, {})
@@ -62,9 +61,7 @@ def recognize(state: Mapping[str, Tensor], head: Head | None, path: Path) -> tup
 
 
 def _recognize_dense(state: Mapping[str, Tensor], head: Head, path: Path) -> tuple[Architecture, dict[str, Any]]:
-    prefix = backbone_path(head) + "."
-    body = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-    backbone, config = _recognize_backbone(body, path)
+    backbone, config = _recognize_backbone(tensors_below(state, f"{backbone_path(head)}."), path)
     architecture, config["num_classes"] = describe_heads(head, backbone.backbone, state)
     config.pop("out_norms", None)  # every dense network has them
     return architecture, config

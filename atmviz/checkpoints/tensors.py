@@ -21,14 +21,11 @@ from atmviz.checkpoints.stored import StoredTensor, named_items
 from atmviz.errors import CheckpointError, join_limited, shorten, summarize
 from atmviz.files import foreign_content
 
-_FLOATS = ("float16", "bfloat16", "float32", "float64")
-_INTEGERS = ("int32", "int64")  # of counters and indices
+# Kinds of weights, by their names in safetensors
+_FLOATS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
+_INTEGERS = {"I32": "int32", "I64": "int64"}  # of counters and indices
 _MAX_EXPANDED_BYTES = 2**30  # memory for tensors whose strides repeat values
 _MAX_HEADER_BYTES = 2**25
-_SAFETENSORS_KINDS = {
-    **{"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"},
-    **{"I32": "int32", "I64": "int64"},
-}
 # What a damaged file makes the readers raise
 _DAMAGE = (
     *(ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OverflowError, RuntimeError),
@@ -95,7 +92,7 @@ def _read_safetensors(opened: BinaryIO, header_bytes: int) -> tuple[dict[str, St
         kind = part.get_dtype()
         # Copied, because they lie in the file at any address and kernels for aligned memory round differently
         load = lambda: file.get_tensor(name).clone()  # noqa: E731
-        return StoredTensor(_SAFETENSORS_KINDS.get(kind, kind), tuple(part.get_shape()), load)
+        return StoredTensor((_FLOATS | _INTEGERS).get(kind, kind), tuple(part.get_shape()), load)
 
     return named_items((name, describe(name)) for name in file.keys()), file.metadata() or {}  # noqa: SIM118
 
@@ -143,4 +140,5 @@ def read_weights(state: Mapping[str, StoredTensor], path: Path) -> dict[str, Ten
 
 
 def _may_be_weight(name: str, tensor: StoredTensor) -> bool:
-    return tensor.kind in _FLOATS or (tensor.kind in _INTEGERS and not name.endswith((".weight", ".bias")))
+    is_counter = tensor.kind in _INTEGERS.values() and not name.endswith((".weight", ".bias"))
+    return is_counter or tensor.kind in _FLOATS.values()

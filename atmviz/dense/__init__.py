@@ -12,10 +12,11 @@ from atmviz.dense.mask_rcnn import mask_rcnn
 from atmviz.dense.retinanet import retinanet
 from atmviz.dense.semantic_fpn import semantic_fpn
 from atmviz.dense.upernet import upernet
+from atmviz.models import create_model
 
 __all__ = [
     "cascade_mask_rcnn",
-    "create_dense",
+    "create_network",
     "is_detector",
     "mask_rcnn",
     "predicts_masks",
@@ -29,19 +30,20 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def create_dense(architecture: Architecture | str, **kwargs: Any) -> nn.Module:
-    """Build the network of a name like `semantic_fpn(atmnet_tiny)`.
+def create_network(architecture: Architecture | str, **kwargs: Any) -> nn.Module:
+    """Build the network of a name like `atmnet_tiny` or `semantic_fpn(atmnet_tiny)`, with random weights.
 
     Args:
-        architecture: Head, backbone and neck.
-        kwargs: Arguments of the head's function, such as `num_classes` and `dim`.
+        architecture: Backbone, head and neck; a backbone alone is a classifier.
+        kwargs: Arguments of the head's function, such as `num_classes` and `dim`, or of the classifier.
 
     Raises:
-        AtmvizError: the head or neck is unknown, or needs a library that is not installed.
-        ValueError: there is no head.
+        AtmvizError: the head, neck or its backbone is unknown, does not take an argument, or needs a library that is
+            not installed.
+        RuntimeError, TypeError, ValueError: the same of a classifier, as timm raises it.
     """
     if isinstance(architecture, str):
         architecture = Architecture.parse(architecture)
-    if architecture.head is None:
-        raise ValueError(f"got {architecture}, expected a head around it, as in semantic_fpn({architecture})")
-    return _BUILDERS[architecture.head](architecture.backbone, architecture.neck, **kwargs)
+    if architecture.head:
+        return _BUILDERS[architecture.head](architecture.backbone, architecture.neck, **kwargs)
+    return create_model(architecture.backbone, **kwargs)

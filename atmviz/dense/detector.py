@@ -7,6 +7,7 @@ Legend: B batch, C channels, H/W height and width, N boxes of an image, A anchor
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,15 +19,11 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import RetinaNet
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 from torchvision.ops import box_iou, roi_align
-from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
-from atmviz.dense.pyramid import init_xavier
 from atmviz.geometry import resized_size
 
 RATIOS = (0.5, 1.0, 2.0)  # height / width
-MIN_SCORE = 0.05
-MAX_DETECTIONS = 100
-NMS_IOU = 0.5
+DETECTIONS: dict[str, Any] = {"score_thresh": 0.05, "nms_thresh": 0.5, "detections_per_img": 100}  # those kept
 DIVISOR = 32  # height and width of a batch are multiples of it, px
 BACKGROUND, UNUSED = -1, -2  # what an anchor learns instead of an object's index
 
@@ -199,17 +196,3 @@ class RoIPool(nn.Module):
             x = roi_align(maps[f"p{level}"].to(rois), rois[chosen], self.size, 2.0**-level, 0, True)
             pooled = pooled.index_put((chosen,), x.to(pooled))
         return pooled
-
-
-class P6P7(ExtraFPNBlock):
-    """Levels P6 and P7: two strided convolutions after C5, without torchvision's ReLU between. Source: mmdetection."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.p6 = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
-        self.p7 = nn.Conv2d(out_channels, out_channels, 3, stride=2, padding=1)
-        init_xavier(self)
-
-    def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
-        p6 = self.p6(x[-1])
-        return [*results, p6, self.p7(p6)], [*names, "p6", "p7"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from atmviz.architecture import Architecture, Head
-from atmviz.models import released_to_timm
+from atmviz.models.released import released_to_timm, tensors_below
 
 # Tensor name that only this head has: mm's, atmviz's
 _MARKS: dict[Head, tuple[str, str]] = {
@@ -101,10 +101,8 @@ def backbone_path(head: Head) -> str:
 
 def mm_to_atmviz(head: Head, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the tensors of a whole network and put background first; unknown names stay as they are."""
-    backbone = {
-        name.removeprefix("backbone."): tensor for name, tensor in state.items() if name.startswith("backbone.")
-    }
-    renamed = {f"{backbone_path(head)}.{name}": tensor for name, tensor in released_to_timm(backbone).items()}
+    backbone = released_to_timm(tensors_below(state, "backbone."))
+    renamed = {f"{backbone_path(head)}.{name}": tensor for name, tensor in backbone.items()}
     for name, tensor in state.items():
         if name.startswith("backbone."):
             continue

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import timm
-import torch
 import torch.nn.functional as F
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
@@ -26,18 +25,18 @@ _SWIN_PATCH = 4
 
 
 @contextmanager
-def on_meta(name: object) -> Iterator[None]:
-    """Build the network of that name on the meta device in the block, with shapes but no values.
+def building(name: object) -> Iterator[None]:
+    """Turn what timm raises in the block, where the network of that name is built, into one line.
 
     Raises:
         AtmvizError: the network is unknown, or does not take an argument.
     """
     try:
-        with torch.device("meta"):
-            yield
-    except (RuntimeError, TypeError, ValueError) as error:
+        yield
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         raise AtmvizError(
-            f"cannot build {name} ({summarize(error)}): expected one of {', '.join(VARIANTS)} or a timm model"
+            f"cannot build {name} ({summarize(error)}): expected one of {', '.join(VARIANTS)} or a timm model; "
+            "heads need four stages with strides 4 to 32"
         ) from None
 
 
@@ -52,26 +51,24 @@ def create_backbone(name: str, first_level: int = 2, drop_path_rate: float = 0.0
         kwargs: Further arguments of the backbone's constructor.
 
     Raises:
-        AtmvizError: the model is unknown, or does not have four stages with strides 4 to 32.
+        AtmvizError: the model is unknown, does not take an argument, or lacks four stages with strides 4 to 32.
     """
     if name in VARIANTS:
         kwargs = {"out_norms": True, **kwargs}
     elif name.startswith("swin"):
         kwargs = {"strict_img_size": False, **kwargs}
-    with on_meta(name):
-        probe: Any = timm.create_model(name, features_only=True, **kwargs)
-        strides = probe.feature_info.reduction()
+    with building(name):
+        body: Any = timm.create_model(
+            name,
+            features_only=True,
+            feature_cls="getter",  # maps in [B, C, H, W] whatever layout the network uses
+            out_indices=tuple(range(first_level - 6, 0)),  # to the last
+            drop_path_rate=drop_path_rate,
+            **kwargs,
+        )
+    strides = [stage["reduction"] for stage in body.feature_info.info]
     if strides[-4:] != [4, 8, 16, 32]:
         raise AtmvizError(f"got {name}, whose maps have strides {strides}, expected a backbone with 4, 8, 16, 32")
-    stages = len(strides)
-    body = timm.create_model(
-        name,
-        features_only=True,
-        feature_cls="getter",  # maps in [B, C, H, W] whatever layout the network uses
-        out_indices=tuple(range(stages - 6 + first_level, stages)),
-        drop_path_rate=drop_path_rate,
-        **kwargs,
-    )
     return NormalizedBackbone(body) if name.startswith("swin") else body
 
 

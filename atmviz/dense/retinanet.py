@@ -12,13 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.ops import sigmoid_focal_loss
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from atmviz.architecture import PYRAMID_DIM, Neck
 from atmviz.dense.detector import (
-    MAX_DETECTIONS,
-    MIN_SCORE,
-    NMS_IOU,
-    P6P7,
+    DETECTIONS,
     UNUSED,
     AnchorMatcher,
     BoxCoder,
@@ -26,9 +24,23 @@ from atmviz.dense.detector import (
     FixedStrideAnchors,
     Target,
 )
-from atmviz.dense.pyramid import Pyramid, create_backbone, feature_channels
+from atmviz.dense.pyramid import Pyramid, create_backbone, feature_channels, init_xavier
 
 _STRIDES = (8, 16, 32, 64, 128)
+
+
+class P6P7(ExtraFPNBlock):
+    """Levels P6 and P7: two strided convolutions after C5, without torchvision's ReLU between. Source: mmdetection."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.p6 = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
+        self.p7 = nn.Conv2d(out_channels, out_channels, 3, stride=2, padding=1)
+        init_xavier(self)
+
+    def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
+        p6 = self.p6(x[-1])
+        return [*results, p6, self.p7(p6)], [*names, "p6", "p7"]
 
 
 class RetinaNet(detection.RetinaNet):
@@ -91,10 +103,8 @@ def retinanet(
         Pyramid(body, neck, dim, 3, P6P7(feature_channels(body)[-1], dim)),
         num_classes,
         anchor_generator=FixedStrideAnchors(sizes, _STRIDES),
-        score_thresh=MIN_SCORE,
-        nms_thresh=NMS_IOU,
-        detections_per_img=MAX_DETECTIONS,
         proposal_matcher=AnchorMatcher(0.5, 0.4, 0.0),
+        **DETECTIONS,
     )
     model.transform, model.box_coder = DetectorTransform(min_size, max_size), BoxCoder((1.0, 1.0, 1.0, 1.0))
     for branch in (model.head.classification_head, model.head.regression_head):

@@ -13,7 +13,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.ops import generalized_box_iou_loss, roi_align
 
 from atmviz.architecture import BOX_SAMPLES
-from atmviz.dense.detector import MAX_DETECTIONS, MIN_SCORE, NMS_IOU, BoxCoder, Maps, RoIPool, Shapes, Target
+from atmviz.dense.detector import DETECTIONS, BoxCoder, Maps, RoIPool, Shapes, Target
 from atmviz.dense.pyramid import init_xavier
 
 BOX_SIZE, MASK_SIZE = 7, 14  # side of a pooled box, tokens
@@ -88,12 +88,10 @@ class RoIHeads(roi_heads.RoIHeads):
             batch_size_per_image=box_samples,
             positive_fraction=0.25,
             bbox_reg_weights=None,
-            score_thresh=MIN_SCORE,
-            nms_thresh=NMS_IOU,
-            detections_per_img=MAX_DETECTIONS,
             mask_roi_pool=RoIPool(MASK_SIZE),
             mask_head=MaskRCNNHeads(dim, [dim] * 4, 1),
             mask_predictor=MaskPredictor(dim, num_classes),
+            **DETECTIONS,
         )
         self.box_coder = BoxCoder(tuple(1 / std for std in stds))
         self.giou = giou

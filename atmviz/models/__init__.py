@@ -5,11 +5,11 @@ from typing import Any
 from timm.models import create_model
 
 from atmviz.models.atmfpn import ATMFPN
-from atmviz.models.atmnet import ATMNet, released_to_timm
+from atmviz.models.atmnet import ATMNet
 from atmviz.models.layers import set_fused
 from atmviz.models.token_mixer import ActiveTokenMixer
 
-__all__ = ["ATMFPN", "COMPILE_OPTIONS", "ATMNet", "ActiveTokenMixer", "create_model", "released_to_timm", "set_fused"]
+__all__ = ["ATMFPN", "COMPILE_OPTIONS", "ATMNet", "ActiveTokenMixer", "create_model", "set_fused"]
 
 # For `torch.compile(network, options=COMPILE_OPTIONS)`. Inductor's layout pass mistakes token maps [B, H, W, C] for
 # [B, C, H, W] and reorders them in memory, which makes networks 10 % slower.

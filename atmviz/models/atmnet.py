@@ -4,8 +4,7 @@ Legend: B batch, H/W grid in tokens, C channels, O distinct offsets per directio
 [B, C, H, W]; tokens inside the network are [B, H, W, C].
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +17,7 @@ from atmviz.architecture import FusionMode, OffsetMode
 from atmviz.geometry import MIN_SIZE_PX
 from atmviz.layers import LayerId, is_offset_source, offset_sources
 from atmviz.models.layers import ChannelMLP, PositionalEncodingGenerator, init_weights
+from atmviz.models.released import checkpoint_filter_fn
 from atmviz.models.token_mixer import ActiveTokenMixer, OffsetLayer
 from atmviz.variants import VARIANTS
 
@@ -53,9 +53,9 @@ class ATMStage(nn.Module):
         depth: int,
         mlp_ratio: float,
         num_offsets: int,
+        drop_path_rates: Sequence[float],
         offset_interval: int,
         peg: bool,
-        drop_path_rates: Sequence[float],
         **mixer: Any,
     ) -> None:
         super().__init__()
@@ -164,25 +164,11 @@ class ATMNet(nn.Module):
         self.num_features = self.head_hidden_size = dims[-1]
 
         self.stem = nn.Conv2d(in_chans, dims[0], 7, stride=4, padding=2)
-        drop_path_rates = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
-        self.stages = nn.Sequential(
-            *(
-                ATMStage(
-                    in_dim=dims[i - 1] if i else None,
-                    dim=dims[i],
-                    depth=depths[i],
-                    mlp_ratio=mlp_ratios[i],
-                    num_offsets=num_offsets[i],
-                    offset_interval=offset_interval,
-                    peg=peg,
-                    drop_path_rates=drop_path_rates[i],  # type: ignore[arg-type]
-                    offset_mode=offset_mode,
-                    num_samples=num_samples,
-                    fusion=fusion,
-                )
-                for i in range(len(depths))
-            )
-        )
+        drop_path_rates: Any = calculate_drop_path_rates(drop_path_rate, list(depths), stagewise=True)
+        rows = zip((None, *dims[:-1]), dims, depths, mlp_ratios, num_offsets, drop_path_rates, strict=True)
+        shared: dict[str, Any] = {"offset_interval": offset_interval, "peg": peg}
+        shared |= {"offset_mode": offset_mode, "num_samples": num_samples, "fusion": fusion}  # settings of the mixers
+        self.stages = nn.Sequential(*(ATMStage(*row, **shared) for row in rows))
         self.feature_info = [
             {"num_chs": dim, "reduction": 4 * 2**i, "module": f"stages.{i}"} for i, dim in enumerate(dims)
         ]
@@ -330,56 +316,6 @@ class ATMNet(nn.Module):
         if not taken or min(taken) < 0 or max(taken) >= total:
             raise ValueError(f"got feature indices {list(indices)}, expected some of 0 ... {total - 1}")
         return taken
-
-
-_RELEASED_NAMES = (
-    (r"^patch_embed\.proj\.", "stem."),
-    (r"^pos_blocks\.(\d+)\.", r"stages.\1.peg."),
-    (r"^blocks\.(\d+)\.(\d+)\.", r"stages.\1.blocks.\2."),
-    (r"\.atm\.atm_w\.", ".token_mixer.fc_width."),
-    (r"\.atm\.atm_h\.", ".token_mixer.fc_height."),
-    (r"\.atm\.atm_c\.", ".token_mixer.fc_identity."),
-    (r"\.atm\.", ".token_mixer."),
-    (r"\.offset_layer\.0\.", ".offset.norm."),
-    (r"\.offset_layer\.1\.", ".offset.linear."),
-    (r"^norm_(\d+)\.", r"out_norms.\1."),
-    (r"^head\.(weight|bias)$", r"head.fc.\1"),
-)
-
-
-def checkpoint_filter_fn(state: Mapping[str, Tensor], model: nn.Module | None = None) -> dict[str, Tensor]:
-    """Convert what timm reads of a file: a released classifier, a dense network, or a file of this project.
-
-    Averaged weights are taken where there are some, as timm itself does for "model_ema". Of a dense network only the
-    backbone is kept. timm opens pickles by `torch.load(weights_only=True)`: it runs nothing, but takes as much memory
-    as a file asks for, and refuses numbers of numpy's. `atmviz.convert_checkpoint` has neither limit.
-
-    Args:
-        state: Tensors by name.
-        model: Not used; timm passes it.
-    """
-    for prefix in ("model_ema.", "model.", "backbone.", "body.", "model."):
-        inner = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-        state = inner or state
-    return released_to_timm(state)
-
-
-def released_to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a released state dict to the names of `ATMNet`; a state dict with these names is returned unchanged.
-
-    The branch convolutions [C, C, 1, 1] become linear layers [C, C], and each downsampling convolution moves from the
-    last block of a stage to the start of the next.
-    """
-    renamed = {}
-    for name, tensor in state.items():
-        if match := re.fullmatch(r"blocks\.(\d+)\.\d+\.downsample\.proj\.(\w+)", name):
-            name = f"stages.{int(match[1]) + 1}.downsample.{match[2]}"
-        for pattern, replacement in _RELEASED_NAMES:
-            name = re.sub(pattern, replacement, name)
-        if re.search(r"\.fc_(width|height)\.weight$", name) and tensor.dim() == 4:
-            tensor = tensor.flatten(1)
-        renamed[name] = tensor
-    return renamed
 
 
 default_cfgs = generate_default_cfgs(

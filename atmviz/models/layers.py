@@ -69,6 +69,15 @@ def init_weights(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
+def spread_offsets(network: nn.Module, std: float) -> None:
+    """Scale random offset layers so that their offsets have this standard deviation, in tokens."""
+    for module in network.modules():
+        if isinstance(module, OffsetLayer):
+            # After LayerNorm each input has unit variance, so the output's is C times the weights'
+            weight = module.linear.weight.data
+            weight *= std / (weight.std() * weight.shape[1] ** 0.5)
+
+
 def init_fan_in(network: nn.Module) -> None:
     """Redraw the weights of linear layers with std 1 / sqrt(fan_in), except in offset layers.
 

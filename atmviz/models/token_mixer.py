@@ -1,11 +1,15 @@
 """The Active Token Mixer: Eqs. (1) to (4) of the paper.
 
-Eq. (1) states what every token mixer does: a query token becomes the sum over context tokens k of weight * g(token k).
-Here the context tokens are those that Eq. (2) fetches for each channel, g is one fully connected layer per branch, and
-the weights are those of Eqs. (3) and (4).
+Eq. (1) describes every token mixer: a query token becomes a sum of context tokens, each embedded by a function g and
+multiplied by a weight. In this mixer:
+
+- The context of each channel is one token of the query token's row, one of its column, and the query token itself:
+  branches W, H and I. Learned offsets choose the first two, Eq. (2).
+- g is one fully connected layer per branch.
+- Eq. (4) computes the weights of the branches, and Eq. (3) the sum.
 
 Legend: B batch, H/W grid in tokens, C channels, O distinct offsets per direction and sample, S = C / O channels
-sharing one.
+per offset.
 """
 
 from collections.abc import Callable

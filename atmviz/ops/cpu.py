@@ -134,7 +134,7 @@ def backward(grad: Tensor, x: Tensor, offset: Tensor, axis: int) -> tuple[Tensor
     return grad_x.to(x.dtype), grad_offset.to(offset.dtype)
 
 
-def weighted_sum(branches: Sequence[Tensor], weights: Tensor) -> Tensor:
+def weighted_sum(branches: list[Tensor], weights: Tensor) -> Tensor:
     """Add token maps [B, H, W, C], each multiplied by its weights of [B, C, branches]."""
     tokens, by_branch, dtype = _mixable(branches, weights)
     out = torch.empty_like(tokens[0])
@@ -143,8 +143,8 @@ def weighted_sum(branches: Sequence[Tensor], weights: Tensor) -> Tensor:
     return out.to(torch.promote_types(branches[0].dtype, weights.dtype))
 
 
-def weighted_sum_backward(grad: Tensor, branches: Sequence[Tensor], weights: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Return gradients of the branches and of their weights, in their shapes and dtypes, from that of the sum."""
+def weighted_sum_backward(grad: Tensor, branches: list[Tensor], weights: Tensor) -> list[Tensor]:
+    """Return gradients of the branches, then of their weights, in their shapes and dtypes, from that of the sum."""
     tokens, by_branch, dtype = _mixable(branches, weights)
     grad, grad_branches = grad.to(dtype).contiguous(), [torch.empty_like(tensor) for tensor in tokens]
     runs = -(-grad.shape[1] * grad.shape[2] // _TOKENS_TOGETHER)
@@ -153,7 +153,7 @@ def weighted_sum_backward(grad: Tensor, branches: Sequence[Tensor], weights: Ten
         tensors = (tokens, by_branch, grad, grad_branches, grad_weights)
         _run("weighted_sum_backward", dtype, *tensors, _branches(tokens))
     grad_branches = [gradient.to(tensor.dtype) for gradient, tensor in zip(grad_branches, branches, strict=True)]
-    return grad_branches, grad_weights.sum(1).transpose(1, 2).to(weights.dtype).contiguous()
+    return [*grad_branches, grad_weights.sum(1).transpose(1, 2).to(weights.dtype).contiguous()]
 
 
 def gelu_with_gradient(x: Tensor, grad: Tensor, out: Tensor) -> None:

@@ -4,6 +4,7 @@ Legend: B batch, H/W grid in tokens, C channels.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -48,15 +49,9 @@ def weighted_sum(branches: Sequence[Tensor], weights: Tensor) -> Tensor:
     return out
 
 
-@torch.library.custom_op("atmviz::weighted_sum", mutates_args=(), device_types="cpu")
-def _weighted_sum(branches: list[Tensor], weights: Tensor) -> Tensor:
-    return cpu.weighted_sum(branches, weights)
-
-
-@torch.library.custom_op("atmviz::weighted_sum_backward", mutates_args=(), device_types="cpu")
-def _weighted_sum_backward(grad: Tensor, branches: list[Tensor], weights: Tensor) -> list[Tensor]:
-    grad_branches, grad_weights = cpu.weighted_sum_backward(grad, branches, weights)
-    return [*grad_branches, grad_weights]
+_on_cpu = partial(torch.library.custom_op, mutates_args=(), device_types="cpu")
+_weighted_sum: Any = _on_cpu("atmviz::weighted_sum", cpu.weighted_sum)
+_weighted_sum_backward: Any = _on_cpu("atmviz::weighted_sum_backward", cpu.weighted_sum_backward)
 
 
 @_weighted_sum.register_fake
@@ -70,8 +65,7 @@ def _(grad: Tensor, branches: list[Tensor], weights: Tensor) -> list[Tensor]:
 
 
 def _save(ctx: Any, inputs: tuple[list[Tensor], Tensor], output: Tensor) -> None:
-    branches, weights = inputs
-    ctx.save_for_backward(*branches, weights)
+    ctx.save_for_backward(*inputs[0], inputs[1])
 
 
 def _differentiate(ctx: Any, grad: Tensor) -> tuple[list[Tensor], Tensor]:

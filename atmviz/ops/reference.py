@@ -1,6 +1,6 @@
 """One-axis sampling, Eq. (2), in plain PyTorch: runs on any device, can be exported, and is what kernels must equal.
 
-Legend: B batch, H/W grid in tokens, C channels, O distinct offsets, S = C / O channels sharing one.
+Legend: B batch, H/W grid in tokens, C channels, O distinct offsets, S = C / O channels per offset.
 """
 
 import torch
@@ -8,7 +8,11 @@ from torch import Tensor
 
 
 def sample_reference(x: Tensor, offset: Tensor, axis: int) -> Tensor:
-    """Compute `sample_along` of tokens [B, H, W, C] and offsets [B, H, W, O] along axis 1 (H) or 2 (W), unchecked."""
+    """Compute `sample_along` of tokens [B, H, W, C] and offsets [B, H, W, O] along axis 1 (H) or 2 (W), unchecked.
+
+    Eq. (2), with o the offset of channel c at token [i, j]: the result at [i, j, c] is x at [i, j + o, c] along W, and
+    at [i + o, j, c] along H. Between two tokens, x is interpolated linearly; outside the map it is zero.
+    """
     size = x.shape[axis]
     groups = x.unflatten(3, (offset.shape[3], -1))  # [B, H, W, O, S]
 

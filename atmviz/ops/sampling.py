@@ -1,9 +1,10 @@
 """One-axis sampling, Eq. (2), and the choice between its CPU, GPU and reference versions.
 
-Legend: B batch, H/W grid in tokens, C channels, O distinct offsets, S = C / O channels sharing one.
+Legend: B batch, H/W grid in tokens, C channels, O distinct offsets, S = C / O channels per offset.
 """
 
 import sys
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -18,18 +19,18 @@ _AXIS: dict[Branch, int] = {"height": 1, "width": 2}
 
 
 def sample_along(x: Tensor, offset: Tensor, branch: Branch) -> Tensor:
-    """Recompose each token from shifted tokens on its own row or column.
+    """Read each channel of each token from another token of the same row or column, Eq. (2).
 
     Args:
         x: Feature map, [B, H, W, C], any floating dtype and strides.
-        offset: Shift in tokens, [B, H, W, O], positive to the right or down, unbounded. Offset k serves the S
-            neighboring channels k*S ... k*S+S-1 and is not repeated in memory.
-        branch: "width" shifts along W, "height" along H.
+        offset: Distance to the token that is read, in tokens, [B, H, W, O]: positive to the right or down, unbounded.
+            Offset k serves the S channels from k*S to k*S + S - 1 and is not repeated in memory.
+        branch: "width" reads along W, "height" along H.
 
     Returns:
-        Recomposed tokens, [B, H, W, C], in the dtype of x. A fractional shift interpolates linearly between its two
-        neighbors; a neighbor outside the map reads as zero. Positions and weights are computed in float32 or wider,
-        so half-precision features keep exact positions.
+        The tokens read, [B, H, W, C], in the dtype of x. Between two tokens, x is interpolated linearly; outside the
+        map it is zero. Positions and weights are computed in float32 or wider, so half-precision features keep exact
+        positions.
 
     Raises:
         ValueError: the shapes do not fit, O does not divide C, a dtype is not floating, the tensors are on two devices,
@@ -80,14 +81,9 @@ def has_kernels(device_type: str) -> bool:
     return device_type == "cuda" and (find_spec("triton") is not None or "triton" in sys.modules)
 
 
-@torch.library.custom_op("atmviz::sample_along", mutates_args=(), device_types="cpu")
-def _sample(x: Tensor, offset: Tensor, axis: int) -> Tensor:
-    return cpu.forward(x, offset, axis)
-
-
-@torch.library.custom_op("atmviz::sample_along_backward", mutates_args=(), device_types="cpu")
-def _sample_backward(grad: Tensor, x: Tensor, offset: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    return cpu.backward(grad, x, offset, axis)
+_on_cpu = partial(torch.library.custom_op, mutates_args=(), device_types="cpu")
+_sample: Any = _on_cpu("atmviz::sample_along", cpu.forward)
+_sample_backward: Any = _on_cpu("atmviz::sample_along_backward", cpu.backward)
 
 
 @_sample.register_kernel("cuda")

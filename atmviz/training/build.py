@@ -19,11 +19,11 @@ from atmviz.data.detection import open_detection
 from atmviz.data.keyed import KeyedBatchSampler, KeyedDataset, seed_of
 from atmviz.data.loader import open_loader, stack_by_name
 from atmviz.data.segmentation import ViewAugmentation, open_segmentation
-from atmviz.dense import create_dense
+from atmviz.dense import create_network
 from atmviz.distributed import Accelerator, new_accelerator
 from atmviz.errors import RecipeError, TrainingError, summarize
 from atmviz.events import QUIET, Events
-from atmviz.models import COMPILE_OPTIONS, ATMNet, create_model
+from atmviz.models import COMPILE_OPTIONS, ATMNet
 from atmviz.models.layers import init_fan_in
 from atmviz.training.evaluate import open_images
 from atmviz.training.evaluation_settings import EvaluationSettings
@@ -164,12 +164,9 @@ def build_network(recipe: Recipe, num_classes: int, events: Events = QUIET) -> n
     options: dict[str, Any] = {"drop_path_rate": recipe.drop_path_rate, **network_config(recipe, num_classes)}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(recipe.seed, "weights"))
-        if recipe.head:
-            if recipe.short_side_min:
-                options["min_size"] = (*range(recipe.short_side_min, recipe.image_size, 32), recipe.image_size)
-            network = create_dense(recipe.architecture, **options)
-        else:
-            network = create_model(recipe.model, **options)
+        if recipe.short_side_min:
+            options["min_size"] = (*range(recipe.short_side_min, recipe.image_size, 32), recipe.image_size)
+        network = create_network(recipe.architecture, **options)
         if recipe.init == "fan_in":
             for module in network.modules():
                 if isinstance(module, ATMNet):

@@ -492,13 +492,13 @@ def test_other_backbones_are_matched_before_memory_is_taken(tmp_path, monkeypatc
     metadata = {"architecture": "semantic_fpn(resnet50)", "config": '{"num_classes": 3, "dim": 32}'}
     save_file(state, tmp_path / "a.safetensors", metadata)
     devices = []
-    plain = loading._create
+    plain = loading.create_network
 
-    def create(*args):
+    def create(*args, **config):
         devices.append(torch.get_default_device().type)
-        return plain(*args)
+        return plain(*args, **config)
 
-    monkeypatch.setattr(loading, "_create", create)
+    monkeypatch.setattr(loading, "create_network", create)
     assert "missing" in refusal(tmp_path / "a.safetensors")
     assert devices == ["meta"]
 

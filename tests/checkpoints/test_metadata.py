@@ -108,9 +108,9 @@ def test_metadata_within_its_ranges_is_kept(own_file):
         "val_top1": 97.5,
         "x": None,
     }
-    found = load(own_file(about=about, config={"offset_mode": "decoupled", "peg": True, "in_chans": 3})).origin
-    assert about.items() <= found.training_info.items()
-    assert found.config == {"num_classes": 10, "offset_mode": "decoupled", "peg": True, "in_chans": 3}
+    origin = load(own_file(about=about, config={"offset_mode": "decoupled", "peg": True, "in_chans": 3})).origin
+    assert about.items() <= origin.training_info.items()
+    assert origin.config == {"num_classes": 10, "offset_mode": "decoupled", "peg": True, "in_chans": 3}
     assert load(own_file(weights="of someone")).origin.weights is None
 
 

@@ -411,8 +411,8 @@ def test_reading_opens_the_file_alone_and_no_network(tmp_path):
         "watched = ('open', 'socket', 'import', 'subprocess', 'os.', 'exec', 'compile', 'ctypes', 'shutil')\n"
         "sys.addaudithook(lambda event, args: seen.append((event, *args[:1])) if event.startswith(watched) else None)\n"
         "read_tensors(Path(sys.argv[1]))\n"
-        "found = {one for one in seen if one[0] != 'open' or type(one[1]) is str and one[1] != sys.argv[1]}\n"
-        "assert not found, found\n"
+        "opened = {one for one in seen if one[0] != 'open' or type(one[1]) is str and one[1] != sys.argv[1]}\n"
+        "assert not opened, opened\n"
     )
     for name in ("a.pth", "b.safetensors"):
         subprocess.run([sys.executable, "-c", program, str(tmp_path / name)], check=True)

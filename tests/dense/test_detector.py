@@ -12,7 +12,6 @@ from torchvision.ops import MultiScaleRoIAlign, roi_align
 
 from atmviz.dense.detector import (
     BACKGROUND,
-    P6P7,
     UNUSED,
     AnchorMatcher,
     BoxCoder,
@@ -22,14 +21,14 @@ from atmviz.dense.detector import (
     paste_masks,
 )
 from atmviz.dense.mask_rcnn import RPN
-from atmviz.dense.retinanet import retinanet
+from atmviz.dense.retinanet import P6P7, retinanet
 from atmviz.dense.roi_heads import BoxPredictor, MaskPredictor, mask_targets
 
 
 def anchors_of(generator, size, strides):
     maps = [torch.zeros(1, 1, math.ceil(size[0] / s), math.ceil(size[1] / s)) for s in strides]
-    (found,) = generator(ImageList(torch.zeros(1, 3, *size), [size]), maps)
-    return found, maps
+    (anchors,) = generator(ImageList(torch.zeros(1, 3, *size), [size]), maps)
+    return anchors, maps
 
 
 def written_out(size, strides, sides, ratios=(0.5, 1.0, 2.0)):
@@ -58,8 +57,8 @@ def written_out(size, strides, sides, ratios=(0.5, 1.0, 2.0)):
 )
 def test_anchors_lie_on_their_strides_unrounded(generator, strides, sides):
     size = (100, 70)  # no multiple of any stride
-    found, _ = anchors_of(generator, size, strides)
-    torch.testing.assert_close(found, written_out(size, strides, sides), atol=1e-4, rtol=0)
+    anchors, _ = anchors_of(generator, size, strides)
+    torch.testing.assert_close(anchors, written_out(size, strides, sides), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(("dim", "std"), [(256, 0.01), (64, 0.02)])
@@ -73,8 +72,8 @@ def test_retinanets_branches_are_drawn_for_their_width(dim, std):
 def test_stock_anchors_would_drift_at_the_papers_size():
     """Why there is a class of our own: torchvision's P6 stride at 800 px is 61."""
     assert 800 // math.ceil(800 / 64) == 61
-    found, maps = anchors_of(RPN(256).anchor_generator, (800, 1280), (4, 8, 16, 32, 64))
-    assert found[-1, [1, 3]].mean() == 64 * (maps[-1].shape[-2] - 1)
+    anchors, maps = anchors_of(RPN(256).anchor_generator, (800, 1280), (4, 8, 16, 32, 64))
+    assert anchors[-1, [1, 3]].mean() == 64 * (maps[-1].shape[-2] - 1)
 
 
 def test_boxes_are_pooled_from_the_level_of_their_size():
@@ -103,8 +102,8 @@ def test_boxes_are_as_exact_where_the_network_is_not():
     """Anchors, decoded boxes and pooling places stay float32 in bfloat16, whose numbers are 2 px apart at 300."""
     strides = (8, 16)
     maps = [torch.zeros(1, 1, 64 // s, 64 // s, dtype=torch.bfloat16) for s in strides]
-    (found,) = FixedStrideAnchors([[20], [40]], strides)(ImageList(torch.zeros(1, 3, 64, 64), [(64, 64)]), maps)
-    torch.testing.assert_close(found, written_out((64, 64), strides, [[20], [40]]), atol=1e-4, rtol=0)
+    (anchors,) = FixedStrideAnchors([[20], [40]], strides)(ImageList(torch.zeros(1, 3, 64, 64), [(64, 64)]), maps)
+    torch.testing.assert_close(anchors, written_out((64, 64), strides, [[20], [40]]), atol=1e-4, rtol=0)
 
     boxes = torch.tensor([[301.3, 200.7, 411.1, 305.9]])
     assert (
@@ -167,11 +166,11 @@ def test_training_draws_the_shorter_side_and_moves_masks_to_the_nearest_pixel():
     seen = set()
     for _ in range(30):
         target = {"boxes": torch.tensor([[6.0, 4.0, 30.0, 20.0]]), "masks": torch.from_numpy(mask)[None]}
-        batch, (found,) = transform([torch.zeros(3, 40, 60)], [target])
+        batch, (fitted,) = transform([torch.zeros(3, 40, 60)], [target])
         height, width = batch.image_sizes[0]
         expected = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
-        assert np.array_equal(found["masks"][0].numpy(), expected)
-        assert found["boxes"][0].tolist() == pytest.approx([6 * width / 60, 4 * height / 40, width / 2, height / 2])
+        assert np.array_equal(fitted["masks"][0].numpy(), expected)
+        assert fitted["boxes"][0].tolist() == pytest.approx([6 * width / 60, 4 * height / 40, width / 2, height / 2])
         seen.add((height, width))
     assert seen == {(48, 72), (64, 96), (80, 120)}
 
@@ -197,12 +196,12 @@ def test_masks_are_looked_up_at_pixel_centers_inside_their_boxes():
                 expected[number, i, j] = (1 - a) * ((1 - b) * padded[top, left] + b * padded[top, left + 1]) + a * (
                     (1 - b) * padded[top + 1, left] + b * padded[top + 1, left + 1]
                 )
-    found = paste_masks(torch.from_numpy(masks)[:, None], torch.tensor(boxes), (14, 20))[:, 0].numpy()
+    pasted = paste_masks(torch.from_numpy(masks)[:, None], torch.tensor(boxes), (14, 20))[:, 0].numpy()
     near = np.zeros((3, 14, 20), bool)  # a pixel around the box, as mmdetection draws on a CPU
     for number, (x1, y1, x2, y2) in enumerate(boxes):
         rows, columns = slice(max(0, int(y1) - 1), math.ceil(y2) + 1), slice(max(0, int(x1) - 1), math.ceil(x2) + 1)
         near[number, rows, columns] = True
-    np.testing.assert_allclose(found, np.where(near, expected, 0), atol=1e-5)
+    np.testing.assert_allclose(pasted, np.where(near, expected, 0), atol=1e-5)
     assert (expected[~near] < 0.5).all()
     assert paste_masks(torch.zeros(0, 1, 28, 28), torch.zeros(0, 4), (14, 20)).shape == (0, 1, 14, 20)
 
@@ -238,28 +237,28 @@ def iou(a, b):
 
 def written_out_matches(anchors, boxes, size, positive, negative, least, border):
     """mmdetection's order: leave anchors out, threshold, then each object in turn takes its best ones."""
-    found = []
+    assigned = []
     for x1, y1, x2, y2 in anchors:
         if border is None:
             padded = [math.ceil(side / 32) * 32 for side in size]
             used = (y1 + y2) / 2 < padded[0] - 1e-3 and (x1 + x2) / 2 < padded[1] - 1e-3
         else:
             used = x1 >= -border and y1 >= -border and x2 < size[1] + border and y2 < size[0] + border
-        found.append(UNUSED if not used else BACKGROUND)
+        assigned.append(UNUSED if not used else BACKGROUND)
     overlaps = [[round(iou(box, anchor), 6) for anchor in anchors] for box in boxes]  # float32's ties are ties
-    used = [k for k, index in enumerate(found) if index != UNUSED]
+    used = [k for k, index in enumerate(assigned) if index != UNUSED]
     for k in used:
         highest = max((row[k] for row in overlaps), default=0)
         if highest >= positive:
-            found[k] = [row[k] for row in overlaps].index(highest)
+            assigned[k] = [row[k] for row in overlaps].index(highest)
         elif highest >= negative:
-            found[k] = UNUSED
+            assigned[k] = UNUSED
     for number, row in enumerate(overlaps):
         best = max(row[k] for k in used)
         for k in used:
             if best >= least and row[k] == best:
-                found[k] = number
-    return found
+                assigned[k] = number
+    return assigned
 
 
 @pytest.mark.parametrize("count", [0, 1, 9])
@@ -273,11 +272,11 @@ def test_anchors_learn_what_mmdetections_assigner_says(settings, count):
     boxes = np.concatenate([corners, corners + rng.integers(3, 46, (count, 2))], 1).astype(np.float32)
     size = (70, 90)
     target = {"boxes": torch.from_numpy(boxes), "size": torch.tensor(size)}
-    found = AnchorMatcher(*settings)(anchors, target).tolist()
+    assigned = AnchorMatcher(*settings)(anchors, target).tolist()
     expected = written_out_matches(anchors.tolist(), boxes.tolist(), size, *settings)
-    assert found == expected
-    assert {UNUSED, BACKGROUND} <= set(found)
-    assert count == 0 or max(found) >= 0
+    assert assigned == expected
+    assert {UNUSED, BACKGROUND} <= set(assigned)
+    assert count == 0 or max(assigned) >= 0
 
 
 def test_an_object_that_no_anchor_meets_is_let_go():

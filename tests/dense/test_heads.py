@@ -5,7 +5,7 @@ import torch
 from torchvision.models import detection
 
 from atmviz.architecture import HEAD_TASKS, Architecture
-from atmviz.dense import create_dense, mask_rcnn, semantic_fpn
+from atmviz.dense import create_network, mask_rcnn, semantic_fpn
 from atmviz.errors import AtmvizError
 from atmviz.models import create_model
 from atmviz.observe import find_sites, forward_to_sites, observing
@@ -19,7 +19,7 @@ def build(head, neck="fpn", **kwargs):
     torch.manual_seed(0)
     if head in DETECTORS:
         kwargs = {"min_size": 96, "max_size": 160, **kwargs}
-    model = create_dense(Architecture("atmnet_nano", head, neck), num_classes=5, **kwargs)
+    model = create_network(Architecture("atmnet_nano", head, neck), num_classes=5, **kwargs)
     if hasattr(model, "rpn"):  # 1000 proposals take a minute
         model.rpn._post_nms_top_n = {"training": 40, "testing": 40}
     return model
@@ -55,8 +55,8 @@ def test_detectors_find_boxes_and_learn_with_every_parameter(head, neck, images,
     if head == "retinanet":
         model.score_thresh = 0.0
     with torch.inference_mode():
-        found = model.eval()(list(images))
-    for image in found:
+        detections = model.eval()(list(images))
+    for image in detections:
         assert 0 < len(image["boxes"]) <= 100
         assert set(image["labels"].tolist()) <= set(range(5))
         assert (image["boxes"] >= 0).all()

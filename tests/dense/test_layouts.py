@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from atmviz.checkpoints import convert_checkpoint, load_model
-from atmviz.dense import create_dense
+from atmviz.dense import create_network
 from atmviz.errors import AtmvizError, CheckpointError
 
 RELEASED = json.loads((Path(__file__).parents[1] / "data" / "released_layouts.json").read_text())["xtiny"]
@@ -232,25 +232,25 @@ def test_converted_file_gives_equal_outputs(head, tmp_path, images):
 )
 def test_own_networks_saved_by_torch_are_recognized(name, tmp_path):
     torch.manual_seed(0)
-    network = create_dense(name, num_classes=5).eval()
+    network = create_network(name, num_classes=5).eval()
     torch.save(network.state_dict(), tmp_path / "own.pth")
-    found = load(tmp_path / "own.pth")
-    assert (found.origin.model, found.origin.config["num_classes"]) == (name, 5)
+    loaded = load(tmp_path / "own.pth")
+    assert (loaded.origin.model, loaded.origin.config["num_classes"]) == (name, 5)
     for key, tensor in network.state_dict().items():
-        assert torch.equal(found.state_dict()[key], tensor)
+        assert torch.equal(loaded.state_dict()[key], tensor)
 
 
 @pytest.mark.parametrize("head", ["upernet", "mask_rcnn", "retinanet"])
 def test_backbone_alone_gives_the_maps_it_gives_inside(head, tmp_path, images):
     torch.manual_seed(0)
-    network = create_dense(f"{head}(atmnet_nano)", num_classes=5).eval()
+    network = create_network(f"{head}(atmnet_nano)", num_classes=5).eval()
     torch.save(network.state_dict(), tmp_path / "own.pth")
     alone = load(tmp_path / "own.pth", features_only=True)
     body = network.backbone if head == "upernet" else network.backbone.body
     with torch.inference_mode():
-        found, expected = alone(images), body(images)
-    assert len(found) == (3 if head == "retinanet" else 4)
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+        maps, expected = alone(images), body(images)
+    assert len(maps) == (3 if head == "retinanet" else 4)
+    assert all(torch.equal(a, b) for a, b in zip(maps, expected, strict=True))
     assert alone.origin.config["num_classes"] == 0
     assert sum(alone.origin.left_out.values()) + alone.origin.matched <= len(network.state_dict())
 

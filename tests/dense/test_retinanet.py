@@ -27,9 +27,9 @@ def written_out(model, targets, logits, deltas, anchors):
     """Focal loss (alpha .25, gamma 2) of every anchor that counts, L1 of the positive ones, by all positive ones."""
     class_loss = box_loss = positives = 0.0
     for image, target in enumerate(targets):
-        found = model.proposal_matcher(anchors, target).tolist()
-        positives += max(1, sum(index >= 0 for index in found))
-        for k, number in enumerate(found):
+        assigned = model.proposal_matcher(anchors, target).tolist()
+        positives += max(1, sum(index >= 0 for index in assigned))
+        for k, number in enumerate(assigned):
             if number == UNUSED:
                 continue
             for label in range(CLASSES):
@@ -63,10 +63,10 @@ def test_losses_are_divided_by_the_positive_anchors_of_the_batch(counts):
         "cls_logits": torch.randn(2, len(anchors), CLASSES) - 1,
         "bbox_regression": torch.randn(2, len(anchors), 4),
     }
-    found = model.compute_loss(targets, outputs, [anchors, anchors])
+    losses = model.compute_loss(targets, outputs, [anchors, anchors])
     expected = written_out(model, targets, outputs["cls_logits"], outputs["bbox_regression"], anchors)
-    assert found["classification"].item() == pytest.approx(expected[0], rel=1e-4)
-    assert found["bbox_regression"].item() == pytest.approx(expected[1], rel=1e-4)
+    assert losses["classification"].item() == pytest.approx(expected[0], rel=1e-4)
+    assert losses["bbox_regression"].item() == pytest.approx(expected[1], rel=1e-4)
 
     alone = [
         model.compute_loss([target], {name: x[i : i + 1] for name, x in outputs.items()}, [anchors])[

@@ -100,10 +100,10 @@ def test_masks_to_learn_are_the_majority_of_each_cells_pixels():
     """Boxes of whole cells: a cell of 2 x 3 px is 1 from three of its pixels on; nothing moves by half a pixel."""
     masks = torch.randint(0, 2, (3, 120, 120), dtype=torch.uint8)
     boxes = torch.tensor([[4.0, 8.0, 4 + 28 * 3, 8 + 28 * 2], [0.0, 0.0, 28.0, 28.0]])
-    found = mask_targets(masks, boxes, torch.tensor([2, 0]))
+    targets = mask_targets(masks, boxes, torch.tensor([2, 0]))
     cells = masks[2, 8 : 8 + 56, 4 : 4 + 84].float().view(28, 2, 28, 3).mean((1, 3))
-    assert torch.equal(found[0], (cells >= 0.5).float())
-    assert torch.equal(found[1], masks[0, :28, :28].float())
+    assert torch.equal(targets[0], (cells >= 0.5).float())
+    assert torch.equal(targets[1], masks[0, :28, :28].float())
     assert mask_targets(masks[:0], boxes[:0], torch.zeros(0, dtype=torch.int64)).shape == (0, 28, 28)
 
 

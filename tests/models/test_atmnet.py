@@ -10,7 +10,7 @@ from timm.models import group_parameters
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import nn
 
-from atmviz.models import ATMNet, create_model, released_to_timm
+from atmviz.models import ATMNet, create_model
 from atmviz.models.token_mixer import OffsetLayer
 from atmviz.variants import VARIANTS
 
@@ -88,13 +88,6 @@ def test_stochastic_depth_rises_linearly():
     model = create_nano(drop_path_rate=0.23)
     rates = [getattr(block.drop_path, "drop_prob", 0.0) for stage in model.stages for block in stage.blocks]
     assert rates == pytest.approx([0.01 * i for i in range(24)])
-
-
-def test_a_released_state_dict_in_this_layout_comes_back_unchanged():
-    state = create_nano(out_norms=True).state_dict()
-    again = released_to_timm(state)
-    assert list(again) == list(state)
-    assert all(again[name] is tensor for name, tensor in state.items())
 
 
 @pytest.mark.parametrize(

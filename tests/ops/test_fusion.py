@@ -89,13 +89,13 @@ def test_tensors_on_two_devices_are_refused(elsewhere):
 @needs_kernels
 def test_results_do_not_depend_on_the_number_of_threads(results):
     inputs, grad = tensors(1, 19, 21, 8, 3), torch.randn(1, 19, 21, 8)
-    threads, found = torch.get_num_threads(), []
+    threads, by_threads = torch.get_num_threads(), []
     for count in (1, 2, 3):
         torch.set_num_threads(count)
-        found.append(results(ours, inputs, grad))
+        by_threads.append(results(ours, inputs, grad))
     torch.set_num_threads(threads)
-    for other in found[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+    for other in by_threads[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(by_threads[0], other, strict=True))
 
 
 @needs_kernels

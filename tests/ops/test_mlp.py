@@ -136,6 +136,6 @@ def test_cuda_equals_the_cpu(results, autocast, tolerance):
     width = torch.float32 if autocast else torch.float64
     on_cuda = [tensor.detach().to("cuda", width).requires_grad_() for tensor in inputs]
     with torch.autocast("cuda", torch.float16, enabled=autocast):
-        found = results(channel_mlp, on_cuda, grad.cuda())
-    for ours, theirs in zip(found, expected, strict=True):
+        on_gpu = results(channel_mlp, on_cuda, grad.cuda())
+    for ours, theirs in zip(on_gpu, expected, strict=True):
         torch.testing.assert_close(ours.cpu().double(), theirs, rtol=tolerance, atol=tolerance)

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from atmviz.checkpoints import load_model, read_checkpoint, write_checkpoint
-from atmviz.dense import create_dense
+from atmviz.dense import create_network
 from atmviz.errors import CheckpointError, RecipeError
 from atmviz.models import create_model
 from atmviz.training.build import build_network, build_task
@@ -90,7 +90,7 @@ def test_a_classifiers_weights_become_the_backbones(small_dense, notes_class):
 def test_a_dense_networks_weights_start_another_one_with_new_classes(tmp_path, small_dense, notes_class):
     path = tmp_path / "last.safetensors"
     config = {"num_classes": 10, "dim": 16, "box_samples": 16, "min_size": 64, "max_size": 1333}
-    before = create_dense("mask_rcnn(atmnet_nano)", **config).state_dict()
+    before = create_network("mask_rcnn(atmnet_nano)", **config).state_dict()
     write_checkpoint(path, "mask_rcnn(atmnet_nano)", config, {"model": before}, {"dataset": "shapes"})
     notes = notes_class()
     network = build_network(small_dense("mask_rcnn", finetune=str(path)), 4, notes)

@@ -1,6 +1,6 @@
 """Recipes: every setting of a training run, and which of them fit together. Torch-free."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain
 from typing import Any, Literal, get_type_hints
@@ -24,7 +24,7 @@ from atmviz.architecture import (
 )
 from atmviz.errors import RecipeError
 from atmviz.geometry import MIN_SIZE_PX
-from atmviz.settings import require_ranges, setting
+from atmviz.settings import require_ranges, settings_under
 from atmviz.training.recipe_values import nearest, typed_values
 from atmviz.variants import VARIANTS
 
@@ -43,17 +43,10 @@ _FOREIGN: dict[Task, tuple[str, ...]] = {
     "segment": (*_CLASSIFIER_ONLY, *_DETECTOR_ONLY),
     "detect": (*_CLASSIFIER_ONLY, *_SEGMENTER_ONLY),
 }
-_SIDES = RANGES["image_size"]
-# px, of an image
+_SIDES = RANGES["image_size"]  # px
 
-
-def _under(panel: str) -> Callable[..., Any]:
-    """Return `setting` for the settings under a heading."""
-    return lambda default, help, low=None, high=None: setting(default, help, panel, low, high)
-
-
-_data, _augment, _dense = _under("Data"), _under("Augmentation"), _under("Dense prediction")
-_model, _optimize, _run = _under("Model"), _under("Optimization"), _under("Run")
+_data, _augment, _dense = map(settings_under, ("Data", "Augmentation", "Dense prediction"))
+_model, _optimize, _run = map(settings_under, ("Model", "Optimization", "Run"))
 
 
 @dataclass(frozen=True)
@@ -162,7 +155,7 @@ class Recipe:
         for conflict in chain.from_iterable(check() for check in checks):
             raise RecipeError(conflict)
 
-    # Each of these yields what is wrong with the settings of one kind.
+    # Each check yields what is wrong with settings of one kind.
 
     def _batches(self) -> Iterator[str]:
         per_pass, rest = divmod(self.batch_size, self.accumulate)

@@ -55,14 +55,13 @@ def read_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
 
 
 def _read_text(name_or_path: str | Path) -> str:
-    names = recipe_names()
-    if str(name_or_path) in names:
-        return resources.files("atmviz.training").joinpath("recipes", f"{name_or_path}.yaml").read_text("utf-8")
+    name, names = str(name_or_path), recipe_names()
+    if name in names:
+        return resources.files("atmviz.training").joinpath("recipes", f"{name}.yaml").read_text("utf-8")
     path = Path(name_or_path)
     if not path.is_file():
         raise RecipeError(
-            f"no recipe {str(name_or_path)!r}: expected one of {', '.join(names)}, or a YAML file"
-            + nearest(str(name_or_path), names)
+            f"no recipe {name!r}: expected one of {', '.join(names)}, or a YAML file{nearest(name, names)}"
         )
     if path.stat().st_size > _MAX_BYTES:
         raise RecipeError(f"{path} has more than {_MAX_BYTES // 1024} kB, expected a recipe's YAML")

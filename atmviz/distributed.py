@@ -82,10 +82,18 @@ def new_accelerator(cpu: bool, precision: str) -> Accelerator:
     return Accelerator(cpu=state.device.type == "cpu", mixed_precision=precision)
 
 
+def rank_and_world() -> tuple[int, int]:
+    """Return the number of this process and how many there are; (0, 1) where none were joined."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
 def gather_all(items: list[Any]) -> list[Any]:
     """Return the items of all processes, in the order of ranks."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    _, world = rank_and_world()
+    if world == 1:
         return items
-    parts: list[list[Any]] = [[] for _ in range(torch.distributed.get_world_size())]
+    parts: list[list[Any]] = [[] for _ in range(world)]
     torch.distributed.all_gather_object(parts, items)
     return [item for part in parts for item in part]

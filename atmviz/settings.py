@@ -34,6 +34,11 @@ def setting(
     return field(default=default, metadata={"help": help, "panel": panel, "low": low, "high": high, "flags": flags})
 
 
+def settings_under(panel: str) -> Callable[..., Any]:
+    """Return `setting` for the settings under one heading: it takes all but the panel."""
+    return lambda default, help, low=None, high=None, flags=(): setting(default, help, panel, low, high, flags)
+
+
 def as_tuple(values: Sequence[str] | str) -> tuple[str, ...]:
     """Return several texts as they are, and a single one as the only one of several."""
     return (values,) if isinstance(values, str) else tuple(values)

@@ -58,7 +58,7 @@ def evaluate(
     say_if_alone()
     with waiting("starting"):
         import_matplotlib()
-        from atmviz.figures.prediction_folder import PredictionFolder
+        from atmviz.figures.predictions import PredictionFolder
         from atmviz.training import evaluate as library
 
     kinds: list[Any] = ["ema", "model"] if weights == "both" else [weights]

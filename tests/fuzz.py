@@ -382,7 +382,7 @@ def annotations(place: Place, draw: random.Random) -> None:
         text = change_bytes(text, draw)
     (folder / "annotations").mkdir()
     (folder / "annotations" / "instances_val2017.json").write_bytes(text)
-    found = open_detection("coco", "val", 64, data_dir=folder, with_target=draw.random() < 0.5)
+    found = open_detection("coco", "val", 64, data_dir=folder, hflip=0.0 if draw.random() < 0.5 else None)
     for index in range(len(found)):
         item = found[index]
         if "annotations" in item:

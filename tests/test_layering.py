@@ -73,8 +73,7 @@ NEED_TORCH = [
     *("atmviz.export", "atmviz.benchmark", "atmviz.observe.hooks", "atmviz.observe.image"),
     *("atmviz.observe.interventions", "atmviz.recording.run", "atmviz.recording.batches", "atmviz.views.overlays"),
     *(f"atmviz.training.{name}" for name in ("ablation", "build", "evaluate", "finetune", "health", "loop")),
-    *(f"atmviz.training.{name}" for name in ("run_folder", "tasks", "evaluators.base", "evaluators.classification")),
-    *("atmviz.training.evaluators.detection", "atmviz.training.evaluators.segmentation"),
+    *(f"atmviz.training.{name}" for name in ("run_folder", "tasks", "evaluators")),
     *("atmviz.data.*", "atmviz.checkpoints.*"),  # but for their __init__
 ]
 

@@ -81,8 +81,7 @@ def _require_policy(text: str) -> None:
     else:
         return
     raise RecipeError(
-        f"got auto_augment {shorten(text)!r} ({fault}), expected timm's name for a policy, "
-        "as rand-m9-mstd0.5-inc1, or none"
+        f"got auto_augment {shorten(text)!r} ({fault}), expected a timm policy, e.g. rand-m9-mstd0.5-inc1, or none"
     )
 
 

@@ -1,6 +1,7 @@
 """Images with boxes, classes and masks of objects: COCO and shapes, both with COCO's annotations."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.utils.data import Dataset
 from atmviz.data.fitting import normalize_image
 from atmviz.errors import DatasetError
 from atmviz.sources.coco import CocoInstances, box_within, coco_masks, is_learned, run_lengths, size_of
-from atmviz.sources.coco_json import Annotation
+from atmviz.sources.coco_json import Annotation, Instances
 from atmviz.sources.datasets import class_names, require_dataset
 from atmviz.sources.files import ImageFiles
 from atmviz.sources.opening import open_source
@@ -28,28 +29,34 @@ class DetectionImages(Dataset):
     of no area are left to the annotations, which evaluation reads.
 
     Args:
-        source: Images [H, W, 3] with their annotations.
-        hflip: Probability of a horizontal flip.
-        with_target: Whether masks are drawn for training.
+        hflip: Probability of a horizontal flip in training; None for evaluation, which needs annotations and no target.
 
     Attributes:
+        source: The images.
         classes: Names, by label.
         category_ids: The numbers of the classes in annotations, by label.
         notes: Lines for people on what was left out, and where annotations are.
     """
 
-    def __init__(self, source: "MaskedInstances | ListedInstances", hflip: float, with_target: bool) -> None:
-        self.source, self.hflip, self.with_target = source, hflip, with_target
-        self.classes, self.category_ids, self.notes = source.classes, tuple(source.category_ids), source.notes
-        self._labels = {category: label for label, category in enumerate(source.category_ids)}
+    notes: Sequence[str] = ()
+
+    def __init__(
+        self, source: Source, classes: Sequence[str], category_ids: Sequence[int], hflip: float | None
+    ) -> None:
+        self.source, self.classes, self.category_ids, self.hflip = source, tuple(classes), tuple(category_ids), hflip
+        self._labels = {category: label for label, category in enumerate(category_ids)}
+
+    def annotated(self, index: int) -> tuple[np.ndarray, list[Annotation]]:
+        """Return an image [H, W, 3], as it lies in its file, and its annotations."""
+        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        image, annotations = self.source.read(index)
+        image, annotations = self.annotated(index)
         x = normalize_image(image)
-        if not self.with_target:
+        if self.hflip is None:
             return {"image": x, "annotations": annotations, "image_id": index}
         target = self.target(annotations, image.shape[:2])
         if self.hflip and torch.rand(1).item() < self.hflip:
@@ -77,24 +84,17 @@ class DetectionImages(Dataset):
 
 
 def open_detection(
-    name: str,
-    split: Split,
-    size: int,
-    *,
-    data_dir: str | Path | None = None,
-    hflip: float = 0.0,
-    with_target: bool = False,
-    seed: int = 0,
+    name: str, split: Split, size: int, *, data_dir: str | Path | None = None, hflip: float | None = None, seed: int = 0
 ) -> DetectionImages:
-    """Open a dataset for training (`with_target`) or evaluation.
+    """Open a dataset for training (with a probability of flips) or evaluation.
 
     Args:
         name: "coco" or "shapes".
         split: "train" or "val".
         size: Side of the scenes of shapes, px; COCO's images keep their size, a detector resizes them.
         data_dir: Folder of the dataset, see `open_source`.
-        hflip: Probability of a horizontal flip.
-        with_target: Give targets in place of annotations, and leave out images without objects.
+        hflip: Probability of a horizontal flip in training, which leaves out images without objects; None for
+            evaluation.
         seed: Seed of the scenes of shapes.
 
     Raises:
@@ -105,24 +105,16 @@ def open_detection(
     require_dataset(name, "detect")
     images = open_source(name, data_dir=data_dir, split=split, size=size, seed=seed, upright=False)
     if isinstance(images, ImageFiles):
-        return DetectionImages(ListedInstances(images, only_with_objects=with_target), hflip, with_target)
-    return DetectionImages(MaskedInstances(images, class_names(name, "detect")), hflip, with_target)
+        return CocoDetection(images, hflip)
+    classes = class_names(name, "detect")
+    return SceneDetection(images, classes, range(len(classes)), hflip)
 
 
-class MaskedInstances:
-    """Annotations from what a source knows of the objects of each image."""
+class SceneDetection(DetectionImages):
+    """Drawn scenes; annotations follow from what is known of their objects."""
 
-    notes: Sequence[str] = ()
-
-    def __init__(self, source: Source, classes: tuple[str, ...]) -> None:
-        self.source, self.name = source, source.name
-        self.classes, self.category_ids = classes, range(len(classes))
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def read(self, index: int) -> tuple[np.ndarray, list[Annotation]]:
-        """Return an image [H, W, 3] and its annotations with their masks [H, W], bool."""
+    def annotated(self, index: int) -> tuple[np.ndarray, list[Annotation]]:
+        """Return a scene's image [H, W, 3] and its annotations with their masks [H, W], bool."""
         image, truth = read_labeled(self.source, index)
         annotations = []
         for number, thing in enumerate(truth.objects, 1):
@@ -133,12 +125,12 @@ class MaskedInstances:
         return image, annotations
 
 
-class ListedInstances:
-    """The images and annotations that an instances file lists, in the order of image ids.
+class CocoDetection(DetectionImages):
+    """The images that an instances file lists, in the order of image ids, with its annotations.
 
     Args:
         images: The image files, whose labels are `CocoInstances`.
-        only_with_objects: Leave out images on which nothing can be learned, as mmdetection does in training.
+        hflip: As in `DetectionImages`; training leaves out images on which nothing can be learned, as mmdetection does.
 
     Raises:
         DatasetError: no instances file (panoptic, captions, keypoints, results), damaged, with annotations of unknown
@@ -146,30 +138,23 @@ class ListedInstances:
             JSON says.
     """
 
-    def __init__(self, images: ImageFiles, only_with_objects: bool) -> None:
+    def __init__(self, images: ImageFiles, hflip: float | None) -> None:
         assert isinstance(images.labels, CocoInstances)
         self.images, self.instances = images, images.labels
         content = self.instances.content
-        self.classes, self.category_ids, self.records = content.classes, content.category_ids, content.records
-        if only_with_objects:
-            self.records = tuple(
-                record
-                for record in content.records
-                if any(is_learned(annotation, size_of(record)) for annotation in content.annotations[record["id"]])
-            )
+        self.records = [record for record in content.records if hflip is None or _has_objects(record, content)]
         self.instances.require_files(images, self.records)
+        listed = replace(images, names=tuple(record["file_name"] for record in self.records))
+        super().__init__(listed, content.classes, content.category_ids, hflip)
         self.notes = [*filter(None, [images.note, self.instances.file[1]])]
 
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def name(self, index: int) -> str:
-        """Return the file name of an image."""
-        return self.records[index]["file_name"]
-
-    def read(self, index: int) -> tuple[np.ndarray, list[Annotation]]:
-        """Return an image [H, W, 3], as it lies in its file, and its annotations."""
+    def annotated(self, index: int) -> tuple[np.ndarray, list[Annotation]]:
         return self.instances.read(self.images, self.records[index])
+
+
+def _has_objects(record: dict[str, Any], content: Instances) -> bool:
+    """Return whether a detector learns something from an image."""
+    return any(is_learned(annotation, size_of(record)) for annotation in content.annotations[record["id"]])
 
 
 def _flipped(target: dict[str, Tensor], width: int) -> dict[str, Tensor]:

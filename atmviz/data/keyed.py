@@ -8,6 +8,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,13 +62,14 @@ class KeyedDataset(Dataset):
             return self.dataset[key.image]
 
 
+@dataclass(eq=False)
 class KeyedBatchSampler(Sampler[list[Key]]):
     """Yields the batches of one epoch for one process.
 
     Each update takes the next `batch_size` images of the epoch's order. Process `rank` of `world` gets every world-th
     of them, in `accumulate` batches. Images that do not fill the last update are left out of this epoch.
 
-    Args:
+    Attributes:
         length: Images in the dataset.
         batch_size: Images per update, over all processes and passes.
         seed: Seed of the order.
@@ -81,28 +83,22 @@ class KeyedBatchSampler(Sampler[list[Key]]):
         RecipeError: the data is smaller than a batch, or a batch cannot be divided evenly.
     """
 
-    def __init__(
-        self,
-        length: int,
-        batch_size: int,
-        seed: int,
-        *,
-        images: int | None = None,
-        repeats: int = 1,
-        rank: int = 0,
-        world: int = 1,
-        accumulate: int = 1,
-    ) -> None:
-        self.length, self.batch_size, self.seed, self.repeats = length, batch_size, seed, repeats
-        self.rank, self.world, self.accumulate = rank, world, accumulate
-        self.images = min(images or length, length)
-        self.updates = self.images // batch_size
+    length: int
+    batch_size: int
+    seed: int
+    images: int | None = None
+    repeats: int = 1
+    rank: int = 0
+    world: int = 1
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
+        got, images = f"got batch_size {self.batch_size} for", min(self.images or self.length, self.length)
+        self.updates = images // self.batch_size
         if not self.updates:
-            raise RecipeError(f"got batch_size {batch_size} for {self.images} images, expected {self.images} or fewer")
-        if batch_size % (world * accumulate):
-            raise RecipeError(
-                f"got batch_size {batch_size} for {world} processes with accumulate {accumulate}: it must divide evenly"
-            )
+            raise RecipeError(f"{got} {images} images, expected {images} or fewer")
+        if self.batch_size % (self.world * self.accumulate):
+            raise RecipeError(f"{got} {self.world} processes with accumulate {self.accumulate}: it must divide evenly")
         self.epoch, self.first_update = 0, 0
 
     def start(self, epoch: int, first_update: int = 0) -> None:

@@ -1,16 +1,22 @@
-"""Predictions of a segmenter or detector beside the truth."""
+"""Predictions of a segmenter or detector beside the truth, one file for each image."""
 
 import colorsys
 from collections.abc import Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from atmviz.architecture import IGNORE_INDEX
+from atmviz.events import QUIET, Events
 from atmviz.figures.style import drawable, figure_style, save_figure, wrap_title
+from atmviz.files import file_name
+
+if TYPE_CHECKING:
+    from atmviz.training.evaluators import Prediction
 
 _MIN_SCORE = 0.3  # detections below it are not drawn
 _MAX_NAMED = 12  # classes in a legend
@@ -18,6 +24,38 @@ _NAME_LENGTH = 24  # characters of a class name
 _PANEL = 3.2  # inches
 _BACKGROUND = (0.88, 0.88, 0.88)
 _GOLDEN = 0.618034  # of the color circle: neighboring classes differ most
+
+
+class PredictionFolder:
+    """Draws the first predictions it is called with, as `folder/IMAGE NAME.png`.
+
+    Args:
+        folder: Where to draw; no image name leads out of it.
+        limit: Largest number of images to draw.
+        events: Receives one line when the limit is reached.
+    """
+
+    def __init__(self, folder: Path, limit: int = 24, events: Events = QUIET) -> None:
+        self.folder, self.limit, self.events = folder, limit, events
+        self.drawn: list[Path] = []
+
+    def __call__(self, prediction: "Prediction") -> None:
+        """Draw an image's labels and prediction side by side."""
+        if len(self.drawn) >= self.limit:
+            return
+        draw = draw_detection if isinstance(prediction.predicted, dict) else draw_segmentation
+        path = self._path(prediction.name)
+        arrays = prediction.image, prediction.truth, prediction.predicted
+        self.drawn.append(draw(*arrays, prediction.classes, path, title=prediction.name))
+        if len(self.drawn) == self.limit:
+            self.events.message(f"drew the first {self.limit} images into {self.folder}")
+
+    def _path(self, name: str) -> Path:
+        """Return a path that is not drawn yet: names such as a.jpg and a.png would share one."""
+        path = self.folder.joinpath(*map(file_name, Path(name).parts))
+        path = path.with_name(f"{path.name}.png")
+        others = (path.with_stem(f"{path.stem}-{number}") for number in count(2))
+        return next(candidate for candidate in chain([path], others) if candidate not in self.drawn)
 
 
 def draw_segmentation(

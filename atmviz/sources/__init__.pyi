@@ -4,8 +4,8 @@ from .datasets import Dataset as Dataset
 from .datasets import class_names as class_names
 from .datasets import datasets_for as datasets_for
 from .datasets import preprocessing_for as preprocessing_for
+from .decoding import as_image as as_image
 from .files import ImageFiles as ImageFiles
-from .files import as_image as as_image
 from .files import bundled_photos as bundled_photos
 from .files import find_images as find_images
 from .opening import data_folder as data_folder

@@ -177,7 +177,6 @@ def coco_masks() -> Any:
         from faster_coco_eval.core import mask
     except ImportError:
         raise AtmvizError(
-            "got a detector's data or evaluation, which faster-coco-eval reads, which is not installed: "
-            "pip install 'atmviz[coco]'"
+            "no faster-coco-eval, which detectors' data and evaluation need: pip install 'atmviz[coco]'"
         ) from None
     return mask

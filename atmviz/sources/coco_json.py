@@ -87,10 +87,7 @@ def _require_fields(file: Path, part: str, items: list[Any], fields: dict[str, A
     for index, item in enumerate(items):
         for name, kind in fields.items():
             if not isinstance(item, dict) or not isinstance(item.get(name), kind) or item[name] is True:
-                raise DatasetError(
-                    f"{file}: {part}[{index}] has no usable {name!r}, which every COCO instance file has: "
-                    "correct it, or unpack it again"
-                )
+                raise DatasetError(f"{file}: {part}[{index}] has no usable {name!r}: correct it, or unpack it again")
 
 
 def _ids(file: Path, part: str, items: list[dict[str, Any]]) -> set[int]:

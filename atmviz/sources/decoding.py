@@ -1,4 +1,4 @@
-"""Image files as arrays: the one reader of training, evaluation and recording. Torch-free."""
+"""Images as arrays: the one reader of image files in training, evaluation and recording. Torch-free."""
 
 import io
 import re
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from atmviz import files
-from atmviz.errors import DatasetError, reason_of
+from atmviz.errors import DatasetError, reason_of, summarize
 from atmviz.files import foreign_content
 from atmviz.geometry import MIN_SIZE_PX
 from atmviz.sources.listing import readable_formats
@@ -25,6 +25,28 @@ _JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # except those within
 _MAX_WIDE_PIXELS = 90_000_000  # for kinds that take 20 bytes a pixel to convert; Pillow's own limit is twice that
 _PLAIN_PIXELS = ("1", "L", "P", "RGB")
 _LOSSLESS_TIFF = ("raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "zstd", "lzma")
+
+
+def as_image(image: "str | Path | np.ndarray | Image.Image") -> np.ndarray:
+    """Return any kind of image as RGB, uint8, [H, W, 3], upright.
+
+    Args:
+        image: Path of a file, array [H, W, 3] of uint8 (RGB), or PIL image.
+
+    Raises:
+        DatasetError: the file cannot be read, the array has another shape or type, or a side is under 32 px.
+    """
+    if isinstance(image, str | Path):
+        return load_image(Path(image))
+    if isinstance(image, Image.Image):
+        try:
+            image = image_pixels(image.copy())
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"cannot convert the PIL image ({summarize(error)}): pass an RGB image") from None
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[2:] == (3,):
+        return require_large_enough(image, "in memory")
+    got = f"an array {list(image.shape)} of {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
+    raise DatasetError(f"got {got} as an image, expected a path, an array [H, W, 3] of uint8 or a PIL image")
 
 
 def load_image(path: Path, upright: bool = True) -> np.ndarray:
@@ -73,7 +95,7 @@ def decode_image(data: bytes, name: str | Path, upright: bool) -> np.ndarray:
             pixels = _decode_quickly(image, data, upright)
             return image_pixels(image, upright) if pixels is None else pixels
     except Exception as error:  # whatever a damaged file makes Pillow raise
-        raise unreadable("image", name, decoding_fault(error, data)) from None
+        raise unreadable("image", name, error, data) from None
 
 
 def image_pixels(image: Image.Image, upright: bool = True) -> np.ndarray:
@@ -111,7 +133,7 @@ def load_mask(path: Path) -> np.ndarray:
                 raise ValueError(f"{kind}; expected one lossless channel of 8 or 16 bits, or a palette")
             return np.array(image)
     except Exception as error:  # whatever a damaged file makes Pillow raise
-        raise unreadable("mask", path, decoding_fault(error, data, _MASK_FORMATS)) from None
+        raise unreadable("mask", path, error, data, _MASK_FORMATS) from None
 
 
 def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
@@ -123,21 +145,19 @@ def read_file(path: Path, kind: str = "image", max_bytes: int = MAX_IMAGE_BYTES)
     try:
         return files.read_limited(path, max_bytes)
     except (OSError, ValueError) as error:  # the latter: a zero byte in the name
-        raise unreadable(kind, path, decoding_fault(error)) from None
+        raise unreadable(kind, path, error) from None
 
 
-def unreadable(kind: str, name: str | Path, fault: str) -> DatasetError:
-    """Return the error for a file of a `kind` that has a `fault`."""
-    return DatasetError(f"cannot read {kind} {name} ({fault}): replace it; the same command then tries it again")
-
-
-def decoding_fault(error: Exception, data: bytes = b"", formats: Sequence[str] = ()) -> str:
-    """Return what is wrong with a file, in a few words, without the memory address that Pillow adds."""
+def unreadable(
+    kind: str, name: str | Path, error: Exception, data: bytes = b"", formats: Sequence[str] = ()
+) -> DatasetError:
+    """Return a DatasetError for an error of reading a file: what is wrong, without the address that Pillow adds."""
+    fault = reason_of(error)
     if isinstance(error, UnidentifiedImageError):
         what = foreign_content(data[:512])
         known = ", ".join(formats or readable_formats())
-        return what if what and what != "an image" else f"no image of a known format: {known}"
-    return reason_of(error)
+        fault = what if what and what != "an image" else f"no image of a known format: {known}"
+    return DatasetError(f"cannot read {kind} {name} ({fault}): replace it; the same command then tries it again")
 
 
 def _require_bounded(image: Image.Image, data: bytes) -> None:

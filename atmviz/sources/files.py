@@ -1,4 +1,4 @@
-"""Image files: folders, globs and single files as one source, and any kind of image as an array. Torch-free."""
+"""Image files: folders, globs and single files as one source. Torch-free."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -9,27 +9,11 @@ from pathlib import Path
 from typing import Protocol, Self
 
 import numpy as np
-from PIL import Image
 
-from atmviz.errors import DatasetError, summarize
+from atmviz.errors import DatasetError
 from atmviz.geometry import MIN_SIZE_PX
-from atmviz.sources.decoding import (
-    decode_image,
-    image_pixels,
-    load_image,
-    orientation_of,
-    read_file,
-    require_large_enough,
-)
-from atmviz.sources.listing import (
-    ATMVIZ_FIGURE,
-    LeftOut,
-    Listing,
-    describe_left_out,
-    image_suffixes,
-    is_atmviz_figure,
-    list_images,
-)
+from atmviz.sources.decoding import decode_image, orientation_of, read_file, require_large_enough
+from atmviz.sources.listing import ATMVIZ_FIGURE, LeftOut, Listing, describe_left_out, is_atmviz_figure, list_images
 from atmviz.sources.source import Truth, draw_sample, turn_truth
 
 
@@ -141,7 +125,7 @@ def find_images(sources: Sequence[str | Path] | str | Path) -> ImageFiles:
         raise DatasetError("no images named: expected files, folders or globs")
     if len(sources) == 1 and os.path.isdir(sources[0]):
         root = called(sources[0])
-        return ImageFiles(root.name, root, *_require_images(list_images(root), sources[0]))
+        return ImageFiles(root.name, root, *list_images(root).require_images(sources[0]))
     paths: dict[Path, None] = {}
     left_out: dict[str, list[str]] = {}
     for source in sources:
@@ -161,18 +145,17 @@ def _search(source: str | Path) -> tuple[Path, Listing]:
     """Return a folder, and the images in it that a file name, a folder or a glob means."""
     path = called(source)
     if os.path.isdir(path):
-        return path, _require_images(list_images(path), source)
+        return path, list_images(path).require_images(source)
     if os.path.exists(path):
         names = (path.name,)
         return path.parent, Listing((), {ATMVIZ_FIGURE: names}) if is_atmviz_figure(path) else Listing(names, {})
     parts = Path(source).parts
-    magic = next((k for k, part in enumerate(parts) if has_magic(part)), None)
-    if magic is not None:
-        root = called(Path(*parts[:magic]))
-        if os.path.isdir(root):
-            listing = list_images(root, parts[magic:])
-            if listing.names or listing.left_out:
-                return root, _require_images(listing, source)
+    magic = next((k for k, part in enumerate(parts) if has_magic(part)), len(parts))
+    root = called(Path(*parts[:magic]))
+    if os.path.isdir(root):  # not without a glob: then it is the path
+        listing = list_images(root, parts[magic:])
+        if listing.names or listing.left_out:
+            return root, listing.require_images(source)
     for folder in reversed((path, *path.parents)):
         require_readable(folder)
     raise DatasetError(f"no image, folder or match for {str(source)!r}: check the path")
@@ -191,40 +174,7 @@ def require_readable(folder: Path) -> None:
         raise DatasetError(f"cannot read folder {folder} (permission denied): allow it, or choose another")
 
 
-def _require_images(listing: Listing, source: str | Path) -> Listing:
-    if not listing.names:
-        left_out = f"; left out: {describe_left_out(listing.left_out)}" if listing.left_out else ""
-        raise DatasetError(
-            f"no images in {source}: expected files ending in {', '.join(sorted(image_suffixes()))}{left_out}"
-        )
-    return listing
-
-
 def bundled_photos() -> ImageFiles:
     """Return the photographs that come with atmviz; assets/photos/ORIGINS.md tells their origin and license."""
     root = Path(str(resources.files("atmviz_assets") / "photos"))
     return ImageFiles("photos", root, list_images(root).names)
-
-
-def as_image(image: "str | Path | np.ndarray | Image.Image") -> np.ndarray:
-    """Return any kind of image as RGB, uint8, [H, W, 3], upright.
-
-    Args:
-        image: Path of a file, array [H, W, 3] of uint8 (RGB), or PIL image.
-
-    Raises:
-        DatasetError: the file cannot be read, the array has another shape or type, or a side is under 32 px.
-    """
-    if isinstance(image, str | Path):
-        return load_image(Path(image))
-    if isinstance(image, Image.Image):
-        try:
-            return require_large_enough(image_pixels(image.copy()), "in memory")
-        except (OSError, ValueError) as error:
-            raise DatasetError(f"cannot convert the PIL image ({summarize(error)}): pass an RGB image") from None
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,):
-        got = (
-            f"an array {list(image.shape)} of {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
-        )
-        raise DatasetError(f"got {got} as an image, expected a path, an array [H, W, 3] of uint8 or a PIL image")
-    return require_large_enough(image, "in memory")

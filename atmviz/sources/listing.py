@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from PIL import Image
 
@@ -40,6 +40,14 @@ class Listing(NamedTuple):
 
     names: tuple[str, ...]
     left_out: LeftOut
+
+    def require_images(self, source: object) -> Self:
+        """Return it; raise DatasetError, which names the `source` that was listed, where there are no images."""
+        if not self.names:
+            left_out = f"; left out: {describe_left_out(self.left_out)}" if self.left_out else ""
+            suffixes = ", ".join(sorted(image_suffixes()))
+            raise DatasetError(f"no images in {source}: expected files ending in {suffixes}{left_out}")
+        return self
 
 
 @cache

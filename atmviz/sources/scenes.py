@@ -69,20 +69,10 @@ class Scene:
         return tuple(k for k in range(len(self.objects)) if counts[k + 1])
 
     @property
-    def instance_masks(self) -> np.ndarray:
-        """[N, H, W], bool: the visible pixels of each visible object."""
-        return self.instance_map == np.array(self.visible, np.uint8)[:, None, None] + 1
-
-    @property
     def boxes(self) -> np.ndarray:
         """[N, 4], float32 px (left, top, right, bottom; right and bottom exclusive) of the visible objects."""
         boxes = [cv2.boundingRect(cv2.inRange(self.instance_map, k + 1, k + 1)) for k in self.visible]
         return np.array([(x, y, x + w, y + h) for x, y, w, h in boxes], np.float32).reshape(-1, 4)
-
-    @property
-    def labels(self) -> np.ndarray:
-        """[N], int64: classes of the visible objects."""
-        return np.array([self.objects[k].label for k in self.visible], np.int64)
 
 
 # The random numbers in [0, 1) that a scene follows from; `row` and `column` select a part of a texture or of the light

@@ -63,7 +63,8 @@ class TarImages(ImageFiles):
         """Return the bytes of an image; raise DatasetError for an absurd size."""
         first, length = self.ranges[self.names[index]]
         if length > MAX_IMAGE_BYTES:
-            raise unreadable("image", self.path(index), f"{length:,} bytes, larger than {MAX_IMAGE_BYTES:,}")
+            too_large = ValueError(f"{length:,} bytes, larger than {MAX_IMAGE_BYTES:,}")
+            raise unreadable("image", self.path(index), too_large)
         with open(self.folder, "rb") as file:
             file.seek(first)
             return file.read(length)

@@ -254,7 +254,7 @@ def open_data(recipe: Recipe) -> tuple[Any, Any]:
         views = ViewAugmentation(recipe.scale_min, recipe.scale_max, recipe.hflip, recipe.photometric)
         train_set = open_segmentation(name, "train", size, augmentation=views, **options)
     elif recipe.task == "detect":
-        train_set = open_detection(name, "train", size, hflip=recipe.hflip, with_target=True, **options)
+        train_set = open_detection(name, "train", size, hflip=recipe.hflip, **options)
     else:
         augmentation = Augmentation(**{item.name: getattr(recipe, item.name) for item in fields(Augmentation)})
         train_set = open_labeled(name, "train", size, augmentation=augmentation, **options)

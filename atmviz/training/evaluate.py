@@ -16,8 +16,7 @@ from atmviz.data.classification import LabeledImages, open_labeled
 from atmviz.data.detection import DetectionImages, open_detection
 from atmviz.data.loader import open_loader, read_batches
 from atmviz.data.segmentation import SegmentationImages, open_segmentation
-from atmviz.dense import predicts_masks
-from atmviz.distributed import as_launched, join_processes
+from atmviz.distributed import as_launched, join_processes, rank_and_world
 from atmviz.errors import AtmvizError, CheckpointError, DatasetError, join_limited
 from atmviz.events import QUIET, Events
 from atmviz.observe.hooks import find_sites, observing
@@ -26,10 +25,7 @@ from atmviz.paper import printed_accuracies
 from atmviz.processes import available_cores
 from atmviz.sources.datasets import DATASETS
 from atmviz.training.evaluation_settings import EvaluationSettings
-from atmviz.training.evaluators.base import Evaluator, Prediction, require_classes
-from atmviz.training.evaluators.classification import ClassificationEvaluator
-from atmviz.training.evaluators.detection import DetectionEvaluator
-from atmviz.training.evaluators.segmentation import SegmentationEvaluator
+from atmviz.training.evaluators import Prediction, open_evaluator, require_classes
 
 MULTI_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # Table 3's multi-scale column; mmsegmentation's scales
 # The metric that decides which epoch is best
@@ -38,6 +34,12 @@ HEADLINES: dict[Task, str] = {"classify": "top1", "segment": "miou", "detect": "
 OFFLINE = (*DATASETS, "folder")
 _RELEASED_SIZES: dict[Task, int] = {"classify": 224, "segment": 512, "detect": 800}
 _BATCH_SIZES: dict[Task, int] = {"classify": 64, "segment": 8, "detect": 4}
+# Settings, and what else is asked for, that not all tasks support
+_SUPPORTED: dict[Task, tuple[str, ...]] = {
+    "classify": ("crop_pct", "confusion"),
+    "segment": ("multi_scale", "confusion", "drawing predictions"),
+    "detect": ("drawing predictions",),
+}
 _NETWORKS: dict[Task, str] = {"classify": "classifiers", "segment": "segmenters", "detect": "detectors"}
 
 
@@ -65,22 +67,18 @@ def evaluate_network(
     dataset: Dataset,
     settings: EvaluationSettings | None = None,
     *,
-    rank: int = 0,
-    world: int = 1,
     events: Events = QUIET,
     on_prediction: Callable[[Prediction], None] | None = None,
     **changes: Any,
 ) -> Evaluation:
-    """Compute the metrics of a network on its device.
+    """Compute the metrics of a network on its device; joined processes share the images, none padded or repeated.
 
     Args:
         network: A classifier, a segmenter or a detector; put into evaluation mode meanwhile.
         dataset: Images with the labels of the network's task.
         settings: Only batch_size (default 64), workers (default 0), limit, confusion and multi_scale (which mirrors
             each view of a segmenter) are used. Images of different sizes pass one by one.
-        rank: Number of this process, which takes every world-th image from its rank on.
-        world: Number of processes, over all of which the metrics are; no image is padded or repeated.
-        events: Receives the number of images that are done.
+        events: Receives the number of this process's images that are done.
         on_prediction: Receives each image with its prediction; not called for classifiers.
         changes: Settings that replace those of `settings`.
 
@@ -91,8 +89,9 @@ def evaluate_network(
     """
     settings = replace(settings or EvaluationSettings(), **changes)
     total = min(settings.limit or len(dataset), len(dataset))  # type: ignore[arg-type]
+    rank, world = rank_and_world()
     indices = range(rank, total, world)
-    evaluator = _open_evaluator(network, dataset, total, settings)
+    evaluator = open_evaluator(network, dataset, total, settings)
     loader = open_loader(Subset(dataset, indices), settings.workers or 0, list, batch_size=settings.batch_size or 64)
     was_training = network.training
     network.eval()
@@ -108,15 +107,6 @@ def evaluate_network(
         events.images(done, len(indices))
     network.train(was_training)
     return Evaluation(evaluator.metrics(), total, evaluator.confusion() if settings.confusion else None)
-
-
-def _open_evaluator(network: nn.Module, dataset: Any, total: int, settings: EvaluationSettings) -> Evaluator:
-    device = next(network.parameters()).device
-    if isinstance(dataset, SegmentationImages):
-        return SegmentationEvaluator(len(dataset.classes), device, flip=settings.multi_scale)
-    if isinstance(dataset, DetectionImages):
-        return DetectionEvaluator(dataset, with_masks=predicts_masks(network))
-    return ClassificationEvaluator(len(dataset.classes), device, total, settings.confusion)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,15 +180,7 @@ def evaluate(
         notes.message(note)
     sites = find_sites(network) if settings.offsets != "learned" else []
     with observing(network, sites, edits_of(settings.offsets, sites, settings.seed)):
-        evaluation = evaluate_network(
-            network,
-            images,
-            settings,
-            rank=state.process_index,
-            world=state.num_processes,
-            events=events,
-            on_prediction=on_prediction,
-        )
+        evaluation = evaluate_network(network, images, settings, events=events, on_prediction=on_prediction)
     setup = _setup(checkpoint, origin, task, settings, evaluation.images)
     paper = _printed(origin, task, settings)
     return EvaluationResult(**vars(evaluation), setup=setup, classes=images.classes, paper=paper)
@@ -207,12 +189,7 @@ def evaluate(
 def _require_supported(task: Task, settings: EvaluationSettings, draws: bool) -> None:
     given = {name: getattr(settings, name) for name in ("crop_pct", "multi_scale", "confusion")}
     given["drawing predictions"] = draws
-    supported = {
-        "classify": ["crop_pct", "confusion"],
-        "segment": ["multi_scale", "confusion", "drawing predictions"],
-        "detect": ["drawing predictions"],
-    }
-    if unsupported := [name for name, value in given.items() if value and name not in supported[task]]:
+    if unsupported := [name for name, value in given.items() if value and name not in _SUPPORTED[task]]:
         raise AtmvizError(f"{unsupported[0]} is not supported for {_NETWORKS[task]}: leave it out")
 
 
@@ -263,8 +240,7 @@ def _setup(
         "split": settings.split,
         "images": images,
         "size": settings.size,
-        **({"crop_pct": settings.crop_pct} if task == "classify" else {}),
-        **({"multi_scale": settings.multi_scale} if task == "segment" else {}),
+        **{name: getattr(settings, name) for name in ("crop_pct", "multi_scale") if name in _SUPPORTED[task]},
         "offsets": settings.offsets,
     }
 

@@ -7,9 +7,9 @@ from typing import Literal
 from atmviz.architecture import CROP_RANGE, RANGES
 from atmviz.errors import AtmvizError
 from atmviz.observe.site import Intervention
-from atmviz.settings import require_ranges, setting
+from atmviz.settings import require_ranges, settings_under
 
-_DATA, _MODEL = "Data", "Model"
+_data, _model = settings_under("Data"), settings_under("Model")
 
 
 @dataclass(frozen=True)
@@ -20,38 +20,33 @@ class EvaluationSettings:
         AtmvizError: a number is out of range.
     """
 
-    dataset: str | None = setting(
-        None, "imagenet, folder, shapes, digits, a timm reader, ade20k or coco. Default: as in training.", _DATA
+    dataset: str | None = _data(
+        None, "imagenet, folder, shapes, digits, a timm reader, ade20k or coco. Default: as in training."
     )
-    data_dir: str | Path | None = setting(  # noqa: RUF009
-        None, "Dataset folder; default: $ATMVIZ_DATA, else ./data.", _DATA, flags=("--data-dir", "--data-path")
+    data_dir: str | Path | None = _data(  # noqa: RUF009
+        None, "Dataset folder; default: $ATMVIZ_DATA, else ./data.", flags=("--data-dir", "--data-path")
     )
-    split: Literal["val", "train"] = setting("val", "Part of the dataset.", _DATA)
-    limit: int | None = setting(None, "Evaluate only the first images.", _DATA, 1)
-    size: int | None = setting(
+    split: Literal["val", "train"] = _data("val", "Part of the dataset.")
+    limit: int | None = _data(None, "Evaluate only the first images.", 1)
+    size: int | None = _data(
         None,
         "Input size in px (crop side, or shorter side for segmentation and detection). Default: as in training.",
-        _DATA,
         *RANGES["image_size"],
     )
-    crop_pct: float | None = setting(
-        None, "Classification: fraction of the resized image to crop. Default: as in training.", _DATA, *CROP_RANGE
+    crop_pct: float | None = _data(
+        None, "Classification: fraction of the resized image to crop. Default: as in training.", *CROP_RANGE
     )
-    multi_scale: bool = setting(
-        False, "Segmentation: average over 0.5 to 1.75 times the size, each also mirrored.", _DATA
-    )
+    multi_scale: bool = _data(False, "Segmentation: average over 0.5 to 1.75 times the size, each also mirrored.")
 
-    weights: Literal["ema", "model"] | None = setting(
-        None, "Which weights; averaged ones if the file has them.", _MODEL
+    weights: Literal["ema", "model"] | None = _model(None, "Which weights; averaged ones if the file has them.")
+    offsets: Intervention = _model(  # noqa: RUF009
+        "learned", "zero: read the query token itself; shuffle: use another token's offsets."
     )
-    offsets: Intervention = setting(  # noqa: RUF009
-        "learned", "zero: read the query token itself; shuffle: use another token's offsets.", _MODEL
-    )
-    seed: int = setting(0, "Seed of the shuffled positions.", _MODEL, 0)
-    device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps.", _MODEL)
-    batch_size: int | None = setting(None, "Images per forward pass.", _MODEL, 1, flags=("--batch-size", "-b"))
-    workers: int | None = setting(None, "Processes that decode images.", _MODEL, 0, flags=("--workers", "-j"))
-    confusion: bool = setting(False, "Count which class is taken for which (not for detection).", _MODEL)
+    seed: int = _model(0, "Seed of the shuffled positions.", 0)
+    device: str = _model("auto", "auto, cpu, cuda, cuda:N or mps.")
+    batch_size: int | None = _model(None, "Images per forward pass.", 1, flags=("--batch-size", "-b"))
+    workers: int | None = _model(None, "Processes that decode images.", 0, flags=("--workers", "-j"))
+    confusion: bool = _model(False, "Count which class is taken for which (not for detection).")
 
     def __post_init__(self) -> None:
         require_ranges(self, AtmvizError)

@@ -26,6 +26,7 @@ from atmviz.events import QUIET, Events, Progress
 from atmviz.signals import saving
 from atmviz.training.build import Parts, network_config, open_accelerator
 from atmviz.training.evaluate import HEADLINES, evaluate_network
+from atmviz.training.evaluation_settings import EvaluationSettings
 from atmviz.training.health import OffsetHealth, measure_offsets
 from atmviz.training.recipe import Recipe
 from atmviz.training.recipe_files import default_folder, default_recipe, read_recipe
@@ -141,26 +142,27 @@ class _Loop:
 
     def _train_epoch(self, signals: list[signal.Signals]) -> signal.Signals | None:
         """Do the rest of the epoch's updates, saving where due; return the signal that stopped it."""
-        sampler, first = self.parts.sampler, self.state.updates_done
-        sampler.start(self.state.epoch, first)
+        sampler, state = self.parts.sampler, self.state
+        sampler.start(state.epoch, state.updates_done)
         batches = read_batches(self.parts.loader)
         self.parts.wrapped.train()
-        for update in range(first, sampler.updates):
-            self._update(update, batches)
-            done = update + 1
-            if self.accelerator.device.type == "cpu" or done % _SYNC_EVERY == 0:
-                self._require_finite_loss(update)
-                self._report(done)
-            if done % self.recipe.save_updates == 0 and done < sampler.updates:
-                self._save(done)
-            if self._is_stopped(signals, update):
-                self._save(done)
+        while state.updates_done < sampler.updates:
+            self._update(batches)
+            state.updates_done += 1
+            is_synced = self.accelerator.device.type == "cpu" or state.updates_done % _SYNC_EVERY == 0
+            if is_synced:
+                self._require_finite("the loss", [state.totals["loss"]])
+                self._report()
+            if state.updates_done % self.recipe.save_updates == 0 and state.updates_done < sampler.updates:
+                self._save()
+            if self._is_stopped(signals, is_synced):
+                self._save()
                 return signals[0] if signals else signal.SIGTERM
         return None
 
-    def _update(self, update: int, batches: Iterator[Batch]) -> None:
+    def _update(self, batches: Iterator[Batch]) -> None:
         parts, recipe, accelerator = self.parts, self.recipe, self.accelerator
-        number = self.state.epoch * parts.sampler.updates + update
+        number = self.state.epoch * parts.sampler.updates + self.state.updates_done
         if recipe.lr_steps == "epoch":
             parts.scheduler.step(self.state.epoch)
         else:
@@ -193,22 +195,23 @@ class _Loop:
         for name, value in {**logged, "images": torch.ones((), device=device)}.items():
             totals[name] = totals.get(name, 0) + value.detach().float() * images
 
-    def _report(self, done: int) -> None:
-        rate = self.images_here / (time.perf_counter() - self.started)
-        updates, means = self.parts.sampler.updates, _means(self.state.totals)
-        self.events.update(Progress(self.state.epoch + 1, self.parts.epochs, done, updates, means, rate))
+    def _report(self) -> None:
+        state, parts = self.state, self.parts
+        rate, means = self.images_here / (time.perf_counter() - self.started), _means(state.totals)
+        done = state.epoch + 1, parts.epochs, state.updates_done, parts.sampler.updates
+        self.events.update(Progress(*done, means, rate))
 
     def _finish_epoch(self, board: SummaryWriter | None) -> None:
         """Validate, write weights and logs, then the state: a run killed in between repeats all of it."""
-        state, sampler = self.state, self.parts.sampler
-        self._require_finite_loss(sampler.updates - 1)
+        state = self.state
+        self._require_finite("the loss", [state.totals["loss"]])
         metrics = self._validate()
-        self._require_finite_weights(sampler.updates - 1)
-        self._require_finite("the validation loss", [torch.tensor(metrics.get("loss", 0.0))], sampler.updates - 1)
+        self._require_finite_weights()
+        self._require_finite("the validation loss", [torch.tensor(metrics.get("loss", 0.0))])
         means = _means(self.accelerator.reduce(state.totals, "sum"))
         row = {
             "epoch": state.epoch + 1,
-            "updates": (state.epoch + 1) * sampler.updates,
+            "updates": (state.epoch + 1) * self.parts.sampler.updates,
             "lr": self.parts.optimizer.param_groups[0]["lr"],
             **{f"train_{name}": value for name, value in means.items()},
             **{f"val_{name}": value for name, value in metrics.items()},
@@ -224,9 +227,8 @@ class _Loop:
             self.folder.write_epoch(state, self.parts.kept_weights(), config, is_best)
         if board is not None:
             write_board(board, row, health)
-        state.epoch += 1
-        state.totals = {}
-        self._save(0)
+        state.epoch, state.updates_done, state.totals = state.epoch + 1, 0, {}
+        self._save()
         self.events.epoch(row, health)
 
     @property
@@ -239,15 +241,9 @@ class _Loop:
         network = self.parts.ema.module if self.parts.ema is not None else self.parts.network
         if world > 1:  # all processes evaluate with the batch norm statistics that are saved
             distribute_bn(network, world)
-        return evaluate_network(
-            network,
-            self.parts.val_set,
-            batch_size=recipe.batch_size // (world * recipe.accumulate),
-            workers=recipe.workers,
-            limit=recipe.val_images,
-            rank=self.accelerator.process_index,
-            world=world,
-        ).metrics
+        per_pass = recipe.batch_size // (world * recipe.accumulate)
+        settings = EvaluationSettings(batch_size=per_pass, workers=recipe.workers, limit=recipe.val_images)
+        return evaluate_network(network, self.parts.val_set, settings).metrics
 
     def _measure_offsets(self) -> list[OffsetHealth]:
         size, val_set = (self.recipe.image_size,) * 2, self.parts.val_set
@@ -255,37 +251,33 @@ class _Loop:
         pixels = [x if x.shape[1:] == size else nn.functional.interpolate(x[None], size)[0] for x in images]
         return measure_offsets(self.parts.network, torch.stack(pixels))
 
-    def _is_stopped(self, signals: list[signal.Signals], update: int) -> bool:
+    def _is_stopped(self, signals: list[signal.Signals], is_synced: bool) -> bool:
         """Whether to stop after this update; the same in all processes."""
         if self.accelerator.num_processes == 1:
             return bool(signals)
-        if self.accelerator.device.type != "cpu" and (update + 1) % _SYNC_EVERY:
+        if not is_synced:
             return False
         received = torch.tensor([len(signals)], device=self.accelerator.device)
         return bool(self.accelerator.reduce(received, "sum").item())
 
-    def _require_finite_loss(self, update: int) -> None:
-        self._require_finite("the loss", [self.state.totals["loss"]], update)
-
-    def _require_finite_weights(self, update: int) -> None:
+    def _require_finite_weights(self) -> None:
         """Keep values that are not finite out of every file."""
         states = self.parts.kept_weights().values()
-        self._require_finite("a weight", (tensor for state in states for tensor in state.values()), update)
+        self._require_finite("a weight", (tensor for state in states for tensor in state.values()))
 
-    def _require_finite(self, what: str, values: Iterable[Tensor], update: int) -> None:
+    def _require_finite(self, what: str, values: Iterable[Tensor]) -> None:
         if all(value.isfinite().all() for value in values):
             return
         finer = {"fp16": " or precision to bf16", "bf16": " or precision to fp32"}.get(self.recipe.precision, "")
         raise TrainingError(
-            f"{what} became NaN or infinite at update {update + 1} of epoch {self.state.epoch + 1}; "
+            f"{what} became NaN or infinite at update {self.state.updates_done} of epoch {self.state.epoch + 1}; "
             f"{self.folder.last_good}. Lower lr or set clip_grad to 1{finer}, and choose another folder"
         )
 
-    def _save(self, updates_done: int) -> None:
+    def _save(self) -> None:
         """Save all that resuming needs."""
-        if updates_done:
-            self._require_finite_weights(updates_done - 1)
-        self.state.updates_done = updates_done
+        if self.state.updates_done:  # at the end of an epoch they were checked before they were written
+            self._require_finite_weights()
         totals = self.accelerator.gather(self.state.totals)  # one value for each process
         if self.accelerator.is_main_process:
             self.folder.save(replace(self.state, totals=totals), self.parts.state_dict())

@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from atmviz.architecture import FORMER_NAMES, HEAD_TASKS, Task
+from atmviz.architecture import HEAD_TASKS, Task
 from atmviz.errors import RecipeError, shorten
 from atmviz.files import file_name, read_limited
-from atmviz.training.recipe import Recipe
+from atmviz.training.recipe import Recipe, with_todays_names
 from atmviz.training.recipe_values import nearest
 
 DEFAULT_RECIPES: dict[Task, str] = {"classify": "shapes", "segment": "shapes_segment", "detect": "shapes_detect"}
@@ -48,23 +48,20 @@ def read_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
         RecipeError: there is no such recipe, it is no YAML mapping, a setting is unknown (the nearest is named), has
             the wrong type, is out of range, or is left to the user.
     """
-    values = _parse(_read_text(name_or_path), name_or_path)
-    overrides = overrides or {}
-    values = {key: value for key, value in values.items() if FORMER_NAMES.get(str(key), key) not in overrides}
-    if missing := [key for key, value in {**values, **overrides}.items() if value == REQUIRED]:
+    values = with_todays_names(_parse(_read_text(name_or_path), name_or_path)) | with_todays_names(overrides or {})
+    if missing := [key for key, value in values.items() if value == REQUIRED]:
         raise RecipeError(f"recipe {name_or_path} leaves {shorten(str(missing[0]))} to you: set it")
-    return Recipe.from_stored({**values, **overrides})
+    return Recipe().override(values)
 
 
 def _read_text(name_or_path: str | Path) -> str:
-    names = recipe_names()
-    if str(name_or_path) in names:
-        return resources.files("atmviz.training").joinpath("recipes", f"{name_or_path}.yaml").read_text("utf-8")
+    name, names = str(name_or_path), recipe_names()
+    if name in names:
+        return resources.files("atmviz.training").joinpath("recipes", f"{name}.yaml").read_text("utf-8")
     path = Path(name_or_path)
     if not path.is_file():
         raise RecipeError(
-            f"no recipe {str(name_or_path)!r}: expected one of {', '.join(names)}, or a YAML file"
-            + nearest(str(name_or_path), names)
+            f"no recipe {name!r}: expected one of {', '.join(names)}, or a YAML file{nearest(name, names)}"
         )
     if path.stat().st_size > _MAX_BYTES:
         raise RecipeError(f"{path} has more than {_MAX_BYTES // 1024} kB, expected a recipe's YAML")

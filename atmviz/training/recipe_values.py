@@ -22,10 +22,8 @@ def typed_values(values: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[st
     typed = {}
     for key, value in values.items():
         if key not in hints:
-            raise RecipeError(
-                f"no recipe setting {shorten(str(key))!r}: a printed recipe lists them all"
-                + nearest(shorten(str(key)), hints)
-            )
+            name = shorten(str(key))
+            raise RecipeError(f"no recipe setting {name!r}: a printed recipe lists them all{nearest(name, hints)}")
         kinds = get_args(hints[key]) if get_origin(hints[key]) in (types.UnionType, Union) else (hints[key],)
         typed[key] = next((v for kind in kinds if (v := _as_kind(value, kind)) is not _INVALID), _INVALID)
         if typed[key] is _INVALID:

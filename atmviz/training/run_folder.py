@@ -180,9 +180,7 @@ class RunFolder:
         """Write the weights and the logs of the epoch that is last in the state's history."""
         recipe = self.recipe
         about = {
-            "dataset": recipe.dataset,
-            "image_size": recipe.image_size,
-            "crop_pct": recipe.crop_pct,
+            **{name: getattr(recipe, name) for name in ("dataset", "image_size", "crop_pct")},
             "classes": state.data["classes"],
             "recipe": asdict(recipe),
             **state.history[-1],

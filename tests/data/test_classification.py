@@ -72,12 +72,12 @@ def test_a_tar_file_serves_as_a_split(folders, form):
                 file.add(folders / f"{name}.tar", arcname=f"{name}.tar")
             else:
                 file.add(folders / "train" / name, arcname=f"{form}/{name}" if form != "cat and dog" else name)
-    found = open_labeled("folder", "train", 32, data_dir=inside)
-    assert (found.classes, len(found)) == (("cat", "dog"), 6)
-    assert "hidden or of a tool: 1" in found.notes[0]
+    dataset = open_labeled("folder", "train", 32, data_dir=inside)
+    assert (dataset.classes, len(dataset)) == (("cat", "dog"), 6)
+    assert "hidden or of a tool: 1" in dataset.notes[0]
     for index in range(6):
-        assert torch.equal(found[index]["image"], expected[index]["image"])
-        assert found[index]["label"] == expected[index]["label"]
+        assert torch.equal(dataset[index]["image"], expected[index]["image"])
+        assert dataset[index]["label"] == expected[index]["label"]
     assert [one.name for one in inside.iterdir()] == ["train.tar"]
 
 
@@ -109,11 +109,11 @@ def numbered(tmp_path):
 
 
 def test_classes_are_numbered_as_torchvision_numbers_them(tmp_path):
-    found = numbered(tmp_path)
-    assert list(found.classes) == ImageFolder(tmp_path / "val").classes
-    grays = [int(found.classes[item["label"]]) for item in (found[i] for i in range(12))]
-    assert grays == [round((found[i]["image"][0].mean().item() * STD[0] + MEAN[0]) * 255 / 20) for i in range(12)]
-    assert found.notes == ["classes are numbered as text, as torchvision does: 0, 1, 10, 11, 2 and 7 more"]
+    dataset = numbered(tmp_path)
+    assert list(dataset.classes) == ImageFolder(tmp_path / "val").classes
+    grays = [int(dataset.classes[item["label"]]) for item in (dataset[i] for i in range(12))]
+    assert grays == [round((dataset[i]["image"][0].mean().item() * STD[0] + MEAN[0]) * 255 / 20) for i in range(12)]
+    assert dataset.notes == ["classes are numbered as text, as torchvision does: 0, 1, 10, 11, 2 and 7 more"]
 
 
 def test_numbers_of_any_length_within_names_are_sorted_by_value():
@@ -126,12 +126,12 @@ def test_classes_of_one_order_need_no_word(folders):
 
 
 def test_a_checkpoints_names_number_the_classes(tmp_path):
-    found = numbered(tmp_path)
-    found.number_as([str(label) for label in range(12)])
-    assert sorted(item["label"] for item in (found[i] for i in range(12))) == list(range(12))
-    for item in (found[i] for i in range(12)):
+    dataset = numbered(tmp_path)
+    dataset.number_as([str(label) for label in range(12)])
+    assert sorted(item["label"] for item in (dataset[i] for i in range(12))) == list(range(12))
+    for item in (dataset[i] for i in range(12)):
         assert round((item["image"][0].mean().item() * STD[0] + MEAN[0]) * 255 / 20) == item["label"]
-    assert found.notes == []
+    assert dataset.notes == []
 
 
 def test_every_suffix_counts_and_nothing_hidden_is_a_class(folders):
@@ -306,7 +306,7 @@ def test_one_class_is_nothing_to_learn(folders):
 
 
 def test_an_unknown_policy_is_one_line():
-    with pytest.raises(RecipeError, match=r"got auto_augment 'nonsense' .* expected timm's name for a policy"):
+    with pytest.raises(RecipeError, match=r"got auto_augment 'nonsense' .* expected a timm policy"):
         open_labeled("digits", "train", 32, augmentation=Augmentation(auto_augment="nonsense"))
 
 
@@ -329,7 +329,7 @@ def test_an_unknown_policy_is_one_line():
     ],
 )
 def test_settings_of_a_policy_that_timm_has_not_or_never_ends_are_refused(policy):
-    with pytest.raises(RecipeError, match=r"got auto_augment .* expected timm's name for a policy") as caught:
+    with pytest.raises(RecipeError, match=r"got auto_augment .* expected a timm policy") as caught:
         train_transform(32, Augmentation(hflip=0.5, auto_augment=policy))
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400

@@ -54,10 +54,10 @@ def labels_1_to(last, shape=(40, 60)):
 def test_label_0_counts_nowhere_and_the_others_start_at_0(ade20k):
     mask = labels_1_to(150)
     dataset = open_segmentation("ade20k", "val", 64, data_dir=ade20k(mask))
-    found = dataset[0]["mask"].numpy()
-    assert found.dtype == np.uint8
-    assert (found[mask == 0] == IGNORE_INDEX).all()
-    assert (found[mask > 0] == mask[mask > 0] - 1).all()
+    labels = dataset[0]["mask"].numpy()
+    assert labels.dtype == np.uint8
+    assert (labels[mask == 0] == IGNORE_INDEX).all()
+    assert (labels[mask > 0] == mask[mask > 0] - 1).all()
     assert len(dataset.classes) == len(set(dataset.classes)) == 150
     assert (dataset.classes[0], dataset.classes[-1]) == ("wall", "flag")
     assert dataset.source.name(0) == "ADE_val_00000001.jpg"
@@ -114,14 +114,14 @@ def test_masks_of_16_bits_are_read_and_of_links_the_place_beside_them_goes_first
     mine = tmp_path / "mine"
     (mine / "images").mkdir(parents=True)
     (mine / "images/validation").symlink_to(folder / "ADEChallengeData2016/images/validation")
-    found = open_segmentation("ade20k", "val", 64, data_dir=mine)
-    assert torch.equal(found[0]["mask"], expected)
-    assert "is a link: taking the annotations" in found.notes[0]
+    dataset = open_segmentation("ade20k", "val", 64, data_dir=mine)
+    assert torch.equal(dataset[0]["mask"], expected)
+    assert "is a link: taking the annotations" in dataset.notes[0]
     (mine / "annotations/validation").mkdir(parents=True)
     Image.fromarray(np.full((40, 60), 9, np.uint8)).save(mine / "annotations/validation/ADE_val_00000001.png")
-    found = open_segmentation("ade20k", "val", 64, data_dir=mine)
-    assert (found[0]["mask"] == 8).all()
-    assert found.notes == []
+    dataset = open_segmentation("ade20k", "val", 64, data_dir=mine)
+    assert (dataset[0]["mask"] == 8).all()
+    assert dataset.notes == []
 
 
 def test_unknown_datasets_name_the_known_ones():
@@ -152,12 +152,12 @@ def test_the_shorter_side_is_as_asked_and_the_longer_at_most_four_times_it(shape
 def test_whole_views_are_opencvs_bilinear_ones_and_the_mask_keeps_its_size(scale):
     image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
     mask = labels_1_to(3, (90, 120))
-    found = whole_views(image, mask, 64, [1.0, scale])
+    item = whole_views(image, mask, 64, [1.0, scale])
     size = round(64 * scale)
     expected = cv2.resize(image, (round(size * 4 / 3), size), interpolation=cv2.INTER_LINEAR)
-    assert np.array_equal(pixels(found["views"][1]), expected)
-    assert np.array_equal(found["mask"].numpy(), mask)
-    assert np.array_equal(pixels(found["image"]), image)
+    assert np.array_equal(pixels(item["views"][1]), expected)
+    assert np.array_equal(item["mask"].numpy(), mask)
+    assert np.array_equal(pixels(item["image"]), image)
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.3, 2.0])
@@ -165,16 +165,16 @@ def test_training_views_are_resized_as_mmcv_does_images_and_nearest_masks(factor
     """mmsegmentation's ratio f asks for int(2048 f) x int(512 f), mmcv's rescaling gives int(side + .5)."""
     rng = np.random.default_rng(0)
     image, mask = rng.integers(0, 256, (45, 77, 3), np.uint8), rng.integers(0, 150, (45, 77), np.uint8)
-    found = random_view(image, mask, 128, ViewAugmentation(factor, factor))
+    item = random_view(image, mask, 128, ViewAugmentation(factor, factor))
     ratio = min(int(128 * factor) / 45, int(512 * factor) / 77)
     width, height = int(77 * ratio + 0.5), int(45 * ratio + 0.5)
     views = [
         cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR),
         cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST),
     ]
-    counts = (found["mask"] != IGNORE_INDEX).sum(0).max(), (found["mask"] != IGNORE_INDEX).sum(1).max()
+    counts = (item["mask"] != IGNORE_INDEX).sum(0).max(), (item["mask"] != IGNORE_INDEX).sum(1).max()
     assert counts == (min(height, 128), min(width, 128))
-    shown, labels = pixels(found["image"])[: counts[0], : counts[1]], found["mask"][: counts[0], : counts[1]].numpy()
+    shown, labels = pixels(item["image"])[: counts[0], : counts[1]], item["mask"][: counts[0], : counts[1]].numpy()
     places = [
         (top, left)
         for top in range(height - counts[0] + 1)
@@ -198,8 +198,8 @@ def test_random_views_move_image_and_mask_alike_and_pad_what_is_missing():
     sizes = set()
     for key in range(20):
         with seeded(key):
-            found = random_view(*marked(80, 140), 96, augmentation)
-        image, mask = found["image"], found["mask"]
+            item = random_view(*marked(80, 140), 96, augmentation)
+        image, mask = item["image"], item["mask"]
         assert image.shape == (3, 96, 96)
         inside = mask != IGNORE_INDEX
         assert torch.all(image[:, ~inside] == 0)
@@ -212,12 +212,12 @@ def test_random_views_move_image_and_mask_alike_and_pad_what_is_missing():
 
 def test_views_repeat_with_their_key():
     image, mask = marked(80, 140)
-    found = []
+    views = []
     for key in (0, 0, 1):
         with seeded(key):
-            found.append(random_view(image, mask, 64, ViewAugmentation(0.5, 2.0, 0.5, 0.5))["image"])
-    assert torch.equal(found[0], found[1])
-    assert not torch.equal(found[0], found[2])
+            views.append(random_view(image, mask, 64, ViewAugmentation(0.5, 2.0, 0.5, 0.5))["image"])
+    assert torch.equal(views[0], views[1])
+    assert not torch.equal(views[0], views[2])
 
 
 def test_a_crop_avoids_places_that_one_class_fills():
@@ -226,17 +226,17 @@ def test_a_crop_avoids_places_that_one_class_fills():
     shares = []
     for key in range(40):
         with seeded(key):
-            found = random_view(np.zeros((64, 256, 3), np.uint8), mask, 64, ViewAugmentation())["mask"]
-        shares.append((found == 0).float().mean().item() < 0.75)
+            labels = random_view(np.zeros((64, 256, 3), np.uint8), mask, 64, ViewAugmentation())["mask"]
+        shares.append((labels == 0).float().mean().item() < 0.75)
     assert sum(shares) > 36  # a random place would be such a one in a quarter of the cases
 
 
 def test_without_augmentation_scenes_pass_unchanged():
     dataset = open_segmentation("shapes", "train", 64, augmentation=ViewAugmentation())
     scene = Shapes(64)[5]
-    found = dataset[5]
-    assert np.array_equal(pixels(found["image"]), scene.image)
-    assert np.array_equal(found["mask"].numpy(), scene.semantic_mask)
+    item = dataset[5]
+    assert np.array_equal(pixels(item["image"]), scene.image)
+    assert np.array_equal(item["mask"].numpy(), scene.semantic_mask)
     assert dataset.classes == ("background", *SHAPE_CLASSES)
 
 
@@ -250,38 +250,38 @@ def test_names_are_those_of_the_150_classes():
 def drawn(color, probability=0.5, draws=4000):
     """What one color becomes, [draws, 3]."""
     image = np.full((1, 1, 3), color, np.uint8)
-    found = []
+    values = []
     for key in range(draws):
         with seeded("color", key):
-            found.append(recolored(image, probability)[0, 0])
+            values.append(recolored(image, probability)[0, 0])
     assert (image == color).all()  # not changed
-    return np.array(found).astype(float)
+    return np.array(values).astype(float)
 
 
 def test_brightness_is_added_and_contrast_multiplied_from_black():
     """(g + b) c, b of U(-32, 32) and c of U(.5, 1.5), each half of the time; values are cut, not rounded."""
-    found = drawn((125, 125, 125))[:, 0]
+    values = drawn((125, 125, 125))[:, 0]
     shift, factor = 0.5 * 32**2 / 3, 1 + 0.5 / 12  # E[b^2], E[c^2]
     deviation = np.sqrt((125**2 + shift) * factor - 125**2)  # 28.8: b always comes first
-    assert found.std() == pytest.approx(deviation, rel=0.03)
-    assert found.mean() == pytest.approx(125 - 0.4, abs=1.5)
-    assert (found == 125).mean() == pytest.approx(0.25, abs=0.03)
-    assert (125 - 32) * 0.5 - 1 <= found.min() < 55
-    assert 205 < found.max() <= (125 + 32) * 1.5
+    assert values.std() == pytest.approx(deviation, rel=0.03)
+    assert values.mean() == pytest.approx(125 - 0.4, abs=1.5)
+    assert (values == 125).mean() == pytest.approx(0.25, abs=0.03)
+    assert (125 - 32) * 0.5 - 1 <= values.min() < 55
+    assert 205 < values.max() <= (125 + 32) * 1.5
 
 
 def unscaled(color, draws=8000):
     """The draws in which neither brightness nor contrast changed, which leave the strongest channel alone."""
-    found = drawn(color, draws=draws)
-    found = found[np.abs(found.max(1) - max(color)) <= 1]
-    assert len(found) / draws == pytest.approx(0.25, abs=0.03)
-    return found
+    colors = drawn(color, draws=draws)
+    colors = colors[np.abs(colors.max(1) - max(color)) <= 1]
+    assert len(colors) / draws == pytest.approx(0.25, abs=0.03)
+    return colors
 
 
 def test_hues_turn_by_a_tenth_and_channels_keep_their_order():
-    found = unscaled((200, 100, 100))
-    assert (found.argmax(1) == 0).all()  # red stays the strongest: a tenth of a turn is not a third
-    hue = cv2.cvtColor(found.astype(np.uint8)[None], cv2.COLOR_RGB2HSV)[0, :, 0].astype(int)
+    colors = unscaled((200, 100, 100))
+    assert (colors.argmax(1) == 0).all()  # red stays the strongest: a tenth of a turn is not a third
+    hue = cv2.cvtColor(colors.astype(np.uint8)[None], cv2.COLOR_RGB2HSV)[0, :, 0].astype(int)
     hue = (hue + 90) % 180 - 90  # of 180
     assert -20 <= hue.min() <= -17
     assert 16 <= hue.max() <= 19
@@ -290,8 +290,8 @@ def test_hues_turn_by_a_tenth_and_channels_keep_their_order():
 
 
 def test_saturation_is_hsvs_and_keeps_the_value():
-    found = unscaled((200, 100, 100))
-    saturation = 1 - found.min(1) / found.max(1)
+    colors = unscaled((200, 100, 100))
+    saturation = 1 - colors.min(1) / colors.max(1)
     assert np.quantile(saturation, [0.01, 0.99]) == pytest.approx([0.26, 0.74], abs=0.02)
     assert saturation.std() == pytest.approx(0.5 * np.sqrt(0.5 / 12), rel=0.08)
 

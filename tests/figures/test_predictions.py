@@ -1,12 +1,16 @@
-"""Predictions beside the truth: which pixels are coloured how, which boxes are drawn."""
+"""Predictions beside the truth: which pixels are colored how, which boxes are drawn, into which files."""
+
+import os
 
 import numpy as np
 import pytest
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from atmviz.events import Events
 from atmviz.figures import predictions
-from atmviz.figures.predictions import class_color, draw_detection, draw_segmentation
+from atmviz.figures.predictions import PredictionFolder, class_color, draw_detection, draw_segmentation
+from atmviz.training.evaluators import Prediction
 
 CLASSES = ["background", "disc", "ring"]
 
@@ -26,8 +30,8 @@ def drawn(monkeypatch):
 def test_masks_take_the_colours_of_their_classes_and_ignored_pixels_none(image, drawn, tmp_path):
     truth = np.zeros((40, 60), np.uint8)
     truth[:10], truth[10:20], truth[20:25] = 1, 2, 255
-    found = np.full_like(truth, 2)
-    draw_segmentation(image, truth, found, CLASSES, tmp_path / "a.png", title="one")
+    predicted = np.full_like(truth, 2)
+    draw_segmentation(image, truth, predicted, CLASSES, tmp_path / "a.png", title="one")
     panels = [axes.images[0].get_array() for axes in drawn[0].axes]
     assert np.array_equal(panels[0], image)
     base = 0.35 * 100 / 255
@@ -43,9 +47,9 @@ def test_masks_take_the_colours_of_their_classes_and_ignored_pixels_none(image, 
 def test_boxes_lie_on_the_edges_of_pixels_and_weak_ones_are_left_out(image, drawn, tmp_path):
     truth = {"boxes": np.array([[10.0, 5, 30, 25]]), "labels": np.array([1]), "masks": np.zeros((1, 40, 60), np.uint8)}
     truth["masks"][0, 5:25, 10:30] = 1
-    found = {"boxes": np.array([[0.0, 0, 60, 40], [1, 1, 2, 2]]), "labels": np.array([2, 1])}
-    found |= {"scores": np.array([0.9, 0.1]), "masks": np.zeros((2, 40, 60), bool)}
-    draw_detection(image, truth, found, CLASSES, tmp_path / "a.png")
+    predicted = {"boxes": np.array([[0.0, 0, 60, 40], [1, 1, 2, 2]]), "labels": np.array([2, 1])}
+    predicted |= {"scores": np.array([0.9, 0.1]), "masks": np.zeros((2, 40, 60), bool)}
+    draw_detection(image, truth, predicted, CLASSES, tmp_path / "a.png")
     left, right = drawn[0].axes
     (box,) = [patch for patch in left.patches if isinstance(patch, Rectangle)]
     assert (box.get_x(), box.get_y(), box.get_width(), box.get_height()) == (9.5, 4.5, 20, 20)
@@ -74,3 +78,44 @@ def test_names_may_hold_a_dollar(image, tmp_path):
 def test_neighbouring_classes_differ_in_colour():
     colors = np.array([class_color(k) for k in range(150)])
     assert np.abs(np.diff(colors, axis=0)).sum(1).min() > 0.3
+
+
+# A folder of predictions.
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/abs/evil", "x" * 300, "写" * 100, "\x1b[2J", "\udcff", "a/b", "a"])
+def test_predictions_are_drawn_below_the_folder_named_each_into_a_file_of_its_own(tmp_path, monkeypatch, name):
+    made, out = [], tmp_path / "seen"
+    monkeypatch.setattr(
+        "atmviz.figures.predictions.save_figure",
+        lambda figure, path, kinds: [made.append(path.with_name(f"{path.name}.png")) or made[-1]],
+    )
+    draw = PredictionFolder(out)
+    grey = np.full((8, 8, 3), 128, np.uint8), np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8)
+    for image_name in (name, name, "other"):
+        draw(Prediction(image_name, ("background",), *grey))
+    assert len(made) == len({*made}) == 3
+    for path in made:
+        assert out in path.parents
+        assert ".." not in path.parts
+        assert len(os.fsencode(path.name)) < 200
+
+
+def test_images_of_one_stem_are_drawn_into_files_of_their_own(tmp_path):
+    mask = np.zeros((32, 32), np.uint8)
+    draw = PredictionFolder(tmp_path / "seen")
+    for name in ("a-2", "a", "a", "a", "b/a"):
+        draw(Prediction(name, ("one", "two"), np.zeros((32, 32, 3), np.uint8), mask, mask))
+    files = [file for file in (tmp_path / "seen").rglob("*.png")]
+    assert len(files) == 5
+
+
+def test_no_more_images_than_the_limit_are_drawn_and_that_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("atmviz.figures.predictions.draw_segmentation", lambda *args, **options: args[4])
+    messages = []
+    events = type("Heard", (Events,), {"message": lambda self, text: messages.append(text)})()
+    draw = PredictionFolder(tmp_path, limit=2, events=events)
+    for name in "abc":
+        draw(Prediction(name, ("one",), np.zeros((8, 8, 3), np.uint8), 0, 0))
+    assert [path.name for path in draw.drawn] == ["a.png", "b.png"]
+    assert messages == [f"drew the first 2 images into {tmp_path}"]

@@ -44,6 +44,6 @@ def test_input_sizes_are_those_of_the_papers_figures():
     ],
 )
 def test_the_size_alone_decides_the_crop_of_files(dataset, size, expected, crop_pct):
-    found = preprocessing_for(dataset, size)
-    assert (found.size, found.crop_pct, found.fit) == (expected, crop_pct, "crop")
+    preprocessing = preprocessing_for(dataset, size)
+    assert (preprocessing.size, preprocessing.crop_pct, preprocessing.fit) == (expected, crop_pct, "crop")
     assert preprocessing_for(dataset, size, "squash").fit == "squash"

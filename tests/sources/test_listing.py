@@ -49,18 +49,18 @@ def test_every_format_that_is_read_is_written_and_listed(tmp_path):
 )
 def test_hidden_and_tool_files_and_folders_are_left_out_and_named(name, tmp_path):
     touch(tmp_path, "a.jpg", name)
-    found = list_images(tmp_path)
-    assert found.names == ("a.jpg",)
-    assert list(found.left_out) == [HIDDEN]
-    assert name.startswith(found.left_out[HIDDEN][0])
+    listing = list_images(tmp_path)
+    assert listing.names == ("a.jpg",)
+    assert list(listing.left_out) == [HIDDEN]
+    assert name.startswith(listing.left_out[HIDDEN][0])
 
 
 def test_other_files_are_counted(tmp_path):
     touch(tmp_path, "a.JPG", "Thumbs.db", "sub/figure.svg", "noend")
-    found = list_images(tmp_path)
-    assert found.names == ("a.JPG",)
-    assert found.left_out == {OTHER: ["Thumbs.db", "noend", "sub/figure.svg"]}
-    assert describe_left_out(found.left_out) == "files of other kinds: 3 (Thumbs.db, noend, sub/figure.svg)"
+    listing = list_images(tmp_path)
+    assert listing.names == ("a.JPG",)
+    assert listing.left_out == {OTHER: ["Thumbs.db", "noend", "sub/figure.svg"]}
+    assert describe_left_out(listing.left_out) == "files of other kinds: 3 (Thumbs.db, noend, sub/figure.svg)"
 
 
 def test_folders_are_visited_once_by_their_own_name(tmp_path):
@@ -68,9 +68,9 @@ def test_folders_are_visited_once_by_their_own_name(tmp_path):
     (tmp_path / "a_link").symlink_to("z/real")
     (tmp_path / "z/real/up").symlink_to("../..")
     (tmp_path / "outside").symlink_to(tmp_path.parent / "elsewhere")
-    found = list_images(tmp_path)
-    assert found.names == ("2.jpg", "z/real/1.jpg")
-    assert found.left_out == {SEEN: ["a_link", "z/real/up"], OTHER: ["outside"]}
+    listing = list_images(tmp_path)
+    assert listing.names == ("2.jpg", "z/real/1.jpg")
+    assert listing.left_out == {SEEN: ["a_link", "z/real/up"], OTHER: ["outside"]}
 
 
 def test_many_links_to_each_other_are_no_endless_work(tmp_path):

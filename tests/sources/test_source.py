@@ -63,13 +63,13 @@ def test_maps_and_boxes_turn_as_pillow_turns_the_image(orientation):
     instances[4:10, 7:30] = 1
     image = Image.fromarray(pixels)
     image.getexif()[0x0112] = orientation
-    found = turn_truth(Truth(3, pixels, instances, (Object(5, (7, 4, 30, 10)),)), orientation)
-    assert np.array_equal(found.segments, np.asarray(ImageOps.exif_transpose(image)))
-    (thing,) = found.objects
+    turned = turn_truth(Truth(3, pixels, instances, (Object(5, (7, 4, 30, 10)),)), orientation)
+    assert np.array_equal(turned.segments, np.asarray(ImageOps.exif_transpose(image)))
+    (thing,) = turned.objects
     left, top, right, bottom = map(int, thing.box)
-    assert (found.instances[top:bottom, left:right] == 1).all()
-    assert (found.instances == 1).sum() == (right - left) * (bottom - top)
-    assert (found.label, thing.label) == (3, 5)
+    assert (turned.instances[top:bottom, left:right] == 1).all()
+    assert (turned.instances == 1).sum() == (right - left) * (bottom - top)
+    assert (turned.label, thing.label) == (3, 5)
 
 
 def test_a_map_of_another_size_than_its_image_is_refused():

@@ -30,12 +30,12 @@ def test_every_head_learns_and_its_checkpoint_evaluates_to_the_same_numbers(head
     assert last["train_loss"] < 0.9 * first["train_loss"]
     assert result.headline == f"val_{HEADLINES[HEAD_TASKS[head]]}"
 
-    found = evaluate(tmp_path / "last.safetensors", device="cpu", workers=0, limit=6)
-    assert found.row["model"] == str(recipe.architecture)
-    assert (found.row["dataset"], found.row["size"], found.row["images"]) == ("shapes", 64, 6)
-    for name, value in found.metrics.items():
+    evaluation = evaluate(tmp_path / "last.safetensors", device="cpu", workers=0, limit=6)
+    assert evaluation.row["model"] == str(recipe.architecture)
+    assert (evaluation.row["dataset"], evaluation.row["size"], evaluation.row["images"]) == ("shapes", 64, 6)
+    for name, value in evaluation.metrics.items():
         assert value == pytest.approx(last[f"val_{name}"], nan_ok=True)
-        assert found.row[name] == pytest.approx(value, nan_ok=True)
+        assert evaluation.row[name] == pytest.approx(value, nan_ok=True)
     about = read_checkpoint(tmp_path / "last.safetensors").origin.training_info
     assert about["recipe"]["head"] == head
     with pytest.raises(AtmvizError, match=r"expected (ade20k|coco) or shapes"):
@@ -96,11 +96,11 @@ def rates_of(recipe, updates):
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.AdamW([parameter], lr=recipe.lr)
     scheduler = build_scheduler(optimizer, recipe, updates)
-    found = []
+    rates = []
     for update in range(recipe.epochs * updates):
         scheduler.step_update(update) if recipe.lr_steps == "update" else scheduler.step(update // updates)
-        found.append(optimizer.param_groups[0]["lr"])
-    return found
+        rates.append(optimizer.param_groups[0]["lr"])
+    return rates
 
 
 @pytest.mark.parametrize("warmup", [0, 0.068, 0.5, 1, 1.2, 2, 3.7, 8])
@@ -122,15 +122,15 @@ def test_the_rate_falls_to_a_tenth_after_the_named_epochs_whatever_the_warm_up(s
 @pytest.mark.parametrize(("name", "falls"), [("coco_1x", (58_640, 80_630)), ("coco_3x", (197_910, 241_890))])
 def test_the_detectors_rate_falls_where_mmdetections_does(name, falls):
     recipe = read_recipe(name, {"finetune": "weights.pth"})
-    found = rates_of(recipe, 7_330)
-    assert tuple(t for t in range(500, len(found)) if found[t] < 0.5 * found[t - 1]) == falls
+    rates = rates_of(recipe, 7_330)
+    assert tuple(t for t in range(500, len(rates)) if rates[t] < 0.5 * rates[t - 1]) == falls
 
 
 def test_the_warm_up_of_500_updates_may_be_part_of_an_epoch():
     recipe = read_recipe("coco_1x", {"finetune": "weights.pth"})
-    found = rates_of(recipe, 117_266 // 16)
-    assert found[:498] == pytest.approx([1e-4 * (0.001 + 0.999 * t / 500) for t in range(498)], rel=0.01)  # mmcv's
-    assert found[500] == 1e-4
+    rates = rates_of(recipe, 117_266 // 16)
+    assert rates[:498] == pytest.approx([1e-4 * (0.001 + 0.999 * t / 500) for t in range(498)], rel=0.01)  # mmcv's
+    assert rates[500] == 1e-4
 
 
 @pytest.mark.parametrize("power", [0.9, 1.0])
@@ -234,10 +234,10 @@ def test_two_processes_count_every_image_once(head, tmp_path, small_dense):
     two = subprocess.run(launcher, env=environment, capture_output=True, text=True, timeout=250)
     assert two.returncode == 0, two.stderr
     one = evaluate(file, device="cpu", workers=0, limit=7)
-    (found,) = json.loads(two.stdout)
-    assert found["images"] == 7
+    (shared,) = json.loads(two.stdout)
+    assert shared["images"] == 7
     for name, value in one.metrics.items():
-        assert (found[name] is None) if math.isnan(value) else found[name] == pytest.approx(value, abs=1e-9)
+        assert (shared[name] is None) if math.isnan(value) else shared[name] == pytest.approx(value, abs=1e-9)
 
 
 @pytest.mark.gpu
@@ -246,20 +246,22 @@ def test_a_gpu_trains_and_judges_as_the_cpu_does(head, tmp_path, small_dense):
     recipe = small_dense(head, neck="atmfpn", precision="bf16")
     result = train(recipe, tmp_path, device="cuda")
     assert math.isfinite(result.history[-1]["train_loss"])
-    found = [
+    evaluated = [
         evaluate(tmp_path / "last.safetensors", device=device, workers=0, limit=6).metrics for device in ("cuda", "cpu")
     ]
-    for name, value in found[0].items():
-        assert value == pytest.approx(found[1][name], abs=1, nan_ok=True), name
+    for name, value in evaluated[0].items():
+        assert value == pytest.approx(evaluated[1][name], abs=1, nan_ok=True), name
 
 
 def test_predictions_are_handed_over_as_arrays(tmp_path, small_dense):
     for head in ("semantic_fpn", "mask_rcnn", "retinanet"):
         train(small_dense(head, epochs=1, train_images=8), tmp_path / head, device="cpu")
-        found = []
-        evaluate(tmp_path / head / "last.safetensors", device="cpu", workers=0, limit=2, on_prediction=found.append)
-        assert [one.name for one in found] == ["shapes/val/000000", "shapes/val/000001"]
-        for one in found:
+        predictions = []
+        evaluate(
+            tmp_path / head / "last.safetensors", device="cpu", workers=0, limit=2, on_prediction=predictions.append
+        )
+        assert [one.name for one in predictions] == ["shapes/val/000000", "shapes/val/000001"]
+        for one in predictions:
             assert one.image.shape == (64, 64, 3)
             assert one.image.dtype == np.uint8
             if head == "semantic_fpn":

@@ -72,18 +72,18 @@ def expected(chosen):
 @pytest.mark.parametrize("limit", [None, 20, 1])
 @pytest.mark.parametrize("batch_size", [1, 8, 64])
 def test_accuracies_and_loss_are_those_of_a_written_out_count(numbered, limit, batch_size):
-    found = evaluate_network(Table(), numbered, batch_size=batch_size, limit=limit)
+    evaluation = evaluate_network(Table(), numbered, batch_size=batch_size, limit=limit)
     top1, top5, loss = expected(np.arange(limit or 53))
-    assert (found.metrics["top1"], found.metrics["top5"]) == pytest.approx((top1, top5), abs=1e-9)
-    assert found.metrics["loss"] == pytest.approx(loss, rel=1e-5)
-    assert found.images == (limit or 53)
+    assert (evaluation.metrics["top1"], evaluation.metrics["top5"]) == pytest.approx((top1, top5), abs=1e-9)
+    assert evaluation.metrics["loss"] == pytest.approx(loss, rel=1e-5)
+    assert evaluation.images == (limit or 53)
 
 
 def test_the_confusion_matrix_counts_true_class_by_predicted(numbered):
     counts = Counter(zip(LABELS.tolist(), SCORES.argmax(1).tolist(), strict=True))
-    found = evaluate_network(Table(), numbered, confusion=True).confusion
-    assert found.shape == (CLASSES, CLASSES)
-    assert {(i, j): found[i, j] for i, j in zip(*np.nonzero(found), strict=True)} == counts
+    matrix = evaluate_network(Table(), numbered, confusion=True).confusion
+    assert matrix.shape == (CLASSES, CLASSES)
+    assert {(i, j): matrix[i, j] for i, j in zip(*np.nonzero(matrix), strict=True)} == counts
 
 
 def test_progress_counts_images(numbered, notes_class):
@@ -120,14 +120,14 @@ def checkpoint(tmp_path):
 
 
 def test_a_checkpoint_knows_its_dataset_and_size(checkpoint):
-    found = evaluate(checkpoint, device="cpu", workers=0, limit=50)
-    assert found.row | {"top1": 0, "top5": 0, "loss": 0} == {
+    result = evaluate(checkpoint, device="cpu", workers=0, limit=50)
+    assert result.row | {"top1": 0, "top5": 0, "loss": 0} == {
         "checkpoint": str(checkpoint), "model": "atmnet_nano", "weights": "ema", "dataset": "digits", "split": "val",
         "images": 50, "size": 32, "crop_pct": 1.0, "offsets": "learned", "top1": 0, "top5": 0, "loss": 0,
     }  # fmt: skip
-    assert found.classes == tuple("0123456789")
+    assert result.classes == tuple("0123456789")
     own = evaluate(checkpoint, weights="model", device="cpu", workers=0, limit=50)
-    assert own.row["loss"] != found.row["loss"]
+    assert own.row["loss"] != result.row["loss"]
     assert own.row["weights"] == "model"
 
 
@@ -173,14 +173,14 @@ def test_a_released_checkpoint_needs_the_name_of_a_dataset_and_has_the_released_
 
 
 def test_the_demonstration_model_recognises_shapes_and_needs_its_offsets():
-    found = {
+    results = {
         by: evaluate("atmnet_nano.shapes", offsets=by, device="cpu", workers=0, limit=200).row
         for by in ("learned", "zero", "shuffle")
     }
-    assert {row["dataset"] for row in found.values()} == {"shapes"}
-    assert found["learned"]["top1"] > 50  # chance is 10
-    assert found["learned"]["top1"] > found["shuffle"]["top1"] + 10
-    assert found["learned"]["top1"] > found["zero"]["top1"] + 10
+    assert {row["dataset"] for row in results.values()} == {"shapes"}
+    assert results["learned"]["top1"] > 50  # chance is 10
+    assert results["learned"]["top1"] > results["shuffle"]["top1"] + 10
+    assert results["learned"]["top1"] > results["zero"]["top1"] + 10
 
 
 def test_a_released_file_is_evaluated_on_an_imagenet_tree(tmp_path):
@@ -228,8 +228,8 @@ def test_the_papers_value_is_told_where_everything_fits(monkeypatch, model, opti
     classes = tuple(map(str, range(1000 if "(" not in model else 150)))
     monkeypatch.setattr(module, "open_images", lambda *args: argparse.Namespace(classes=classes, notes=[]))
     monkeypatch.setattr(module, "evaluate_network", lambda *args, **options: Evaluation({"top1": 50.0}, 4))
-    found = evaluate(model, **{"dataset": "imagenet", "device": "cpu", **options})
-    assert found.paper == paper
+    result = evaluate(model, **{"dataset": "imagenet", "device": "cpu", **options})
+    assert result.paper == paper
 
 
 def test_two_processes_count_every_image_once(checkpoint, tmp_path):
@@ -240,9 +240,9 @@ def test_two_processes_count_every_image_once(checkpoint, tmp_path):
     two = subprocess.run(launcher, env=environment, capture_output=True, text=True, timeout=250)
     assert two.returncode == 0, two.stderr
     one = evaluate(checkpoint, device="cpu", workers=0, limit=51).row
-    (found,) = json.loads(two.stdout)
-    assert (found["top1"], found["top5"], found["images"]) == (one["top1"], one["top5"], 51)
-    assert found["loss"] == pytest.approx(one["loss"], rel=1e-5)
+    (shared,) = json.loads(two.stdout)
+    assert (shared["top1"], shared["top5"], shared["images"]) == (one["top1"], one["top5"], 51)
+    assert shared["loss"] == pytest.approx(one["loss"], rel=1e-5)
 
 
 def test_shapes_and_digits_are_evaluated_from_their_own_readers():
@@ -276,7 +276,7 @@ def test_labels_follow_the_checkpoint_or_torchvisions_order(tmp_path, named, not
         tmp_path / "a.safetensors", "atmnet_nano", {"num_classes": 12}, {"model": network.state_dict()}, about
     )
     notes = notes_class()
-    found = evaluate(
+    result = evaluate(
         tmp_path / "a.safetensors",
         dataset="folder",
         data_dir=tmp_path,
@@ -285,8 +285,8 @@ def test_labels_follow_the_checkpoint_or_torchvisions_order(tmp_path, named, not
         workers=0,
         events=notes,
     )
-    assert found.row["top1"] == 100
-    assert found.classes == tuple(learned)
+    assert result.row["top1"] == 100
+    assert result.classes == tuple(learned)
     order = "classes are numbered as text, as torchvision does: 0, 1, 10, 11, 2 and 7 more"
     assert notes.messages.count(order) == (named != "by value")
 

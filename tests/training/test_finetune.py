@@ -147,14 +147,14 @@ def test_timms_weights_of_others_start_a_dense_network(
     network = build_network(recipe, 11, notes).eval()
     images = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
-        found = network.backbone.body(images)
-    assert all(torch.equal(own, theirs) for own, theirs in zip(found, maps_of(resnet, images), strict=True))
+        features = network.backbone.body(images)
+    assert all(torch.equal(own, theirs) for own, theirs in zip(features, maps_of(resnet, images), strict=True))
     said = "weights (not averaged)" if suffix == "pth" and wrapper in ("state_dict", "model") else "weights"
     assert notes.messages == [f"{file}: {said} of test_resnet for the backbone; left out: {left_out}; all else is new"]
 
 
 @pytest.mark.parametrize(
-    ("damage", "found"),
+    ("damage", "problem"),
     [
         (lambda state: state.pop("layer2.0.conv1.weight"), r"1 missing: layer2\.0\.conv1\.weight\)"),
         (lambda state: state.update({"layer9.weight": torch.zeros(3)}), r"1 unknown: layer9\.weight\)"),
@@ -164,12 +164,12 @@ def test_timms_weights_of_others_start_a_dense_network(
         ),
     ],
 )
-def test_tensors_that_do_not_fit_another_backbone_are_listed(tmp_path, small_dense, resnet, damage, found):
+def test_tensors_that_do_not_fit_another_backbone_are_listed(tmp_path, small_dense, resnet, damage, problem):
     state = dict(resnet.state_dict())
     damage(state)
     torch.save(state, tmp_path / "weights.pth")
     recipe = small_dense("retinanet", model="test_resnet", finetune=str(tmp_path / "weights.pth"))
-    with pytest.raises(RecipeError, match=r"weights\.pth does not fit the recipe's test_resnet \(" + found) as caught:
+    with pytest.raises(RecipeError, match=r"weights\.pth does not fit the recipe's test_resnet \(" + problem) as caught:
         build_network(recipe, 11)
     assert "\n" not in str(caught.value)
 

@@ -25,20 +25,20 @@ def measured(network, layer):
 
 
 def test_every_generating_layer_is_measured_once(nano):
-    found = [str(one.layer) for one in measure_offsets(nano, PIXELS)]
-    assert found == ["1_1", "2_1", "3_1", "3_7", "3_13", "4_1"]
+    names = [str(one.layer) for one in measure_offsets(nano, PIXELS)]
+    assert names == ["1_1", "2_1", "3_1", "3_7", "3_13", "4_1"]
 
 
 def test_constant_offsets_give_their_size_and_share(nano):
     layer = "2_1"  # a map of 8 x 8
     with_offsets(nano, layer, 2.0, -1.0)
-    found = measured(nano, layer)
-    assert found.mean_abs == pytest.approx(1.5)
-    assert found.mean_fraction == pytest.approx(1.5 / 8)
-    assert found.p99_abs == pytest.approx(2.0)
-    assert found.outside_fraction == pytest.approx((2 / 8 + 1 / 8) / 2)  # two columns on the right, one row at the top
-    assert found.dead_fraction == 0
-    assert found.warning is None
+    health = measured(nano, layer)
+    assert health.mean_abs == pytest.approx(1.5)
+    assert health.mean_fraction == pytest.approx(1.5 / 8)
+    assert health.p99_abs == pytest.approx(2.0)
+    assert health.outside_fraction == pytest.approx((2 / 8 + 1 / 8) / 2)  # two columns on the right, one row at the top
+    assert health.dead_fraction == 0
+    assert health.warning is None
 
 
 @pytest.mark.parametrize(

@@ -71,8 +71,8 @@ def test_tensorboard_reads_the_same_numbers(finished):
 
     _, notes, out, _ = finished
     events = EventAccumulator(str(out / "tensorboard")).Reload()
-    found = [(event.step, event.value) for event in events.Scalars("val/top1")]
-    assert found == [(row["updates"], pytest.approx(row["val_top1"], rel=1e-6)) for row in notes.rows]
+    scalars = [(event.step, event.value) for event in events.Scalars("val/top1")]
+    assert scalars == [(row["updates"], pytest.approx(row["val_top1"], rel=1e-6)) for row in notes.rows]
     assert len(events.Scalars("offsets_mean_abs/3_13")) == 3
 
 
@@ -147,10 +147,10 @@ def test_ablations_train_and_their_weights_load_again(tmp_path, small, changes):
     train(small(epochs=1, train_images=16, **changes), tmp_path / "run")
     network = load_model(tmp_path / "run/last.safetensors", device="cpu")
     layer = network.atm_layers()[0]
-    found = {"offset_mode": layer.mixer.offset_mode, "num_samples": layer.mixer.num_samples, "peg": False}
+    built = {"offset_mode": layer.mixer.offset_mode, "num_samples": layer.mixer.num_samples, "peg": False}
     if layer.num_offsets:
-        found |= {"fusion": layer.mixer.fusion_mode, "channels_per_offset": layer.channels_per_offset}
-    assert {name: found[name] for name in changes} == changes
+        built |= {"fusion": layer.mixer.fusion_mode, "channels_per_offset": layer.channels_per_offset}
+    assert {name: built[name] for name in changes} == changes
 
 
 def test_the_weights_are_as_readable_as_other_files(finished):
@@ -234,14 +234,14 @@ def test_a_full_disk_loses_nothing_saved(tmp_path, small, notes_class):
 
 
 def test_a_validation_loss_that_is_no_number_replaces_no_checkpoint(tmp_path, small, monkeypatch):
-    found = [
+    outcomes = [
         loop.evaluate_network,
         lambda *args, **kwargs: replace(
             evaluate(*args, **kwargs), metrics={"top1": 100.0, "top5": 100.0, "loss": float("nan")}
         ),
     ]
     evaluate = loop.evaluate_network
-    monkeypatch.setattr(loop, "evaluate_network", lambda *args, **kwargs: found.pop(0)(*args, **kwargs))
+    monkeypatch.setattr(loop, "evaluate_network", lambda *args, **kwargs: outcomes.pop(0)(*args, **kwargs))
     with pytest.raises(
         TrainingError, match=r"the validation loss became NaN .* of epoch 2; the last good checkpoint is"
     ):
@@ -254,10 +254,10 @@ def test_a_validation_loss_that_is_no_number_replaces_no_checkpoint(tmp_path, sm
 def test_a_weight_that_is_no_number_replaces_no_checkpoint(tmp_path, small, monkeypatch, where):
     original = loop._Loop._update
 
-    def update(run, number, batches):
-        original(run, number, batches)
+    def update(run, batches):
+        original(run, batches)
         parts = run.parts
-        if run.state.epoch == 1 and number == parts.sampler.updates - 1:  # the last update, which no loss follows
+        if run.state.epoch == 1 and run.state.updates_done == parts.sampler.updates - 1:  # no loss follows
             module = parts.network if where == "network" else parts.ema.module
             next(iter(module.parameters())).data.fill_(float("inf"))
 

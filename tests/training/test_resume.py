@@ -47,12 +47,12 @@ def run(out, recipe, signal="SIGKILL", epoch=0, update=0):
 
 def fingerprint(out):
     """Every bit of every tensor, and the logs; safetensors puts its metadata in no fixed order."""
-    found = {path.name: path.read_text() for path in out.glob("*.csv")}
-    assert "log.csv" in found
+    contents = {path.name: path.read_text() for path in out.glob("*.csv")}
+    assert "log.csv" in contents
     for name in ("last", "best"):
         for key, tensor in load_file(out / f"{name}.safetensors").items():
-            found[f"{name}.{key}"] = hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
-    return found
+            contents[f"{name}.{key}"] = hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
+    return contents
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,10 @@ def batch(size=64):
 
 
 def test_the_plain_loss_is_the_cross_entropy_of_the_networks_scores(nano):
-    found = ClassificationTask(nano, Recipe())(batch := {"image": torch.randn(4, 3, 32, 32), "label": torch.arange(4)})
+    logged = ClassificationTask(nano, Recipe())(batch := {"image": torch.randn(4, 3, 32, 32), "label": torch.arange(4)})
     scores = nano(batch["image"])
-    torch.testing.assert_close(found["loss"], F.cross_entropy(scores, batch["label"]))
-    assert found["top1"] == 100 * (scores.argmax(1) == batch["label"]).float().mean()
+    torch.testing.assert_close(logged["loss"], F.cross_entropy(scores, batch["label"]))
+    assert logged["top1"] == 100 * (scores.argmax(1) == batch["label"]).float().mean()
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

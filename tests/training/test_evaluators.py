@@ -1,4 +1,4 @@
-"""Average precision against pycocotools' own evaluation."""
+"""Segmentation metrics against a written-out mIoU, views at several scales, average precision against pycocotools."""
 
 import contextlib
 import io
@@ -8,9 +8,92 @@ import numpy as np
 import pytest
 import torch
 
+from atmviz.architecture import IGNORE_INDEX
 from atmviz.data.detection import open_detection
+from atmviz.data.segmentation import open_segmentation
+from atmviz.errors import CheckpointError
 from atmviz.sources.coco import run_lengths
-from atmviz.training.evaluators.detection import DetectionEvaluator
+from atmviz.training import evaluators
+from atmviz.training.evaluate import MULTI_SCALES, evaluate_network
+from atmviz.training.evaluators import DetectionEvaluator, SegmentationEvaluator, segment, segmentation_scores
+
+
+def written_out(predicted, mask, classes):
+    """mIoU, mAcc and aAcc, class by class."""
+    counted = mask != IGNORE_INDEX
+    ious, accuracies = [], []
+    for k in range(classes):
+        both = np.sum(counted & (predicted == k) & (mask == k))
+        true, claimed = np.sum(counted & (mask == k)), np.sum(counted & (predicted == k))
+        if true + claimed:
+            ious.append(both / (true + claimed - both))
+        if true:
+            accuracies.append(both / true)
+    return 100 * np.mean(ious), 100 * np.mean(accuracies), 100 * np.sum(counted & (predicted == mask)) / counted.sum()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_segmentation_scores_are_those_of_the_written_out_formula(seed):
+    rng = np.random.default_rng(seed)
+    classes = 9
+    mask = rng.integers(0, 6, (4, 30, 40))  # class 7 is only predicted, class 8 neither there nor predicted
+    predicted = np.where(rng.random(mask.shape) < 0.6, mask, rng.integers(0, 8, mask.shape))
+    mask[rng.random(mask.shape) < 0.1] = IGNORE_INDEX
+    metric = SegmentationEvaluator(classes)
+    for one, true in zip(predicted, mask, strict=True):
+        metric.count(torch.from_numpy(one), torch.from_numpy(true.astype(np.uint8)))
+    confusion = metric.confusion()
+    assert confusion.sum() == np.sum(mask != IGNORE_INDEX)
+    scores = segmentation_scores(confusion)
+    assert list(scores) == ["miou", "macc", "aacc"]
+    assert list(scores.values()) == pytest.approx(written_out(predicted, mask, classes), abs=1e-9)
+
+
+def test_images_that_do_not_count_have_no_scores():
+    metric = SegmentationEvaluator(3)
+    metric.count(torch.zeros(4, 4, dtype=torch.int64), torch.full((4, 4), IGNORE_INDEX, dtype=torch.uint8))
+    assert all(np.isnan(value) for value in segmentation_scores(metric.confusion()).values())
+
+
+class Scores(torch.nn.Module):
+    """Scores that say where a network was asked: the class whose brightness a pixel has."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        self.sizes.append(tuple(x.shape[-2:]))
+        return torch.stack([-((x[:, 0] - k) ** 2) for k in (0.0, 1.0)], 1)
+
+
+def test_views_and_their_mirrors_are_averaged_at_the_size_of_the_labels():
+    network = Scores()
+    left = torch.zeros(1, 3, 8, 12)
+    left[..., :6] = 1
+    views = [torch.nn.functional.interpolate(left, scale_factor=s) for s in (1, 2)]
+    segmented = segment(network, views, (8, 12), flip=True, classes=2)
+    assert network.sizes == [(8, 12), (8, 12), (16, 24), (16, 24)]
+    assert torch.equal(segmented, left[:, 0].long())
+    with pytest.raises(CheckpointError, match="got a network of 2 classes for a dataset of 3"):
+        segment(network, views, (8, 12), flip=False, classes=3)
+
+
+def test_multi_scale_evaluation_takes_six_scales_and_their_mirrors(monkeypatch):
+    asked = []
+
+    def forward_to_sites(network, view):
+        asked.append(tuple(view.shape[-2:]))
+        return torch.zeros(len(view), 11, *view.shape[-2:])
+
+    monkeypatch.setattr(evaluators, "forward_to_sites", forward_to_sites)
+    dataset = open_segmentation("shapes", "val", 64, scales=MULTI_SCALES)
+    evaluate_network(Scores(), dataset, limit=1, multi_scale=True)
+    assert asked == [(side, side) for side in (32, 48, 64, 80, 96, 112) for _ in range(2)]
+
+
+# Detection.
 
 
 def scenes(rng, category_ids):
@@ -41,7 +124,7 @@ def squares(rng, category_ids):
         return mask
 
     sides = rng.choice([8, 40, 110], rng.integers(1, 4))
-    crowds, objects, found = rng.choice([0, 0.3, 1]), rng.choice([0, 3, 3]), rng.choice([0, 3, 3])
+    crowds, objects, detected = rng.choice([0, 0.3, 1]), rng.choice([0, 3, 3]), rng.choice([0, 3, 3])
     for _ in range(rng.integers(1, 4)):
         annotations, boxes, labels, masks = [], [], [], []
         for _ in range(rng.integers(0, objects + 1)):
@@ -49,7 +132,7 @@ def squares(rng, category_ids):
             x, y = rng.integers(0, 128 - side, 2).tolist()
             one = {"category_id": int(rng.choice(category_ids)), "bbox": [x, y, side, side], "area": side**2}
             annotations.append({**one, "iscrowd": int(rng.random() < crowds), "mask": square(x, y, side)})
-        for _ in range(rng.integers(0, found + 1)):
+        for _ in range(rng.integers(0, detected + 1)):
             side, x, y = int(rng.choice([8, 40, 110])), *rng.integers(0, 18, 2).tolist()
             if annotations and rng.random() < 0.7:
                 (x, y, side, _) = annotations[rng.integers(len(annotations))]["bbox"]
@@ -70,7 +153,7 @@ def judge(images, rng, category_ids):
     from pycocotools.cocoeval import COCOeval
 
     metric = evaluator(category_ids, with_masks=True)
-    truth, found = [], []
+    truth, predicted = [], []
     for i, (annotations, boxes, labels, masks) in enumerate(images):
         n = len(boxes)
         scores = rng.random(n).astype(np.float32)
@@ -90,7 +173,7 @@ def judge(images, rng, category_ids):
         ):
             rle = run_lengths({"mask": mask}, (128, 128))
             one = {"image_id": i, "category_id": category_ids[label], "score": score, "segmentation": rle}
-            found.append({**one, "bbox": [x1, y1, x2 - x1, y2 - y1]})
+            predicted.append({**one, "bbox": [x1, y1, x2 - x1, y2 - y1]})
     expected = {}
     with contextlib.redirect_stdout(io.StringIO()):
         ground, nothing = COCO(), COCO()
@@ -103,7 +186,7 @@ def judge(images, rng, category_ids):
         nothing.createIndex()
         for kind, name in (("bbox", "box"), ("segm", "mask")):
             unread = "bbox" if kind == "segm" else "segmentation"  # as files of results for COCO have one of the two
-            results = [{name: value for name, value in one.items() if name != unread} for one in found]
+            results = [{name: value for name, value in one.items() if name != unread} for one in predicted]
             judged = COCOeval(ground, ground.loadRes(results) if results else nothing, kind)
             judged.evaluate()
             judged.accumulate()
@@ -116,13 +199,13 @@ def judge(images, rng, category_ids):
 
 def test_average_precision_is_pycocotools_to_six_digits():
     rng, category_ids = np.random.default_rng(0), [3 * k + 1 for k in range(10)]
-    found, expected = judge(scenes(rng, category_ids), rng, category_ids)
-    assert found.keys() == expected.keys()
-    assert found == pytest.approx(expected, abs=1e-6)
-    assert 5 < found["box_ap"] < 95
-    assert 5 < found["mask_ap"] < 95
-    assert found["mask_ap"] != found["box_ap"]
-    assert all(np.isfinite(value) for value in found.values()), "every size is there"
+    scores, expected = judge(scenes(rng, category_ids), rng, category_ids)
+    assert scores.keys() == expected.keys()
+    assert scores == pytest.approx(expected, abs=1e-6)
+    assert 5 < scores["box_ap"] < 95
+    assert 5 < scores["mask_ap"] < 95
+    assert scores["mask_ap"] != scores["box_ap"]
+    assert all(np.isfinite(value) for value in scores.values()), "every size is there"
 
 
 def test_figures_are_absent_exactly_where_pycocotools_has_none():
@@ -130,8 +213,8 @@ def test_figures_are_absent_exactly_where_pycocotools_has_none():
     for seed in range(60):
         rng = np.random.default_rng(seed)
         category_ids = sorted(rng.choice(range(1, 91), rng.integers(1, 4), replace=False).tolist())
-        found, expected = judge(squares(rng, category_ids), rng, category_ids)
-        assert found == pytest.approx(expected, abs=1e-6, nan_ok=True), seed
+        scores, expected = judge(squares(rng, category_ids), rng, category_ids)
+        assert scores == pytest.approx(expected, abs=1e-6, nan_ok=True), seed
         absent, zero = absent + np.isnan(list(expected.values())).sum(), zero + list(expected.values()).count(0)
     assert min(absent, zero) > 100, "both kinds are there to be told apart"
 
@@ -141,10 +224,10 @@ def test_boxes_alone_have_no_figures_of_masks():
     annotation = {"category_id": 1, "bbox": [2, 2, 10, 10], "area": 100, "mask": np.ones((20, 20), np.uint8)}
     boxes = {"boxes": torch.tensor([[2.0, 2, 12, 12]]), "labels": torch.tensor([0]), "scores": torch.tensor([0.9])}
     metric.count(0, (20, 20), [annotation], boxes)
-    found = metric.metrics()
-    assert set(found) == {"box_ap", "box_ap50", "box_ap75", "box_ap_small", "box_ap_medium", "box_ap_large"}
-    assert found["box_ap"] == pytest.approx(100)
-    assert np.isnan(found["box_ap_large"]), "no object of that size"
+    scores = metric.metrics()
+    assert set(scores) == {"box_ap", "box_ap50", "box_ap75", "box_ap_small", "box_ap_medium", "box_ap_large"}
+    assert scores["box_ap"] == pytest.approx(100)
+    assert np.isnan(scores["box_ap_large"]), "no object of that size"
 
 
 @pytest.mark.parametrize(("crowd", "shown"), [(0, {"ap": 0, "ap50": 0, "ap75": 0, "ap_medium": 0}), (1, {})])
@@ -153,5 +236,5 @@ def test_where_nothing_is_found_only_what_is_there_has_a_figure(crowd, shown):
     annotation = {"category_id": 1, "bbox": [2, 2, 40, 40], "area": 1600, "mask": np.ones((64, 64), np.uint8)}
     nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0), "scores": torch.zeros(0)}
     metric.count(0, (64, 64), [annotation | {"iscrowd": crowd}], nothing | {"masks": torch.zeros(0, 1, 64, 64)})
-    found = {name: value for name, value in metric.metrics().items() if not np.isnan(value)}
-    assert found == {f"{what}_{name}": value for what in ("box", "mask") for name, value in shown.items()}
+    scores = {name: value for name, value in metric.metrics().items() if not np.isnan(value)}
+    assert scores == {f"{what}_{name}": value for what in ("box", "mask") for name, value in shown.items()}

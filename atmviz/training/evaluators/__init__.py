@@ -1,1 +1,0 @@
-"""Evaluators: one per task, each runs a network on batches of a dataset and computes the task's metrics."""

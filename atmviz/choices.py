@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from atmviz.errors import DatasetError, SettingsError
+from atmviz.errors import DatasetError, SettingsError, count, describe, require_type
 from atmviz.events import QUIET, Events
 from atmviz.geometry import Fit, Preprocessing, parse_size
 from atmviz.settings import Settings, setting
@@ -85,7 +85,7 @@ class DataChoice(Settings):
             events: Receives what was left out, and whether fewer images than `limit` exist.
 
         Raises:
-            SettingsError: both paths and a dataset, a data folder without a dataset, or an array as source.
+            SettingsError: both paths and a dataset, a data folder without a dataset, or a source of another kind.
             DatasetError: no such dataset, path or image.
         """
         from atmviz.sources import DATASETS, open_source
@@ -93,10 +93,12 @@ class DataChoice(Settings):
         if isinstance(source, str) and source in DATASETS and not self.dataset:
             return replace(self, dataset=source).open(size=size, events=events)  # type: ignore[arg-type]
         if source is not None and not isinstance(source, str | Path | Sequence):
-            if not hasattr(source, "read"):
-                raise SettingsError(f"got {type(source).__name__} as source, expected paths or an opened source")
+            if not hasattr(source, "name"):
+                raise SettingsError(f"got {describe(source)} as source, expected paths or an opened source")
             return source.sample(self.limit, self.seed) if self.limit else source
         paths = [source] if isinstance(source, str | Path) else list(source or [])
+        for path in paths:
+            require_type(path, str | Path, "an image", "a path: a file, a folder or a glob")
         if source is not None and not paths:
             raise DatasetError("got an empty list of images, expected files, folders or globs")
         if paths and self.dataset:
@@ -109,7 +111,7 @@ class DataChoice(Settings):
         if images.note:
             events.message(images.note)
         if self.limit and len(images) < self.limit:
-            events.message(f"only {len(images)} images exist: all are taken instead of {self.limit}")
+            events.message(f"got limit {self.limit}, but there are {count(len(images), 'image')}: all are taken")
         return images.sample(self.limit, self.seed) if self.limit else images
 
 

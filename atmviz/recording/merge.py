@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from atmviz.errors import RecordingFormatError
+from atmviz.errors import RecordingFormatError, describe
 from atmviz.files import clear_leftovers, temporary_folder
 from atmviz.recording.layout import all_arrays
 from atmviz.recording.store import Recording, open_recording
@@ -28,6 +28,8 @@ def merge_recordings(paths: Sequence[str | Path], out: str | Path) -> Recording:
     Raises:
         RecordingFormatError: a recording is incomplete or differs, or `out` holds something else.
     """
+    if isinstance(paths, str | Path | Recording) or not paths:
+        raise RecordingFormatError(f"got {describe(paths)}, expected the folders of several recordings")
     parts = [open_recording(path) for path in paths]
     target = Path(out)
     existing = _merged_before(target, paths)
@@ -52,7 +54,7 @@ def _merged_attributes(parts: Sequence[Recording], paths: Sequence[str | Path]) 
     try:
         root = os.path.commonpath([part.attrs["image_root"] for part in parts])
     except ValueError as error:
-        raise RecordingFormatError(f"the image folders of {paths[0]} ... cannot be joined: {error}") from None
+        raise RecordingFormatError(f"the image folders of {paths[0]} and others cannot be joined: {error}") from None
     names = [
         Path(os.path.relpath(Path(part.attrs["image_root"]) / name, root)).as_posix()
         for part in parts

@@ -49,7 +49,7 @@ class Query:
             if not (0 <= i < grid[0] and 0 <= j < grid[1]):
                 raise QueryError(
                     f"query token {self} is outside a map of {grid[0]} x {grid[1]} tokens: "
-                    f"expected rows 0 ... {grid[0] - 1}, columns 0 ... {grid[1] - 1}"
+                    f"expected rows 0 to {grid[0] - 1}, columns 0 to {grid[1] - 1}"
                 )
             return i, j
         y, x = self._input_px(placement)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from atmviz.errors import DatasetError, LayerNotFoundError, RecordingFormatError
+from atmviz.errors import DatasetError, LayerNotFoundError, RecordingFormatError, count, require_type
 from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId, find_layer
 from atmviz.observe.site import AXES, sources_of
@@ -35,13 +35,21 @@ if TYPE_CHECKING:
     import xarray
 
 
-def open_recording(path: str | Path) -> "Recording":
+def open_recording(recording: "Recording | str | Path") -> "Recording":
     """Open a recording for reading.
 
+    Args:
+        recording: Its folder. A recording that is open is returned as it is.
+
+    Returns:
+        The recording, opened without torch.
+
     Raises:
+        SettingsError: something else than a folder.
         RecordingFormatError: there is none, it is damaged, or it has another schema version.
     """
-    return Recording(Path(path))
+    require_type(recording, Recording | str | Path, "a recording", "its folder, or what open_recording returns")
+    return recording if isinstance(recording, Recording) else Recording(Path(recording))
 
 
 class Recording:
@@ -136,8 +144,9 @@ class Recording:
         return int((self._status == RECORDED).sum())
 
     def __repr__(self) -> str:
-        state = "" if self.complete else f", incomplete: {len(self)} of {len(self._status)} images"
-        return f"<Recording {self.path}: {self.model} on {self.attrs['dataset']}, {len(self)} images{state}>"
+        state = "" if self.complete else f", incomplete: {len(self)} of {len(self._status)}"
+        images = count(len(self), "image")
+        return f"<Recording {self.path}: {self.model} on {self.attrs['dataset']}, {images}{state}>"
 
     def summary(self) -> dict[str, Any]:
         """Return what the recording is, as plain values."""
@@ -156,7 +165,7 @@ class Recording:
         """Raise DatasetError if an image was skipped."""
         if self.skipped:
             raise DatasetError(
-                f"{len(self.skipped)} images of {self.path} could not be read, the first {self.skipped[0]}: "
+                f"{count(len(self.skipped), 'image')} of {self.path} could not be read, the first {self.skipped[0]}: "
                 "replace them and record again, or allow unreadable images"
             )
 

@@ -18,12 +18,13 @@ from atmviz.data.loader import open_loader, read_batches
 from atmviz.data.segmentation import SegmentationImages, open_segmentation
 from atmviz.dense import predicts_masks
 from atmviz.distributed import as_launched, join_processes
-from atmviz.errors import AtmvizError, CheckpointError, DatasetError, join_limited
+from atmviz.errors import AtmvizError, CheckpointError, DatasetError, join_limited, require_type
 from atmviz.events import QUIET, Events
 from atmviz.observe.hooks import find_sites, observing
 from atmviz.observe.interventions import edits_of
 from atmviz.paper import printed_accuracies
 from atmviz.processes import available_cores
+from atmviz.settings import with_keywords
 from atmviz.sources.datasets import DATASETS
 from atmviz.training.evaluation_settings import EvaluationSettings
 from atmviz.training.evaluators.base import Evaluator, Prediction, require_classes
@@ -145,6 +146,7 @@ class EvaluationResult(Evaluation):
         return "{model}, {dataset} {split}, {images} images".format(**self.setup)
 
 
+@with_keywords(EvaluationSettings)
 @as_launched()
 def evaluate(
     checkpoint: str | Path = "atmnet_nano.shapes",
@@ -170,6 +172,8 @@ def evaluate(
         DatasetError: the dataset is unknown or cannot be read.
         AtmvizError: the network's task does not support a setting, or a setting is out of range.
     """
+    require_type(checkpoint, str | Path, "a checkpoint", "a file or a name (evaluate_network takes a loaded network)")
+    require_type(settings, EvaluationSettings | None, "settings", "EvaluationSettings: name each setting by a keyword")
     settings = replace(settings or EvaluationSettings(), **changes)
     state = join_processes(cpu=settings.device == "cpu")
     notes = events if state.is_main_process else QUIET

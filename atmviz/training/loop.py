@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 from atmviz.data.keyed import seed_of, seeded
 from atmviz.data.loader import read_batches
 from atmviz.distributed import Accelerator, as_launched, send_to_device
-from atmviz.errors import TrainingError
+from atmviz.errors import TrainingError, require_type
 from atmviz.events import QUIET, Events, Progress
 from atmviz.signals import saving
 from atmviz.training.build import Parts, network_config, open_accelerator
@@ -88,6 +88,7 @@ def train(
         TrainingError: the loss became NaN or infinite, or something cannot be saved; earlier checkpoints stay.
         DatasetError, CheckpointError: the data or the checkpoint to fine-tune cannot be read.
     """
+    require_type(recipe, Recipe | str | Path | None, "a recipe", "a Recipe, its name or a file, and model by a keyword")
     if isinstance(recipe, Recipe):
         name, recipe = recipe.dataset, recipe.override(settings)
     else:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from atmviz.architecture import require_model
 from atmviz.choices import DataChoice, ModelChoice
-from atmviz.errors import SettingsError
+from atmviz.errors import SettingsError, count
 from atmviz.events import QUIET, Events
 from atmviz.figures.histograms import draw_histograms
 from atmviz.figures.style import MAX_PANELS, figure_name
@@ -143,9 +143,8 @@ def _note(recording: Recording, settings: HistogramSettings) -> str:
     outside = "are in the bars" if settings.tokens == "all" else "have no bar"
     dataset = DATASETS.get(recording.attrs["dataset"])
     fitted = "scenes are drawn at this size" if dataset and dataset.is_drawn else recording.preprocessing.describe()
-    return (
-        f"{len(recording):,} images; one bar per nearest token of a sample; those outside the map {outside}; {fitted}"
-    )
+    images = count(len(recording), "image")
+    return f"{images}; one bar per nearest token of a sample; those outside the map {outside}; {fitted}"
 
 
 def _file_name(recording: Recording, settings: HistogramSettings, layers: Sequence[str]) -> str:
@@ -196,7 +195,7 @@ class _Request:
         if fixed := self._fixed_by_recording():
             raise SettingsError(f"got the recording {recording.path} and {fixed}, which it has fixed: leave one out")
         if not recording.complete:
-            events.message(f"{recording.path} is incomplete: drawing its {len(recording)} finished images")
+            events.message(f"{recording.path} is incomplete: drawing {count(len(recording), 'finished image')}")
         return recording
 
     def _fixed_by_recording(self) -> str:

@@ -13,13 +13,15 @@ from torch import nn
 
 from atmviz.checkpoints import origin_of
 from atmviz.choices import DataChoice, ModelChoice
-from atmviz.errors import DatasetError
+from atmviz.errors import DatasetError, SettingsError, count
 from atmviz.events import QUIET, Events
 from atmviz.figures.overlay import OverlayPanel, draw_overlay, overlay_panels
 from atmviz.figures.style import figure_name
 from atmviz.geometry import Preprocessing
 from atmviz.observe import Site, find_sites, observe_image
+from atmviz.recording.layout import is_recording
 from atmviz.recording.query import Query, parse_queries
+from atmviz.recording.store import Recording
 from atmviz.settings import split_settings, with_keywords
 from atmviz.sources import Source, as_image, bundled_photos
 from atmviz.views.drawn import DrawnFigure, describe_preprocessing
@@ -68,9 +70,19 @@ def overlay(
     chosen, model = split_settings({"layers": layers, "queries": queries, **settings}, OverlaySettings, ModelChoice)
     if image is None:
         image = bundled_photos().path(0).with_name("astronaut.jpg")
+    _require_one_image(image)
     pixels = np.require(as_image(image), requirements=["C", "W"])  # of a read-only array torch would warn
     view = _View.of(model.load(network, events), chosen, chosen.preprocessing(None, "whole"), seed)
     return view.draw(pixels, str(image) if isinstance(image, str | Path) else "").figure
+
+
+def _require_one_image(image: Any) -> None:
+    """Raise an error with a remedy for what people pass in place of an image."""
+    if isinstance(image, Recording) or (isinstance(image, str | Path) and is_recording(Path(image))):
+        raise SettingsError("got a recording, expected an image: a histogram shows recordings")
+    if isinstance(image, str | Path) and not Path(image).is_file():
+        got = "the folder" if Path(image).is_dir() else "no image file"
+        raise DatasetError(f"got {got} {image}, expected the path of one image, an array or a PIL image")
 
 
 @with_keywords(OverlaySettings, DataChoice, ModelChoice)
@@ -190,7 +202,7 @@ class Overlays:
         self.events.images(total, total)
         if len(self.skipped) == total:
             first = next(iter(self.skipped.values()))
-            raise DatasetError(f"none of the {total} images could be read; the first: {first}")
+            raise DatasetError(f"none of {count(total, 'image')} could be read; the first: {first}")
         self.events.left_out(self.skipped)
 
     @property

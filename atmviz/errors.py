@@ -74,12 +74,13 @@ def shorten(text: str, limit: int = 80) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean X?" for the known name that is nearest, or nothing.
+    """Return "; did you mean X?" for the known name that begins so or is nearest, or nothing.
 
-    >>> nearest("layer", ["layers", "limit"])
-    '; did you mean layers?'
+    >>> nearest("batch", ["batch_size", "shards"]), nearest("limits", ["layers", "limit"])
+    ('; did you mean batch_size?', '; did you mean limit?')
     """
-    matches = difflib.get_close_matches(name, list(known), 1)
+    known = list(known)
+    matches = [other for other in known if name and other.startswith(name)] or difflib.get_close_matches(name, known, 1)
     return f"; did you mean {matches[0]}?" if matches else ""
 
 

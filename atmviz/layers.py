@@ -57,7 +57,7 @@ def is_offset_source(block: int, depth: int, interval: int) -> bool:
 
 
 def offset_sources(depths: Sequence[int], interval: int) -> dict[LayerId, LayerId]:
-    """Every layer of a network, in order, with the layer whose offsets it uses (itself where it generates them).
+    """Return every layer of a network, in order, with the layer whose offsets it uses: itself where it generates them.
 
     Raises:
         ValueError: a stage of one block, which could not generate offsets, or an interval below 1.
@@ -81,7 +81,7 @@ def offset_sources(depths: Sequence[int], interval: int) -> dict[LayerId, LayerI
 
 
 def title_of(name: str) -> str:
-    """A layer's name in figures: `layer_3_18`; a name of another form stays as it is."""
+    """Return a layer's name in figures: `layer_3_18`; a name of another form stays as it is."""
     return f"layer_{name}" if re.fullmatch(r"\d+_\d+", name) else name
 
 
@@ -147,7 +147,7 @@ def _match(pattern: str, available: Sequence[str]) -> list[str]:
 
 
 def _canonical(text: str) -> str:
-    """`layer_3_18`, `3.18` and the module path as `3_18`; other text as it is."""
+    """Return `layer_3_18`, `3.18` and the module path as `3_18`; other text as it is."""
     try:
         return str(LayerId.parse(text))
     except ValueError:
@@ -155,7 +155,7 @@ def _canonical(text: str) -> str:
 
 
 def describe_layers(available: Sequence[str]) -> str:
-    """`1_1 to 1_2, 2_1 to 2_3`: the names of each stage or kind of unit, in one line of an error."""
+    """Return the names of each stage or kind of unit for one line of an error: `1_1 to 1_2, 2_1 to 2_3`."""
     groups: dict[str, list[str]] = {}
     for name in available:
         groups.setdefault(re.sub(r"_?\d+$", "", name), []).append(name)

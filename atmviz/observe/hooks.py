@@ -40,7 +40,10 @@ def find_sites(network: nn.Module, patterns: Layers = "all") -> list[Site]:
 
     Args:
         network: A network, compiled or not.
-        patterns: Which sites; see `atmviz.layers.select_layers`. Returned in the order asked for.
+        patterns: Which sites: "3_18", "3_*", "3_last", "all", a `LayerId`, or several of these.
+
+    Returns:
+        The sites, in the order asked for.
 
     Raises:
         SettingsError: something else than a network.
@@ -73,6 +76,9 @@ def observing(
         sites: Sites of the network, or patterns of `find_sites`.
         edits: By name of a site: what changes its offsets before they are used. Sites that reuse these offsets see the
             original ones, unless they have an edit too.
+
+    Yields:
+        What the sites used in the latest forward pass.
 
     Raises:
         SettingsError: an edit is for a site that is not among `sites`, is no function, or returns something else than

@@ -82,7 +82,11 @@ def train(
         events: Receives messages, each update and each epoch, in the first process only.
         settings: Recipe settings that replace the recipe's, e.g. `epochs=1`.
 
+    Returns:
+        The folder, the log and the best value.
+
     Raises:
+        SettingsError: something else than a recipe, its name or a file.
         RecipeError: a setting is wrong, the folder holds a run of another recipe, or the recipe does not fit the data
             or the processes.
         TrainingError: the loss became NaN or infinite, or something cannot be saved; earlier checkpoints stay.

@@ -57,7 +57,10 @@ def histogram(
 
     Raises:
         SettingsError: settings that exclude each other, or a setting that the recording has fixed.
-        DatasetError, LayerNotFoundError, CheckpointError, RecordingFormatError: see there.
+        DatasetError: no readable image.
+        LayerNotFoundError: the recording or the network has no such layer.
+        CheckpointError: the network cannot be loaded, or has no sites.
+        RecordingFormatError: the recording is damaged.
 
     Source: Figs. 3, 6 and 7.
     """

@@ -52,7 +52,7 @@ def overlay(
         network: A network in evaluation mode, or what `load_model` takes; the demonstration model without it.
         layers: Layers, one panel each, by name or pattern: "3_18", "3_*", "3_last", "all".
         queries: Query tokens, one panel each: "center", "X,Y" in px of the image, fractions "0.3,0.6", "ROW:COL" in
-            tokens, "grid:4x4", "random:8".
+            tokens, "grid:4x4", "random:8"; x and y also as a pair of numbers, (0.3, 0.6).
         seed: Seed of random queries.
         events: Receives which weights were loaded.
         settings: `anchor`, `size` and `fit` of `OverlaySettings`, and `model`, `weights` and `device` of `ModelChoice`
@@ -63,7 +63,10 @@ def overlay(
 
     Raises:
         DatasetError: the image cannot be read.
-        LayerNotFoundError, QueryError, SettingsError, CheckpointError: see there.
+        LayerNotFoundError: the network has no such layer.
+        QueryError: a query has none of these forms, or lies outside the image or the map.
+        SettingsError: an argument of another type or outside its range, or two that exclude each other.
+        CheckpointError: the network cannot be loaded, or has no sites.
 
     Source: Fig. 5.
     """
@@ -96,13 +99,17 @@ def draw_overlays(
     """Load network and images, and return their overlays, drawn one by one as they are iterated over.
 
     Args:
-        source: See `DataChoice.open`; a bundled photograph without source and dataset.
-        network: See `overlay`.
+        source: Files, folders, globs, the name of a dataset, or an opened source; a bundled photograph without it and
+            without `dataset`.
+        network: A network in evaluation mode, or what `load_model` takes; the demonstration model without it.
         events: Receives messages, and how many images are done.
         settings: Fields of `OverlaySettings`, `DataChoice` and `ModelChoice`.
 
+    Returns:
+        The overlays, one per image.
+
     Raises:
-        DatasetError, LayerNotFoundError, QueryError, SettingsError, CheckpointError: see there.
+        DatasetError, LayerNotFoundError, QueryError, SettingsError, CheckpointError: see `overlay`.
     """
     chosen, data, model = split_settings(settings, OverlaySettings, DataChoice, ModelChoice)
     preprocessing = chosen.preprocessing(data.dataset, "whole")

@@ -99,8 +99,9 @@ def describe(value: Any) -> str:
     >>> describe("3_18"), describe([3, 1]), describe(AtmvizError())
     ("'3_18'", '[3, 1]', 'AtmvizError')
     """
-    is_plain = isinstance(value, str | int | float | tuple | list | dict | set | None)
-    return reprlib.repr(value) if is_plain else str(value) if isinstance(value, Path) else type(value).__name__
+    if isinstance(value, str | int | float | tuple | list | dict | set | None):
+        return " ".join(reprlib.repr(value).split())  # a list may hold what takes several lines
+    return str(value) if isinstance(value, Path) else type(value).__name__
 
 
 def require_type(value: Any, types: Any, role: str, expected: str) -> None:

@@ -68,6 +68,12 @@ def test_what_is_no_source_is_refused(source):
         DataChoice().open(source)
 
 
+@pytest.mark.parametrize("paths", [[3], ["a.png", None]])
+def test_a_list_holds_only_paths(paths):
+    with pytest.raises(SettingsError, match="as an image, expected a path: a file, a folder or a glob"):
+        DataChoice().open(paths)
+
+
 def test_an_empty_list_of_images_is_no_request_for_the_bundled_ones():
     with pytest.raises(DatasetError, match="empty list"):
         DataChoice().open([])

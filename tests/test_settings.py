@@ -89,6 +89,7 @@ def test_other_values_are_refused_in_one_line(values, says):
         (OverlaySettings, {"layers": []}, SettingsError),
         (OverlaySettings, {"queries": ()}, SettingsError),
         (HistogramSettings, {"figure": "7"}, SettingsError),
+        (HistogramSettings, {"figure": [3, 6]}, SettingsError),
         (EvaluationSettings, {"limit": 2.5}, SettingsError),
         (Recipe, {"epochs": 0}, RecipeError),
         (Recipe, {"compile": "yes"}, RecipeError),

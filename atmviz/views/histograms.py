@@ -101,7 +101,7 @@ def draw_recording(recording: Recording, settings: HistogramSettings = Histogram
         LayerNotFoundError: a layer was not recorded.
         SettingsError: there are more layers than a figure can show.
     """
-    chosen = choose_layers(recording, settings.layers or (settings.preset.layers if settings.preset else ()))
+    chosen = choose_layers(recording, settings.chosen_layers)
     if 2 * len(chosen) > MAX_PANELS:
         raise SettingsError(
             f"got {len(chosen)} layers of 2 panels, expected at most {MAX_PANELS} panels: name fewer layers"
@@ -251,6 +251,5 @@ class _Request:
         from atmviz.recording.run import record
 
         network = self.model.load(self.network, events)
-        preset = self.settings.preset
-        find_sites(network, self.settings.layers or (preset.layers if preset else DEFAULT_LAYERS))
+        find_sites(network, self.settings.chosen_layers or DEFAULT_LAYERS)
         return record(images, network, out=folder, events=events, **vars(running))

@@ -17,7 +17,7 @@ NOT_RECORDED = ("layers", "query", "shard")
 
 def _known_figure(figure: int) -> int:
     """Return the number of a figure of the paper that is a histogram; raise SettingsError for another."""
-    if figure not in FIGURES:
+    if figure not in tuple(FIGURES):
         raise SettingsError(f"got figure {describe(figure)}, expected 3, 6 or 7 (Fig. 5 is an overlay)")
     return figure
 
@@ -71,3 +71,8 @@ class HistogramSettings(Settings):
     def preset(self) -> FigurePreset | None:
         """The figure of the paper that is asked for."""
         return None if self.figure is None else FIGURES[self.figure]
+
+    @property
+    def chosen_layers(self) -> tuple[str, ...]:
+        """The layers that are asked for, else those of the figure of the paper; () for the default."""
+        return self.layers or (self.preset.layers if self.preset else ())

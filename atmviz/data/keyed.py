@@ -15,7 +15,7 @@ import torch
 from timm.data.distributed_sampler import RepeatAugSampler
 from torch.utils.data import Dataset, Sampler
 
-from atmviz.errors import RecipeError, count
+from atmviz.errors import RecipeError
 
 
 class Key(NamedTuple):
@@ -98,8 +98,7 @@ class KeyedBatchSampler(Sampler[list[Key]]):
         self.images = min(images or length, length)
         self.updates = self.images // batch_size
         if not self.updates:
-            available = count(self.images, "image")
-            raise RecipeError(f"got batch_size {batch_size} for {available}, expected {self.images} or fewer")
+            raise RecipeError(f"got batch_size {batch_size} for {self.images} images, expected {self.images} or fewer")
         if batch_size % (world * accumulate):
             raise RecipeError(
                 f"got batch_size {batch_size} for {world} processes with accumulate {accumulate}: it must divide evenly"

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from atmviz.errors import DatasetError, SettingsError
+from atmviz.errors import DatasetError, SettingsError, count, describe, require_type
 from atmviz.events import QUIET, Events
 from atmviz.geometry import Fit, Preprocessing, parse_size
-from atmviz.settings import setting
+from atmviz.settings import Settings, setting
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "atmnet_nano.shapes"
 """The demonstration model, which comes with atmviz."""
 DatasetName = Literal["ade20k", "coco", "imagenet", "shapes", "digits"]
-Size = tuple[int, int] | int | str
+CROP_OR_SQUASH = "crop: cover the size (with a margin of an eighth up to 384 px) and cut the center. squash: stretch."
+"""The ways to fit images that give all of them one size."""
 
 
 @dataclass(frozen=True)
-class ModelChoice:
+class ModelChoice(Settings):
     """Which weights, and the device they run on."""
 
-    checkpoint: str = setting(
+    checkpoint: str | Path = setting(  # noqa: RUF009
         DEFAULT_MODEL,
         "A checkpoint file of any public layout; or a variant's name for random weights.",
         "Model",
@@ -37,7 +38,7 @@ class ModelChoice:
     weights: Literal["ema", "model"] | None = setting(
         None, "ema (averaged) or model; by default ema if the file has it.", "Model"
     )
-    device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps.", "Model")
+    device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps.", "Model", read=str)
 
     def load(self, network: "nn.Module | str | Path | None" = None, events: Events = QUIET) -> "nn.Module":
         """Return a network as it is, or load it; a path or name replaces `checkpoint`. See `atmviz.load_model`.
@@ -56,7 +57,7 @@ class ModelChoice:
 
 
 @dataclass(frozen=True)
-class DataChoice:
+class DataChoice(Settings):
     """Which images."""
 
     dataset: DatasetName | None = setting(  # noqa: RUF009
@@ -84,7 +85,7 @@ class DataChoice:
             events: Receives what was left out, and whether fewer images than `limit` exist.
 
         Raises:
-            SettingsError: both paths and a dataset, a data folder without a dataset, or an array as source.
+            SettingsError: both paths and a dataset, a data folder without a dataset, or a source of another kind.
             DatasetError: no such dataset, path or image.
         """
         from atmviz.sources import DATASETS, open_source
@@ -92,10 +93,12 @@ class DataChoice:
         if isinstance(source, str) and source in DATASETS and not self.dataset:
             return replace(self, dataset=source).open(size=size, events=events)  # type: ignore[arg-type]
         if source is not None and not isinstance(source, str | Path | Sequence):
-            if not hasattr(source, "read"):
-                raise SettingsError(f"got {type(source).__name__} as source, expected paths or an opened source")
+            if not hasattr(source, "name"):
+                raise SettingsError(f"got {describe(source)} as source, expected paths or an opened source")
             return source.sample(self.limit, self.seed) if self.limit else source
         paths = [source] if isinstance(source, str | Path) else list(source or [])
+        for path in paths:
+            require_type(path, str | Path, "an image", "a path: a file, a folder or a glob")
         if source is not None and not paths:
             raise DatasetError("got an empty list of images, expected files, folders or globs")
         if paths and self.dataset:
@@ -108,45 +111,31 @@ class DataChoice:
         if images.note:
             events.message(images.note)
         if self.limit and len(images) < self.limit:
-            events.message(f"only {len(images)} images exist: all are taken instead of {self.limit}")
+            events.message(f"got limit {self.limit}, but there are {count(len(images), 'image')}: all are taken")
         return images.sample(self.limit, self.seed) if self.limit else images
 
 
 @dataclass(frozen=True)
-class FitChoice:
-    """How images are fitted to the network."""
+class FitChoice(Settings):
+    """How images are fitted to the network.
 
-    size: Size | None = setting(  # noqa: RUF009
-        None, "Input size in px: 224, or HEIGHTxWIDTH as in 600x800; by default the dataset's, else 224.", "Data"
+    Attributes:
+        size: Input height and width, px; made of 224, "224", "600x800" or (600, 800). None for the default.
+        fit: See `Preprocessing`; None for the default.
+    """
+
+    size: tuple[int, int] | None = setting(
+        None,
+        "Input size in px: 224, or HEIGHTxWIDTH as in 600x800; by default the dataset's, else 224.",
+        "Data",
+        read=parse_size,
     )
     fit: Fit | None = setting(  # noqa: RUF009
-        None,
-        "crop: cover the size (with a margin of an eighth up to 384 px) and cut the center. squash: stretch. "
-        "whole: keep all, shorter side = size.",
-        "Data",
+        None, f"{CROP_OR_SQUASH} whole: keep all, shorter side = size.", "Data"
     )
 
-    @property
-    def input_size(self) -> tuple[int, int] | None:
-        """Input height and width, px; None for the default."""
-        return None if self.size is None else parse_size(self.size)
-
     def preprocessing(self, dataset: str | None = None, default_fit: Fit = "crop") -> Preprocessing:
-        """Return the preprocessing for a dataset, or for image files without it; see `preprocessing_for`.
-
-        Raises:
-            SettingsError: the size is no size.
-        """
+        """Return the preprocessing for a dataset, or for image files without it; see `preprocessing_for`."""
         from atmviz.sources import preprocessing_for
 
-        return preprocessing_for(dataset, self.input_size, self.fit or default_fit)
-
-    def for_recording(self, dataset: str | None = None) -> Preprocessing:
-        """Return the preprocessing of a recording, whose images all need one map size.
-
-        Raises:
-            SettingsError: the size is no size, or images are to be kept whole.
-        """
-        if self.fit == "whole":
-            raise SettingsError("got fit whole, expected crop or squash: all images of a recording need one map size")
-        return self.preprocessing(dataset)
+        return preprocessing_for(dataset, self.size, self.fit or default_fit)

@@ -2,7 +2,7 @@
 
 import torch
 
-from atmviz.errors import AtmvizError, summarize
+from atmviz.errors import AtmvizError, describe
 from atmviz.processes import this_process
 
 
@@ -18,10 +18,11 @@ def pick_device(name: str | torch.device) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        if device.type not in ("cpu", "cuda", "mps"):
-            raise RuntimeError("networks do not run on it")
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
-        reason = summarize(error).split(". ")[0].split(" [")[0]
-        raise AtmvizError(f"no device {str(name)!r} here ({reason}); expected auto, cpu, cuda, cuda:N or mps") from None
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError):
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+        here = ["auto", "cpu", *(["cuda", *gpus] if gpus else []), *["mps"] * torch.backends.mps.is_available()]
+        raise AtmvizError(f"got device {describe(str(name))}, expected one that is here: {', '.join(here)}")
     return device

@@ -31,6 +31,9 @@ class Progress:
 class Events:
     """Receives what happens during a call. Each method does nothing; a subclass overrides those it shows."""
 
+    def __repr__(self) -> str:
+        return "QUIET" if self is QUIET else f"{type(self).__name__}()"
+
     def message(self, text: str) -> None:
         """Receive one line for people, e.g. which weights were loaded or what was left out."""
 

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from atmviz.errors import AtmvizError, CheckpointError
+from atmviz.errors import AtmvizError, CheckpointError, nearest, require_type
 from atmviz.variants import VARIANTS
 
 SOFTWARE = f"atmviz {version('atmviz')}"  # named as the producer in the metadata of figures
@@ -149,8 +149,10 @@ def find_checkpoint(path_or_name: str | Path) -> Path:
     """Return the path of a checkpoint file, given as a path or as the name of a bundled checkpoint.
 
     Raises:
+        SettingsError: something else than a path or a name.
         CheckpointError: there is no such file.
     """
+    require_type(path_or_name, str | Path, "a checkpoint", "a file, or the name of a bundled one or of a variant")
     if str(path_or_name) in BUNDLED_CHECKPOINTS:
         return Path(str(resources.files("atmviz_assets") / "models" / f"{path_or_name}.safetensors"))
     path = Path(path_or_name)
@@ -162,6 +164,7 @@ def find_checkpoint(path_or_name: str | Path) -> Path:
         raise CheckpointError(
             f"no checkpoint file {path}: expected a path, {', '.join(BUNDLED_CHECKPOINTS)}, "
             f"or one of {', '.join(VARIANTS)} for random weights, also as mask_rcnn(atmnet_tiny)"
+            + ("" if path.suffix or str(path) in VARIANTS else nearest(str(path).lower().replace("-", "_"), VARIANTS))
         )
     return path
 

@@ -1,15 +1,16 @@
 """Where things are, as numbers: original image <-> network input <-> token grid. Torch-free.
 
-Positions in pixels are (y, x) of pixel centres: the first pixel's centre is 0, the image's left edge is -0.5.
+Positions in pixels are (y, x) of pixel centers: the first pixel's center is 0, the image's left edge is -0.5.
 Tokens are (i, j) = (row, column).
 """
 
 import math
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from atmviz.errors import SettingsError
+from atmviz.errors import SettingsError, describe
 
 Anchor = Literal["cell", "rf"]
 Fit = Literal["crop", "squash", "whole"]
@@ -19,9 +20,9 @@ MAX_SIZE_PX = 65_535  # of a JPEG's side
 
 
 def resized_size(shape: Sequence[int], short: int, long: int) -> tuple[int, int]:
-    """(height, width) with the shorter side at `short` px, or smaller where the longer one would be over `long` px.
+    """Return (height, width) with the shorter side at `short` px, or smaller where the longer side would exceed `long`.
 
-    Source: mmcv's `rescale_size`, whose rounding it has.
+    Source: mmcv's `rescale_size`, with its rounding.
 
     >>> resized_size((480, 640), 800, 1333)
     (800, 1067)
@@ -32,7 +33,7 @@ def resized_size(shape: Sequence[int], short: int, long: int) -> tuple[int, int]
 
 
 def map_size(input_size: tuple[int, int], stride: int) -> tuple[int, int]:
-    """Token grid (H, W) at a stride of 4, 8, 16 or 32 px, by the arithmetic of the stem and the downsampling layers.
+    """Return the grid (H, W) in tokens at a stride of 4, 8, 16 or 32 px, as stem and downsampling layers compute it.
 
     Their (kernel, stride, padding) are (7, 4, 2) and (3, 2, 1).
 
@@ -50,10 +51,10 @@ def map_size(input_size: tuple[int, int], stride: int) -> tuple[int, int]:
 
 
 def token_center_px(index: float, stride: int, anchor: Anchor) -> float:
-    """Centre of a token in input pixels, along one axis: the one rule for query tokens and samples alike.
+    """Return the center of a token in input pixels, along one axis; query tokens and samples follow this one rule.
 
-    "cell" is the centre of the stride x stride cell the token stands for; "rf" the centre of its receptive field, half
-    a stride further up and left because of the stem's padding.
+    "cell" is the center of the stride x stride cell that the token stands for. "rf" is the center of its receptive
+    field, half a stride further up and left because of the stem's padding.
 
     >>> token_center_px(16, 16, "cell"), token_center_px(16, 16, "rf")
     (263.5, 257.0)
@@ -62,7 +63,7 @@ def token_center_px(index: float, stride: int, anchor: Anchor) -> float:
 
 
 def token_at_px(position_px: float, stride: int, anchor: Anchor, size: int) -> int:
-    """The token whose centre is nearest to an input pixel, along one axis of `size` tokens."""
+    """Return the token whose center is nearest to an input pixel, along one axis of `size` tokens."""
     first = token_center_px(0, stride, anchor)
     return min(max(math.floor((position_px - first) / stride + 0.5), 0), size - 1)
 
@@ -74,13 +75,16 @@ def parse_size(size: str | int | Sequence[int]) -> tuple[int, int]:
     ((224, 224), (600, 800))
     """
     try:
-        sides = size.lower().split("x") if isinstance(size, str) else [size] if isinstance(size, int) else list(size)
-        height, width = (int(sides[0]), int(sides[-1])) if len(sides) in (1, 2) else (0, 0)
+        if isinstance(size, str):
+            sides = [int(side) for side in size.lower().split("x")]
+        else:
+            sides = [operator.index(side) for side in (size if isinstance(size, Iterable) else [size])]
+        height, width = (sides[0], sides[-1]) if len(sides) in (1, 2) else (0, 0)
     except (TypeError, ValueError):
         height = width = 0
     if not MIN_SIZE_PX <= min(height, width) <= max(height, width) <= MAX_SIZE_PX:
         raise SettingsError(
-            f"got size {size!r}, expected {MIN_SIZE_PX} to {MAX_SIZE_PX}, or HEIGHTxWIDTH as in 600x800"
+            f"got size {describe(size)}, expected {MIN_SIZE_PX} to {MAX_SIZE_PX}, or HEIGHTxWIDTH as in 600x800"
         )
     return height, width
 
@@ -103,18 +107,18 @@ class Placement:
 
     @property
     def seen_share(self) -> float:
-        """Share of the original image's area that the input shows, 0 to 1."""
+        """Fraction of the original image's area that the input shows."""
         return self.size[0] * self.size[1] / (self.resized[0] * self.resized[1])
 
     def to_image(self, y: float, x: float) -> tuple[float, float]:
-        """From input pixels to original pixels."""
+        """Return a position in input pixels, (y, x), in original pixels."""
         return (
             (y + self.origin[0] + 0.5) * self.image[0] / self.resized[0] - 0.5,
             (x + self.origin[1] + 0.5) * self.image[1] / self.resized[1] - 0.5,
         )
 
     def to_input(self, y: float, x: float) -> tuple[float, float]:
-        """From original pixels to input pixels."""
+        """Return a position in original pixels, (y, x), in input pixels."""
         return (
             (y + 0.5) * self.resized[0] / self.image[0] - 0.5 - self.origin[0],
             (x + 0.5) * self.resized[1] / self.image[1] - 0.5 - self.origin[1],
@@ -127,9 +131,12 @@ class Preprocessing:
 
     Attributes:
         size: (height, width) of the input; with "whole", the shorter side becomes min(size) and nothing is cut.
-        fit: "crop" covers the size and cuts the centre, "squash" stretches, "whole" keeps all of the image.
-        crop_pct: Share of the sides that a crop keeps of what it is cut from; 0.875 at 224 is the released evaluation
-            transform, 1 covers the input exactly.
+        fit: "crop" covers the size and cuts the center, "squash" stretches, "whole" keeps all of the image.
+        crop_pct: Fraction of the sides that a crop keeps of the resized image; 0.875 at 224 px is the released
+            evaluation transform, 1 covers the input exactly.
+
+    Raises:
+        SettingsError: a size, a fit or a fraction outside its range.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -139,12 +146,11 @@ class Preprocessing:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
-        sizes_fit = MIN_SIZE_PX <= min(self.size) <= max(self.size) <= MAX_SIZE_PX
-        if self.fit not in get_args(Fit) or not sizes_fit or not 0 < self.crop_pct <= 1:
-            raise ValueError(
-                f"got fit {self.fit!r}, size {self.size} and crop {self.crop_pct}, expected one of {get_args(Fit)}, "
-                f"{MIN_SIZE_PX} to {MAX_SIZE_PX} px a side and a share above 0"
-            )
+        object.__setattr__(self, "size", parse_size(self.size))
+        if self.fit not in get_args(Fit):
+            raise SettingsError(f"got fit {describe(self.fit)}, expected crop, squash or whole")
+        if not 0 < self.crop_pct <= 1:
+            raise SettingsError(f"got crop_pct {self.crop_pct}, expected more than 0, at most 1")
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Preprocessing":
@@ -153,7 +159,7 @@ class Preprocessing:
         return cls((height, width), data["fit"], data["crop_pct"])
 
     def describe(self) -> str:
-        """How images are fitted and how much of them is seen, in a few words."""
+        """Return how images are fitted and how much of them is seen, in a few words."""
         if self.fit != "crop":
             return "images are seen whole" if self.fit == "whole" else "images are seen whole, squashed to one shape"
         landscape, square, portrait = (f"{100 * share:.0f} %" for share in self.seen().values())
@@ -164,7 +170,7 @@ class Preprocessing:
         )
 
     def seen(self) -> dict[str, float]:
-        """Share of a photograph that the input shows, 0 to 1, by its width:height."""
+        """Return the fraction of a photograph that the input shows, by its width:height."""
         shapes = ((4, 3), (1, 1), (3, 4))
         return {f"{x}:{y}": round(self.place(4000 * y, 4000 * x).seen_share, 4) for x, y in shapes}
 
@@ -172,7 +178,7 @@ class Preprocessing:
         return int(self.size[0] / self.crop_pct), int(self.size[1] / self.crop_pct)
 
     def place(self, height: int, width: int) -> Placement:
-        """Where an image of height x width px lands. Rounds as torchvision's Resize and CenterCrop do."""
+        """Return where an image of height x width px lands, rounded as by torchvision's Resize and CenterCrop."""
         if self.fit == "squash":
             return Placement((height, width), self.size, (0, 0), self.size)
         if self.fit == "whole":
@@ -184,7 +190,7 @@ class Preprocessing:
 
 
 def _cover(height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
-    """The smallest (height, width) of the same shape that covers `size`."""
+    """Return the smallest (height, width) of the same shape that covers `size`."""
     if size[0] * width >= size[1] * height:
         return size[0], int(size[0] * width / height)
     return int(size[1] * height / width), size[1]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from atmviz.errors import printable
+from atmviz.errors import describe, printable
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,14 @@ def test_what_acts_or_has_no_sign_is_escaped(text, shown):
 
 def test_no_sign_that_is_left_is_a_control():
     assert printable("".join(map(chr, range(0x110000)))).isprintable()
+
+
+class Long:
+    def __repr__(self):
+        return "Long(\n  inside\n)"
+
+
+@pytest.mark.parametrize("value", [Long(), [Long()], {"a": Long()}, "x" * 500, list(range(500)), ("a\nb",)])
+def test_a_value_is_described_in_one_short_line(value):
+    assert len(describe(value)) < 120
+    assert describe(value).isprintable()

@@ -31,7 +31,7 @@ ROOMS = {
     "atmviz.architecture": ["variants", "geometry", "errors"],
     "atmviz.paper": ["architecture"],
     "atmviz.ops": ["files"],
-    "atmviz.models": ["ops", "architecture", "variants", "layers", "geometry"],
+    "atmviz.models": ["ops", "observe.site", "architecture", "variants", "layers", "geometry"],
     "atmviz.dense": ["models", "architecture", "variants", "layers", "geometry", "errors"],
     "atmviz.complexity": ["dense", "paper", "architecture", "variants", "errors"],
     "atmviz.devices": ["processes", "errors"],
@@ -43,7 +43,7 @@ ROOMS = {
     "atmviz.choices": ["checkpoints", "sources", "settings", "geometry", "events", "errors"],
     "atmviz.data": ["sources", "architecture", "geometry", "errors"],
     "atmviz.distributed": ["data.loader", "processes", "errors"],
-    "atmviz.observe.site": ["layers"],
+    "atmviz.observe.site": ["layers", "errors"],
     "atmviz.observe": ["observe", "models", "dense", "data", "layers", "geometry", "errors"],
     "atmviz.recording": [
         *("observe", "sources", "data", "ops", "checkpoints", "choices", "distributed", "processes", "architecture"),
@@ -55,7 +55,7 @@ ROOMS = {
         *("variants", "layers", "geometry", "files", "events", "errors"),
     ],
     "atmviz.views": [
-        *("figures", "statistics", "recording", "observe", "sources", "checkpoints", "choices", "paper"),
+        *("figures", "statistics", "recording", "observe", "sources", "checkpoints", "choices", "paper", "layers"),
         *("architecture", "geometry", "settings", "files", "events", "errors"),
     ],
     "atmviz.training": [

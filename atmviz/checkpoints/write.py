@@ -19,7 +19,7 @@ from atmviz.errors import CheckpointError, reason_of
 from atmviz.files import atomic_path
 
 
-def convert_checkpoint(source: Path, target: Path, weights: WeightChoice | None = None) -> Origin:
+def convert_checkpoint(source: str | Path, target: str | Path, weights: WeightChoice | None = None) -> Origin:
     """Write a checkpoint of any layout as safetensors, atomically, with its configuration as metadata.
 
     Args:
@@ -34,6 +34,7 @@ def convert_checkpoint(source: Path, target: Path, weights: WeightChoice | None 
         ValueError: the target has another suffix.
         CheckpointError: the source cannot be read or does not fit its network, or the target cannot be written.
     """
+    source, target = Path(source), Path(target)
     if target.suffix != ".safetensors":
         raise ValueError(f"got {target}, expected a name ending in .safetensors")
     checkpoint = read_checkpoint(source, weights)

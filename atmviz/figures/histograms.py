@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from atmviz.errors import count
 from atmviz.figures.style import (
     COLORS,
     NOTE,
@@ -74,9 +75,9 @@ def _draw_panel(panel: Axes, histogram: OffsetHistogram, first_column: bool) -> 
     panel.set_xticks([first, *(tick for tick in ticks if first + gap < tick < last - gap), last])
     panel.set_xlabel(f"{histogram.axis} offset (tokens)")
     panel.set_ylabel("share of samples (%)" if first_column else "")
-    counted = f"{histogram.images:,} images × {histogram.site.channels} channels"
+    counted = f"{count(histogram.images, 'image')} × {count(histogram.site.channels, 'channel')}"
     if histogram.tokens == "all":
-        counted += f" × {np.prod(histogram.site.grid):,} tokens"
+        counted += f" × {count(int(np.prod(histogram.site.grid)), 'token')}"
     panel.text(
         0.985,
         0.97,

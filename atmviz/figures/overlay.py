@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 
-from atmviz.errors import QueryError
+from atmviz.errors import QueryError, count
 from atmviz.figures.style import (
     COLORS,
     MAX_PANELS,
@@ -93,7 +93,7 @@ def overlay_panels(observed: "ObservedImage", queries: Sequence[Query], anchor: 
     """
     if len(queries) * len(observed.sites) > MAX_PANELS:
         raise QueryError(
-            f"got {len(queries)} queries in {len(observed.sites)} layers, expected at most {MAX_PANELS} panels"
+            f"got {len(queries)} queries in {count(len(observed.sites), 'layer')}, expected at most {MAX_PANELS} panels"
         )
     panels = []
     for query in queries:

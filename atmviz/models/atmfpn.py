@@ -15,9 +15,10 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from atmviz.layers import LayerId
-from atmviz.models.atmnet import ATMLayer
+from atmviz.models.atmnet import site_of
 from atmviz.models.layers import PositionalEncodingGenerator, init_fan_in, init_weights
 from atmviz.models.token_mixer import ActiveTokenMixer, OffsetLayer
+from atmviz.observe.site import Site
 
 
 class ATMUnit(nn.Module):
@@ -43,10 +44,10 @@ class ATMUnit(nn.Module):
         x = self.token_mixer(self.norm(x), self.offset(x))
         return x.permute(0, 3, 1, 2)  # NHWC -> NCHW
 
-    def atm_layers(self) -> list[ATMLayer]:
-        """All ATM layers of the unit: itself."""
-        dim = self.norm.normalized_shape[0]
-        return [ATMLayer(self.layer, "token_mixer", self.token_mixer, self.layer, dim, num_offsets=dim)]
+    def atm_layers(self) -> list[Site]:
+        """Return all ATM layers of the unit: itself."""
+        num_offsets = self.norm.normalized_shape[0]
+        return [site_of(self.token_mixer, "token_mixer", self.layer, self.layer, num_offsets)]
 
 
 class ATMFPN(FeaturePyramidNetwork):

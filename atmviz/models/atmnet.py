@@ -5,7 +5,7 @@ Legend: B batch, H/W grid in tokens, C channels, O distinct offsets per directio
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from timm.layers import ClassifierHead, DropPath, calculate_drop_path_rates
@@ -19,6 +19,7 @@ from atmviz.layers import LayerId, is_offset_source, offset_sources
 from atmviz.models.layers import ChannelMLP, PositionalEncodingGenerator, init_weights
 from atmviz.models.released import checkpoint_filter_fn
 from atmviz.models.token_mixer import ActiveTokenMixer, OffsetLayer
+from atmviz.observe.site import Site
 from atmviz.variants import VARIANTS
 
 
@@ -84,29 +85,27 @@ class ATMStage(nn.Module):
         return x.permute(0, 3, 1, 2)  # NHWC -> NCHW
 
 
-class ATMLayer(NamedTuple):
-    """One ATM layer of a network.
+def site_of(mixer: ActiveTokenMixer, module: str, layer: LayerId, source: LayerId, num_offsets: int) -> Site:
+    """Return what there is to know of a token mixer as a site.
 
-    Attributes:
-        id: Its label.
-        module: Path of the mixer in the network.
-        mixer: The module, with its hook points.
-        source: The layer whose offsets it uses; the layer itself if it generates them.
-        channels: C.
-        num_offsets: Distinct offsets per direction that the source generates, O times the samples; 0 in mode "zero".
+    Args:
+        mixer: The token mixer.
+        module: Its path in the network.
+        layer, source: Its layer, and the layer whose offsets it uses.
+        num_offsets: Distinct offsets per direction of all samples; 0 in mode "zero".
     """
-
-    id: LayerId
-    module: str
-    mixer: ActiveTokenMixer
-    source: LayerId
-    channels: int
-    num_offsets: int
-
-    @property
-    def channels_per_offset(self) -> int:
-        """Channels that share one offset, S; samples of one channel count separately."""
-        return self.channels * self.mixer.num_samples // self.num_offsets
+    channels, stride = mixer.fc_identity.in_features, 2 ** (layer.stage + 1)  # px: 4 after the stem
+    return Site(
+        name=str(layer),
+        source=str(source),
+        module=module,
+        kind="point" if mixer.offset_mode == "joint" else "axis",
+        channels=channels,
+        num_offsets=num_offsets,
+        channels_per_offset=channels * mixer.num_samples // num_offsets if num_offsets else 0,
+        stride_px=(stride, stride),
+        branches=mixer.branches,
+    )
 
 
 class ATMNet(nn.Module):
@@ -177,8 +176,8 @@ class ATMNet(nn.Module):
         self.head = ClassifierHead(dims[-1], num_classes, pool_type=global_pool, drop_rate=drop_rate, input_fmt="NHWC")
         self.apply(init_weights)
 
-    def atm_layers(self) -> list[ATMLayer]:
-        """All ATM layers, in order."""
+    def atm_layers(self) -> list[Site]:
+        """Return all ATM layers, in order."""
         layers = []
         for layer, source in self.offset_sources.items():
             if layer.stage > len(self.stages):
@@ -187,7 +186,7 @@ class ATMNet(nn.Module):
             mixer, offset = blocks[layer.index - 1].token_mixer, blocks[source.index - 1].offset
             num_offsets = offset.linear.out_features // 2 if offset is not None else 0
             path = f"stages.{layer.stage - 1}.blocks.{layer.index - 1}.token_mixer"
-            layers.append(ATMLayer(layer, path, mixer, source, mixer.fc_identity.in_features, num_offsets))
+            layers.append(site_of(mixer, path, layer, source, num_offsets))
         return layers
 
     @torch.jit.ignore

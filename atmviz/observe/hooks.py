@@ -5,16 +5,17 @@ Legend: B batch, H/W grid in tokens, C channels, O distinct offsets per directio
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from atmviz.dense import is_detector
-from atmviz.errors import AtmvizError, CheckpointError
+from atmviz.errors import AtmvizError, CheckpointError, SettingsError, describe, require_type
+from atmviz.layers import Layers, describe_layers
 from atmviz.models.atmfpn import ATMUnit
-from atmviz.models.atmnet import ATMLayer, ATMNet
-from atmviz.observe.site import Site, select_sites
+from atmviz.models.atmnet import ATMNet
+from atmviz.observe.site import BySite, Site, select_sites
 
 Edit = Callable[[Tensor], Tensor]
 """Takes the offsets of a site, [B, H, W, 2, O] in tokens, and returns those to use instead."""
@@ -22,7 +23,7 @@ Edit = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Observation:
-    """Offsets and fusion weights of the latest forward pass, by name of the site.
+    """Offsets and fusion weights of the latest forward pass, by site: "3_18", "3_last" or a `LayerId`.
 
     Attributes:
         offsets: [B, H, W, 2, O] in tokens; axis 3: horizontal, vertical. A site that reuses offsets holds those of its
@@ -30,49 +31,38 @@ class Observation:
         fusion: Fusion weights, [B, 1, 1, C, branches] or [B, H, W, C, branches].
     """
 
-    offsets: dict[str, Tensor] = field(default_factory=dict)
-    fusion: dict[str, Tensor] = field(default_factory=dict)
+    offsets: BySite[Tensor] = field(default_factory=BySite)
+    fusion: BySite[Tensor] = field(default_factory=BySite)
 
 
-def find_sites(network: nn.Module, patterns: Iterable[str] = ("all",)) -> list[Site]:
+def find_sites(network: nn.Module, patterns: Layers = "all") -> list[Site]:
     """Return the sites of a network: those of the ATMNet that it is or contains, then those of its neck.
 
     Args:
         network: A network, compiled or not.
-        patterns: Which sites; see `atmviz.layers.select_layers`. Returned in the order asked for.
+        patterns: Which sites: "3_18", "3_*", "3_last", "all", a `LayerId`, or several of these.
+
+    Returns:
+        The sites, in the order asked for.
 
     Raises:
+        SettingsError: something else than a network.
         CheckpointError: there are none, or the offsets are fixed to zero.
         LayerNotFoundError: a pattern names no site.
     """
     network = _uncompiled(network)
     layers = [
-        (f"{path}.{layer.module}".lstrip("."), layer)
+        replace(layer, module=f"{path}.{layer.module}".lstrip("."))
         for path, module in network.named_modules()
         if isinstance(module, ATMNet | ATMUnit)
         for layer in module.atm_layers()
     ]
     if not layers:
         raise CheckpointError(f"no ATM layers in this {type(network).__name__}: expected an ATMNet or an ATMFpn neck")
-    sites = [_site(path, layer) for path, layer in layers if layer.num_offsets]
+    sites = [layer for layer in layers if layer.num_offsets]
     if not sites:
         raise CheckpointError("this ATMNet has its offsets fixed to zero: there are none to record")
-    return select_sites([patterns] if isinstance(patterns, str) else patterns, sites)
-
-
-def _site(path: str, layer: ATMLayer) -> Site:
-    stride = 2 ** (layer.id.stage + 1)  # 4 px after the stem, twice as many after each downsampling
-    return Site(
-        name=str(layer.id),
-        source=str(layer.source),
-        module=path,
-        kind="point" if layer.mixer.offset_mode == "joint" else "axis",
-        channels=layer.channels,
-        num_offsets=layer.num_offsets,
-        channels_per_offset=layer.channels_per_offset,
-        stride_px=(stride, stride),
-        branches=layer.mixer.branches,
-    )
+    return select_sites(patterns, sites)
 
 
 @contextmanager
@@ -87,18 +77,22 @@ def observing(
         edits: By name of a site: what changes its offsets before they are used. Sites that reuse these offsets see the
             original ones, unless they have an edit too.
 
+    Yields:
+        What the sites used in the latest forward pass.
+
     Raises:
-        ValueError: an edit is for a site that is not among `sites`, or returns offsets of another shape.
+        SettingsError: an edit is for a site that is not among `sites`, is no function, or returns something else than
+            offsets of the same shape.
+        LayerNotFoundError, CheckpointError: see `find_sites`.
 
     >>> with observing(network) as observed:  # doctest: +SKIP
     ...     network(images)
     ...     observed.offsets["3_18"].shape, observed.fusion["3_18"].shape
     """
-    network, edits = _uncompiled(network), edits or {}
-    wanted = [sites] if isinstance(sites, str) else sites
-    chosen = [s for item in wanted for s in ([item] if isinstance(item, Site) else find_sites(network, [item]))]
-    if unknown := edits.keys() - {site.name for site in chosen}:
-        raise ValueError(f"got an edit of {min(unknown)}, expected one of {', '.join(site.name for site in chosen)}")
+    network = _uncompiled(network)
+    several = sites if isinstance(sites, Iterable) and not isinstance(sites, str) else [sites]
+    chosen = [s for item in several for s in ([item] if isinstance(item, Site) else find_sites(network, item))]
+    edits = _checked_edits(edits, [site.name for site in chosen])
     observation = Observation()
     with ExitStack() as stack:
         for site in chosen:
@@ -109,15 +103,24 @@ def observing(
         yield observation
 
 
+def _checked_edits(edits: Mapping[str, Edit] | None, names: Sequence[str]) -> dict[str, Edit]:
+    require_type(edits, Mapping | None, "edits", "functions by name of a site, as in {'3_18': torch.zeros_like}")
+    checked = {str(layer): edit for layer, edit in (edits or {}).items()}
+    for name, edit in checked.items():
+        if name not in names:
+            raise SettingsError(f"got an edit of {name}, expected one of {describe_layers(names)}")
+        require_type(edit, Callable, f"the edit of {name}", "a function that takes and returns offsets")
+    return checked
+
+
 def _watcher(seen: dict[str, Tensor], name: str, edit: Edit | None = None) -> Callable[..., Tensor]:
     """Return a hook that keeps a tensor under a name, after it was edited."""
 
     def hook(module: nn.Module, args: tuple[Tensor, ...], value: Tensor) -> Tensor:
         edited = edit(value) if edit else value
-        if edited.shape != value.shape:
-            raise ValueError(
-                f"the edit of {name} gave offsets {list(edited.shape)}, expected {list(value.shape)} as before"
-            )
+        if not isinstance(edited, Tensor) or edited.shape != value.shape:
+            got = f"offsets {list(edited.shape)}" if isinstance(edited, Tensor) else describe(edited)
+            raise SettingsError(f"the edit of {name} gave {got}, expected offsets {list(value.shape)} as before")
         seen[name] = edited.detach()
         return edited
 
@@ -148,4 +151,5 @@ def forward_to_sites(network: nn.Module, pixels: Tensor) -> Tensor:
 
 
 def _uncompiled(network: nn.Module) -> nn.Module:
+    require_type(network, nn.Module, "a network", "an open one, as atmviz.load_model returns it")
     return getattr(network, "_orig_mod", network)

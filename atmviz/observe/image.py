@@ -14,7 +14,7 @@ from atmviz.data.fitting import preprocess
 from atmviz.errors import AtmvizError
 from atmviz.geometry import Placement, Preprocessing
 from atmviz.observe.hooks import forward_to_sites, observing, require_observable
-from atmviz.observe.site import Site, sources_of
+from atmviz.observe.site import BySite, Site, sources_of
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class ObservedImage:
     Attributes:
         placement: How the image was fitted to the network.
         sites: The sites asked for, in that order.
-        offsets: By name of the site, distinct offsets, [H, W, 2, O], tokens; axis 2: horizontal, vertical.
+        offsets: By site, distinct offsets, [H, W, 2, O], tokens; axis 2: horizontal, vertical.
     """
 
     placement: Placement
     sites: Sequence[Site]
-    offsets: dict[str, np.ndarray]
+    offsets: BySite[np.ndarray]
 
 
 def observe_image(
@@ -48,4 +48,4 @@ def observe_image(
     for source, values in offsets.items():
         if not np.isfinite(values).all():
             raise AtmvizError(f"layer {source} gave NaN or infinite offsets: check the checkpoint and the image")
-    return ObservedImage(placement, sites, {site.name: offsets[site.source] for site in sites})
+    return ObservedImage(placement, sites, BySite({site.name: offsets[site.source] for site in sites}))

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from atmviz.layers import select_layers, title_of
+from atmviz.errors import LayerNotFoundError
+from atmviz.layers import LayerId, Layers, find_layer, select_layers, title_of
 
 AXES = ("horizontal", "vertical")
 """Names of the two entries of an axis dimension, in order."""
@@ -26,8 +27,8 @@ class Site:
         kind: "axis" samples one value along the token's row and one along its column (the paper); "point" samples one
             2-D point (Fig. 2, A).
         channels: C.
-        num_offsets: O, of all samples.
-        channels_per_offset: S.
+        num_offsets: O, of all samples; 0 where offsets are fixed to zero.
+        channels_per_offset: S; 0 without offsets.
         stride_px: Input pixels per token, (vertical, horizontal).
         branches: What is fused, in the order of the fusion weights.
     """
@@ -59,9 +60,19 @@ class Site:
 
 
 S = TypeVar("S", bound=Site)
+T = TypeVar("T")
 
 
-def select_sites(patterns: Iterable[str], sites: Sequence[S]) -> list[S]:
+class BySite(dict[str, T]):
+    """Values by name of a site. A site may also be named in the other ways of `atmviz.layers.find_layer`."""
+
+    def __missing__(self, layer: str | LayerId) -> T:
+        if not self:
+            raise LayerNotFoundError(f"got {str(layer)!r} before a forward pass: run the network first")
+        return self[find_layer(layer, list(self))]
+
+
+def select_sites(patterns: Layers, sites: Sequence[S]) -> list[S]:
     """Return the sites that patterns name, in the order asked for; see `atmviz.layers.select_layers`.
 
     Raises:

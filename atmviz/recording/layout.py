@@ -260,7 +260,7 @@ def difference(key: str, there: Any, here: Any) -> str:
         return difference(f"{key} {inner}", there.get(inner), here.get(inner))
     if isinstance(there, list) and isinstance(here, list):
         if len(there) != len(here):
-            there, here = f"{len(there)} entries", f"{len(here)} entries"
+            key, there, here = f"the number of {key}", len(there), len(here)
         else:
             there, here = next(pair for pair in zip(there, here, strict=True) if pair[0] != pair[1])
             return difference(key, there, here)

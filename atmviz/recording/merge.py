@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from atmviz.errors import RecordingFormatError
+from atmviz.errors import RecordingFormatError, describe
 from atmviz.files import clear_leftovers, temporary_folder
 from atmviz.recording.array_files import ArrayFiles, atomic_writes, create_arrays, create_group
 from atmviz.recording.layout import all_arrays
@@ -31,6 +31,8 @@ def merge_recordings(paths: Sequence[str | Path], out: str | Path) -> Recording:
     Raises:
         RecordingFormatError: a recording is incomplete or differs, or `out` holds something else.
     """
+    if isinstance(paths, str | Path | Recording) or not paths:
+        raise RecordingFormatError(f"got {describe(paths)}, expected the folders of several recordings")
     parts = [open_recording(path) for path in paths]
     target = Path(out)
     existing = _merged_before(target, paths)
@@ -55,7 +57,7 @@ def _merged_attributes(parts: Sequence[Recording], paths: Sequence[str | Path]) 
     try:
         root = os.path.commonpath([part.attrs["image_root"] for part in parts])
     except ValueError as error:
-        raise RecordingFormatError(f"the image folders of {paths[0]} ... cannot be joined: {error}") from None
+        raise RecordingFormatError(f"the image folders of {paths[0]} and others cannot be joined: {error}") from None
     names = [
         Path(os.path.relpath(Path(part.attrs["image_root"]) / name, root)).as_posix()
         for part in parts

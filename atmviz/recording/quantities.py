@@ -23,19 +23,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class QuantityInfo:
-    """What a recording says of a quantity; enough to read it.
-
-    Attributes:
-        name: Name of its array, or the beginning of the names of several.
-        unit: Unit of its values; "1" for numbers without one.
-        description: One sentence.
-        dims: Names of the axes of one site's values; "{source}" stands for the name of the site.
-        dtype: Type of the stored array. Floats are NaN for images that could not be read, and finite for others.
-        per: "image": one row per image. "chunk": one row per chunk of images, summed over them.
-        of: "source": a value for each site that generates offsets. "site": a value for each site.
-        separate: Whether each site has a separate array, `name_3_13`, because their shapes differ. Otherwise one array
-            holds all sites along its second axis.
-    """
+    """What a recording says of a quantity, and enough to read it; the attributes are described at `Quantity`."""
 
     name: str
     unit: str
@@ -51,17 +39,29 @@ class QuantityInfo:
         return sources_of(sites) if self.of == "source" else {site.name: site for site in sites}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Quantity(QuantityInfo):
     """A quantity that can be recorded.
 
     Attributes:
+        name: Name of its array, or the beginning of the names of several.
+        unit: Unit of its values; "1" for numbers without one.
+        description: One sentence.
+        dims: Names of the axes of one site's values; "{source}" stands for the name of the site.
+        dtype: Type of the stored array. Floats are NaN for images that could not be read, and finite for others.
+        per: "image": one row per image. "chunk": one row per chunk of images, summed over them.
+        of: "source": a value for each site that generates offsets. "site": a value for each site.
+        separate: Whether each site has a separate array, `name_3_13`, because their shapes differ. Otherwise one array
+            holds all sites along its second axis.
         shape: Shape of one site's values, from the sites that share an array.
         reduce: Reduces a batch to [B, *shape], or to [*shape] for quantities per chunk.
     """
 
     shape: Callable[[Sequence[RecordedSite]], Shape] = lambda sites: ()
     reduce: "Callable[[SiteBatch], Tensor]" = lambda batch: batch.offsets
+
+    def __repr__(self) -> str:
+        return f"<Quantity {self.name}>"
 
 
 @dataclass(frozen=True)

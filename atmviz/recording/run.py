@@ -20,7 +20,7 @@ from atmviz.checkpoints import origin_of
 from atmviz.choices import DataChoice, ModelChoice
 from atmviz.data.fitting import normalize_batch
 from atmviz.distributed import as_launched, gather_all, join_processes
-from atmviz.errors import AtmvizError, DatasetError, SettingsError
+from atmviz.errors import AtmvizError, DatasetError, SettingsError, count, require_type
 from atmviz.events import QUIET, Events
 from atmviz.geometry import Preprocessing
 from atmviz.observe.hooks import Observation, find_sites, forward_to_sites, observing, require_observable
@@ -65,7 +65,7 @@ class RecordResult:
         recording = self.recording
         total = len(recording.attrs["images"])
         state = "" if recording.complete else f" (of {total}: other parts are missing)"
-        text = f"{recording.path} holds {len(recording)} images{state}"
+        text = f"{recording.path} holds {count(len(recording), 'image')}{state}"
         if not self.images:
             return f"{text}, nothing was left to do"
         busy = sum(self.seconds.values())
@@ -102,12 +102,19 @@ def record(
         settings: Fields of `RecordingSettings`, e.g. `layers` and `size`; of `DataChoice`, e.g. `limit`; and of
             `ModelChoice`.
 
+    Returns:
+        The recording, opened for reading.
+
     Raises:
         DatasetError: no readable image, or any unreadable one if strict.
-        SettingsError, QueryError, LayerNotFoundError, CheckpointError, RecordingFormatError: see there.
+        SettingsError: an argument of another type or outside its range, or two that exclude each other.
+        QueryError: the query is not one token for all images.
+        LayerNotFoundError: the network has no such layer.
+        CheckpointError: the network cannot be loaded, or has no sites.
+        RecordingFormatError: `out` holds something else, or another recording.
     """
     chosen, data, model = split_settings(settings, RecordingSettings, DataChoice, ModelChoice)
-    images = data.open(source, chosen.input_size, events)
+    images = data.open(source, chosen.size, events)
     loaded = model.load(network, events)
     result = run_recording(images, loaded, out, chosen, events=events, quantities=quantities)
     events.message(result.describe())
@@ -137,6 +144,9 @@ def run_recording(
     if preprocessing.fit == "whole":
         raise SettingsError("got fit 'whole', expected crop or squash: a recording needs one map size")
     require_observable(network)
+    require_type(quantities, Sequence, "quantities", "several, as in (*atmviz.QUANTITIES, mine)")
+    for quantity in quantities:
+        require_type(quantity, Quantity, "a quantity", "an atmviz.Quantity")
     every_site = find_sites(network)
     chosen = select_sites(map(str, settings.layers or ("all",)), every_site)
     sites = recorded_sites([site for site in every_site if site in chosen], preprocessing.size, settings.query)
@@ -147,7 +157,7 @@ def run_recording(
         writer = RecordingWriter(Path(out), identity, _context(images, network), sites, quantities)
     done = writer.finished
     processes.wait_for_everyone()  # what is finished is seen alike by all: before anything is written
-    part, parts = settings.part
+    part, parts = settings.shard
     first, step = part - 1 + parts * processes.process_index, parts * processes.num_processes
     every, size = range(len(images)), settings.batch_size
     chunks = {c: every[c * CHUNK_IMAGES : (c + 1) * CHUNK_IMAGES] for c in range(first, len(done), step)}
@@ -155,11 +165,11 @@ def run_recording(
     total, left = sum(map(len, chunks.values())), sum(map(len, missing))
 
     skipped: dict[str, str] = {}
-    timer, count = StageTimer(), total - left
+    timer, done_images = StageTimer(), total - left
     indices = [chunk[start : start + size] for chunk in missing for start in range(0, len(chunk), size)]
     batches = load_batches(images, preprocessing, indices, settings.workers, device)
     buffer = ChunkBuffer(writer, len(images), timer)
-    events.images(count, total)
+    events.images(done_images, total)
     with observing(network, sites) as observed, torch.inference_mode():
         for batch in timer.waiting("input", batches):
             if batch.errors and settings.strict:
@@ -171,10 +181,10 @@ def run_recording(
                     forward_to_sites(network, normalize_batch(batch.pixels, preprocessing))
                     tensors = _reduce(observed, sites, quantities)
             if arrived := buffer.add(batch, tensors):
-                count += arrived
-                events.images(count, total)
+                done_images += arrived
+                events.images(done_images, total)
         if arrived := buffer.flush():
-            events.images(count + arrived, total)
+            events.images(done_images + arrived, total)
     return _result(out, images, settings, skipped, left, timer)
 
 
@@ -187,7 +197,7 @@ def _result(
     recording = open_recording(out)
     if recording.complete and not len(recording):
         reason = next(iter(reasons.values()), "all were skipped in an earlier run")
-        raise DatasetError(f"none of the {len(images)} images could be read; the first: {reason}")
+        raise DatasetError(f"none of {count(len(images), 'image')} could be read; the first: {reason}")
     if settings.strict:
         recording.require_all()
     for name in recording.skipped:

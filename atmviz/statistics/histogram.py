@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from atmviz.errors import LayerNotFoundError, RecordingFormatError
-from atmviz.layers import LayerId, select_layers
+from atmviz.errors import LayerNotFoundError, RecordingFormatError, SettingsError, describe
+from atmviz.layers import LayerId, Layers, select_layers
 from atmviz.observe.site import AXES
 from atmviz.recording.sites import RecordedSite
 from atmviz.recording.store import Recording, open_recording
@@ -76,7 +76,7 @@ class OffsetHistogram:
 
 
 def offset_histogram(
-    recording: Recording, layer: str | LayerId, axis: str | int, tokens: TokenSelection = "center"
+    recording: Recording | str | Path, layer: str | LayerId, axis: str | int, tokens: TokenSelection = "center"
 ) -> OffsetHistogram:
     """Return the histogram of a layer's offsets over the whole possible range of its map.
 
@@ -84,22 +84,26 @@ def offset_histogram(
     7); over all tokens it is [-(n - 1), n - 1]. Each of the C channels counts, also where channels share an offset.
 
     Args:
-        recording: An opened recording.
-        layer: Name of the layer, e.g. "3_18".
+        recording: An opened recording, or its folder.
+        layer: A layer, e.g. "3_18" or "3_last".
         axis: "horizontal" (0) or "vertical" (1).
         tokens: "center": offsets of the recorded query token. "all": of every token.
 
+    Returns:
+        The histogram, with one bin per token of offset.
+
     Raises:
         LayerNotFoundError: the layer was not recorded.
-        RecordingFormatError: the recording holds no finished image.
-        ValueError: an unknown axis, or unknown tokens.
+        RecordingFormatError: there is no recording, or it holds no finished image.
+        SettingsError: an unknown axis, or unknown tokens.
     """
+    recording = open_recording(recording)
     site = recording.site(layer)
     if axis not in (*AXES, 0, 1):
-        raise ValueError(f"got axis {axis!r}, expected 'horizontal' (0) or 'vertical' (1)")
+        raise SettingsError(f"got axis {describe(axis)}, expected 'horizontal' (0) or 'vertical' (1)")
     index = AXES.index(axis) if isinstance(axis, str) else int(axis)
     if tokens not in get_args(TokenSelection):
-        raise ValueError(f"got tokens {tokens!r}, expected 'center' or 'all'")
+        raise SettingsError(f"got tokens {describe(tokens)}, expected 'center' or 'all'")
     if not len(recording):
         raise RecordingFormatError(f"{recording.path} holds no finished image: resume the recording first")
     size = site.grid[::-1][index]
@@ -129,7 +133,7 @@ def offset_histogram(
     )
 
 
-def choose_layers(recording: Recording, layers: Sequence[str] | str = ()) -> list[str]:
+def choose_layers(recording: Recording, layers: Layers = ()) -> list[str]:
     """Return the names of the recorded layers that patterns select; see `atmviz.layers.select_layers`.
 
     Without patterns: 2_1, 3_1 and 3_last, or all layers where one of these was not recorded.
@@ -137,13 +141,12 @@ def choose_layers(recording: Recording, layers: Sequence[str] | str = ()) -> lis
     Raises:
         LayerNotFoundError: a pattern selects no recorded layer.
     """
-    available = [site.name for site in recording.sites]
     if layers:
-        return select_layers([layers] if isinstance(layers, str) else layers, available)
+        return select_layers(layers, recording.layers)
     try:
-        return select_layers(DEFAULT_LAYERS, available)
+        return select_layers(DEFAULT_LAYERS, recording.layers)
     except LayerNotFoundError:
-        return available
+        return recording.layers
 
 
 def layer_histograms(
@@ -155,7 +158,7 @@ def layer_histograms(
 
 
 def histogram_table(
-    recording: Recording | str | Path, layers: Sequence[str] | str = (), tokens: TokenSelection = "center"
+    recording: Recording | str | Path, layers: Layers = (), tokens: TokenSelection = "center"
 ) -> "DataFrame":
     """Return the histograms of layers as a table, one row per bin: the CSV beside a figure.
 
@@ -175,9 +178,10 @@ def histogram_table(
             share: Fraction of all samples of the histogram.
 
     Raises:
-        LayerNotFoundError, RecordingFormatError, ValueError: see `offset_histogram`.
+        LayerNotFoundError: a pattern selects no recorded layer.
+        RecordingFormatError, SettingsError: see `offset_histogram`.
     """
-    recording = recording if isinstance(recording, Recording) else open_recording(recording)
+    recording = open_recording(recording)
     pairs = layer_histograms(recording, choose_layers(recording, layers), tokens)
     return tabulate(histogram for pair in pairs for histogram in pair)
 

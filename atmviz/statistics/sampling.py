@@ -76,6 +76,9 @@ def sampling_map(
         grid: (H, W) in tokens.
         kind: "axis": each offset is one sample, on the query token's row or column. "point": a channel's two
             offsets give one 2-D sample.
+
+    Returns:
+        Sampled tokens with their counts, and the samples outside the map.
     """
     rows = nearest_index(offsets[1], query[0], grid[0])
     columns = nearest_index(offsets[0], query[1], grid[1])

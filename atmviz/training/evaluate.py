@@ -17,12 +17,13 @@ from atmviz.data.detection import DetectionImages, open_detection
 from atmviz.data.loader import open_loader, read_batches
 from atmviz.data.segmentation import SegmentationImages, open_segmentation
 from atmviz.distributed import as_launched, join_processes, rank_and_world
-from atmviz.errors import AtmvizError, CheckpointError, DatasetError, join_limited
+from atmviz.errors import AtmvizError, CheckpointError, DatasetError, count, join_limited, require_type
 from atmviz.events import QUIET, Events
 from atmviz.observe.hooks import find_sites, observing
 from atmviz.observe.interventions import edits_of
 from atmviz.paper import printed_accuracies
 from atmviz.processes import available_cores
+from atmviz.settings import with_keywords
 from atmviz.sources.datasets import DATASETS
 from atmviz.training.evaluation_settings import EvaluationSettings
 from atmviz.training.evaluators import Prediction, open_evaluator, require_classes
@@ -132,9 +133,10 @@ class EvaluationResult(Evaluation):
     @property
     def title(self) -> str:
         """What was evaluated on what, as the title of a figure."""
-        return "{model}, {dataset} {split}, {images} images".format(**self.setup)
+        return "{model}, {dataset} {split}, ".format(**self.setup) + count(self.images, "image")
 
 
+@with_keywords(EvaluationSettings)
 @as_launched()
 def evaluate(
     checkpoint: str | Path = "atmnet_nano.shapes",
@@ -155,11 +157,17 @@ def evaluate(
         on_prediction: Receives each image with its prediction; segmenters and detectors only.
         changes: Settings that replace those of `settings`, e.g. `dataset="shapes", limit=100`.
 
+    Returns:
+        Metrics, number of images, what was evaluated, and the paper's values of the same setup.
+
     Raises:
+        SettingsError: an argument of another type or outside its range.
         CheckpointError: the file cannot be read, or its classes are not those of the dataset.
         DatasetError: the dataset is unknown or cannot be read.
-        AtmvizError: the network's task does not support a setting, or a setting is out of range.
+        AtmvizError: the network's task does not support a setting.
     """
+    require_type(checkpoint, str | Path, "a checkpoint", "a file or a name (evaluate_network takes a loaded network)")
+    require_type(settings, EvaluationSettings | None, "settings", "EvaluationSettings: name each setting by a keyword")
     settings = replace(settings or EvaluationSettings(), **changes)
     state = join_processes(cpu=settings.device == "cpu")
     notes = events if state.is_main_process else QUIET

@@ -5,19 +5,18 @@ from pathlib import Path
 from typing import Literal
 
 from atmviz.architecture import CROP_RANGE, RANGES
-from atmviz.errors import AtmvizError
 from atmviz.observe.site import Intervention
-from atmviz.settings import require_ranges, settings_under
+from atmviz.settings import Settings, settings_under
 
 _data, _model = settings_under("Data"), settings_under("Model")
 
 
 @dataclass(frozen=True)
-class EvaluationSettings:
+class EvaluationSettings(Settings):
     """What to evaluate a checkpoint on, and how.
 
     Raises:
-        AtmvizError: a number is out of range.
+        SettingsError: a value of another type, of none of the choices or out of range.
     """
 
     dataset: str | None = _data(
@@ -47,6 +46,3 @@ class EvaluationSettings:
     batch_size: int | None = _model(None, "Images per forward pass.", 1, flags=("--batch-size", "-b"))
     workers: int | None = _model(None, "Processes that decode images.", 0, flags=("--workers", "-j"))
     confusion: bool = _model(False, "Count which class is taken for which (not for detection).")
-
-    def __post_init__(self) -> None:
-        require_ranges(self, AtmvizError)

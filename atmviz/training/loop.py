@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 from atmviz.data.keyed import seed_of, seeded
 from atmviz.data.loader import read_batches
 from atmviz.distributed import Accelerator, as_launched, send_to_device
-from atmviz.errors import TrainingError
+from atmviz.errors import TrainingError, require_type
 from atmviz.events import QUIET, Events, Progress
 from atmviz.signals import saving
 from atmviz.training.build import Parts, network_config, open_accelerator
@@ -83,12 +83,17 @@ def train(
         events: Receives messages, each update and each epoch, in the first process only.
         settings: Recipe settings that replace the recipe's, e.g. `epochs=1`.
 
+    Returns:
+        The folder, the log and the best value.
+
     Raises:
+        SettingsError: something else than a recipe, its name or a file.
         RecipeError: a setting is wrong, the folder holds a run of another recipe, or the recipe does not fit the data
             or the processes.
         TrainingError: the loss became NaN or infinite, or something cannot be saved; earlier checkpoints stay.
         DatasetError, CheckpointError: the data or the checkpoint to fine-tune cannot be read.
     """
+    require_type(recipe, Recipe | str | Path | None, "a recipe", "a Recipe, its name or a file, and model by a keyword")
     if isinstance(recipe, Recipe):
         name, recipe = recipe.dataset, recipe.override(settings)
     else:

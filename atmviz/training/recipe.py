@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
 import yaml
 
@@ -22,10 +22,9 @@ from atmviz.architecture import (
     OffsetMode,
     Task,
 )
-from atmviz.errors import RecipeError
+from atmviz.errors import RecipeError, nearest, shorten
 from atmviz.geometry import MIN_SIZE_PX
-from atmviz.settings import require_ranges, settings_under
-from atmviz.training.recipe_values import nearest, typed_values
+from atmviz.settings import Settings, settings_under
 from atmviz.variants import VARIANTS
 
 # Settings that only some kinds of training read
@@ -50,7 +49,7 @@ _model, _optimize, _run = map(settings_under, ("Model", "Optimization", "Run"))
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Settings):
     """Settings of a training run; the defaults train without augmentation at a constant image size.
 
     Raises:
@@ -146,8 +145,10 @@ class Recipe:
     save_updates: int = _run(500, "Updates between saves; the end of an epoch saves too.", 1, 10**9)
     workers: int = _run(2, "Image loading processes per training process.", 0, 256)
 
+    _error = RecipeError
+
     def __post_init__(self) -> None:
-        require_ranges(self, RecipeError)
+        super().__post_init__()
         if not self.head and self.model not in VARIANTS:
             known = f"{', '.join(VARIANTS)}{nearest(self.model, VARIANTS)}"
             raise RecipeError(f"got model {self.model!r}, expected one of {known}")
@@ -259,7 +260,12 @@ class Recipe:
         Raises:
             RecipeError: a setting is unknown, or a value has the wrong type or range.
         """
-        return replace(self, **typed_values(values, get_type_hints(Recipe)))
+        known = [declared.name for declared in fields(self)]
+        if unknown := [shorten(str(key)) for key in values if key not in known]:
+            raise RecipeError(
+                f"no recipe setting {unknown[0]!r}: a printed recipe lists them all{nearest(unknown[0], known)}"
+            )
+        return replace(self, **values)
 
     @classmethod
     def from_stored(cls, values: Mapping[Any, Any]) -> "Recipe":

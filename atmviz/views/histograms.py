@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from atmviz.architecture import require_model
 from atmviz.choices import DataChoice, ModelChoice
-from atmviz.errors import SettingsError
+from atmviz.errors import SettingsError, count
 from atmviz.events import QUIET, Events
 from atmviz.figures.histograms import draw_histograms
 from atmviz.figures.style import MAX_PANELS, figure_name
@@ -23,7 +23,7 @@ from atmviz.settings import split_settings, with_keywords
 from atmviz.sources import DATASETS, Source
 from atmviz.statistics.histogram import DEFAULT_LAYERS, OffsetHistogram, choose_layers, layer_histograms, tabulate
 from atmviz.views.drawn import DrawnFigure, describe_preprocessing
-from atmviz.views.settings import NOT_RECORDED, HistogramSettings
+from atmviz.views.settings import HistogramSettings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 Images = Source | str | Path | Sequence[str | Path]
 
 
-@with_keywords(DataChoice, RecordingSettings, ModelChoice, without=(*NOT_RECORDED, "checkpoint"))
-@with_keywords(HistogramSettings)
+@with_keywords(HistogramSettings, DataChoice, RecordingSettings, ModelChoice, without=("query", "shard", "checkpoint"))
 def histogram(
     source: Recording | Images | None = None,
     network: "nn.Module | str | Path | None" = None,
@@ -58,15 +57,17 @@ def histogram(
 
     Raises:
         SettingsError: settings that exclude each other, or a setting that the recording has fixed.
-        DatasetError, LayerNotFoundError, CheckpointError, RecordingFormatError: see there.
+        DatasetError: no readable image.
+        LayerNotFoundError: the recording or the network has no such layer.
+        CheckpointError: the network cannot be loaded, or has no sites.
+        RecordingFormatError: the recording is damaged.
 
     Source: Figs. 3, 6 and 7.
     """
     return draw_histogram(source, network, events=events, **settings).figure
 
 
-@with_keywords(DataChoice, RecordingSettings, ModelChoice, without=NOT_RECORDED)
-@with_keywords(HistogramSettings)
+@with_keywords(HistogramSettings, DataChoice, RecordingSettings, ModelChoice, without=("query", "shard"))
 def draw_histogram(
     source: Recording | Images | None = None,
     network: "nn.Module | str | Path | None" = None,
@@ -100,7 +101,7 @@ def draw_recording(recording: Recording, settings: HistogramSettings = Histogram
         LayerNotFoundError: a layer was not recorded.
         SettingsError: there are more layers than a figure can show.
     """
-    chosen = choose_layers(recording, settings.layers or (settings.preset.layers if settings.preset else ()))
+    chosen = choose_layers(recording, settings.chosen_layers)
     if 2 * len(chosen) > MAX_PANELS:
         raise SettingsError(
             f"got {len(chosen)} layers of 2 panels, expected at most {MAX_PANELS} panels: name fewer layers"
@@ -145,9 +146,8 @@ def _note(recording: Recording, settings: HistogramSettings) -> str:
     outside = "are in the bars" if settings.tokens == "all" else "have no bar"
     dataset = DATASETS.get(recording.attrs["dataset"])
     fitted = "scenes are drawn at this size" if dataset and dataset.is_drawn else recording.preprocessing.describe()
-    return (
-        f"{len(recording):,} images; one bar per nearest token of a sample; those outside the map {outside}; {fitted}"
-    )
+    images = count(len(recording), "image")
+    return f"{images}; one bar per nearest token of a sample; those outside the map {outside}; {fitted}"
 
 
 def _file_name(recording: Recording, settings: HistogramSettings, layers: Sequence[str]) -> str:
@@ -198,7 +198,7 @@ class _Request:
         if fixed := self._fixed_by_recording():
             raise SettingsError(f"got the recording {recording.path} and {fixed}, which it has fixed: leave one out")
         if not recording.complete:
-            events.message(f"{recording.path} is incomplete: drawing its {len(recording)} finished images")
+            events.message(f"{recording.path} is incomplete: drawing {count(len(recording), 'finished image')}")
         return recording
 
     def _fixed_by_recording(self) -> str:
@@ -221,7 +221,7 @@ class _Request:
             dataset: Any = data.dataset or (None if self.source else preset.dataset)
             data = replace(data, dataset=dataset, limit=data.limit or preset.limit)
             running = replace(running, size=running.size or preset.size)
-        images = data.open(self.source, running.input_size, events)  # type: ignore[arg-type]
+        images = data.open(self.source, running.size, events)  # type: ignore[arg-type]
         if self.network is None:
             yield self._cached_recording(images, running, events)
         else:
@@ -251,6 +251,5 @@ class _Request:
         from atmviz.recording.run import record
 
         network = self.model.load(self.network, events)
-        preset = self.settings.preset
-        find_sites(network, self.settings.layers or (preset.layers if preset else DEFAULT_LAYERS))
+        find_sites(network, self.settings.chosen_layers or DEFAULT_LAYERS)
         return record(images, network, out=folder, events=events, **vars(running))

@@ -13,13 +13,15 @@ from torch import nn
 
 from atmviz.checkpoints import origin_of
 from atmviz.choices import DataChoice, ModelChoice
-from atmviz.errors import DatasetError
+from atmviz.errors import DatasetError, SettingsError, count
 from atmviz.events import QUIET, Events
 from atmviz.figures.overlay import OverlayPanel, draw_overlay, overlay_panels
 from atmviz.figures.style import figure_name
 from atmviz.geometry import Preprocessing
 from atmviz.observe import Site, find_sites, observe_image
+from atmviz.recording.array_files import is_recording
 from atmviz.recording.query import Query, parse_queries
+from atmviz.recording.store import Recording
 from atmviz.settings import split_settings, with_keywords
 from atmviz.sources import Source, as_image, bundled_photos
 from atmviz.views.drawn import DrawnFigure, describe_preprocessing
@@ -32,7 +34,7 @@ _MAX_COLUMNS = 6  # layers side by side
 _SQUARE_COLUMNS = 4  # queries of one layer, in a square
 
 
-@with_keywords(OverlaySettings, ModelChoice, without=("layers", "queries", "strict", "checkpoint"))
+@with_keywords(OverlaySettings, ModelChoice, without=("strict", "checkpoint"))
 def overlay(
     image: "str | Path | np.ndarray | Image.Image | None" = None,
     network: nn.Module | str | Path | None = None,
@@ -50,7 +52,7 @@ def overlay(
         network: A network in evaluation mode, or what `load_model` takes; the demonstration model without it.
         layers: Layers, one panel each, by name or pattern: "3_18", "3_*", "3_last", "all".
         queries: Query tokens, one panel each: "center", "X,Y" in px of the image, fractions "0.3,0.6", "ROW:COL" in
-            tokens, "grid:4x4", "random:8".
+            tokens, "grid:4x4", "random:8"; x and y also as a pair of numbers, (0.3, 0.6).
         seed: Seed of random queries.
         events: Receives which weights were loaded.
         settings: `anchor`, `size` and `fit` of `OverlaySettings`, and `model`, `weights` and `device` of `ModelChoice`
@@ -61,16 +63,29 @@ def overlay(
 
     Raises:
         DatasetError: the image cannot be read.
-        LayerNotFoundError, QueryError, SettingsError, CheckpointError: see there.
+        LayerNotFoundError: the network has no such layer.
+        QueryError: a query has none of these forms, or lies outside the image or the map.
+        SettingsError: an argument of another type or outside its range, or two that exclude each other.
+        CheckpointError: the network cannot be loaded, or has no sites.
 
     Source: Fig. 5.
     """
     chosen, model = split_settings({"layers": layers, "queries": queries, **settings}, OverlaySettings, ModelChoice)
     if image is None:
         image = bundled_photos().path(0).with_name("astronaut.jpg")
+    _require_one_image(image)
     pixels = np.require(as_image(image), requirements=["C", "W"])  # of a read-only array torch would warn
     view = _View.of(model.load(network, events), chosen, chosen.preprocessing(None, "whole"), seed)
     return view.draw(pixels, str(image) if isinstance(image, str | Path) else "").figure
+
+
+def _require_one_image(image: Any) -> None:
+    """Raise an error with a remedy for what people pass in place of an image."""
+    if isinstance(image, Recording) or (isinstance(image, str | Path) and is_recording(Path(image))):
+        raise SettingsError("got a recording, expected an image: a histogram shows recordings")
+    if isinstance(image, str | Path) and not Path(image).is_file():
+        got = "the folder" if Path(image).is_dir() else "no image file"
+        raise DatasetError(f"got {got} {image}, expected the path of one image, an array or a PIL image")
 
 
 @with_keywords(OverlaySettings, DataChoice, ModelChoice)
@@ -84,13 +99,17 @@ def draw_overlays(
     """Load network and images, and return their overlays, drawn one by one as they are iterated over.
 
     Args:
-        source: See `DataChoice.open`; a bundled photograph without source and dataset.
-        network: See `overlay`.
+        source: Files, folders, globs, the name of a dataset, or an opened source; a bundled photograph without it and
+            without `dataset`.
+        network: A network in evaluation mode, or what `load_model` takes; the demonstration model without it.
         events: Receives messages, and how many images are done.
         settings: Fields of `OverlaySettings`, `DataChoice` and `ModelChoice`.
 
+    Returns:
+        The overlays, one per image.
+
     Raises:
-        DatasetError, LayerNotFoundError, QueryError, SettingsError, CheckpointError: see there.
+        DatasetError, LayerNotFoundError, QueryError, SettingsError, CheckpointError: see `overlay`.
     """
     chosen, data, model = split_settings(settings, OverlaySettings, DataChoice, ModelChoice)
     preprocessing = chosen.preprocessing(data.dataset, "whole")
@@ -190,7 +209,7 @@ class Overlays:
         self.events.images(total, total)
         if len(self.skipped) == total:
             first = next(iter(self.skipped.values()))
-            raise DatasetError(f"none of the {total} images could be read; the first: {first}")
+            raise DatasetError(f"none of {count(total, 'image')} could be read; the first: {first}")
         self.events.left_out(self.skipped)
 
     @property

@@ -23,6 +23,7 @@ from torchvision.ops import deform_conv2d
 
 from atmviz.checkpoints import load as loading
 from atmviz.checkpoints import load_model, random_checkpoint
+from atmviz.errors import SettingsError
 from atmviz.events import Events
 from atmviz.models import create_model
 from atmviz.observe import find_sites, observing
@@ -308,6 +309,20 @@ def test_missing_file_is_an_error_that_lists_the_variants(tmp_path, refusal):
     message = refusal(tmp_path / "nowhere.pth")
     assert "no checkpoint file" in message
     assert all(f"atmnet_{name}" in message for name in LAYOUTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("ATMNet-L", "atmnet_large"), ("atmnet_tinny", "atmnet_tiny"), ("ATMNet-xT", "atmnet_xtiny")]
+)
+def test_a_misspelt_name_names_the_nearest_variant(name, nearest, refusal):
+    assert refusal(name).endswith(f"; did you mean {nearest}?")
+    assert "did you mean" not in refusal(f"{name}.pth")
+
+
+@pytest.mark.parametrize("thing", [3, None, torch.nn.Identity()], ids=["number", "None", "network"])
+def test_what_is_neither_file_nor_name_is_refused(thing):
+    with pytest.raises(SettingsError, match="as a checkpoint, expected a file, or the name"):
+        load(thing)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

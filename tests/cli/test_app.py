@@ -126,7 +126,7 @@ def test_lack_of_memory_is_one_line(refuse, images, monkeypatch, error):
 
 # Usage: exit code 2.
 USAGE = {
-    "layer": (["overlay", "{images}", "--layer", "3_19"], "no layer '3_19': expected one of 1_1 ... 1_2, 2_1"),
+    "layer": (["overlay", "{images}", "--layer", "3_19"], "no layer '3_19': expected one of 1_1 to 1_2, 2_1"),
     "layer of a recording": (["histogram", "{recording}", "--layer", "5_*"], "no layer '5_*': expected"),
     "layer to record": (["record", "{images}", "--layer", "x"], "no layer 'x': expected"),
     "layer of images": (["histogram", "{images}", *SMALL, "--layer", "3_19"], "no layer '3_19': expected"),
@@ -147,14 +147,14 @@ USAGE = {
     "figure of text": (["histogram", "--figure", "three"], "--figure"),
     "tokens": (["histogram", "{recording}", "--tokens", "some"], "'some' is not one of"),
     "fit": (["overlay", "{images}", "--fit", "stretch"], "'stretch' is not one of"),
-    "fit of a recording": (["record", "{images}", "--fit", "whole"], "expected crop or squash"),
-    "fit of a histogram": (["histogram", "{images}", "--fit", "whole"], "expected crop or squash"),
+    "fit of a recording": (["record", "{images}", "--fit", "whole"], "'whole' is not one of 'crop', 'squash'"),
+    "fit of a histogram": (["histogram", "{images}", "--fit", "whole"], "'whole' is not one of 'crop', 'squash'"),
     "anchor": (["overlay", "{images}", "--anchor", "corner"], "'corner' is not one of"),
     "query": (["overlay", "{images}", *SMALL, "--query", "middle"], "no query 'middle': expected center, X,Y in px"),
     "query of nothing": (["overlay", "{images}", *SMALL, "--query", "grid:0x4"], "no query 'grid:0x4'"),
     "query outside": (["overlay", "{images}", *SMALL, "--query", "72,10"], "outside the image: expected x 0-71, y"),
     "negative query": (["overlay", "{images}", *SMALL, "--query", "-5,3"], "outside the image"),
-    "query outside the map": (["overlay", "{images}", *SMALL, "--query", "4:0"], "expected rows 0 ... 3"),
+    "query outside the map": (["overlay", "{images}", *SMALL, "--query", "4:0"], "expected rows 0 to 3"),
     "query outside the crop": (
         ["overlay", "{images}", *SMALL, "--fit", "crop", "--query", "0,0"],
         "outside the center crop of the network: choose fit whole or squash",
@@ -195,7 +195,7 @@ DATA = {
     "tiny image": (["overlay", "{tmp}/tiny.png"], "tiny.png is 40x31 px, expected 32 px a side or more"),
     "corrupt image": (["overlay", "{tmp}/cut.png"], "cut.png"),
     "corrupt image to record": (["histogram", "{tmp}/cut.png", *SMALL], "cut.png"),
-    "device": (["overlay", "{images}", "--device", "abacus"], "no device 'abacus' here"),
+    "device": (["overlay", "{images}", "--device", "abacus"], "got device 'abacus', expected one that is here"),
     "other variant": (["overlay", "{images}", "-c", "{checkpoint}", "-m", "atmnet_large"], "expected atmnet_large"),
     "other variant to record": (["record", "{images}", "--model", "atmnet_base"], "expected atmnet_base"),
     "weights the file has not": (["layers", "{lacking}", "--weights", "ema"], "only model: choose model weights"),

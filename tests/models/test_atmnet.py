@@ -10,7 +10,8 @@ from timm.models import group_parameters
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import nn
 
-from atmviz.models import ATMNet, create_model
+from atmviz.layers import LayerId
+from atmviz.models import ActiveTokenMixer, ATMNet, create_model
 from atmviz.models.token_mixer import OffsetLayer
 from atmviz.variants import VARIANTS
 
@@ -372,15 +373,15 @@ def test_ablations_change_what_the_same_weights_compute(arguments):
 def test_layers_share_the_offsets_of_their_source(nano):
     seen = {}
     for layer in nano.atm_layers():
-        watch(layer.mixer.hook_offset, seen, str(layer.id))
+        watch(nano.get_submodule(layer.module).hook_offset, seen, layer.name)
     nano(images())
     assert len(seen) == 24
     assert seen["3_18"] is seen["3_13"]
     assert not torch.equal(seen["3_13"], seen["3_7"])
     for layer in nano.atm_layers():
-        offset = seen[str(layer.id)]
-        assert offset is seen[str(layer.source)]
-        assert (layer.channels, layer.num_offsets) == (NANO.dims[layer.id.stage - 1], offset.shape[-1])
+        offset = seen[layer.name]
+        assert offset is seen[layer.source]
+        assert (layer.channels, layer.num_offsets) == (NANO.dims[LayerId.parse(layer.name).stage - 1], offset.shape[-1])
     assert len({id(offset) for offset in seen.values()}) == 6
 
 
@@ -388,21 +389,21 @@ def test_layers_share_the_offsets_of_their_source(nano):
 def test_channels_that_share_an_offset_are_told_by_one_argument(share, num_samples):
     for layer in create_nano(channels_per_offset=share, num_samples=num_samples).atm_layers():
         assert (layer.channels_per_offset, layer.num_offsets) == (share, num_samples * layer.channels // share)
-        assert layer.channels == NANO.dims[layer.id.stage - 1]
+        assert layer.channels == NANO.dims[LayerId.parse(layer.name).stage - 1]
 
 
 @pytest.mark.parametrize("offset_mode", ["decoupled", "joint", "zero"])
 def test_offset_layers_exist_where_offsets_are_generated(offset_mode):
     model = create_nano(offset_mode=offset_mode)
     blocks = [model.get_submodule(layer.module.removesuffix(".token_mixer")) for layer in model.atm_layers()]
-    generates = [offset_mode != "zero" and layer.id == layer.source for layer in model.atm_layers()]
+    generates = [offset_mode != "zero" and layer.is_source for layer in model.atm_layers()]
     assert [isinstance(block.offset, OffsetLayer) for block in blocks] == generates
 
 
 def test_atm_layers_of_a_pruned_network_are_those_left(nano):
     nano.prune_intermediate_layers([0, 1])
-    assert [str(layer.id) for layer in nano.atm_layers()] == ["1_1", "1_2", "2_1", "2_2"]
-    assert all(nano.get_submodule(layer.module) is layer.mixer for layer in nano.atm_layers())
+    assert [layer.name for layer in nano.atm_layers()] == ["1_1", "1_2", "2_1", "2_2"]
+    assert all(isinstance(nano.get_submodule(layer.module), ActiveTokenMixer) for layer in nano.atm_layers())
 
 
 @pytest.mark.parametrize("offset_mode", ["decoupled", "zero"])

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from atmviz.checkpoints import load_model
-from atmviz.errors import AtmvizError, CheckpointError, LayerNotFoundError
+from atmviz.errors import AtmvizError, CheckpointError, LayerNotFoundError, SettingsError
 from atmviz.layers import LayerId
 from atmviz.models import create_model
 from atmviz.observe import find_sites, forward_to_sites, observing, require_observable, sources_of
@@ -136,8 +136,8 @@ def test_backbones_inside_larger_networks_are_found(nano, batch):
     larger = nn.Sequential(nn.Identity(), nn.ModuleDict({"backbone": nano})["backbone"], nn.Softmax(-1))
     modules = [site.module for site in find_sites(larger)]
     assert modules[0] == "1.stages.0.blocks.0.token_mixer"
-    layers = nano.atm_layers()
-    assert all(larger.get_submodule(path) is layer.mixer for path, layer in zip(modules, layers, strict=True))
+    mixers = [nano.get_submodule(layer.module) for layer in nano.atm_layers()]
+    assert [larger.get_submodule(path) for path in modules] == mixers
     with observing(larger) as observed:
         larger(batch)
     assert observed.offsets["3_1"].shape == (2, 4, 6, 2, 16)
@@ -204,12 +204,56 @@ def test_an_edited_offset_is_sampled(network, batch):
 
 
 def test_edits_that_do_not_fit_are_refused(nano, batch):
-    with pytest.raises(ValueError, match="edit of 9_9, expected one of 1_1"), observing(nano, edits={"9_9": torch.abs}):
+    with (
+        pytest.raises(ValueError, match="edit of 9_9, expected one of 1_1 to 1_2"),
+        observing(nano, edits={"9_9": torch.abs}),
+    ):
         pass
     with pytest.raises(ValueError, match=r"edit of 1_1 gave offsets \[2, 16, 24, 2\], expected"):  # noqa: SIM117
         with observing(nano, edits={"1_1": lambda offset: offset[..., 0]}):
             nano(batch)
+    with pytest.raises(SettingsError, match="edit of 1_1 gave None, expected offsets"):  # noqa: SIM117
+        with observing(nano, edits={"1_1": lambda offset: None}):
+            nano(batch)
     assert hooks(nano) == 0
+
+
+@pytest.mark.parametrize(
+    ("edits", "says"),
+    [
+        ({"1_1": 0}, "got 0 as the edit of 1_1, expected a function"),
+        ([torch.abs], "as edits, expected functions by name"),
+    ],
+)
+def test_what_is_no_edit_is_refused(nano, edits, says):
+    with pytest.raises(SettingsError, match=says), observing(nano, edits=edits):
+        pass
+
+
+@pytest.mark.parametrize("network", ["atmnet_nano", 3, None])
+def test_what_is_no_network_has_no_sites(network):
+    for look in (find_sites, lambda network: observing(network).__enter__(), require_observable):
+        with pytest.raises(SettingsError, match=f"got {network!r} as a network, expected an open one"):
+            look(network)
+
+
+@pytest.mark.parametrize("sites", [3, [3], None])
+def test_what_is_no_layer_selects_no_site(nano, sites):
+    for look in (find_sites, lambda network, sites: observing(network, sites).__enter__()):
+        with pytest.raises(LayerNotFoundError, match="as a layer, expected a name or pattern"):
+            look(nano, sites)
+
+
+def test_what_was_observed_is_named_like_layers_everywhere(nano, batch):
+    with observing(nano, "3_*") as observed, torch.inference_mode():
+        with pytest.raises(LayerNotFoundError, match="got '3_1' before a forward pass: run the network first"):
+            observed.offsets["3_1"]
+        nano(batch)
+    for name in ("3_last", "layer_3_18", LayerId(3, 18), "stages.2.blocks.17.token_mixer"):
+        assert observed.offsets[name] is observed.offsets["3_18"]
+    for seen in (observed.offsets, observed.fusion):
+        with pytest.raises(LayerNotFoundError, match="no layer '9_9': expected one of 3_1 to 3_18"):
+            seen["9_9"]
 
 
 def test_sites_may_be_named_in_every_way(nano, batch):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import atmviz
-from atmviz.errors import RecordingFormatError
+from atmviz.errors import RecordingFormatError, SettingsError
 from atmviz.recording.merge import merge_recordings
 from atmviz.recording.quantities import QUANTITIES, Quantity
 from atmviz.recording.store import open_recording
@@ -71,6 +71,26 @@ def test_a_declared_quantity_is_recorded_beside_the_others(record, images, naive
     assert dataset.largest.dims == ("image", "source", "axis")
     assert dataset.identity.dims == ("image", "layer")
     assert dataset.squares_3_13.dims == ("chunk", "axis", "offset_index_3_13")
+
+
+@pytest.mark.parametrize(
+    ("quantities", "says"),
+    [
+        (["offset"], "got 'offset' as a quantity, expected an atmviz.Quantity"),
+        (QUANTITIES[0], "as quantities, expected several"),
+        (None, "got None as quantities, expected several"),
+    ],
+)
+def test_what_is_no_quantity_is_refused(record, images, tmp_path, quantities, says):
+    with pytest.raises(SettingsError, match=says):
+        record(images, tmp_path / "out", quantities=quantities)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("parts", [[], "recording"])
+def test_what_are_no_recordings_is_not_merged(parts, tmp_path):
+    with pytest.raises(RecordingFormatError, match="expected the folders of several recordings"):
+        merge_recordings(parts, tmp_path / "out")
 
 
 def test_a_recording_may_hold_declared_quantities_alone(record, images, naive, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from atmviz.errors import QueryError
 from atmviz.geometry import Placement, Preprocessing
-from atmviz.recording.query import Query, fixed_query, parse_queries
+from atmviz.recording.query import Query, fixed_query, parse_queries, query_texts
 
 # An image 200 wide and 100 high, seen whole and unscaled: at stage 1 each token is a cell of 4x4 pixels.
 WHOLE = Placement(image=(100, 200), resized=(100, 200), origin=(0, 0), size=(100, 200))
@@ -104,7 +104,7 @@ def test_pixel_outside_the_image_is_an_error(text):
 def test_token_outside_the_map_is_an_error(text):
     message = refusal(tokens, text)
     assert text in message
-    assert "rows 0 ... 24, columns 0 ... 49" in message
+    assert "rows 0 to 24, columns 0 to 49" in message
 
 
 @pytest.mark.parametrize(
@@ -160,3 +160,23 @@ def test_fractions_of_the_input_are_x_then_y():
 @pytest.mark.parametrize("text", ["-0.1,0.5", "1.2,0.5", "0.5,1.01"])
 def test_fractions_beyond_the_image_are_not_taken_for_pixels(text):
     assert "fractions from 0 to 1" in refusal(parse_queries, text)
+
+
+@pytest.mark.parametrize(
+    ("queries", "texts"),
+    [
+        ("center", ("center",)),
+        ((0.3, 0.6), ("0.3,0.6",)),
+        ((120, 80), ("120,80",)),
+        ([(0.3, 0.6), "4:7"], ("0.3,0.6", "4:7")),
+        ([], ()),
+    ],
+)
+def test_queries_may_be_texts_and_pairs_of_numbers(queries, texts):
+    assert query_texts(queries) == texts
+
+
+@pytest.mark.parametrize("queries", [0.3, None, [0.3], (0.3, 0.6, 0.9), [("0.3", "0.6")], {"x": 1}])
+def test_other_queries_are_refused_with_the_known_forms(queries):
+    with pytest.raises(QueryError, match=r"^got query .*, expected center, X,Y in px"):
+        query_texts(queries)

@@ -18,7 +18,7 @@ from numcodecs.zstd import Zstd
 
 from atmviz import files
 from atmviz.checkpoints import build, load_model, random_checkpoint
-from atmviz.errors import LayerNotFoundError, RecordingFormatError
+from atmviz.errors import LayerNotFoundError, RecordingFormatError, SettingsError
 from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId
 from atmviz.recording import array_files, layout, writer
@@ -159,7 +159,9 @@ def test_aliases_keep_their_own_fusion_weights(recording):
     assert not np.array_equal(recording.fusion("3_18"), recording.fusion("3_13"))
 
 
-@pytest.mark.parametrize("name", ["3_18", "layer_3_18", "3.18", "stages.2.blocks.17.token_mixer", LayerId(3, 18)])
+@pytest.mark.parametrize(
+    "name", ["3_18", "3_last", "layer_3_18", "3.18", "stages.2.blocks.17.token_mixer", LayerId(3, 18)]
+)
 def test_layers_are_named_as_everywhere(name, recording):
     info = recording.site(name)
     assert info.name == "3_18"
@@ -171,7 +173,25 @@ def test_layers_are_named_as_everywhere(name, recording):
 @pytest.mark.parametrize("name", ["3_19", "5_1", "nonsense", ""])
 def test_unknown_layers_are_errors_that_list_the_known_ones(name, recording):
     for read in (recording.site, recording.offsets, recording.counts, recording.fusion):
-        assert "3_1 ... 3_18" in refusal(read, name, kind=LayerNotFoundError)
+        assert "3_1 to 3_18" in refusal(read, name, kind=LayerNotFoundError)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("3_*", "'3_*', which is 18 layers: expected one of"), (3, "got 3 as a layer, expected a name")]
+)
+def test_one_layer_is_read_at_a_time(name, says, recording):
+    assert says in refusal(recording.offsets, name, kind=LayerNotFoundError)
+
+
+def test_a_recording_names_its_layers_in_order(recording):
+    assert recording.layers == [site.name for site in recording.sites] == recording.summary()["layers"]
+    assert (recording.layers[0], recording.layers[-1]) == ("1_1", "4_2")
+
+
+def test_an_open_recording_opens_as_itself_and_other_things_are_refused(recording):
+    assert open_recording(recording) is recording
+    for thing in (3, None, ["recording"]):
+        assert "as a recording, expected its folder" in refusal(open_recording, thing, kind=SettingsError)
 
 
 def test_recording_is_shown_with_its_size(recording):
@@ -585,6 +605,7 @@ def test_other_settings_are_refused_and_named(key, options, small, record, image
 
 def test_other_images_are_refused_and_named(small, record, images, tmp_path):
     assert "images is" in refusal(record, part(images, 1, 5), small)
+    assert "the number of images is 4 there and 3 here" in refusal(record, part(images, 0, 3), small)
     elsewhere = shutil.copytree(images.folder, tmp_path / "elsewhere")
     assert "dataset is" in refusal(record, part(find_images([elsewhere]), 0, 4), small)
     assert "sampling limit is None there and 4 here" in refusal(record, part(images.sample(4, 0), 0, 4), small)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from atmviz.checkpoints import load_model
-from atmviz.errors import LayerNotFoundError
+from atmviz.errors import LayerNotFoundError, SettingsError
 from atmviz.geometry import Preprocessing
 from atmviz.models import create_model
 from atmviz.models.token_mixer import OffsetLayer
@@ -250,6 +250,13 @@ def test_an_axis_has_a_name_and_an_index(center, name, index):
 def test_an_unknown_axis_is_refused(center, axis):
     with pytest.raises(ValueError, match="expected 'horizontal' \\(0\\) or 'vertical' \\(1\\)"):
         offset_histogram(center, SOURCE, axis)
+
+
+def test_a_histogram_opens_a_folder_and_refuses_what_is_no_recording(center):
+    assert offset_histogram(center.path, SOURCE, 0).total == offset_histogram(str(center.path), SOURCE, 0).total > 0
+    for thing in (3, None):
+        with pytest.raises(SettingsError, match=f"got {thing} as a recording, expected its folder"):
+            offset_histogram(thing, SOURCE, 0)
 
 
 def test_unknown_tokens_are_refused(center):

@@ -13,7 +13,7 @@ from atmviz.training.loop import TrainResult
 
 def test_the_rows_of_the_paper_build_their_networks():
     built = {a.name: create_model("atmnet_nano", num_classes=3, **a.settings) for a in ABLATIONS}
-    mixers = {name: network.atm_layers()[0].mixer for name, network in built.items()}
+    mixers = {name: network.get_submodule(network.atm_layers()[0].module) for name, network in built.items()}
     assert [m.offset_mode for m in mixers.values()] == ["zero", "decoupled", "decoupled", "joint", "decoupled"]
     assert [m.num_samples for m in mixers.values()] == [1, 1, 1, 1, 3]
     for name, shares in {"full": {2, 4, 8}, "not decoupled": {1}, "3 samples": {1}}.items():

@@ -16,7 +16,7 @@ from torch import nn
 import atmviz
 from atmviz.checkpoints import write_checkpoint
 from atmviz.data.classification import LabeledImages, open_labeled
-from atmviz.errors import AtmvizError, CheckpointError, DatasetError
+from atmviz.errors import AtmvizError, CheckpointError, DatasetError, SettingsError
 from atmviz.models import create_model
 from atmviz.sources.source import Truth
 from atmviz.training import evaluate as module
@@ -307,6 +307,12 @@ def test_settings_are_checked_and_may_be_given_by_name_or_as_a_whole(capsys):
         atmviz.evaluate("atmnet_nano.shapes", limit=0)
 
 
+@pytest.mark.parametrize("checkpoint", [nn.Identity(), None, 3], ids=["network", "None", "number"])
+def test_what_is_no_checkpoint_is_refused(checkpoint):
+    with pytest.raises(SettingsError, match="as a checkpoint, expected a file or a name"):
+        evaluate(checkpoint)
+
+
 def test_an_empty_name_is_no_dataset(checkpoint):
-    with pytest.raises(DatasetError, match="no dataset ''"):
+    with pytest.raises(SettingsError, match="got dataset: '', expected text"):
         evaluate(checkpoint, dataset="", device="cpu")

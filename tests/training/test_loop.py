@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 import atmviz
 from atmviz.checkpoints import load_model, read_checkpoint
-from atmviz.errors import RecipeError, TrainingError
+from atmviz.errors import RecipeError, SettingsError, TrainingError
 from atmviz.events import QUIET
 from atmviz.training import build, loop
 
@@ -147,9 +147,10 @@ def test_ablations_train_and_their_weights_load_again(tmp_path, small, changes):
     train(small(epochs=1, train_images=16, **changes), tmp_path / "run")
     network = load_model(tmp_path / "run/last.safetensors", device="cpu")
     layer = network.atm_layers()[0]
-    built = {"offset_mode": layer.mixer.offset_mode, "num_samples": layer.mixer.num_samples, "peg": False}
+    mixer = network.get_submodule(layer.module)
+    built = {"offset_mode": mixer.offset_mode, "num_samples": mixer.num_samples, "peg": False}
     if layer.num_offsets:
-        built |= {"fusion": layer.mixer.fusion_mode, "channels_per_offset": layer.channels_per_offset}
+        built |= {"fusion": mixer.fusion_mode, "channels_per_offset": layer.channels_per_offset}
     assert {name: built[name] for name in changes} == changes
 
 
@@ -332,3 +333,9 @@ def test_a_name_and_settings_are_enough_to_train(tmp_path, small, monkeypatch):
     assert read_checkpoint(again.out / "last.safetensors").origin.training_info["recipe"]["lr"] == 0.5
     with pytest.raises(RecipeError, match=r"no recipe setting 'epoch'.*did you mean epochs"):
         atmviz.train("digits", epoch=3)
+
+
+@pytest.mark.parametrize("recipe", [torch.nn.Identity(), 3, ["digits"]], ids=["network", "number", "list"])
+def test_what_is_no_recipe_is_refused(recipe):
+    with pytest.raises(SettingsError, match="as a recipe, expected a Recipe, its name or a file"):
+        atmviz.train(recipe)

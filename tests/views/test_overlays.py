@@ -104,14 +104,53 @@ def test_a_network_of_2d_points_is_drawn_and_described_by_its_points(photos):
         ({"layers": "3_19"}, LayerNotFoundError, "no layer '3_19'"),
         ({"queries": "middle"}, QueryError, "no query 'middle'"),
         ({"size": 16}, SettingsError, "got size 16, expected 32"),
-        ({"fit": "stretch"}, ValueError, "got fit: stretch, expected one of crop, squash, whole"),
-        ({"sizes": 64}, TypeError, "got setting 'sizes', expected one of anchor"),
+        ({"fit": "stretch"}, ValueError, "got fit: 'stretch', expected crop, squash or whole"),
+        ({"sizes": 64}, TypeError, "got an unexpected keyword argument 'sizes'.*did you mean size?"),
         ({"weights": "ema"}, SettingsError, "expected one of the two"),
+        ({"layers": []}, SettingsError, "got no layers, expected one or more"),
+        ({"layers": [3]}, LayerNotFoundError, "got 3 as a layer, expected a name or pattern"),
+        ({"queries": []}, SettingsError, "got no queries, expected one or more"),
+        ({"queries": 0.3}, QueryError, "got query 0.3, expected center"),
     ],
 )
 def test_wrong_settings_are_refused(pixels, nano, settings, error, text):
     with pytest.raises(error, match=text):
         atmviz.overlay(pixels, nano, **settings)
+
+
+@pytest.mark.parametrize(
+    ("image", "text"),
+    [
+        ("nope.jpg", "got no image file nope.jpg, expected the path of one image"),
+        (".", "got the folder ., expected the path of one image"),
+        (["a.png"], "got list as an image, expected a path"),
+        (3, "got int as an image"),
+    ],
+)
+def test_a_wrong_image_is_named_with_what_is_expected(nano, image, text):
+    with pytest.raises(DatasetError, match=text):
+        atmviz.overlay(image, nano)
+
+
+def test_a_recording_in_place_of_an_image_is_sent_to_the_histogram(nano, recorded):
+    for recording in (recorded, str(recorded), atmviz.open_recording(recorded)):
+        with pytest.raises(SettingsError, match="got a recording, expected an image: a histogram shows recordings"):
+            atmviz.overlay(recording, nano)
+
+
+@pytest.mark.parametrize("network", [np.zeros(3), 3, ["atmnet_nano"]], ids=["array", "number", "list"])
+def test_what_is_no_network_is_refused(pixels, network):
+    with pytest.raises(SettingsError, match="as a network, expected an open one"):
+        atmviz.overlay(pixels, network)
+
+
+@pytest.mark.parametrize("queries", [(0.3, 0.6), [(0.3, 0.6)], "0.3,0.6"])
+def test_a_pair_of_numbers_is_one_query(pixels, nano, queries):
+    asked, expected = (
+        atmviz.overlay(pixels, nano, queries=queries, size=64).axes[0].lines[0].get_xydata().tolist()
+        for queries in (queries, ["0.3,0.6"])
+    )
+    assert asked == expected
 
 
 def test_the_signature_shows_every_setting():

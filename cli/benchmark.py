@@ -1,6 +1,5 @@
 """`atmviz benchmark`: how fast atmviz is beside the released code, on this machine."""
 
-import logging
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import groupby
@@ -26,7 +25,7 @@ def benchmark(  # noqa: PLR0913  options
         typer.Argument(help="op: one branch, on the maps of each stage. model: a whole network. record: recording."),
     ],
     model: Annotated[str, typer.Option("--model", "-m", help="Variant to time.")] = "atmnet_xtiny",
-    size: options.Size = None,
+    size: options.Size = "224",
     batch_size: options.BatchSize = 8,
     precision: Annotated[
         Precision, typer.Option("--dtype", help="Dtype of features and offsets; networks use autocast.")
@@ -51,8 +50,6 @@ def benchmark(  # noqa: PLR0913  options
         raise typer.BadParameter(f"got --dtype {precision}, expected float32: a recording has no other")
     if images and what != "record":
         raise typer.BadParameter(f"got --images for {what}, expected it only for record: leave it out")
-    # It warns that there is no CUDA runtime wherever a compiler for one is installed.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     with waiting("loading"):
         import torch
 

@@ -10,8 +10,8 @@ from atmviz.recording.settings import RecordingSettings
 from atmviz.views.settings import NOT_RECORDED, HistogramSettings
 
 from . import options
-from .console import import_matplotlib, is_main_process, print_json, print_path, say, say_if_alone
-from .progress import shown
+from .console import import_matplotlib, is_main_process, print_json, print_path, say_if_alone
+from .progress import ProgressConsole
 
 
 @options.with_settings(DataChoice, RecordingSettings, ModelChoice, without=NOT_RECORDED)
@@ -36,15 +36,11 @@ def histogram(
     """
     kinds = options.parse_formats(formats)
     say_if_alone()
-    try:
-        with shown("loading", "recording") as events:
-            import_matplotlib()
-            from atmviz.views import draw_histogram
+    with ProgressConsole("loading", "recording", "recorded images are kept in the cache") as events:
+        import_matplotlib()
+        from atmviz.views import draw_histogram
 
-            drawn = draw_histogram(sources or None, events=events, **options.given(settings))
-    except KeyboardInterrupt:
-        say("interrupted: recorded images are kept in the cache; the same command resumes")
-        raise typer.Exit(130) from None
+        drawn = draw_histogram(sources or None, events=events, **options.given(settings))
     if not is_main_process():
         return  # the first of torchrun's processes writes
     files = drawn.save(out, kinds)

@@ -10,7 +10,7 @@ from atmviz.views.settings import OverlaySettings
 
 from . import options
 from .console import import_matplotlib, print_json, print_path
-from .progress import shown
+from .progress import ProgressConsole
 
 
 @options.with_settings(OverlaySettings, DataChoice, ModelChoice)
@@ -31,7 +31,7 @@ def overlay(
     """Draw which tokens a query samples, on the image (Fig. 5)."""
     kinds = options.parse_formats(formats)
     described = []
-    with shown("loading the model", "drawing") as events:
+    with ProgressConsole("loading the model", "drawing") as events:
         import_matplotlib()
         from atmviz.views import draw_overlays
 

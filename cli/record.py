@@ -9,8 +9,8 @@ from atmviz.choices import DataChoice, ModelChoice
 from atmviz.recording.settings import RecordingSettings
 
 from . import options
-from .console import is_main_process, print_json, say, say_if_alone
-from .progress import shown
+from .console import is_main_process, print_json, say_if_alone
+from .progress import ProgressConsole
 
 
 @options.with_settings(RecordingSettings, DataChoice, ModelChoice)
@@ -33,13 +33,9 @@ def record(
     images.
     """
     say_if_alone()
-    try:
-        with shown("loading the model", "recording") as events:
-            from atmviz.recording.run import record as record_images
+    with ProgressConsole("loading the model", "recording", f"finished images are kept in {out}") as events:
+        from atmviz.recording.run import record as record_images
 
-            recording = record_images(sources or None, out=out, events=events, **options.given(settings))
-    except KeyboardInterrupt:
-        say(f"interrupted: finished images are kept in {out}; the same command resumes")
-        raise typer.Exit(130) from None
+        recording = record_images(sources or None, out=out, events=events, **options.given(settings))
     if as_json and is_main_process():
         print_json(recording.summary())

@@ -27,7 +27,7 @@ def train(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Run folder. [default: runs/RECIPE-MODEL-SEED]")
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    device: options.TrainingDevice = "auto",
     print_recipe: Annotated[bool, typer.Option("--print-recipe", help="Print all settings as YAML and stop.")] = False,
     as_json: options.JsonOption = False,
     **settings: Any,

@@ -8,31 +8,11 @@ import sys
 
 import pytest
 from atmviz_cli import console
-from rich.table import Table
+from atmviz_cli.progress import ProgressConsole
 
 HOSTILE = "[red]:heart: \x1b[2J\x1b]0;owned\x07 \u202egpj \udcff [/nothing]"
 SHOWN = r"[red]:heart: \x1b[2J\x1b]0;owned\x07 \u202egpj \udcff [/nothing]"
 CELLS = [("atmnet_tiny", "27.152232", "of a_long_name"), ("x", "1", HOSTILE)]
-
-
-@pytest.fixture
-def terminal(monkeypatch):
-    """`terminal(40)` makes both consoles terminals of that width; gives what is written to them."""
-
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    def make(width):
-        written = Terminal()
-        monkeypatch.setenv("COLUMNS", str(width))
-        monkeypatch.setenv("TERM", "xterm")
-        for name in ("stdout", "stderr"):
-            monkeypatch.setattr(sys, name, written)
-            monkeypatch.setattr(console, name, console._Console(stderr=name == "stderr"))
-        return written
-
-    return make
 
 
 @pytest.mark.parametrize("width", [20, 200])
@@ -42,26 +22,22 @@ def test_nothing_in_a_text_acts_on_the_terminal(terminal, width):
     console.print_path(HOSTILE)
     with console.waiting(HOSTILE):
         pass
-    with console.image_progress(HOSTILE) as progress:
-        progress(1, 2)
+    with ProgressConsole("loading", HOSTILE) as events:
+        events.images(1, 2)
     text = written.getvalue()
     assert text.startswith(f"{SHOWN}\n{SHOWN}\n")
     assert [acts for acts in ("\x1b]", "\x07", "\u202e", "\udcff", "\x1b[2J", "❤") if acts in text] == []
 
 
-def table():
-    made = Table(title="Numbers of [bold]atmviz[/bold]", caption="counted now, and a caption longer than the table is")
-    for heading in ("model", "#P (M)", "note"):
-        made.add_column(heading, justify="right" if heading == "#P (M)" else "left")
-    for cells in CELLS:
-        made.add_row(*cells)
-    return made
-
-
 @pytest.mark.parametrize("width", [1, 7, 20, 40, 80, 200])
 def test_a_table_shows_every_cell_at_any_width(terminal, width):
     written = terminal(width)
-    console.print_table(table())
+    console.print_rows(
+        "Numbers of [bold]atmviz[/bold]",
+        ("model", "#P (M)", "note"),
+        CELLS,
+        "counted now, and a caption longer than the table is",
+    )
     lines = written.getvalue().splitlines()
     for text in (*CELLS[0], *CELLS[1][:2], SHOWN, "#P (M)", "note", "Numbers of [bold]atmviz[/bold]"):
         assert any(text in line for line in lines), text
@@ -73,9 +49,7 @@ def test_a_table_shows_every_cell_at_any_width(terminal, width):
 def test_a_pipe_has_room_for_any_table(monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setattr(sys, "stdout", io.StringIO())
-    made = Table(*(f"heading {k}" for k in range(40)))
-    made.add_row(*(f"cell {k}" for k in range(40)))
-    console.print_table(made)
+    console.print_rows(None, (f"heading {k}" for k in range(40)), [[f"cell {k}" for k in range(40)]])
     (row,) = (line for line in sys.stdout.getvalue().splitlines() if "cell 0" in line)
     assert [f"cell {k} " in row for k in range(40)] == [True] * 40
 

@@ -25,7 +25,7 @@ def ablate(
     as_json: options.JsonOption = False,
     **settings: Any,
 ) -> None:
-    """Train Table 8's rows and Fig. 2's A and B at a small size, and print them beside the paper's numbers.
+    """Train the ablations of Table 8 and Fig. 2 at a small size, and print them beside the paper's numbers.
 
     After a stop, the same command resumes.
     """

@@ -25,22 +25,23 @@ _SHOWN = [f"paper_{name}" for name in ("top1", "miou", "miou_ms")] + [
 def complexity(
     table: Annotated[
         list[int] | None,
-        typer.Option("--table", "-t", min=1, max=8, help="Table of the paper; may be repeated."),
+        typer.Option("--table", "-t", min=1, max=8, help="Number of a table; repeatable."),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="Network to count instead: atmnet_tiny, semantic_fpn(atmnet_tiny, atmfpn)."),
+        typer.Option("--model", "-m", help="Another network: atmnet_tiny, or semantic_fpn(atmnet_tiny, atmfpn)."),
     ] = None,
     size: options.Size = None,
     form: Annotated[
-        Literal["md", "csv"] | None, typer.Option("--format", help="Markdown or CSV instead of a table.")
+        Literal["md", "csv"] | None, typer.Option("--format", help="Print Markdown or CSV, with all columns.")
     ] = None,
     as_json: options.JsonOption = False,
     **settings: Any,
 ) -> None:
-    """Count parameters and FLOPs in the paper's convention, beside what its tables print; nothing is run.
+    """Count parameters and FLOPs of the networks in the paper's tables, beside the printed numbers.
 
-    Without options, counts Table 1. The settings below describe the ATM layers of --model.
+    Without options, counts Table 1. FLOPs follow the paper's convention. Nothing is run. Options under "Dense
+    prediction" and "Model" describe the network of --model.
     """
     config = options.given(settings)
     if table and model:

@@ -29,29 +29,30 @@ if TYPE_CHECKING:
 @options.with_settings(EvaluationSettings, without=("weights", "confusion"))
 def evaluate(
     checkpoint: Annotated[
-        str, typer.Argument(metavar="CHECKPOINT", help="A checkpoint file of any layout, or a variant's name.")
+        str, typer.Argument(metavar="CHECKPOINT", help="A checkpoint file of any public layout; or a variant's name.")
     ] = options.DEFAULT_MODEL,
     weights: Annotated[
         Literal["ema", "model", "both"] | None,
-        typer.Option(help="Which weights; averaged ones if the file has them. both: one after the other."),
+        typer.Option(help="ema (averaged), model or both; by default ema if the file has it."),
     ] = None,
     confusion: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", dir_okay=False, help="Draw the confusion matrix: a .png, .pdf or .svg file."),
+        typer.Option(metavar="FILE", dir_okay=False, help="Draw the confusion matrix into a .png, .pdf or .svg file."),
     ] = None,
     show: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", file_okay=False, help="Draw predictions beside labels: the first 24 images."),
+        typer.Option(metavar="DIR", file_okay=False, help="Draw predictions beside labels, for the first 24 images."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE.csv", dir_okay=False, help="Write the results as CSV.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE.csv", dir_okay=False, help="Also write the results as CSV."),
     ] = None,
     as_json: options.JsonOption = False,
     **settings: Any,
 ) -> None:
     """Evaluate a classifier (top-1, top-5), a segmenter (mIoU) or a detector (COCO's AP) on a dataset.
 
-    Several processes of torchrun share the images; none is counted twice.
+    Processes of torchrun share the images. No image is counted twice.
     """
     _require_writable(out, ".csv")
     _require_writable(confusion, ".png", ".pdf", ".svg")

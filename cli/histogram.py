@@ -21,7 +21,7 @@ def histogram(
         list[str] | None,
         typer.Argument(
             metavar="SOURCE",
-            help="A recording, or images, folders or globs; the bundled photographs without one.",
+            help="A recording; or images, folders or globs. Default: the bundled photographs.",
             show_default=False,
         ),
     ] = None,
@@ -30,9 +30,9 @@ def histogram(
     as_json: options.JsonOption = False,
     **settings: Any,
 ) -> None:
-    """Draw how far the channels of each layer look, horizontally and vertically (Figs. 3, 6, 7).
+    """Draw histograms of the offsets of each layer, horizontal and vertical (Figs. 3, 6, 7).
 
-    The recording behind the figure is cached: another layer or format is drawn without the model.
+    The offsets are recorded in a cache. Another layer or format is then drawn without running the model.
     """
     kinds = options.parse_formats(formats)
     say_if_alone()

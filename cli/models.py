@@ -5,7 +5,7 @@ from .console import print_json, print_rows, waiting
 
 
 def models(as_json: options.JsonOption = False) -> None:
-    """List the variants with their parameters and FLOPs, counted now, beside the paper's."""
+    """List the variants with their parameters and FLOPs, beside the numbers of the paper."""
     with waiting("counting"):
         from atmviz.complexity import count_variants
 

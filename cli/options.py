@@ -57,10 +57,21 @@ def option_of(kind: type, name: str, overriding: bool = False) -> Any:
     value_type = _option_type(kind, name)
     flags = about["flags"] or (() if value_type is bool and overriding else (f"--{name.replace('_', '-')}",))
     help_ = about["help"]
-    if not overriding and default not in (None, False, ()):
+    choices = get_args(value_type) if get_origin(value_type) is Literal else ()
+    is_wide = len("|".join(choices)) > 16  # on 80 columns, a wide type would cut the names of the options
+    if is_wide and not all(choice in help_ for choice in choices):
+        help_ += f" One of {', '.join(choices)}."
+    if not overriding and str(default) not in ("None", "False", "()"):
         help_ += f" \\[default: {','.join(default) if isinstance(default, tuple) else default}]"  # not rich's markup
     limits = {"min": about["low"], "max": about["high"]} if value_type in (int, float) and not overriding else {}
-    return typer.Option(*flags, help=help_, rich_help_panel=about["panel"], show_default=False, **limits)
+    return typer.Option(
+        *flags,
+        help=help_,
+        rich_help_panel=about["panel"],
+        show_default=False,
+        metavar="<name>" if is_wide else None,
+        **limits,
+    )
 
 
 def _option_type(kind: type, name: str) -> Any:

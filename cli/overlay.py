@@ -19,7 +19,7 @@ def overlay(
         list[str] | None,
         typer.Argument(
             metavar="IMAGE",
-            help="Images, folders or globs; a bundled photograph without one.",
+            help="Images, folders or globs. Default: a bundled photograph.",
             show_default=False,
         ),
     ] = None,
@@ -28,7 +28,7 @@ def overlay(
     as_json: options.JsonOption = False,
     **settings: Any,
 ) -> None:
-    """Draw which tokens a query samples, on the image (Fig. 5)."""
+    """Draw on an image the tokens that a query token samples (Fig. 5)."""
     kinds = options.parse_formats(formats)
     described = []
     with ProgressConsole("loading the model", "drawing") as events:

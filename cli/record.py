@@ -18,18 +18,16 @@ def record(
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="SOURCE", help="Images, folders or globs; else the bundled photographs.", show_default=False
+            metavar="SOURCE", help="Images, folders or globs. Default: the bundled photographs.", show_default=False
         ),
     ] = None,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder of the recording; the same command continues it.")
-    ] = Path("recording"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the recording.")] = Path("recording"),
     as_json: options.JsonOption = False,
     **settings: Any,
 ) -> None:
-    """Record what every ATM layer fetches, image by image, into a folder that opens without torch.
+    """Record which tokens every ATM layer fetches, image by image, into a folder that opens without torch.
 
-    Interrupted or killed, the same command resumes and ends with the same recording. Processes of torchrun share the
+    After a stop or a kill, the same command resumes and ends with the same recording. Processes of torchrun share the
     images.
     """
     say_if_alone()

@@ -87,7 +87,7 @@ class Recipe:
         None, "Detection: draw the shorter side from here to image_size, by 32 px.", _DENSE, *RANGES["image_size"]
     )
     long_side: int = setting(1333, "Detection: largest longer side in px.", _DENSE, MIN_SIZE_PX, 8192)
-    head: Head | None = setting(None, "Segmentation or detection head; omit to train a classifier.", _DENSE)  # noqa: RUF009
+    head: Head | None = setting(None, "Segmentation or detection head; a classifier without it.", _DENSE)  # noqa: RUF009
     neck: Neck = setting("fpn", "Neck between backbone and head.", _DENSE)  # noqa: RUF009
     dim: int = setting(
         PYRAMID_DIM, "Channels of the feature pyramid; head widths scale with it.", _DENSE, *RANGES["dim"]

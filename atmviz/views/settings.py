@@ -51,7 +51,7 @@ class HistogramSettings:
         flags=("--layer",),
     )
     tokens: TokenSelection = setting(  # noqa: RUF009
-        "center", "Offsets of the center token, or of all tokens.", "Figure"
+        "center", "center: offsets of the center token of each image. all: of every token.", "Figure"
     )
     figure: int | None = setting(
         None, "3, 6 or 7: dataset, size, layers and number of images of that figure of the paper.", "Figure"

@@ -59,7 +59,9 @@ class Recipe:
     dataset: str = setting(
         "shapes", "shapes, digits, imagenet, folder or a timm reader such as hfds/NAME; ade20k; coco.", _DATA
     )
-    data_dir: str | None = setting(None, "Dataset folder; default: $ATMVIZ_DATA, else ./data.", _DATA)
+    data_dir: str | None = setting(
+        None, "Dataset folder; default: $ATMVIZ_DATA, else ./data.", _DATA, flags=("--data-dir", "--data-path")
+    )
     image_size: int = setting(
         128, "Input size in px: side of the square, or shorter side of whole images.", _DATA, *RANGES["image_size"]
     )

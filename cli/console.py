@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -77,9 +76,10 @@ class ConsoleEvents(Events):
 CONSOLE = ConsoleEvents()
 
 
-def print_path(path: Path) -> None:
-    """Print one line on stdout: readable text on a terminal, the exact bytes of the path to a pipe or file."""
-    typer.echo(printable(str(path)) if sys.stdout.isatty() else os.fsencode(path))
+def print_paths(paths: Iterable[Path]) -> None:
+    """Print paths on stdout, one a line: readable text on a terminal, the exact bytes to a pipe or file."""
+    for path in paths:
+        typer.echo(printable(str(path)) if sys.stdout.isatty() else os.fsencode(path))
 
 
 def print_rows(
@@ -136,16 +136,9 @@ def say_if_alone() -> None:
 
 
 def print_json(data: Any) -> None:
-    """Print one JSON value on stdout. NaN (the spread of a single run) becomes null, as JSON has no NaN."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: plain(item) for name, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(item) for item in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    typer.echo(json.dumps(plain(data), indent=2, allow_nan=False))
+    """Print one JSON value on stdout. NaN (the spread of a single run) becomes null, because JSON has no NaN."""
+    finite = json.loads(json.dumps(data), parse_constant=lambda name: None)
+    typer.echo(json.dumps(finite, indent=2))
 
 
 @contextmanager

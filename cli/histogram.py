@@ -10,7 +10,7 @@ from atmviz.recording.settings import RecordingSettings
 from atmviz.views.settings import NOT_RECORDED, HistogramSettings
 
 from . import options
-from .console import import_matplotlib, is_main_process, print_json, print_path, say_if_alone
+from .console import import_matplotlib, is_main_process, print_json, print_paths, say_if_alone
 from .progress import ProgressConsole
 
 
@@ -47,5 +47,4 @@ def histogram(
     if as_json:
         print_json({"files": [str(file) for file in files], **drawn.numbers})
     else:
-        for file in files:
-            print_path(file)
+        print_paths(files)

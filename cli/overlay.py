@@ -9,7 +9,7 @@ from atmviz.choices import DataChoice, ModelChoice
 from atmviz.views.settings import OverlaySettings
 
 from . import options
-from .console import import_matplotlib, print_json, print_path
+from .console import import_matplotlib, print_json, print_paths
 from .progress import ProgressConsole
 
 
@@ -40,7 +40,6 @@ def overlay(
             files = drawn.save(out, kinds)
             described.append({"files": [str(file) for file in files], **drawn.numbers})
             if not as_json:
-                for file in files:
-                    print_path(file)
+                print_paths(files)
     if as_json:
         print_json({**overlays.numbers, "skipped": overlays.skipped, "images": described})

@@ -19,7 +19,7 @@ CELLS = [("atmnet_tiny", "27.152232", "of a_long_name"), ("x", "1", HOSTILE)]
 def test_nothing_in_a_text_acts_on_the_terminal(terminal, width):
     written = terminal(width)
     console.say(HOSTILE)
-    console.print_path(HOSTILE)
+    console.print_paths([HOSTILE])
     with console.waiting(HOSTILE):
         pass
     with ProgressConsole("loading", HOSTILE) as events:
@@ -55,15 +55,15 @@ def test_a_pipe_has_room_for_any_table(monkeypatch):
 
 
 def test_a_path_reaches_a_pipe_as_it_is(capfdbinary):
-    console.print_path(os.fsdecode(b"a\xff\x1b.png"))
+    console.print_paths([os.fsdecode(b"a\xff\x1b.png")])
     assert capfdbinary.readouterr().out == b"a\xff\x1b.png\n"
 
 
 def test_json_of_any_text_is_ascii(capfdbinary):
-    console.print_json({"name": "写\udcff\x1b", "none": float("nan")})
+    console.print_json({"name": "写\udcff\x1b", "none": float("nan"), "all": (1, [-float("inf")], 0.1)})
     written = capfdbinary.readouterr().out
     assert written.isascii()
-    assert json.loads(written) == {"name": "写\udcff\x1b", "none": None}
+    assert json.loads(written) == {"name": "写\udcff\x1b", "none": None, "all": [1, [None], 0.1]}
 
 
 USERS = {

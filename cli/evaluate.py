@@ -113,9 +113,10 @@ def _show(rows: list[dict[str, Any]], paper: dict[str, dict[str, str]]) -> None:
         label, digits = (METRIC_LABELS[name], 4) if name == "loss" else (f"{METRIC_LABELS[name]} (%)", 3)
         values = (None if isnan(row[name]) else f"{row[name]:.{digits}f}" for row in rows)
         cells.append([label, *values, *(source.get(name, "") for source in paper.values())])
+    images = f"{first['images']} image{'s' * (first['images'] != 1)}"
     scales = ", multi-scale" if first.get("multi_scale") else ""
     print_rows(
-        f"{first['model']} on {first['dataset']} {first['split']}, {first['images']} images{scales}",
+        f"{first['model']} on {first['dataset']} {first['split']}, {images}{scales}",
         ("weights", *(row["weights"] for row in rows), *paper),
         cells,
         f"as printed by the paper and its authors, for all validation images of {first['dataset']}" if paper else None,

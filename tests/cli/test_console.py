@@ -87,3 +87,11 @@ def test_a_user_s_matplotlib_does_not_stop_its_import(tmp_path, environment, set
     environment = {**os.environ, "MPLCONFIGDIR": str(tmp_path), **environment}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_torch_s_warning_that_a_cpu_has_no_cuda_is_not_shown():
+    code = "import atmviz_cli.train, logging, torch.utils.cpp_extension as extension\n"
+    code += "extension.logger.warning('No CUDA runtime is found')\nlogging.getLogger('torch').warning('other')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "other" in done.stderr
+    assert "CUDA" not in done.stderr

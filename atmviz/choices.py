@@ -61,13 +61,13 @@ class DataChoice(Settings):
     """Which images."""
 
     dataset: DatasetName | None = setting(  # noqa: RUF009
-        None, "A dataset: a public one in its published folders, or shapes or digits, which need no files.", "Data"
+        None, "A public dataset in its published folders; or shapes or digits, which need no files.", "Data"
     )
     data_dir: Path | str | None = setting(  # noqa: RUF009
         None, "Folder of the dataset; else $ATMVIZ_DATA, else ./data.", "Data", flags=("--data-dir", "--data-path")
     )
     split: Literal["val", "train"] = setting("val", "Part of the dataset.", "Data")
-    limit: int | None = setting(None, "This many images: a random sample; of shapes, the first ones.", "Data", 1)
+    limit: int | None = setting(None, "Number of images, drawn at random; of shapes, the first ones.", "Data", 1)
     seed: int = setting(0, "Seed of random samples and of random queries.", "Data", 0)
 
     def open(

@@ -4,14 +4,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from atmviz.architecture import NETWORK_OPTIONS
 from atmviz.training.recipe import DENSE_SETTINGS, Recipe
 from atmviz.training.recipe_files import read_recipe
 
 from . import options
-from .console import import_matplotlib, is_main_process, print_json, print_table, waiting
+from .console import import_matplotlib, is_main_process, print_json, print_rows, waiting
 from .training import TrainingConsole, exit_if_stopped, recipe_settings
 
 
@@ -22,11 +21,11 @@ def ablate(
         "runs/ablation"
     ),
     seeds: Annotated[int, typer.Option(min=1, help="Runs per ablation, with seeds 0, 1, ...")] = 3,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    device: options.TrainingDevice = "auto",
     as_json: options.JsonOption = False,
     **settings: Any,
 ) -> None:
-    """Train Table 8's rows and Fig. 2's A and B at a small size, and print them beside the paper's numbers.
+    """Train the ablations of Table 8 and Fig. 2 at a small size, and print them beside the paper's numbers.
 
     After a stop, the same command resumes.
     """
@@ -42,14 +41,11 @@ def ablate(
     if as_json:
         print_json([{**vars(x.ablation), "top1": x.top1, "mean": x.mean, "std": x.spread} for x in results])
         return
-    table = Table(title=f"{chosen.model} on {chosen.dataset} at {chosen.image_size} px, {chosen.epochs} epochs")
-    for heading in ("ablation", "in the paper", "top-1 (%)", "paper's top-1 (%)"):
-        table.add_column(heading, justify="right" if "top-1" in heading else "left")
-    for result in results:
-        paper = f"{result.ablation.paper_top1:.1f}" if result.ablation.paper_top1 else "–"
-        table.add_row(result.ablation.name, result.ablation.where, f"{result.mean:.2f} ± {result.spread:.2f}", paper)
-    table.caption = (
+    print_rows(
+        f"{chosen.model} on {chosen.dataset} at {chosen.image_size} px, {chosen.epochs} epochs",
+        ("ablation", "in the paper", "top-1 (%)", "paper's top-1 (%)"),
+        ((x.ablation.name, x.ablation.where, f"{x.mean:.2f} ± {x.spread:.2f}", x.ablation.paper_top1) for x in results),
         f"mean ± standard deviation over {seeds} seeds; the paper's values are for ImageNet-1K\n"
-        "Fig. 2's A and B have one offset per channel, by their FLOPs"
+        "Fig. 2's A and B have one offset per channel, by their FLOPs",
+        texts=2,
     )
-    print_table(table)

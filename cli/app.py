@@ -20,19 +20,19 @@ from atmviz.signals import on_end_signals, watch
 
 # First lines of the commands' docstrings, repeated so that `atmviz --help` need not import the commands
 COMMANDS = {
-    "histogram": "Draw how far the channels of each layer look, horizontally and vertically (Figs. 3, 6, 7).",
-    "overlay": "Draw which tokens a query samples, on the image (Fig. 5).",
-    "record": "Record what every ATM layer fetches, image by image, into a folder that opens without torch.",
+    "histogram": "Draw histograms of the offsets of each layer, horizontal and vertical (Figs. 3, 6, 7).",
+    "overlay": "Draw on an image the tokens that a query token samples (Fig. 5).",
+    "record": "Record which tokens every ATM layer fetches, image by image, into a folder that opens without torch.",
     "merge": "Join recordings of the same model and settings into one, in the order given.",
-    "train": "Train a classifier, a segmenter or a detector by a recipe; each setting below overrides the recipe's.",
+    "train": "Train a classifier, a segmenter or a detector by a recipe; options override its settings.",
     "eval": "Evaluate a classifier (top-1, top-5), a segmenter (mIoU) or a detector (COCO's AP) on a dataset.",
-    "ablate": "Train Table 8's rows and Fig. 2's A and B at a small size, and print them beside the paper's numbers.",
-    "layers": "List the ATM layers of a model: whose offsets they use, how many channels share one, the map size.",
-    "models": "List the variants with their parameters and FLOPs, counted now, beside the paper's.",
-    "complexity": "Count parameters and FLOPs in the paper's convention, beside what its tables print; nothing is run.",
-    "benchmark": "Time atmviz beside the released code, which samples with torchvision's deform_conv2d.",
-    "convert": "Write a checkpoint as safetensors under timm's names, or as an ONNX file that equals PyTorch.",
-    "data": "Public datasets: where their files are, and whether yours are complete.",
+    "ablate": "Train the ablations of Table 8 and Fig. 2 at a small size, and print them beside the paper's numbers.",
+    "layers": "List the ATM layers of a model: whose offsets they use, their channels, the size of their maps.",
+    "models": "List the variants with their parameters and FLOPs, beside the numbers of the paper.",
+    "complexity": "Count parameters and FLOPs of the networks in the paper's tables, beside the printed numbers.",
+    "benchmark": "Time atmviz beside the released code, which samples by torchvision's deform_conv2d.",
+    "convert": "Write a checkpoint as a safetensors file under timm's names, or as an ONNX file.",
+    "data": "Say where the files of public datasets are, and check that yours are complete.",
 }
 _MODULES = {"eval": "evaluate"}  # where module and command have different names
 _USAGE_ERRORS = (LayerNotFoundError, QueryError, SettingsError)
@@ -48,7 +48,8 @@ def load_command(name: str) -> Any:
     command = typer.main.get_command(group)
     command.name = name
     # Typer keeps the line ends of a docstring, which do not fit the terminal's width
-    command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in (command.help or "").split("\n\n"))
+    paragraphs = (command.help or "").replace("[", "\\[").split("\n\n")  # not rich's markup
+    command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     return command
 
 

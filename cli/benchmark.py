@@ -1,6 +1,5 @@
 """`atmviz benchmark`: how fast atmviz is beside the released code, on this machine."""
 
-import logging
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import groupby
@@ -23,27 +22,27 @@ Precision = Literal["float32", "float16", "bfloat16"]
 def benchmark(  # noqa: PLR0913  options
     what: Annotated[
         What,
-        typer.Argument(help="op: one branch, on the maps of each stage. model: a whole network. record: recording."),
+        typer.Argument(help="op: one branch, on the map of each stage. model: a whole network. record: recording."),
     ],
     model: Annotated[str, typer.Option("--model", "-m", help="Variant to time.")] = "atmnet_xtiny",
-    size: options.Size = None,
+    size: options.Size = "224",
     batch_size: options.BatchSize = 8,
     precision: Annotated[
-        Precision, typer.Option("--dtype", help="Dtype of features and offsets; networks use autocast.")
+        Precision, typer.Option("--dtype", help="Type of features and offsets; for model, that of autocast.")
     ] = "float32",
     rounds: Annotated[int, typer.Option("--rounds", min=2, help="Timed calls of each version.")] = 15,
     images: Annotated[
         int | None,
-        typer.Option("--images", min=1, max=50_000, help="JPEG files to record; only for record. [default: 256]"),
+        typer.Option("--images", min=1, max=50_000, help="JPEG files for record. Default: 256."),
     ] = None,
     device: options.Device = "auto",
     as_json: options.JsonOption = False,
 ) -> None:
-    """Time atmviz beside the released code, which samples with torchvision's deform_conv2d.
+    """Time atmviz beside the released code, which samples by torchvision's deform_conv2d.
 
-    All versions run in turns on the same tensors, and their results must agree. Compare speed-ups, not times. Speed-up
-    = median over rounds of (reference time / version's time), both from the same round; the reference is the first
-    version. Compiling a network takes minutes.
+    All versions run in turns on the same tensors, and their results must agree. Compare speed-ups, not times: a
+    speed-up is the median over rounds of the first version's time divided by this version's time in the same round.
+    Compiling a network takes minutes.
     """
     if model not in VARIANTS:
         raise typer.BadParameter(f"got --model {model}, expected one of {', '.join(VARIANTS)}")
@@ -51,8 +50,6 @@ def benchmark(  # noqa: PLR0913  options
         raise typer.BadParameter(f"got --dtype {precision}, expected float32: a recording has no other")
     if images and what != "record":
         raise typer.BadParameter(f"got --images for {what}, expected it only for record: leave it out")
-    # It warns that there is no CUDA runtime wherever a compiler for one is installed.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     with waiting("loading"):
         import torch
 

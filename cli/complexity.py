@@ -1,15 +1,12 @@
 """`atmviz complexity`: parameters and FLOPs beside the paper's, and the accuracies its tables print."""
 
-import csv
-import io
 from collections.abc import Container
-from dataclasses import fields
 from itertools import groupby
 from typing import Annotated, Any, Literal
 
 import typer
 
-from atmviz.architecture import NETWORK_OPTIONS, Architecture, Head, Neck
+from atmviz.architecture import NETWORK_OPTIONS, Architecture, Head
 from atmviz.paper import CAPTIONS, INPUT_SIZES, split_metric
 from atmviz.training.recipe import Recipe
 
@@ -24,39 +21,35 @@ _SHOWN = [f"paper_{name}" for name in ("top1", "miou", "miou_ms")] + [
 ]
 
 
-_OTHERS = tuple(field.name for field in fields(Recipe) if field.name not in NETWORK_OPTIONS)
-
-
-@options.with_settings(Recipe, without=_OTHERS, overriding=True)
+@options.with_settings(Recipe, only=("head", "neck", *NETWORK_OPTIONS), overriding=True)
 def complexity(
     table: Annotated[
         list[int] | None,
-        typer.Option("--table", "-t", min=1, max=8, help="Table of the paper; may be repeated."),
+        typer.Option("--table", "-t", min=1, max=8, help="Number of a table; repeatable."),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="Network to count instead: atmnet_tiny, semantic_fpn(atmnet_tiny, atmfpn)."),
+        typer.Option("--model", "-m", help="Another network: atmnet_tiny, or semantic_fpn(atmnet_tiny, atmfpn)."),
     ] = None,
-    head: Annotated[Head | None, typer.Option("--head", help="Segmentation or detection head on --model.")] = None,
-    neck: Annotated[Neck | None, typer.Option("--neck", help="Neck between backbone and head.")] = None,
     size: options.Size = None,
     form: Annotated[
-        Literal["md", "csv"] | None, typer.Option("--format", help="Markdown or CSV instead of a table.")
+        Literal["md", "csv"] | None, typer.Option("--format", help="Print Markdown or CSV, with all columns.")
     ] = None,
     as_json: options.JsonOption = False,
     **settings: Any,
 ) -> None:
-    """Count parameters and FLOPs in the paper's convention, beside what its tables print; nothing is run.
+    """Count parameters and FLOPs of the networks in the paper's tables, beside the printed numbers.
 
-    Without options, counts Table 1. The settings below describe the ATM layers of --model.
+    Without options, counts Table 1. FLOPs follow the paper's convention. Nothing is run. Options under "Dense
+    prediction" and "Model" describe the network of --model.
     """
     config = options.given(settings)
     if table and model:
         raise typer.BadParameter("got --table and --model, expected one of them")
-    if not model and (head or neck or size or config):
+    if not model and (size or config):
         raise typer.BadParameter("got an option that describes --model without it: name the backbone with --model")
     if model:
-        architecture = _architecture(model, head, neck)
+        architecture = _architecture(model, config.pop("head", None), config.pop("neck", None))
         pixels = options.parse_size(size) if size else INPUT_SIZES[architecture.head]
     with waiting("counting"):
         from atmviz.complexity import count_model, count_table
@@ -67,13 +60,16 @@ def complexity(
             rows = [row for number in sorted({*(table or [1])}) for row in count_table(number)]
     if as_json:
         print_json(rows)
-    elif form:
-        typer.echo(_as_text(rows, form), nl=False)
+    elif form == "csv":
+        from pandas import DataFrame  # tables differ in their accuracies, which pandas aligns
+
+        flat = [{**row, "size": "x".join(map(str, row["size"]))} for row in rows]
+        typer.echo(DataFrame(flat, dtype=object).to_csv(index=False), nl=False)
     else:
-        _show(rows)
+        _print_tables(rows, markdown=form == "md")
 
 
-def _architecture(model: str, head: Head | None, neck: Neck | None) -> Architecture:
+def _architecture(model: str, head: Head | None, neck: Any) -> Architecture:
     architecture = Architecture.parse(model)
     if head and architecture.head:
         raise typer.BadParameter(f"got --head {head} and {model}, expected one of them")
@@ -119,33 +115,18 @@ def _notes(rows: list[dict[str, Any]]) -> list[str]:
     return [*notes, "accuracies are the paper's, in %", *remarks]
 
 
-def _by_table(rows: list[dict[str, Any]]) -> dict[int | None, list[dict[str, Any]]]:
-    return {number: list(group) for number, group in groupby(rows, lambda row: row.get("table"))}
-
-
-def _as_text(rows: list[dict[str, Any]], form: str) -> str:
-    if form == "csv":
-        target = io.StringIO()
-        names = dict.fromkeys(name for row in rows for name in row)  # tables differ in their accuracies
-        writer = csv.DictWriter(target, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({**row, "size": "x".join(map(str, row["size"]))} for row in rows)
-        return target.getvalue()
+def _print_tables(rows: list[dict[str, Any]], markdown: bool) -> None:
     blocks = []
-    for number, chosen in _by_table(rows).items():
-        headings, columns = zip(*_columns(chosen), strict=True)
-        table = (headings, ["---"] * len(headings), *zip(*columns, strict=True))
-        lines = [f"| {' | '.join(cells)} |" for cells in table]
-        if number:
-            lines = [f"Table {number}: {CAPTIONS[number]}", "", *lines, "", "; ".join(_notes(chosen))]
-        blocks.append("\n".join(lines) + "\n")
-    return "\n".join(blocks)
-
-
-def _show(rows: list[dict[str, Any]]) -> None:
-    for number, chosen in _by_table(rows).items():
-        headings, columns = zip(*_columns(chosen, _SHOWN), strict=True)
-        narrow = [name.replace(" ", "\n") for name in headings]  # nine columns on 80
-        notes = _notes(chosen) if number else ["FLOPs in the convention of the paper's tables (see atmviz.complexity)"]
+    for number, group in groupby(rows, lambda row: row.get("table")):
+        chosen = list(group)
         title = f"Table {number}: {CAPTIONS[number]}" if number else None
-        print_rows(title, narrow, zip(*columns, strict=True), "\n".join(notes))
+        notes = _notes(chosen) if number else ["FLOPs in the convention of the paper's tables (see atmviz.complexity)"]
+        headings, columns = zip(*_columns(chosen, None if markdown else _SHOWN), strict=True)
+        cells = zip(*columns, strict=True)
+        if markdown:
+            lines = [f"| {' | '.join(row)} |" for row in (headings, ["---"] * len(headings), *cells)]
+            blocks.append("\n".join([title, "", *lines, "", "; ".join(notes)] if title else lines))
+        else:  # nine columns on 80
+            print_rows(title, [name.replace(" ", "\n") for name in headings], cells, "\n".join(notes))
+    if blocks:
+        typer.echo("\n\n".join(blocks))

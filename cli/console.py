@@ -1,10 +1,10 @@
 """Output for people: messages and progress on stderr, data on stdout."""
 
 import json
-import math
+import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import chdir, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.measure import Measurement
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -38,6 +37,8 @@ class _Console(Console):
         return super().render_str("\n".join(printable(line) for line in text.split("\n")), **settings)
 
 
+# Before it compiles, torch warns that there is no CUDA runtime wherever CUDA's compiler is installed
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 stderr = _Console(stderr=True)
 stdout = _Console()
 
@@ -75,43 +76,46 @@ class ConsoleEvents(Events):
 CONSOLE = ConsoleEvents()
 
 
-def print_path(path: Path) -> None:
-    """Print one line on stdout: readable text on a terminal, the exact bytes of the path to a pipe or file."""
-    typer.echo(printable(str(path)) if sys.stdout.isatty() else os.fsencode(path))
+def print_paths(paths: Iterable[Path]) -> None:
+    """Print paths on stdout, one a line: readable text on a terminal, the exact bytes to a pipe or file."""
+    for path in paths:
+        typer.echo(printable(str(path)) if sys.stdout.isatty() else os.fsencode(path))
 
 
-def print_table(table: Table) -> None:
-    """Print a table, or each of its rows as a list where the terminal is too narrow; nothing is cut."""
-    title, caption, table.title, table.caption = table.title, table.caption, None, None
+def print_rows(
+    title: str | None,
+    headings: Iterable[str],
+    rows: Iterable[Iterable[Any]],
+    caption: str | None = None,
+    texts: int = 1,
+) -> None:
+    """Print rows as a table, or each row as a list where the terminal is too narrow; nothing is cut.
+
+    Args:
+        title, caption: Lines above and below.
+        headings: One per column.
+        rows: Cells; None is shown as a dash.
+        texts: Number of columns, from the left, that are left-aligned; the others are right-aligned.
+    """
+    headings, cells = [*headings], [["–" if cell is None else str(cell) for cell in row] for row in rows]
+    table = Table()
+    for position, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if position < texts else "right")
+    for row in cells:
+        table.add_row(*row)
     table.width = Measurement.get(stdout, stdout.options.update(max_width=10**6), table).maximum
     if title:
         stdout.print(title)
     if table.width <= stdout.width or not (sys.stdout.isatty() or "COLUMNS" in os.environ):
         stdout.print(table)
     else:
-        headings = [" ".join(str(column.header).split()) for column in table.columns]
-        for cells in zip(*(column.cells for column in table.columns), strict=True):
-            stdout.print(f"{headings[0]} {cells[0]}".strip())
-            for heading, cell in zip(headings[1:], cells[1:], strict=True):
-                stdout.print(f"  {heading}: {cell}")
+        names = [" ".join(heading.split()) for heading in headings]
+        for first, *others in cells:
+            stdout.print(f"{names[0]} {first}".strip())
+            for name, cell in zip(names[1:], others, strict=True):
+                stdout.print(f"  {name}: {cell}")
     if caption:
         stdout.print(caption)
-
-
-def print_rows(
-    title: str | None,
-    headings: Iterable[str],
-    rows: Iterable[Iterable[str]],
-    caption: str | None = None,
-    texts: int = 1,
-) -> None:
-    """Print rows as a table; the first `texts` columns are left-aligned, the others right-aligned."""
-    table = Table(title=title, caption=caption)
-    for position, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if position < texts else "right")
-    for row in rows:
-        table.add_row(*row)
-    print_table(table)
 
 
 def import_matplotlib() -> None:
@@ -132,42 +136,9 @@ def say_if_alone() -> None:
 
 
 def print_json(data: Any) -> None:
-    """Print one JSON value on stdout. NaN (the spread of a single run) becomes null, as JSON has no NaN."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: plain(item) for name, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(item) for item in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    typer.echo(json.dumps(plain(data), indent=2, allow_nan=False))
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.1f} images/s" if task.speed else "", style="progress.data.speed")
-
-
-@contextmanager
-def image_progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar with rate and time left; give its callback (done, total). No bar without a terminal."""
-    name = TextColumn("{task.description}", markup=False)
-    columns = (name, BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    with Progress(
-        *columns, console=stderr, disable=not (stderr.is_terminal and is_main_process()), transient=True
-    ) as progress:
-        task = None
-        world = this_process().world
-        shown = f"{title}, process 1 of {world}" if world > 1 else title  # only the first process shows a bar
-
-        def update(done: int, total: int) -> None:
-            nonlocal task
-            if task is None:  # images of an earlier run are not part of the rate
-                task = progress.add_task(printable(shown), total=total, completed=done)
-            progress.update(task, completed=done)
-
-        yield update
+    """Print one JSON value on stdout. NaN (the spread of a single run) becomes null, because JSON has no NaN."""
+    finite = json.loads(json.dumps(data), parse_constant=lambda name: None)
+    typer.echo(json.dumps(finite, indent=2))
 
 
 @contextmanager

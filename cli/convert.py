@@ -13,19 +13,20 @@ from .console import CONSOLE, say, waiting
 
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A checkpoint of any public layout.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="OUT.safetensors, or OUT.onnx for any runtime.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="A name ending in .safetensors or .onnx.")],
     weights: options.Weights = None,
-    size: Annotated[str | None, typer.Option("--size", help="Image size of an ONNX file, px: 224, or 512x512.")] = None,
+    size: options.Size = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
 ) -> None:
-    """Write a checkpoint as safetensors under timm's names, or as an ONNX file that equals PyTorch.
+    """Write a checkpoint as a safetensors file under timm's names, or as an ONNX file.
 
-    An ONNX file takes any number of normalized images of one size. It needs the extra `onnx`.
+    An ONNX file takes any number of normalized images of one size (224 px without --size). Its scores are compared
+    with PyTorch's. ONNX needs `pip install 'atmviz[onnx]'`.
     """
     if target.suffix not in (".safetensors", ".onnx"):
         raise typer.BadParameter(f"got {target}, expected a name ending in .safetensors or .onnx")
     if size and target.suffix != ".onnx":
-        raise typer.BadParameter("got --size for a file of weights, which fits any size: leave it out")
+        raise typer.BadParameter("got --size for a safetensors file, which is for any size: leave it out")
     if target.is_dir():
         raise typer.BadParameter(f"{target} is a folder, expected the name of a file")
     if target.exists() and not overwrite:
@@ -37,7 +38,7 @@ def convert(
             from atmviz.export import export_onnx
 
             difference = export_onnx(source, target, weights=weights, size=image_size, events=CONSOLE)
-            say(f"its scores equal PyTorch's to {difference:.0e} of the largest")
+            say(f"largest difference from PyTorch's scores: {difference:.0e} of the largest score")
         else:
             from atmviz.checkpoints import convert_checkpoint
 

@@ -1,30 +1,27 @@
 """`atmviz data`: where public datasets are to be had, and whether a folder holds all of one."""
 
+from dataclasses import asdict
 from typing import Annotated, Literal
 
 import typer
-from rich.table import Column, Table
+
+from atmviz.choices import DatasetName
 
 from . import options
-from .console import print_json, print_table, say
-from .progress import shown
+from .console import print_json, print_rows, say
+from .progress import ProgressConsole
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Public datasets: where their files are, and whether yours are complete.",
+    help="Say where the files of public datasets are, and check that yours are complete.",
 )
-Name = Annotated[
-    Literal["ade20k", "coco", "imagenet"],
-    typer.Argument(metavar="NAME", help="ade20k, coco or imagenet.", show_default=False),
-]
+Name = Annotated[DatasetName, typer.Argument(metavar="NAME", help="ade20k, coco or imagenet.")]
 
 
 @app.command("info")
 def info(name: Name, as_json: options.JsonOption = False) -> None:
-    """Print where a dataset's files are, their checksums, and the tree they must unpack to."""
-    from dataclasses import asdict
-
+    """Print the addresses and checksums of a dataset's files, and the folders they unpack to."""
     from atmviz.sources.datasets import dataset_info
 
     dataset = dataset_info(name)
@@ -43,12 +40,12 @@ def info(name: Name, as_json: options.JsonOption = False) -> None:
 def check(
     name: Name,
     data_dir: options.DataDir = None,
-    split: Annotated[Literal["train", "val"] | None, typer.Option(help="Only train or val.")] = None,
-    read: Annotated[bool, typer.Option("--read", help="Open every image and mask too: minutes to hours.")] = False,
+    split: Annotated[Literal["train", "val"] | None, typer.Option(help="Check one split only.")] = None,
+    read: Annotated[bool, typer.Option("--read", help="Also open every image and mask: minutes to hours.")] = False,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Check every part of a dataset; exit code 1 if something is missing or wrong."""
-    with shown("looking", "reading") as events:
+    """Check that a dataset is complete and undamaged; exit code 1 if it is not."""
+    with ProgressConsole("looking", "reading") as events:
         from atmviz.sources.check import SPLITS, check_dataset
 
         results = check_dataset(name, data_dir, splits=(split,) if split else SPLITS, read=read, events=events)
@@ -56,13 +53,14 @@ def check(
     if as_json:
         print_json({"dataset": name, "whole": whole, "findings": [vars(result) for result in results]})
     else:
-        table = Table("", name, Column("found", justify="right"), Column("expected", justify="right"))
-        for result in results:
-            table.add_row("✓" if result.ok else "✗", result.what, result.found, result.expected)
-        print_table(table)
+        rows = [("✓" if result.ok else "✗", result.what, result.found, result.expected) for result in results]
+        print_rows(None, ("", name, "found", "expected"), rows, texts=2)
+        parts: dict[str, list[str]] = {}
         for result in results:
             for line in filter(None, (result.problem, result.note)):
-                say(f"{result.what}: {line}")
+                parts.setdefault(line, []).append(result.what)
+        for line, names in parts.items():
+            say(f"{', '.join(names)}: {line}")
         state = "complete" if whole else f"incomplete or damaged: see `atmviz data info {name}`"
         say(f"{name} is {state}")
     if not whole:

@@ -10,8 +10,8 @@ from atmviz.recording.settings import RecordingSettings
 from atmviz.views.settings import NOT_RECORDED, HistogramSettings
 
 from . import options
-from .console import import_matplotlib, is_main_process, print_json, print_path, say, say_if_alone
-from .progress import shown
+from .console import import_matplotlib, is_main_process, print_json, print_paths, say_if_alone
+from .progress import ProgressConsole
 
 
 @options.with_settings(DataChoice, RecordingSettings, ModelChoice, without=NOT_RECORDED)
@@ -21,7 +21,7 @@ def histogram(
         list[str] | None,
         typer.Argument(
             metavar="SOURCE",
-            help="A recording, or images, folders or globs; the bundled photographs without one.",
+            help="A recording; or images, folders or globs. Default: the bundled photographs.",
             show_default=False,
         ),
     ] = None,
@@ -30,26 +30,21 @@ def histogram(
     as_json: options.JsonOption = False,
     **settings: Any,
 ) -> None:
-    """Draw how far the channels of each layer look, horizontally and vertically (Figs. 3, 6, 7).
+    """Draw histograms of the offsets of each layer, horizontal and vertical (Figs. 3, 6, 7).
 
-    The recording behind the figure is cached: another layer or format is drawn without the model.
+    The offsets are recorded in a cache. Another layer or format is then drawn without running the model.
     """
     kinds = options.parse_formats(formats)
     say_if_alone()
-    try:
-        with shown("loading", "recording") as events:
-            import_matplotlib()
-            from atmviz.views import draw_histogram
+    with ProgressConsole("loading", "recording", "recorded images are kept in the cache") as events:
+        import_matplotlib()
+        from atmviz.views import draw_histogram
 
-            drawn = draw_histogram(sources or None, events=events, **options.given(settings))
-    except KeyboardInterrupt:
-        say("interrupted: recorded images are kept in the cache; the same command resumes")
-        raise typer.Exit(130) from None
+        drawn = draw_histogram(sources or None, events=events, **options.given(settings))
     if not is_main_process():
         return  # the first of torchrun's processes writes
     files = drawn.save(out, kinds)
     if as_json:
         print_json({"files": [str(file) for file in files], **drawn.numbers})
     else:
-        for file in files:
-            print_path(file)
+        print_paths(files)

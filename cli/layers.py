@@ -12,12 +12,12 @@ def layers(
     checkpoint: Annotated[
         str, typer.Argument(metavar="MODEL|CHECKPOINT", help="A variant's name or a checkpoint file.")
     ] = options.DEFAULT_MODEL,
-    size: options.Size = None,
+    size: options.Size = "224",
     weights: options.Weights = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """List the ATM layers of a model: whose offsets they use, how many channels share one, the map size."""
-    input_size = options.parse_size(size or 224)
+    """List the ATM layers of a model: whose offsets they use, their channels, the size of their maps."""
+    height, width = options.parse_size(size or 224)
     with waiting("loading the model"):
         from atmviz.checkpoints import load_model, origin_of
         from atmviz.geometry import map_size
@@ -34,25 +34,20 @@ def layers(
             "channels": site.channels,
             "offsets": site.num_offsets,
             "channels_per_offset": site.channels_per_offset,
-            "map_size": list(map_size(input_size, site.stride_px[0])),
+            "map_size": list(map_size((height, width), site.stride_px[0])),
         }
         for site in find_sites(network)
     ]
     if as_json:
-        print_json({"model": name, "size": list(input_size), "layers": rows})
+        print_json({"model": name, "size": [height, width], "layers": rows})
         return
-    cells = [
-        (
-            *(row["layer"], row["module"], "itself" if row["generates"] else row["offsets_of"]),
-            *(str(row[name]) for name in ("channels", "offsets", "channels_per_offset")),
-            "{}×{}".format(*row["map_size"]),
-        )
-        for row in rows
-    ]
+    for row in rows:
+        row |= {"map_size": "{}×{}".format(*row["map_size"])}
+        row |= {"offsets_of": "itself"} if row.pop("generates") else {}
     print_rows(
-        f"{name} at {input_size[0]}×{input_size[1]} px",
+        f"{name} at {height}×{width} px",
         ("layer", "module", "offsets of", "C", "O", "S", "map"),
-        cells,
-        "C channels, O distinct offsets per direction, S channels sharing one",
+        (row.values() for row in rows),
+        "C channels, O distinct offsets per direction, S channels that share an offset",
         texts=3,
     )

@@ -10,7 +10,9 @@ from .console import print_json, say, waiting
 
 
 def merge(
-    recordings: Annotated[list[Path], typer.Argument(help="Complete recordings that differ only in their images.")],
+    recordings: Annotated[
+        list[Path], typer.Argument(metavar="RECORDING", help="Complete recordings that differ only in their images.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the merged recording; must not exist.")],
     as_json: options.JsonOption = False,
 ) -> None:
@@ -20,6 +22,6 @@ def merge(
 
         there = out.exists()
         merged = merge_recordings(recordings, out)
-    say(f"{'already ' * there}merged {len(recordings)} recordings of {len(merged)} images in {out}")
+    say(f"{'already ' * there}merged {len(recordings)} recordings in {out}, images: {len(merged)}")
     if as_json:
         print_json(merged.summary())

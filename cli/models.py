@@ -5,7 +5,7 @@ from .console import print_json, print_rows, waiting
 
 
 def models(as_json: options.JsonOption = False) -> None:
-    """List the variants with their parameters and FLOPs, counted now, beside the paper's."""
+    """List the variants with their parameters and FLOPs, beside the numbers of the paper."""
     with waiting("counting"):
         from atmviz.complexity import count_variants
 
@@ -16,17 +16,9 @@ def models(as_json: options.JsonOption = False) -> None:
     cells = []
     for row in rows:
         paper = row["paper"]
-        cells.append(
-            (
-                row["model"],
-                "-".join(map(str, row["depths"])),
-                f"{row['params'] / 1e6:.3f}",
-                f"{paper['params_m']:.0f}" if paper else "–",
-                f"{row['flops'] / 1e9:.3f}",
-                f"{paper['flops_g']:.1f}" if paper else "–",
-                f"{paper['top1']:.1f}" if paper else "–",
-            )
-        )
+        params, flops, top1 = (f"{paper['params_m']:.0f}", paper["flops_g"], paper["top1"]) if paper else [None] * 3
+        counted = f"{row['params'] / 1e6:.3f}", f"{row['flops'] / 1e9:.3f}"
+        cells.append((row["model"], "-".join(map(str, row["depths"])), counted[0], params, counted[1], flops, top1))
     print_rows(
         "ATMNet variants at 224×224 px",
         ("model", "depths", "#P (M)", "paper", "FLOPs (G)", "paper", "top-1 (%)"),

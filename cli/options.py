@@ -1,51 +1,22 @@
-"""Options that several commands share, and options made from the settings of the library."""
+"""Options made from the settings of the library, and options that several commands share."""
 
 import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
 
 from atmviz.choices import DEFAULT_MODEL as DEFAULT_MODEL
+from atmviz.choices import DataChoice, ModelChoice
 from atmviz.geometry import parse_size as parse_size
+from atmviz.recording.settings import RecordingSettings
 from atmviz.settings import settings_of
-
-_DATA, _MODEL, _OUTPUT = "Data", "Model", "Output"
-
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-dir", "--data-path", help="Its folder; else $ATMVIZ_DATA, else ./data.", rich_help_panel=_DATA
-    ),
-]
-Weights = Annotated[
-    Literal["ema", "model"] | None,
-    typer.Option("--weights", help="Which weights; averaged ones (ema) if the file has them.", rich_help_panel=_MODEL),
-]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_MODEL)]
-BatchSize = Annotated[
-    int, typer.Option("--batch-size", "-b", min=1, help="Images per forward pass.", rich_help_panel=_MODEL)
-]
-Size = Annotated[
-    str | None,
-    typer.Option("--size", help="Input size in px: 224, or HEIGHTxWIDTH as in 600x800.", rich_help_panel=_DATA),
-]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print the results as one JSON object.", rich_help_panel=_OUTPUT)
-]
-Format = Annotated[
-    str,
-    typer.Option("--format", help="png, pdf, svg, or several with commas.", rich_help_panel=_OUTPUT),
-]
-FigureFolder = Annotated[
-    Path, typer.Option("--out", "-o", help="Folder for the figure and its data.", rich_help_panel=_OUTPUT)
-]
 
 
 def with_settings(
-    *kinds: type, without: tuple[str, ...] = (), overriding: bool = False
+    *kinds: type, only: Container[str] = (), without: tuple[str, ...] = (), overriding: bool = False
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command one option per field of settings dataclasses, in place of its `**settings`.
 
@@ -53,6 +24,7 @@ def with_settings(
 
     Args:
         kinds: Dataclasses declared with `atmviz.settings.setting`.
+        only: Fields that get an option; without names, all of them.
         without: Fields that get no option.
         overriding: The options change settings read from elsewhere, so that no default is shown and switches can be
             turned off too.
@@ -61,15 +33,11 @@ def with_settings(
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         parameters = [p for p in inspect.signature(command).parameters.values() if p.kind != p.VAR_KEYWORD]
         for kind in kinds:
-            hints = get_type_hints(kind)
-            for declared in settings_of(kind, without):
-                hint: Any = hints[declared.name]
-                annotation: Any = Annotated[_option_type(hint) | None, _option(declared, hint, overriding)]
-                parameters.append(
-                    inspect.Parameter(
-                        declared.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
-                    )
-                )
+            for name in (declared.name for declared in settings_of(kind, without)):
+                if not only or name in only:
+                    hint: Any = Annotated[_option_type(kind, name) | None, option_of(kind, name, overriding)]
+                    option = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
+                    parameters.append(option)
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {p.name: p.annotation for p in parameters}
         return command
@@ -82,21 +50,33 @@ def given(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def _option(declared: Any, hint: Any, overriding: bool) -> Any:
-    """Return the option of one field: a switch for a bool, a range where the field has one."""
+def option_of(kind: type, name: str, overriding: bool = False) -> Any:
+    """Return the option of a field of a settings dataclass: a switch for a bool, a range where the field has one."""
+    (declared,) = (declared for declared in settings_of(kind) if declared.name == name)
     about, default = declared.metadata, declared.default
-    flags = list(about["flags"])
-    if hint is bool and not overriding:
-        flags = flags or [f"--{declared.name.replace('_', '-')}"]
-    shown = ",".join(default) if isinstance(default, tuple) else str(default)
-    show_default = False if overriding or default in (None, False, ()) else shown
-    ranged = not overriding and _option_type(hint) in (int, float)
-    limits = {"min": about["low"], "max": about["high"]} if ranged else {}
-    return typer.Option(*flags, help=about["help"], rich_help_panel=about["panel"], show_default=show_default, **limits)
+    value_type = _option_type(kind, name)
+    flags = about["flags"] or (() if value_type is bool and overriding else (f"--{name.replace('_', '-')}",))
+    help_ = about["help"]
+    choices = get_args(value_type) if get_origin(value_type) is Literal else ()
+    is_wide = len("|".join(choices)) > 16  # on 80 columns, a wide type would cut the names of the options
+    if is_wide and not all(choice in help_ for choice in choices):
+        help_ += f" One of {', '.join(choices)}."
+    if not overriding and str(default) not in ("None", "False", "()"):
+        help_ += f" \\[default: {','.join(default) if isinstance(default, tuple) else default}]"  # not rich's markup
+    limits = {"min": about["low"], "max": about["high"]} if value_type in (int, float) and not overriding else {}
+    return typer.Option(
+        *flags,
+        help=help_,
+        rich_help_panel=about["panel"],
+        show_default=False,
+        metavar="<name>" if is_wide else None,
+        **limits,
+    )
 
 
-def _option_type(hint: Any) -> Any:
+def _option_type(kind: type, name: str) -> Any:
     """Return the type that Typer reads: several texts for tuple[str, ...], one text for other tuples, else the hint."""
+    hint: Any = get_type_hints(kind)[name]
     if get_origin(hint) in (types.UnionType, Union):  # X | None -> X; of several types the first
         hint = get_args(hint)[0]
     if get_origin(hint) is tuple:
@@ -110,3 +90,21 @@ def parse_formats(text: str) -> list[str]:
     if unknown := [kind for kind in formats if kind not in ("png", "pdf", "svg")]:
         raise typer.BadParameter(f"got format {unknown[0]!r}, expected png, pdf or svg, several with commas")
     return formats
+
+
+Weights = Annotated[Literal["ema", "model"] | None, option_of(ModelChoice, "weights")]
+Device = Annotated[str, option_of(ModelChoice, "device")]
+DataDir = Annotated[Path | None, option_of(DataChoice, "data_dir")]
+BatchSize = Annotated[int, option_of(RecordingSettings, "batch_size")]
+TrainingDevice = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Size = Annotated[
+    str | None,
+    typer.Option("--size", help="Input size in px: 224, or HEIGHTxWIDTH as in 600x800.", rich_help_panel="Data"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the results as JSON.", rich_help_panel="Output")]
+Format = Annotated[
+    str, typer.Option("--format", help="png, pdf, svg, or several with commas.", rich_help_panel="Output")
+]
+FigureFolder = Annotated[
+    Path, typer.Option("--out", "-o", help="Folder for the figure and its data.", rich_help_panel="Output")
+]

@@ -9,8 +9,8 @@ from atmviz.choices import DataChoice, ModelChoice
 from atmviz.views.settings import OverlaySettings
 
 from . import options
-from .console import import_matplotlib, print_json, print_path
-from .progress import shown
+from .console import import_matplotlib, print_json, print_paths
+from .progress import ProgressConsole
 
 
 @options.with_settings(OverlaySettings, DataChoice, ModelChoice)
@@ -19,7 +19,7 @@ def overlay(
         list[str] | None,
         typer.Argument(
             metavar="IMAGE",
-            help="Images, folders or globs; a bundled photograph without one.",
+            help="Images, folders or globs. Default: a bundled photograph.",
             show_default=False,
         ),
     ] = None,
@@ -28,10 +28,10 @@ def overlay(
     as_json: options.JsonOption = False,
     **settings: Any,
 ) -> None:
-    """Draw which tokens a query samples, on the image (Fig. 5)."""
+    """Draw on an image the tokens that a query token samples (Fig. 5)."""
     kinds = options.parse_formats(formats)
     described = []
-    with shown("loading the model", "drawing") as events:
+    with ProgressConsole("loading the model", "drawing") as events:
         import_matplotlib()
         from atmviz.views import draw_overlays
 
@@ -40,7 +40,6 @@ def overlay(
             files = drawn.save(out, kinds)
             described.append({"files": [str(file) for file in files], **drawn.numbers})
             if not as_json:
-                for file in files:
-                    print_path(file)
+                print_paths(files)
     if as_json:
         print_json({**overlays.numbers, "skipped": overlays.skipped, "images": described})

@@ -9,8 +9,8 @@ from atmviz.choices import DataChoice, ModelChoice
 from atmviz.recording.settings import RecordingSettings
 
 from . import options
-from .console import is_main_process, print_json, say, say_if_alone
-from .progress import shown
+from .console import is_main_process, print_json, say_if_alone
+from .progress import ProgressConsole
 
 
 @options.with_settings(RecordingSettings, DataChoice, ModelChoice)
@@ -18,28 +18,22 @@ def record(
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="SOURCE", help="Images, folders or globs; else the bundled photographs.", show_default=False
+            metavar="SOURCE", help="Images, folders or globs. Default: the bundled photographs.", show_default=False
         ),
     ] = None,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder of the recording; the same command continues it.")
-    ] = Path("recording"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the recording.")] = Path("recording"),
     as_json: options.JsonOption = False,
     **settings: Any,
 ) -> None:
-    """Record what every ATM layer fetches, image by image, into a folder that opens without torch.
+    """Record which tokens every ATM layer fetches, image by image, into a folder that opens without torch.
 
-    Interrupted or killed, the same command resumes and ends with the same recording. Processes of torchrun share the
+    After a stop or a kill, the same command resumes and ends with the same recording. Processes of torchrun share the
     images.
     """
     say_if_alone()
-    try:
-        with shown("loading the model", "recording") as events:
-            from atmviz.recording.run import record as record_images
+    with ProgressConsole("loading the model", "recording", f"finished images are kept in {out}") as events:
+        from atmviz.recording.run import record as record_images
 
-            recording = record_images(sources or None, out=out, events=events, **options.given(settings))
-    except KeyboardInterrupt:
-        say(f"interrupted: finished images are kept in {out}; the same command resumes")
-        raise typer.Exit(130) from None
+        recording = record_images(sources or None, out=out, events=events, **options.given(settings))
     if as_json and is_main_process():
         print_json(recording.summary())

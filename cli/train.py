@@ -19,22 +19,22 @@ from .training import TrainingConsole, exit_if_stopped, metrics_line, recipe_set
 def train(
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", "-r", help=f"{', '.join(recipe_names())}, or a YAML file. [default: by --task]"),
+        typer.Option("--recipe", "-r", help=f"{', '.join(recipe_names())}, or a YAML file. Default: that of --task."),
     ] = None,
     task: Annotated[
-        Task | None, typer.Option("--task", help="Default recipe: shapes, shapes_segment or shapes_detect.")
+        Task | None, typer.Option("--task", help="Choose recipe shapes, shapes_segment or shapes_detect.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Run folder. [default: runs/RECIPE-MODEL-SEED]")
+        Path | None, typer.Option("--out", "-o", help="Folder of the run. Default: runs/RECIPE-MODEL-SEED.")
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    device: options.TrainingDevice = "auto",
     print_recipe: Annotated[bool, typer.Option("--print-recipe", help="Print all settings as YAML and stop.")] = False,
     as_json: options.JsonOption = False,
     **settings: Any,
 ) -> None:
-    """Train a classifier, a segmenter or a detector by a recipe; each setting below overrides the recipe's.
+    """Train a classifier, a segmenter or a detector by a recipe; options override its settings.
 
-    Without arguments, train the demonstration model on synthetic images. After a stop, the same command resumes.
+    Without options, train the demonstration model on synthetic images. After a stop, the same command resumes.
     """
     name = recipe or default_recipe(task, settings["head"])
     chosen = read_recipe(name, recipe_settings(settings))

@@ -8,7 +8,9 @@ import re
 import shlex
 import shutil
 import tomllib
+from collections import Counter
 from pathlib import Path
+from typing import get_args
 from urllib.parse import unquote
 
 import pytest
@@ -17,6 +19,7 @@ from atmviz_cli import options
 from atmviz_cli.app import COMMANDS, app, load_command
 
 import atmviz
+from atmviz.choices import DatasetName
 from atmviz.layers import offset_sources, select_layers
 from atmviz.paper import FIGURES
 from atmviz.recording.query import parse_queries
@@ -166,6 +169,16 @@ def test_every_option_that_a_page_names_exists():
 
 def test_every_command_is_explained():
     assert set(re.findall(r"^\| `atmviz (\w+)` ", DOCS["docs/commands.md"], re.MULTILINE)) == set(COMMANDS)
+
+
+def test_every_option_that_commands_share_is_explained_with_its_choices():
+    explained = dict(re.findall(r"^\| (`--[^|]+`) \| (.*) \|$", DOCS["docs/commands.md"], re.MULTILINE))
+    names = {name for cell in explained for name in re.findall(r"`(--?[a-z-]+)`", cell)}
+    others = COMMANDS.keys() - {"train", "ablate"}  # whose settings are those of a recipe
+    shared = Counter(name for command in others for name in option_names(load_command(command)) if name[0] == "-")
+    assert {name for name, count in shared.items() if count > 1} <= names | {"--help", "-h", "--json"}
+    (datasets,) = (text for cell, text in explained.items() if "--dataset`" in cell)
+    assert set(get_args(DatasetName)) <= set(re.findall(r"`(\w+)`", datasets))
 
 
 def test_every_make_target_and_extra_that_a_page_names_exists():

@@ -163,6 +163,11 @@ def run_recording(
     chunks = {c: every[c * CHUNK_IMAGES : (c + 1) * CHUNK_IMAGES] for c in range(first, len(done), step)}
     missing = [indices for chunk, indices in chunks.items() if not done[chunk]]
     total, left = sum(map(len, chunks.values())), sum(map(len, missing))
+    if part > len(done):
+        events.message(
+            f"shard {part}/{parts} has no images: shards are made of whole blocks of {CHUNK_IMAGES} images, of which "
+            f"{len(images)} images make {len(done)}"
+        )
 
     skipped: dict[str, str] = {}
     timer, done_images = StageTimer(), total - left

@@ -63,7 +63,8 @@ def _check_split(name: str, split: Split, data_dir: Path | None, read: bool, eve
     try:
         images = replace(find_dataset(name, data_dir, split), upright=False)
     except DatasetError as error:
-        return [_count(f"{split} images", 0, expected, str(error))]
+        problem = str(error).replace(f"no {name} {split} images", "none")  # the same for both splits
+        return [_count(f"{split} images", 0, expected, problem)]
     count = _count(f"{split} images", len(images), expected, f"in {images.root}: unpack the archive again")
     results = [replace(count, note=images.note)]
     try:
@@ -88,7 +89,7 @@ def _check_ade20k(images: ImageFiles, split: Split) -> list[CheckResult]:
     problem = f"in {folder}: unpack the archive again"
     if missing := sorted({Path(name).with_suffix("") for name in images.names} - masks):
         some = join_limited(map(str, missing), 3)
-        problem = f"{len(missing)} images have no mask in {folder} ({some}): unpack the archive again"
+        problem = f"no mask in {folder} for {some}: unpack the archive again"
     return [_count(f"{split} masks", len(masks), DATASETS["ade20k"].images[split], problem, bool(missing))]
 
 

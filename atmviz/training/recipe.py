@@ -59,7 +59,9 @@ class Recipe(Settings):
     """
 
     dataset: str = _data("shapes", "shapes, digits, imagenet, folder or a timm reader such as hfds/NAME; ade20k; coco.")
-    data_dir: str | None = _data(None, "Dataset folder; default: $ATMVIZ_DATA, else ./data.")
+    data_dir: str | None = _data(
+        None, "Dataset folder; default: $ATMVIZ_DATA, else ./data.", flags=("--data-dir", "--data-path")
+    )
     image_size: int = _data(128, "Input size in px: side of the square, or shorter side of whole images.", *_SIDES)
     crop_pct: float = _data(0.875, "Fraction of the resized image that evaluation crops.", *CROP_RANGE)
     train_images: int | None = _data(None, "Images per epoch, a new draw each epoch; default: all.", 1, 10**9)
@@ -83,7 +85,7 @@ class Recipe(Settings):
         None, "Detection: draw the shorter side from here to image_size, by 32 px.", *_SIDES
     )
     long_side: int = _dense(1333, "Detection: largest longer side in px.", MIN_SIZE_PX, 8192)
-    head: Head | None = _dense(None, "Segmentation or detection head; omit to train a classifier.")  # noqa: RUF009
+    head: Head | None = _dense(None, "Segmentation or detection head; a classifier without it.")  # noqa: RUF009
     neck: Neck = _dense("fpn", "Neck between backbone and head.")  # noqa: RUF009
     dim: int = _dense(PYRAMID_DIM, "Channels of the feature pyramid; head widths scale with it.", *RANGES["dim"])
     box_samples: int = _dense(

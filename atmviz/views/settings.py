@@ -58,7 +58,7 @@ class HistogramSettings(Settings):
         read=layer_patterns,
     )
     tokens: TokenSelection = setting(  # noqa: RUF009
-        "center", "Offsets of the center token, or of all tokens.", "Figure"
+        "center", "center: offsets of the center token of each image. all: of every token.", "Figure"
     )
     figure: int | None = setting(
         None,

@@ -1,13 +1,16 @@
 """The command line in a clean folder, small images, and a small recording."""
 
 import functools
+import io
 import pathlib
 import shutil
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from atmviz_cli import console, progress
 from atmviz_cli.app import app
 from PIL import Image
 from typer.testing import CliRunner
@@ -97,6 +100,27 @@ def refuse(run, folder):
         return result
 
     return invoke
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """`terminal(40)` makes both consoles terminals of that width; gives what is written to them."""
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    def make(width):
+        written = Terminal()
+        monkeypatch.setenv("COLUMNS", str(width))
+        monkeypatch.setenv("TERM", "xterm")
+        for name in ("stdout", "stderr"):
+            monkeypatch.setattr(sys, name, written)
+            monkeypatch.setattr(console, name, console._Console(stderr=name == "stderr"))
+        monkeypatch.setattr(progress, "stderr", console.stderr)
+        return written
+
+    return make
 
 
 @pytest.fixture

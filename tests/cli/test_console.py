@@ -8,60 +8,36 @@ import sys
 
 import pytest
 from atmviz_cli import console
-from rich.table import Table
+from atmviz_cli.progress import ProgressConsole
 
 HOSTILE = "[red]:heart: \x1b[2J\x1b]0;owned\x07 \u202egpj \udcff [/nothing]"
 SHOWN = r"[red]:heart: \x1b[2J\x1b]0;owned\x07 \u202egpj \udcff [/nothing]"
 CELLS = [("atmnet_tiny", "27.152232", "of a_long_name"), ("x", "1", HOSTILE)]
 
 
-@pytest.fixture
-def terminal(monkeypatch):
-    """`terminal(40)` makes both consoles terminals of that width; gives what is written to them."""
-
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    def make(width):
-        written = Terminal()
-        monkeypatch.setenv("COLUMNS", str(width))
-        monkeypatch.setenv("TERM", "xterm")
-        for name in ("stdout", "stderr"):
-            monkeypatch.setattr(sys, name, written)
-            monkeypatch.setattr(console, name, console._Console(stderr=name == "stderr"))
-        return written
-
-    return make
-
-
 @pytest.mark.parametrize("width", [20, 200])
 def test_nothing_in_a_text_acts_on_the_terminal(terminal, width):
     written = terminal(width)
     console.say(HOSTILE)
-    console.print_path(HOSTILE)
+    console.print_paths([HOSTILE])
     with console.waiting(HOSTILE):
         pass
-    with console.image_progress(HOSTILE) as progress:
-        progress(1, 2)
+    with ProgressConsole("loading", HOSTILE) as events:
+        events.images(1, 2)
     text = written.getvalue()
     assert text.startswith(f"{SHOWN}\n{SHOWN}\n")
     assert [acts for acts in ("\x1b]", "\x07", "\u202e", "\udcff", "\x1b[2J", "❤") if acts in text] == []
 
 
-def table():
-    made = Table(title="Numbers of [bold]atmviz[/bold]", caption="counted now, and a caption longer than the table is")
-    for heading in ("model", "#P (M)", "note"):
-        made.add_column(heading, justify="right" if heading == "#P (M)" else "left")
-    for cells in CELLS:
-        made.add_row(*cells)
-    return made
-
-
 @pytest.mark.parametrize("width", [1, 7, 20, 40, 80, 200])
 def test_a_table_shows_every_cell_at_any_width(terminal, width):
     written = terminal(width)
-    console.print_table(table())
+    console.print_rows(
+        "Numbers of [bold]atmviz[/bold]",
+        ("model", "#P (M)", "note"),
+        CELLS,
+        "counted now, and a caption longer than the table is",
+    )
     lines = written.getvalue().splitlines()
     for text in (*CELLS[0], *CELLS[1][:2], SHOWN, "#P (M)", "note", "Numbers of [bold]atmviz[/bold]"):
         assert any(text in line for line in lines), text
@@ -73,23 +49,21 @@ def test_a_table_shows_every_cell_at_any_width(terminal, width):
 def test_a_pipe_has_room_for_any_table(monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setattr(sys, "stdout", io.StringIO())
-    made = Table(*(f"heading {k}" for k in range(40)))
-    made.add_row(*(f"cell {k}" for k in range(40)))
-    console.print_table(made)
+    console.print_rows(None, (f"heading {k}" for k in range(40)), [[f"cell {k}" for k in range(40)]])
     (row,) = (line for line in sys.stdout.getvalue().splitlines() if "cell 0" in line)
     assert [f"cell {k} " in row for k in range(40)] == [True] * 40
 
 
 def test_a_path_reaches_a_pipe_as_it_is(capfdbinary):
-    console.print_path(os.fsdecode(b"a\xff\x1b.png"))
+    console.print_paths([os.fsdecode(b"a\xff\x1b.png")])
     assert capfdbinary.readouterr().out == b"a\xff\x1b.png\n"
 
 
 def test_json_of_any_text_is_ascii(capfdbinary):
-    console.print_json({"name": "写\udcff\x1b", "none": float("nan")})
+    console.print_json({"name": "写\udcff\x1b", "none": float("nan"), "all": (1, [-float("inf")], 0.1)})
     written = capfdbinary.readouterr().out
     assert written.isascii()
-    assert json.loads(written) == {"name": "写\udcff\x1b", "none": None}
+    assert json.loads(written) == {"name": "写\udcff\x1b", "none": None, "all": [1, [None], 0.1]}
 
 
 USERS = {
@@ -113,3 +87,11 @@ def test_a_user_s_matplotlib_does_not_stop_its_import(tmp_path, environment, set
     environment = {**os.environ, "MPLCONFIGDIR": str(tmp_path), **environment}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_torch_s_warning_that_a_cpu_has_no_cuda_is_not_shown():
+    code = "import atmviz_cli.train, logging, torch.utils.cpp_extension as extension\n"
+    code += "extension.logger.warning('No CUDA runtime is found')\nlogging.getLogger('torch').warning('other')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "other" in done.stderr
+    assert "CUDA" not in done.stderr

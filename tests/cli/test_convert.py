@@ -64,9 +64,20 @@ def test_an_onnx_file_is_written_where_its_name_asks_for_it(succeed, folder, che
     monkeypatch.setattr("atmviz.export.export_onnx", write)
     result = succeed("convert", checkpoint, "nano.onnx", "--size", "64x96", "--weights", "model")
     assert calls == [(checkpoint, "nano.onnx", None, {"weights": "model", "size": (64, 96)})]
-    assert "equal PyTorch's to 3e-07" in result.stderr
+    assert "largest difference from PyTorch's scores: 3e-07 of the largest score" in result.stderr
     assert "wrote nano.onnx" in result.stderr
 
 
 def test_a_size_is_of_onnx_files_alone(refuse, checkpoint):
     refuse(2, "--size", "convert", checkpoint, "nano.safetensors", "--size", "64")
+
+
+@pytest.mark.parametrize("source", ["atmnet_tiny", "mask_rcnn(atmnet_tiny)", "nowhere.pth"])
+def test_a_file_is_asked_for_and_no_random_weights(refuse, source):
+    said = refuse(1, f"no checkpoint file {source}: expected a path", "convert", source, "x.safetensors")
+    assert "random" not in said.stderr
+
+
+def test_the_bundled_model_is_converted_by_its_name(succeed, folder):
+    succeed("convert", "atmnet_nano.shapes", "x.safetensors")
+    assert len(load_file(folder / "x.safetensors")) == 500

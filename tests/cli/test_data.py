@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from atmviz.sources import check as module
 from atmviz.sources.check import CheckResult
 
@@ -41,7 +43,15 @@ def test_check_prints_what_lacks_and_fails(run, succeed, monkeypatch, tmp_path):
 def test_a_folder_without_the_dataset_lacks_it(run, tmp_path):
     result = run("data", "check", "coco", "--data-dir", tmp_path)
     assert result.exit_code == 1
-    assert f"no coco val images in {tmp_path}: expected coco/" in result.stderr
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith(f"train images, val images: none in {tmp_path}: expected coco/{{val2017,train2017}}")
+    assert lines[1:] == ["coco is incomplete or damaged: see `atmviz data info coco`"]
+
+
+@pytest.mark.parametrize("command", ["info", "check"])
+@pytest.mark.parametrize("name", ["shapes", "digits"])
+def test_datasets_without_files_are_said_to_need_none(refuse, command, name):
+    refuse(1, "shapes and digits need no files", "data", command, name)
 
 
 def test_what_does_not_count_is_said(succeed, monkeypatch):

@@ -103,7 +103,7 @@ def test_a_checkpoint_is_really_evaluated(succeed, checkpoint, refuse):
 @pytest.mark.parametrize(
     ("code", "says", "options"),
     [
-        (2, "expected a name ending in .png, .pdf or .svg", ["--confusion", "matrix"]),
+        (2, "expected a name ending in .png or .pdf or .svg", ["--confusion", "matrix"]),
         (1, "no checkpoint file nowhere.pth", ["nowhere.pth"]),
         (1, "no dataset 'cifar'", ["--dataset", "cifar"]),
         (1, "no val folder in data", ["--dataset", "imagenet"]),

@@ -57,12 +57,23 @@ def images(folder):
 
 @pytest.fixture(scope="session")
 def record(network):
-    """`run_recording` with the settings of all these tests, unless told otherwise; `on_images` is told of progress."""
+    """`run_recording` with the settings of all these tests, unless told otherwise; two functions receive events."""
 
-    def record(images, out, network=network, on_images=None, quantities=QUANTITIES, preprocessing=None, **settings):
+    def record(
+        images,
+        out,
+        network=network,
+        on_images=None,
+        message=None,
+        quantities=QUANTITIES,
+        preprocessing=None,
+        **settings,
+    ):
         events = Events()
         if on_images:
             events.images = on_images
+        if message:
+            events.message = message
         images = open_source(images) if isinstance(images, list) else images
         settings = {"workers": 0, "batch_size": BATCH} | settings
         return run_recording(

@@ -424,9 +424,13 @@ def test_shards_fill_one_recording(order, record, images, recording, arrays, tmp
 
 
 def test_shards_may_outnumber_the_chunks(record, images, tmp_path):
-    few = subset(images, 0, 1)
-    assert not record(few, tmp_path / "out", shard="2/5").recording.complete
-    assert len(record(few, tmp_path / "out", shard="1/5").recording) == 2
+    few, messages = subset(images, 0, 1), []
+    assert not record(few, tmp_path / "out", shard="2/5", message=messages.append).recording.complete
+    assert messages == [
+        "shard 2/5 has no images: shards are made of whole blocks of 64 images, of which 2 images make 1"
+    ]
+    assert len(record(few, tmp_path / "out", shard="1/5", message=messages.append).recording) == 2
+    assert len(messages) == 1
 
 
 def record_by_torchrun(source, out, *options):

@@ -1,7 +1,9 @@
-"""Pictures that several tests write and read."""
+"""What several tests share: pictures, empty files, the message of a refusal."""
 
 import numpy as np
 import pytest
+
+from atmviz.errors import DatasetError
 
 
 @pytest.fixture
@@ -19,3 +21,28 @@ def save(tmp_path):
         return tmp_path / name
 
     return save
+
+
+@pytest.fixture
+def touch():
+    """`touch(folder, "a/b.png", ...)` makes empty files."""
+
+    def touch(root, *names):
+        for name in names:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).touch()
+
+    return touch
+
+
+@pytest.fixture
+def refusal():
+    """`refusal(call, ...)` is the message of a call that must be refused: one line."""
+
+    def refusal(call, *arguments, **options):
+        with pytest.raises(DatasetError) as caught:
+            call(*arguments, **options)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    return refusal

@@ -9,16 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atmviz.errors import DatasetError
 from atmviz.sources.decoding import decode_image, load_image, load_mask
-
-
-def refusal(find, *arguments, **options):
-    """The message of what must be refused; it is one line."""
-    with pytest.raises(DatasetError) as caught:
-        find(*arguments, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_rgb_files_are_read_as_they_are(colors, save):
@@ -121,7 +112,7 @@ def test_32_bit_tiffs_are_scaled_by_the_range_that_holds_their_values(dtype, top
 @pytest.mark.parametrize(
     ("dtype", "value"), [*(("f4", one) for one in (-0.5, np.nan, np.inf, 65536, 1e30)), ("i4", -1), ("i4", 65536)]
 )
-def test_32_bit_tiffs_of_other_values_are_refused(dtype, value, save):
+def test_32_bit_tiffs_of_other_values_are_refused(dtype, value, save, refusal):
     values = np.zeros((48, 64), dtype)
     values[3, 4] = value
     message = refusal(load_image, save(Image.fromarray(values), "image.tif"))
@@ -157,7 +148,7 @@ def test_ordinary_jpegs_are_decoded_by_opencv_to_pillows_bits(mode, options, col
 
 @pytest.mark.parametrize("name", ["image.jpg", "image.png", "image.webp", "image.tif", "image.bmp"])
 @pytest.mark.parametrize("keep", [0.3, 0.9])
-def test_truncated_files_are_errors(name, keep, colors, save):
+def test_truncated_files_are_errors(name, keep, colors, save, refusal):
     noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
     path = save(Image.fromarray(noise), name)
     path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
@@ -165,19 +156,19 @@ def test_truncated_files_are_errors(name, keep, colors, save):
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture\n", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n"])
-def test_other_files_are_errors(content, tmp_path):
+def test_other_files_are_errors(content, tmp_path, refusal):
     path = tmp_path / "image.jpg"
     path.write_bytes(content)
     assert str(path) in refusal(load_image, path)
 
 
-def test_missing_files_and_folders_are_errors(tmp_path):
+def test_missing_files_and_folders_are_errors(tmp_path, refusal):
     assert "gone.jpg" in refusal(load_image, tmp_path / "gone.jpg")
     assert str(tmp_path) in refusal(load_image, tmp_path)
 
 
 @pytest.mark.parametrize(("size", "text"), [((20, 20), "20x20 px"), ((31, 400), "31x400 px"), ((64, 31), "64x31 px")])
-def test_images_under_32_px_are_errors(size, text, save):
+def test_images_under_32_px_are_errors(size, text, save, refusal):
     message = refusal(load_image, save(Image.new("RGB", size)))
     assert text in message
     assert "expected 32 px" in message
@@ -187,7 +178,7 @@ def test_images_of_32_px_are_fine(save):
     assert load_image(save(Image.new("RGB", (32, 32)))).shape == (32, 32, 3)
 
 
-def test_images_over_pillows_limit_are_errors(save, monkeypatch):
+def test_images_over_pillows_limit_are_errors(save, monkeypatch, refusal):
     path = save(Image.new("RGB", (64, 64)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     assert "decompression bomb" in refusal(load_image, path)
@@ -200,7 +191,7 @@ def repeat_last_scan(content, times):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "CMYK"])  # read by OpenCV and by Pillow
-def test_jpegs_of_more_scans_than_any_encoder_writes_are_refused(mode, colors, save):
+def test_jpegs_of_more_scans_than_any_encoder_writes_are_refused(mode, colors, save, refusal):
     path = save(Image.fromarray(colors).convert(mode), "image.jpg", progressive=True)
     expected, content = load_image(path), path.read_bytes()
     path.write_bytes(content + b"\xff\xda\0\2" * 200)  # after the end, as a phone's short film
@@ -217,7 +208,7 @@ def test_jpegs_of_more_scans_than_any_encoder_writes_are_refused(mode, colors, s
 @pytest.mark.parametrize(
     ("mode", "name"), [("RGBA", "a.png"), ("LA", "a.png"), ("CMYK", "a.jpg"), ("I", "a.tif"), ("F", "a.tif")]
 )
-def test_pixels_that_take_more_memory_have_a_limit_of_their_own(mode, name, save, monkeypatch):
+def test_pixels_that_take_more_memory_have_a_limit_of_their_own(mode, name, save, monkeypatch, refusal):
     monkeypatch.setattr("atmviz.sources.decoding._MAX_WIDE_PIXELS", 64 * 64)
     load_image(save(Image.new(mode, (64, 64)), name))
     path = save(Image.new(mode, (64, 65)), name)
@@ -240,7 +231,7 @@ def test_reading_takes_no_more_than_20_bytes_a_pixel(mode, tmp_path):
         tracemalloc.stop()
 
 
-def test_tiff_with_a_damaged_tag_is_an_error(save):
+def test_tiff_with_a_damaged_tag_is_an_error(save, refusal):
     path = save(Image.new("L", (64, 48)), "image.tif")
     content = bytearray(path.read_bytes())
     content[content.index(b"\x11\x01\x04\x00\x01\x00\x00\x00") + 2] = 11  # StripOffsets: FLOAT instead of LONG
@@ -248,7 +239,7 @@ def test_tiff_with_a_damaged_tag_is_an_error(save):
     refusal(load_image, path)
 
 
-def test_only_raster_formats_are_opened_whatever_the_name_says(tmp_path, monkeypatch):
+def test_only_raster_formats_are_opened_whatever_the_name_says(tmp_path, monkeypatch, refusal):
     asked = []
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: asked.append(1))
     path = tmp_path / "photo.jpg"
@@ -280,12 +271,12 @@ def test_of_several_frames_the_first_is_read(kind, tmp_path):
         (b"", "empty"),
     ],
 )
-def test_what_stands_in_for_an_image_is_named(content, what, tmp_path):
+def test_what_stands_in_for_an_image_is_named(content, what, tmp_path, refusal):
     (tmp_path / "a.jpg").write_bytes(content)
     assert re.search(what, refusal(load_image, tmp_path / "a.jpg"))
 
 
-def test_files_of_absurd_size_are_not_read(tmp_path):
+def test_files_of_absurd_size_are_not_read(tmp_path, refusal):
     with open(tmp_path / "a.jpg", "wb") as file:
         file.truncate(2**41)
     assert "(2,199,023,255,552 bytes, larger than 1,073,741,824)" in refusal(load_image, tmp_path / "a.jpg")
@@ -337,14 +328,14 @@ def png_of_4_bits():
         ("TIFF", {}, "F"),
     ],
 )
-def test_masks_whose_values_are_not_those_that_were_stored_are_refused(kind, options, mode, save):
+def test_masks_whose_values_are_not_those_that_were_stored_are_refused(kind, options, mode, save, refusal):
     stored = Image.fromarray(LABELS).convert(mode)
     message = refusal(load_mask, save(stored, "mask.png", format=kind, **options))
     assert "mask.png" in message
     assert "expected" in message or "known format" in message
 
 
-def test_grays_of_4_bits_are_no_labels(tmp_path):
+def test_grays_of_4_bits_are_no_labels(tmp_path, refusal):
     (tmp_path / "mask.png").write_bytes(png_of_4_bits())
     assert np.asarray(Image.open(tmp_path / "mask.png")).max() == 255
     assert "PNG of L;4 pixels" in refusal(load_mask, tmp_path / "mask.png")

@@ -6,27 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from atmviz.errors import DatasetError
 from atmviz.sources.decoding import load_image
 from atmviz.sources.files import ImageFiles, find_images
 from atmviz.sources.opening import find_dataset
 
 
-def touch(root, *names):
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-
-
-def refusal(find, *arguments, **options):
-    """The message of what must be refused; it is one line."""
-    with pytest.raises(DatasetError) as caught:
-        find(*arguments, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def test_one_folder_is_searched_through_and_sorted(tmp_path):
+def test_one_folder_is_searched_through_and_sorted(tmp_path, touch):
     touch(tmp_path, "b.png", "a/z.JPG", "a/b/c.webp", "c.txt", ".hidden.png")
     images = find_images([tmp_path])
     assert images.names == ("a/b/c.webp", "a/z.JPG", "b.png")
@@ -34,7 +19,7 @@ def test_one_folder_is_searched_through_and_sorted(tmp_path):
     assert images.path(0) == tmp_path / "a" / "b" / "c.webp"
 
 
-def test_sources_keep_their_order_without_repeats(tmp_path):
+def test_sources_keep_their_order_without_repeats(tmp_path, touch):
     touch(tmp_path, "one.png", "folder/b.png", "folder/a.png", "glob/2.jpg", "glob/1.jpg", "glob/3.txt")
     images = find_images(
         [tmp_path / "one.png", tmp_path / "folder", str(tmp_path / "glob" / "*"), tmp_path / "one.png"]
@@ -43,18 +28,18 @@ def test_sources_keep_their_order_without_repeats(tmp_path):
     assert images.folder == tmp_path
 
 
-def test_single_file_gives_its_name(tmp_path):
+def test_single_file_gives_its_name(tmp_path, touch):
     touch(tmp_path, "cat [1].png")
     images = find_images([tmp_path / "cat [1].png"])
     assert (images.title, images.names, images.folder) == ("cat [1]", ("cat [1].png",), tmp_path)
 
 
-def test_recursive_globs_find_files_at_any_depth(tmp_path):
+def test_recursive_globs_find_files_at_any_depth(tmp_path, touch):
     touch(tmp_path, "a/1.png", "a/b/2.png", "3.png")
     assert find_images([str(tmp_path / "**" / "*.png")]).names == ("3.png", "a/1.png", "a/b/2.png")
 
 
-def test_relative_sources_are_found_from_elsewhere_later(tmp_path, monkeypatch):
+def test_relative_sources_are_found_from_elsewhere_later(tmp_path, monkeypatch, touch):
     touch(tmp_path, "photos/1.png", "photos/2.png")
     monkeypatch.chdir(tmp_path)
     images = find_images(["photos/2.png", "photos/1.png"])
@@ -64,7 +49,7 @@ def test_relative_sources_are_found_from_elsewhere_later(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("source", ["gone.png", "gone", "*.png", "empty", "texts", "texts/*"])
-def test_sources_without_images_are_errors(source, tmp_path):
+def test_sources_without_images_are_errors(source, tmp_path, touch, refusal):
     touch(tmp_path, "texts/1.txt", "texts/2.md")
     (tmp_path / "empty").mkdir()
     assert str(tmp_path / source) in refusal(find_images, [str(tmp_path / source)])
@@ -75,7 +60,7 @@ def test_sources_without_images_are_errors(source, tmp_path):
 # Names: what a file is called by, and what the listing leaves out is said.
 
 
-def test_links_keep_the_names_they_are_called_by(tmp_path):
+def test_links_keep_the_names_they_are_called_by(tmp_path, touch):
     """As in a content-addressed store, where two names may have one content."""
     touch(tmp_path, "blobs/1f3a9c")
     (tmp_path / "snap").mkdir()
@@ -90,14 +75,14 @@ def test_links_keep_the_names_they_are_called_by(tmp_path):
     assert find_images([tmp_path / "link" / ".." / "snap"]).folder == tmp_path / "snap"
 
 
-def test_a_step_up_leads_from_the_target_of_a_link(tmp_path):
+def test_a_step_up_leads_from_the_target_of_a_link(tmp_path, touch):
     touch(tmp_path, "far/photos/a.png", "far/b.png", "b.jpg")
     (tmp_path / "link").symlink_to("far/photos")
     assert find_images([tmp_path / "link" / ".."]).names == ("b.png", "photos/a.png")
     assert find_images([tmp_path / "link/../b.png"]).path(0) == tmp_path / "far/b.png"
 
 
-def test_all_ways_to_name_photographs_leave_out_the_same(tmp_path, monkeypatch):
+def test_all_ways_to_name_photographs_leave_out_the_same(tmp_path, monkeypatch, touch):
     touch(tmp_path, "a.jpg", "b/c.jfif", "@eaDir/a.jpg", "b/.thumbs/c.jpg", "b/._c.jpg", "notes.txt")
     monkeypatch.chdir(tmp_path)
     for sources in (["."], ["*"], ["a.jpg", "b", "@eaDir/../b"], ["**"], ["**/*.j*"]):
@@ -110,7 +95,7 @@ def test_all_ways_to_name_photographs_leave_out_the_same(tmp_path, monkeypatch):
     assert find_images([".."]).folder == tmp_path.parent
 
 
-def test_own_figures_are_left_out_however_named(tmp_path, save):
+def test_own_figures_are_left_out_however_named(tmp_path, save, refusal):
     mark = PngImagePlugin.PngInfo()
     mark.add_text("Software", "atmviz 1.2.3")
     for name, info in (("photo.png", None), ("figure.png", mark)):
@@ -122,7 +107,7 @@ def test_own_figures_are_left_out_however_named(tmp_path, save):
     assert "figures of atmviz" in refusal(find_images, [tmp_path / "figure.png"])
 
 
-def test_what_may_not_be_read_is_said_so(tmp_path, monkeypatch):
+def test_what_may_not_be_read_is_said_so(tmp_path, monkeypatch, touch, refusal):
     touch(tmp_path, "a.jpg", "sub/b.jpg", "coco/val2017/1.jpg")
     scan, access = os.scandir, os.access
     barred = {str(tmp_path / "sub"), str(tmp_path / "coco/val2017")}
@@ -145,7 +130,7 @@ def test_what_may_not_be_read_is_said_so(tmp_path, monkeypatch):
     assert refusal(load_image, tmp_path / "a.jpg").count("Permission denied") == 1
 
 
-def test_photographs_alone_are_taken_from_the_full_ade20k(tmp_path):
+def test_photographs_alone_are_taken_from_the_full_ade20k(tmp_path, touch):
     folder = "images/ADE/validation/a/abbey"
     touch(tmp_path, f"{folder}/ADE_val_00000001.jpg", f"{folder}/ADE_val_00000001/instance_000_ADE_val_00000001.png")
     touch(tmp_path, f"{folder}/ADE_val_00000001_seg.png", f"{folder}/ADE_val_00000001_parts_1.png")
@@ -188,5 +173,5 @@ def test_a_link_back_to_its_folder_is_followed_once(tmp_path):
     assert find_images([tmp_path]).names == ("one.png",)
 
 
-def test_no_sources_are_an_error():
+def test_no_sources_are_an_error(refusal):
     refusal(find_images, [])

@@ -9,12 +9,6 @@ from PIL import Image
 from atmviz.sources.listing import FORMATS, HIDDEN, OTHER, SEEN, describe_left_out, image_suffixes, list_images
 
 
-def touch(root, *names):
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-
-
 def test_suffixes_are_those_of_raster_formats_alone():
     assert {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp"} <= image_suffixes()
     assert {".gif", ".ppm", ".pgm", ".jp2", ".apng"} <= image_suffixes()
@@ -47,7 +41,7 @@ def test_every_format_that_is_read_is_written_and_listed(tmp_path):
         ".a.jpg",
     ],
 )
-def test_hidden_and_tool_files_and_folders_are_left_out_and_named(name, tmp_path):
+def test_hidden_and_tool_files_and_folders_are_left_out_and_named(name, tmp_path, touch):
     touch(tmp_path, "a.jpg", name)
     listing = list_images(tmp_path)
     assert listing.names == ("a.jpg",)
@@ -55,7 +49,7 @@ def test_hidden_and_tool_files_and_folders_are_left_out_and_named(name, tmp_path
     assert name.startswith(listing.left_out[HIDDEN][0])
 
 
-def test_other_files_are_counted(tmp_path):
+def test_other_files_are_counted(tmp_path, touch):
     touch(tmp_path, "a.JPG", "Thumbs.db", "sub/figure.svg", "noend")
     listing = list_images(tmp_path)
     assert listing.names == ("a.JPG",)
@@ -63,7 +57,7 @@ def test_other_files_are_counted(tmp_path):
     assert describe_left_out(listing.left_out) == "files of other kinds: 3 (Thumbs.db, noend, sub/figure.svg)"
 
 
-def test_folders_are_visited_once_by_their_own_name(tmp_path):
+def test_folders_are_visited_once_by_their_own_name(tmp_path, touch):
     touch(tmp_path, "z/real/1.jpg", "2.jpg")
     (tmp_path / "a_link").symlink_to("z/real")
     (tmp_path / "z/real/up").symlink_to("../..")
@@ -73,7 +67,7 @@ def test_folders_are_visited_once_by_their_own_name(tmp_path):
     assert listing.left_out == {SEEN: ["a_link", "z/real/up"], OTHER: ["outside"]}
 
 
-def test_many_links_to_each_other_are_no_endless_work(tmp_path):
+def test_many_links_to_each_other_are_no_endless_work(tmp_path, touch):
     for level in range(30):
         touch(tmp_path, f"{level}/a.jpg")
         for name in "bc":
@@ -86,14 +80,14 @@ GLOBS = ["*", "*.jpg", "a/*", "?/1.*", "**", "**/*.png", "a/**/*.jpg", "**/b/*",
 
 
 @pytest.mark.parametrize("pattern", GLOBS)
-def test_globs_match_what_the_shell_matches(pattern, tmp_path):
+def test_globs_match_what_the_shell_matches(pattern, tmp_path, touch):
     touch(tmp_path, "1.jpg", "2.png", "a/1.jpg", "a/b/1.jpg", "a/b/c/3.png", "x/1.jpg", "x/b/9.jpg")
     script = f"shopt -s globstar nullglob; find {pattern} -type f | sort -u"
     shell = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert list_images(tmp_path, pattern.split("/")).names == tuple(sorted(shell.stdout.split()))
 
 
-def test_globs_visit_no_folder_that_they_cannot_match_in(tmp_path, monkeypatch):
+def test_globs_visit_no_folder_that_they_cannot_match_in(tmp_path, monkeypatch, touch):
     touch(tmp_path, "1.jpg", "a/1.jpg", "b/c/1.jpg")
     scan, visited = os.scandir, []
     monkeypatch.setattr(os, "scandir", lambda path: visited.append(path) or scan(path))

@@ -2,7 +2,6 @@
 
 import pytest
 
-from atmviz.errors import DatasetError
 from atmviz.sources.opening import find_dataset, open_source
 
 TREES = {
@@ -12,24 +11,10 @@ TREES = {
 }
 
 
-def touch(root, *names):
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-
-
-def refusal(find, *arguments, **options):
-    """The message of what must be refused; it is one line."""
-    with pytest.raises(DatasetError) as caught:
-        find(*arguments, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
 @pytest.mark.parametrize("above", [False, True], ids=["root given", "one above given"])
 @pytest.mark.parametrize("split", ["val", "train"])
 @pytest.mark.parametrize("name", TREES)
-def test_datasets_are_found_in_their_published_layout(name, split, above, tmp_path):
+def test_datasets_are_found_in_their_published_layout(name, split, above, tmp_path, touch):
     top, val, train, files = TREES[name]
     folders = {"val": val, "train": train}
     touch(tmp_path / top / folders[split], *files, "notes.txt", "._hidden.jpg")
@@ -40,14 +25,14 @@ def test_datasets_are_found_in_their_published_layout(name, split, above, tmp_pa
     assert [images.path(i) for i in range(2)] == [tmp_path / top / folders[split] / file for file in files]
 
 
-def test_imagenet_validation_may_be_flat(tmp_path):
+def test_imagenet_validation_may_be_flat(tmp_path, touch):
     touch(tmp_path / "imagenet" / "val", "b.JPEG", "a.JPEG")
     assert find_dataset("imagenet", tmp_path).names == ("a.JPEG", "b.JPEG")
 
 
 @pytest.mark.parametrize("name", TREES)
 @pytest.mark.parametrize("split", ["val", "train"])
-def test_missing_dataset_is_an_error_that_shows_the_tree(name, split, tmp_path):
+def test_missing_dataset_is_an_error_that_shows_the_tree(name, split, tmp_path, refusal):
     top, *_ = TREES[name]
     message = refusal(find_dataset, name, tmp_path, split)
     assert str(tmp_path) in message
@@ -55,12 +40,12 @@ def test_missing_dataset_is_an_error_that_shows_the_tree(name, split, tmp_path):
     assert "$ATMVIZ_DATA" in message
 
 
-def test_split_that_is_not_there_is_an_error(tmp_path):
+def test_split_that_is_not_there_is_an_error(tmp_path, touch, refusal):
     touch(tmp_path / "val2017", "1.jpg")
     assert "no coco train images" in refusal(find_dataset, "coco", tmp_path, "train")
 
 
-def test_data_folder_comes_from_the_environment(tmp_path, monkeypatch):
+def test_data_folder_comes_from_the_environment(tmp_path, monkeypatch, touch, refusal):
     touch(tmp_path / "there" / "coco" / "val2017", "1.jpg")
     touch(tmp_path / "here" / "data" / "coco" / "val2017", "2.jpg")
     monkeypatch.chdir(tmp_path / "here")
@@ -72,7 +57,7 @@ def test_data_folder_comes_from_the_environment(tmp_path, monkeypatch):
     assert str(tmp_path / "gone") in refusal(find_dataset, "coco")
 
 
-def test_one_door_opens_paths_datasets_and_the_bundled_photographs(tmp_path, monkeypatch):
+def test_one_door_opens_paths_datasets_and_the_bundled_photographs(tmp_path, monkeypatch, touch, refusal):
     touch(tmp_path, "data/coco/val2017/1.jpg", "coco/2.jpg", "3.jpg")
     monkeypatch.chdir(tmp_path)
     assert len(open_source()) > 1
@@ -84,6 +69,6 @@ def test_one_door_opens_paths_datasets_and_the_bundled_photographs(tmp_path, mon
 
 
 @pytest.mark.parametrize("split", ["test", ""])
-def test_unknown_splits_are_refused(split, tmp_path):
+def test_unknown_splits_are_refused(split, tmp_path, refusal):
     for name in ("coco", "shapes", "digits"):
         assert "train" in refusal(open_source, name, data_dir=tmp_path, split=split)

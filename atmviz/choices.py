@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from atmviz.errors import DatasetError, SettingsError
 from atmviz.events import QUIET, Events
 from atmviz.geometry import Fit, Preprocessing, parse_size
-from atmviz.settings import setting
+from atmviz.settings import Settings, setting
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "atmnet_nano.shapes"
 """The demonstration model, which comes with atmviz."""
 DatasetName = Literal["ade20k", "coco", "imagenet", "shapes", "digits"]
-Size = tuple[int, int] | int | str
+CROP_OR_SQUASH = "crop: cover the size (with a margin of an eighth up to 384 px) and cut the center. squash: stretch."
+"""The ways to fit images that give all of them one size."""
 
 
 @dataclass(frozen=True)
-class ModelChoice:
+class ModelChoice(Settings):
     """Which weights, and the device they run on."""
 
-    checkpoint: str = setting(
+    checkpoint: str | Path = setting(  # noqa: RUF009
         DEFAULT_MODEL,
         "A checkpoint file of any public layout; or a variant's name for random weights.",
         "Model",
@@ -37,7 +38,7 @@ class ModelChoice:
     weights: Literal["ema", "model"] | None = setting(
         None, "ema (averaged) or model; by default ema if the file has it.", "Model"
     )
-    device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps.", "Model")
+    device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps.", "Model", read=str)
 
     def load(self, network: "nn.Module | str | Path | None" = None, events: Events = QUIET) -> "nn.Module":
         """Return a network as it is, or load it; a path or name replaces `checkpoint`. See `atmviz.load_model`.
@@ -56,7 +57,7 @@ class ModelChoice:
 
 
 @dataclass(frozen=True)
-class DataChoice:
+class DataChoice(Settings):
     """Which images."""
 
     dataset: DatasetName | None = setting(  # noqa: RUF009
@@ -113,40 +114,26 @@ class DataChoice:
 
 
 @dataclass(frozen=True)
-class FitChoice:
-    """How images are fitted to the network."""
+class FitChoice(Settings):
+    """How images are fitted to the network.
 
-    size: Size | None = setting(  # noqa: RUF009
-        None, "Input size in px: 224, or HEIGHTxWIDTH as in 600x800; by default the dataset's, else 224.", "Data"
+    Attributes:
+        size: Input height and width, px; made of 224, "224", "600x800" or (600, 800). None for the default.
+        fit: See `Preprocessing`; None for the default.
+    """
+
+    size: tuple[int, int] | None = setting(
+        None,
+        "Input size in px: 224, or HEIGHTxWIDTH as in 600x800; by default the dataset's, else 224.",
+        "Data",
+        read=parse_size,
     )
     fit: Fit | None = setting(  # noqa: RUF009
-        None,
-        "crop: cover the size (with a margin of an eighth up to 384 px) and cut the center. squash: stretch. "
-        "whole: keep all, shorter side = size.",
-        "Data",
+        None, f"{CROP_OR_SQUASH} whole: keep all, shorter side = size.", "Data"
     )
 
-    @property
-    def input_size(self) -> tuple[int, int] | None:
-        """Input height and width, px; None for the default."""
-        return None if self.size is None else parse_size(self.size)
-
     def preprocessing(self, dataset: str | None = None, default_fit: Fit = "crop") -> Preprocessing:
-        """Return the preprocessing for a dataset, or for image files without it; see `preprocessing_for`.
-
-        Raises:
-            SettingsError: the size is no size.
-        """
+        """Return the preprocessing for a dataset, or for image files without it; see `preprocessing_for`."""
         from atmviz.sources import preprocessing_for
 
-        return preprocessing_for(dataset, self.input_size, self.fit or default_fit)
-
-    def for_recording(self, dataset: str | None = None) -> Preprocessing:
-        """Return the preprocessing of a recording, whose images all need one map size.
-
-        Raises:
-            SettingsError: the size is no size, or images are to be kept whole.
-        """
-        if self.fit == "whole":
-            raise SettingsError("got fit whole, expected crop or squash: all images of a recording need one map size")
-        return self.preprocessing(dataset)
+        return preprocessing_for(dataset, self.size, self.fit or default_fit)

@@ -1,6 +1,10 @@
 """Errors the caller can put right. Each message says what was got, what was expected and what to do."""
 
+import difflib
+import reprlib
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 
 class AtmvizError(Exception):
@@ -67,3 +71,38 @@ def join_limited(names: Iterable[str], limit: int) -> str:
 def shorten(text: str, limit: int = 80) -> str:
     """Return the text, cut after `limit` characters."""
     return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean X?" for the known name that is nearest, or nothing.
+
+    >>> nearest("layer", ["layers", "limit"])
+    '; did you mean layers?'
+    """
+    matches = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {matches[0]}?" if matches else ""
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> count(1, "image"), count(5000, "image")
+    ('1 image', '5,000 images')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def describe(value: Any) -> str:
+    """Return a short text for a value that was not expected: a plain value itself, the type of any other.
+
+    >>> describe("3_18"), describe([3, 1]), describe(AtmvizError())
+    ("'3_18'", '[3, 1]', 'AtmvizError')
+    """
+    is_plain = isinstance(value, str | int | float | tuple | list | dict | set | None)
+    return reprlib.repr(value) if is_plain else str(value) if isinstance(value, Path) else type(value).__name__
+
+
+def require_type(value: Any, types: Any, role: str, expected: str) -> None:
+    """Raise SettingsError if the value of an argument has none of the types."""
+    if not isinstance(value, types):
+        raise SettingsError(f"got {describe(value)} as {role}, expected {expected}")

@@ -5,11 +5,12 @@ Tokens are (i, j) = (row, column).
 """
 
 import math
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from atmviz.errors import SettingsError
+from atmviz.errors import SettingsError, describe
 
 Anchor = Literal["cell", "rf"]
 Fit = Literal["crop", "squash", "whole"]
@@ -74,13 +75,16 @@ def parse_size(size: str | int | Sequence[int]) -> tuple[int, int]:
     ((224, 224), (600, 800))
     """
     try:
-        sides = size.lower().split("x") if isinstance(size, str) else [size] if isinstance(size, int) else list(size)
-        height, width = (int(sides[0]), int(sides[-1])) if len(sides) in (1, 2) else (0, 0)
+        if isinstance(size, str):
+            sides = [int(side) for side in size.lower().split("x")]
+        else:
+            sides = [operator.index(side) for side in (size if isinstance(size, Iterable) else [size])]
+        height, width = (sides[0], sides[-1]) if len(sides) in (1, 2) else (0, 0)
     except (TypeError, ValueError):
         height = width = 0
     if not MIN_SIZE_PX <= min(height, width) <= max(height, width) <= MAX_SIZE_PX:
         raise SettingsError(
-            f"got size {size!r}, expected {MIN_SIZE_PX} to {MAX_SIZE_PX}, or HEIGHTxWIDTH as in 600x800"
+            f"got size {describe(size)}, expected {MIN_SIZE_PX} to {MAX_SIZE_PX}, or HEIGHTxWIDTH as in 600x800"
         )
     return height, width
 
@@ -139,12 +143,11 @@ class Preprocessing:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
-        sizes_fit = MIN_SIZE_PX <= min(self.size) <= max(self.size) <= MAX_SIZE_PX
-        if self.fit not in get_args(Fit) or not sizes_fit or not 0 < self.crop_pct <= 1:
-            raise ValueError(
-                f"got fit {self.fit!r}, size {self.size} and crop {self.crop_pct}, expected one of {get_args(Fit)}, "
-                f"{MIN_SIZE_PX} to {MAX_SIZE_PX} px a side and a share above 0"
-            )
+        object.__setattr__(self, "size", parse_size(self.size))
+        if self.fit not in get_args(Fit):
+            raise SettingsError(f"got fit {describe(self.fit)}, expected crop, squash or whole")
+        if not 0 < self.crop_pct <= 1:
+            raise SettingsError(f"got crop_pct {self.crop_pct}, expected more than 0, at most 1")
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Preprocessing":

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from atmviz.errors import LayerNotFoundError
+from atmviz.errors import LayerNotFoundError, describe
 
 
 @dataclass(frozen=True, order=True)
@@ -42,6 +42,10 @@ class LayerId:
 
     def __str__(self) -> str:
         return f"{self.unit}{self.stage + 1}" if self.unit else f"{self.stage}_{self.index}"
+
+
+Layers = str | LayerId | Iterable[str | LayerId]
+"""What selects layers: a name or pattern, or several."""
 
 
 def is_offset_source(block: int, depth: int, interval: int) -> bool:
@@ -81,17 +85,32 @@ def title_of(name: str) -> str:
     return f"layer_{name}" if re.fullmatch(r"\d+_\d+", name) else name
 
 
-def select_layers(patterns: Iterable[str], available: Sequence[str]) -> list[str]:
+def layer_patterns(layers: Layers) -> tuple[str, ...]:
+    """Return layers or patterns as texts, one alone as the only one of several.
+
+    Raises:
+        LayerNotFoundError: something else than a text or a `LayerId`.
+    """
+    several = layers if isinstance(layers, Iterable) and not isinstance(layers, str) else [layers]
+    for layer in (several := list(several)):
+        if not isinstance(layer, str | LayerId):
+            raise LayerNotFoundError(
+                f"got {describe(layer)} as a layer, expected a name or pattern such as '3_18', '3_*' or 'all'"
+            )
+    return tuple(map(str, several))
+
+
+def select_layers(patterns: Layers, available: Sequence[str]) -> list[str]:
     """Return the names that patterns select, in the order asked for and without repeats.
 
-    A pattern is a name (`3_18`, `layer_3_18`, a module path), a glob (`3_*`), `3_last`, `all`, or several of these
-    joined by commas.
+    A pattern is a name (`3_18`, `layer_3_18`, a module path), a `LayerId`, a glob (`3_*`), `3_last`, `all`, or several
+    of these joined by commas.
 
     Raises:
         LayerNotFoundError: a pattern selects no name; the message lists the valid ones.
     """
     selected: dict[str, None] = {}
-    for pattern in (part.strip() for patterns_ in patterns for part in patterns_.split(",")):
+    for pattern in (part.strip() for text in layer_patterns(patterns) for part in text.split(",")):
         if matches := _match(pattern, available):
             selected.update(dict.fromkeys(matches))
         else:
@@ -102,16 +121,17 @@ def select_layers(patterns: Iterable[str], available: Sequence[str]) -> list[str
     return list(selected)
 
 
-def find_layer(name: "str | LayerId", available: Sequence[str]) -> str:
-    """Return the one name that a label, title or module path means.
+def find_layer(layer: str | LayerId, available: Sequence[str]) -> str:
+    """Return the one name that a pattern selects, e.g. "3_18" or "3_last"; see `select_layers`.
 
     Raises:
-        LayerNotFoundError: none of the available ones.
+        LayerNotFoundError: the pattern selects no name, or several.
     """
-    wanted = _canonical(str(name))
-    if wanted not in available:
-        raise LayerNotFoundError(f"no layer {str(name)!r}: expected one of {describe_layers(available)}")
-    return wanted
+    names = [name for pattern in layer_patterns(layer) for name in _match(pattern, available)]
+    if len(names) != 1:
+        got = f"got {str(layer)!r}, which is {len(names)} layers" if names else f"no layer {str(layer)!r}"
+        raise LayerNotFoundError(f"{got}: expected one of {describe_layers(available)}")
+    return names[0]
 
 
 def _match(pattern: str, available: Sequence[str]) -> list[str]:
@@ -135,8 +155,8 @@ def _canonical(text: str) -> str:
 
 
 def describe_layers(available: Sequence[str]) -> str:
-    """`1_1 ... 1_2, 2_1 ... 2_3`: the names of each stage or kind of unit, in one line of an error."""
+    """`1_1 to 1_2, 2_1 to 2_3`: the names of each stage or kind of unit, in one line of an error."""
     groups: dict[str, list[str]] = {}
     for name in available:
         groups.setdefault(re.sub(r"_?\d+$", "", name), []).append(name)
-    return ", ".join(names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]}" for names in groups.values())
+    return ", ".join(names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}" for names in groups.values())

@@ -1,15 +1,20 @@
-"""How settings are declared: frozen dataclasses whose fields carry help text and range. Torch-free.
+"""How settings are declared: frozen dataclasses whose fields carry help text and range, and are checked. Torch-free.
 
 The command line makes one option of each field, so a type, default, range and help text stand in one place.
 """
 
+import functools
 import inspect
+import math
+import operator
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import Field, field, fields
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
-from atmviz.errors import SettingsError, shorten
+from atmviz.errors import AtmvizError, SettingsError, describe, nearest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,6 +26,7 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     flags: tuple[str, ...] = (),
+    read: Callable[[Any], Any] | None = None,
 ) -> Any:
     """Return a dataclass field with what people need to know of it.
 
@@ -29,14 +35,11 @@ def setting(
         help: One sentence.
         panel: Heading it is listed under.
         low, high: Smallest and largest number.
-        flags: Names on the command line; without them its own, with hyphens.
+        flags: Names on the command line; without them the field's, with hyphens.
+        read: Takes a value and returns it in the field's form, or raises an AtmvizError; in place of a check by type.
     """
-    return field(default=default, metadata={"help": help, "panel": panel, "low": low, "high": high, "flags": flags})
-
-
-def as_tuple(values: Sequence[str] | str) -> tuple[str, ...]:
-    """Return several texts as they are, and a single one as the only one of several."""
-    return (values,) if isinstance(values, str) else tuple(values)
+    about = {"help": help, "panel": panel, "low": low, "high": high, "flags": flags, "read": read}
+    return field(default=default, metadata=about)
 
 
 def settings_of(kind: type, without: tuple[str, ...] = ()) -> list[Field]:
@@ -44,30 +47,75 @@ def settings_of(kind: type, without: tuple[str, ...] = ()) -> list[Field]:
     return [declared for declared in fields(kind) if "help" in declared.metadata and declared.name not in without]
 
 
-def require_ranges(settings: Any, error: type[Exception] = ValueError) -> None:
-    """Raise `error` if a setting is not one of its choices, or a number lies outside its range."""
-    hints = get_type_hints(type(settings))
-    for declared in settings_of(type(settings)):
-        value, low, high = getattr(settings, declared.name), declared.metadata["low"], declared.metadata["high"]
-        choices = _choices(hints[declared.name])
-        if choices and value not in choices:
-            shown = ", ".join(str(choice) for choice in choices if choice is not None)
-            raise error(f"got {declared.name}: {shorten(str(value))}, expected one of {shown}")
-        if value is None or low is None:
-            continue
-        if isinstance(value, int | float) and low <= value <= (float("inf") if high is None else high):
-            continue
+class Settings:
+    """Base of settings dataclasses: a field is converted to its type and checked once, whoever makes the object.
+
+    Raises:
+        SettingsError: a value of another type or outside its choices or range. Subclasses may set another error.
+    """
+
+    _error: ClassVar[type[AtmvizError]] = SettingsError
+
+    def __post_init__(self) -> None:
+        for declared in settings_of(type(self)):
+            value = _checked(declared, getattr(self, declared.name), self._error)
+            object.__setattr__(self, declared.name, value)
+
+
+_INVALID = object()
+_MAX_TEXT = 4096  # characters: the longest path
+_KINDS: dict[Any, tuple[str, ...]] = {
+    int: ("a whole number",),
+    float: ("a finite number",),
+    bool: ("true or false",),
+    str: ("text",),
+    Path: ("a path",),
+    type(None): (),
+    tuple[int, ...]: ("whole numbers, e.g. 8,11",),
+}
+
+
+def _checked(declared: Field, value: Any, error: type[AtmvizError]) -> Any:
+    """Return the value of a field, converted to its type."""
+    name, about = declared.name, declared.metadata
+    kinds: Any = get_args(declared.type) if get_origin(declared.type) in (types.UnionType, Union) else (declared.type,)
+    if about["read"] and not (value is None and type(None) in kinds):
+        typed = about["read"](value)
+        if typed == () and declared.default:
+            raise error(f"got no {name}, expected one or more")
+        return typed
+    typed = next((v for kind in kinds if (v := _as_kind(value, kind)) is not _INVALID), _INVALID)
+    if typed is _INVALID:
+        *names, last = [text for kind in kinds for text in _KINDS.get(kind, get_args(kind))]
+        expected = f"{', '.join(names)} or {last}" if names else last
+        raise error(f"got {name}: {describe(value)}, expected {expected}")
+    low, high = about["low"], about["high"]
+    if low is not None and typed is not None and (typed < low or (high is not None and typed > high)):
         upper = "" if high is None else f", at most {high}"
-        raise error(f"got {declared.name}: {shorten(str(value))}, expected {low} or more{upper}")
+        raise error(f"got {name}: {describe(value)}, expected {low} or more{upper}")
+    return typed
 
 
-def _choices(hint: Any) -> tuple[Any, ...]:
-    """Return the values that a Literal, or a Literal or None, allows; none for other types."""
-    if get_origin(hint) is Literal:
-        return get_args(hint)
-    kinds = get_args(hint) if get_origin(hint) in (types.UnionType, Union) else ()
-    literals = [value for kind in kinds if get_origin(kind) is Literal for value in get_args(kind)]
-    return (*literals, None) if literals and type(None) in kinds else ()
+def _as_kind(value: Any, kind: Any) -> Any:
+    """Return the value as that kind, or `_INVALID`. YAML reads 1e-3 as text and 1 as a whole number."""
+    with suppress(TypeError, ValueError, OverflowError):
+        if get_origin(kind) is Literal:
+            is_valid = value in get_args(kind)
+        elif get_origin(kind) is tuple:
+            parts = value.split(",") if isinstance(value, str) and value else value
+            is_valid = isinstance(parts, list | tuple | str)
+            value = tuple(int(part) for part in parts) if is_valid else value
+        elif kind is float:
+            is_valid = not isinstance(value, bool) and math.isfinite(value := float(value))
+        elif kind is int:
+            is_valid = not isinstance(value, bool)
+            value = operator.index(value)
+        elif kind is str:
+            is_valid = isinstance(value, str) and 0 < len(value) <= _MAX_TEXT
+        else:
+            is_valid = isinstance(value, kind)
+        return value if is_valid else _INVALID
+    return _INVALID
 
 
 def split_settings(values: Mapping[str, Any], *kinds: type) -> list[Any]:
@@ -79,37 +127,47 @@ def split_settings(values: Mapping[str, Any], *kinds: type) -> list[Any]:
         TypeError: a keyword is a setting of none of the kinds.
         SettingsError: a value that a kind refuses.
     """
-    rest = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    settings: list[Any] = []
-    for kind in kinds:
-        values_of_kind = {
-            declared.name: rest.pop(declared.name) for declared in settings_of(kind) if declared.name in rest
-        }
-        try:
-            settings.append(kind(**values_of_kind))
-            require_ranges(settings[-1])
-        except ValueError as error:
-            raise SettingsError(str(error)) from None
-    if rest:
-        known = {declared.name for kind in kinds for declared in settings_of(kind)}
-        raise TypeError(f"got setting {min(rest)!r}, expected one of {', '.join(sorted(known))}")
+    rest = dict(values)
+    settings = [
+        kind(**{declared.name: rest.pop(declared.name) for declared in settings_of(kind) if declared.name in rest})
+        for kind in kinds
+    ]
+    require_known(rest, {declared.name for kind in kinds for declared in settings_of(kind)})
     return settings
 
 
+def require_known(names: Iterable[str], known: Iterable[str]) -> None:
+    """Raise TypeError, as for an argument that a function does not have, at the first name that is not known."""
+    known = sorted(known)
+    for name in names:
+        if name not in known:
+            raise TypeError(
+                f"got an unexpected keyword argument {name!r}, expected one of {', '.join(known)}{nearest(name, known)}"
+            )
+
+
 def with_keywords(*kinds: type, without: tuple[str, ...] = ()) -> Callable[[F], F]:
-    """Show settings as keyword arguments in the signature of a function that takes them as `**settings`."""
+    """Show settings as keyword arguments in the signature of a function that takes them as `**settings`.
+
+    The function then refuses other keywords. Those in `without` are not shown.
+    """
 
     def decorate(function: F) -> F:
         signature = inspect.signature(function)
-        parameters = [p for p in signature.parameters.values() if p.kind != p.VAR_KEYWORD]
-        parameters += [
-            inspect.Parameter(
+        shown = {p.name: p for p in signature.parameters.values() if p.kind != p.VAR_KEYWORD}
+        known = {*shown, *(declared.name for kind in kinds for declared in settings_of(kind))}
+        for declared in (declared for kind in kinds for declared in settings_of(kind, without)):
+            parameter = inspect.Parameter(
                 declared.name, inspect.Parameter.KEYWORD_ONLY, default=declared.default, annotation=declared.type
             )
-            for kind in kinds
-            for declared in settings_of(kind, without)
-        ]
-        function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        return function
+            shown.setdefault(declared.name, parameter)
+
+        @functools.wraps(function)
+        def called(*args: Any, **given: Any) -> Any:
+            require_known(given, known)
+            return function(*args, **given)
+
+        called.__signature__ = signature.replace(parameters=list(shown.values()))  # type: ignore[attr-defined]
+        return called  # type: ignore[return-value]
 
     return decorate

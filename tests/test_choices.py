@@ -8,6 +8,7 @@ import pytest
 from atmviz.choices import DataChoice, DatasetName, FitChoice
 from atmviz.errors import DatasetError, SettingsError
 from atmviz.geometry import parse_size
+from atmviz.recording.settings import RecordingSettings
 from atmviz.settings import split_settings
 from atmviz.sources import DATASETS
 
@@ -21,7 +22,10 @@ def test_a_size_is_a_number_a_pair_or_a_text(size):
     assert parse_size(size) == (64, 64)
 
 
-@pytest.mark.parametrize("size", [31, "31", "-64", "big", "64x", "64x64x64", (64, 64, 64), (), "64x99999", None, 64.5])
+@pytest.mark.parametrize(
+    "size",
+    [31, "31", "-64", "big", "64x", "64x64x64", (64, 64, 64), (), "64x99999", None, 64.5, (64, 64.5), ("64", "64")],
+)
 def test_other_sizes_are_refused(size):
     with pytest.raises(SettingsError, match="expected 32 to 65535, or HEIGHTxWIDTH as in 600x800"):
         parse_size(size)
@@ -44,9 +48,10 @@ def test_a_dataset_has_an_input_size_and_the_size_decides_the_crop(dataset, size
 
 
 def test_recordings_need_one_map_size():
-    assert FitChoice(fit="squash").for_recording().fit == "squash"
-    with pytest.raises(SettingsError, match="got fit whole, expected crop or squash"):
-        FitChoice(fit="whole").for_recording()
+    assert RecordingSettings(fit="squash").preprocessing().fit == "squash"
+    assert FitChoice(fit="whole").preprocessing().fit == "whole"
+    with pytest.raises(SettingsError, match="got fit: 'whole', expected crop or squash"):
+        RecordingSettings(fit="whole")
 
 
 def test_an_opened_source_may_be_sampled():
@@ -71,9 +76,12 @@ def test_an_empty_list_of_images_is_no_request_for_the_bundled_ones():
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"dataset": "cifar"}, "got dataset: cifar, expected one of ade20k, coco, imagenet, shapes, digits"),
-        ({"split": "test"}, "got split: test, expected one of val, train"),
-        ({"limit": "3"}, "got limit: 3, expected 1 or more"),
+        ({"dataset": "cifar"}, "got dataset: 'cifar', expected ade20k, coco, imagenet, shapes or digits"),
+        ({"split": "test"}, "got split: 'test', expected val or train"),
+        ({"limit": "3"}, "got limit: '3', expected a whole number"),
+        ({"limit": 2.5}, "got limit: 2.5, expected a whole number"),
+        ({"limit": True}, "got limit: True, expected a whole number"),
+        ({"limit": 0}, "got limit: 0, expected 1 or more"),
     ],
 )
 def test_values_of_another_kind_are_refused(values, says):

@@ -55,7 +55,7 @@ ROOMS = {
         *("variants", "layers", "geometry", "files", "events", "errors"),
     ],
     "atmviz.views": [
-        *("figures", "statistics", "recording", "observe", "sources", "checkpoints", "choices", "paper"),
+        *("figures", "statistics", "recording", "observe", "sources", "checkpoints", "choices", "paper", "layers"),
         *("architecture", "geometry", "settings", "files", "events", "errors"),
     ],
     "atmviz.training": [

@@ -39,7 +39,7 @@ def test_units_of_a_neck_are_named_by_their_level_and_selected_like_layers():
     assert neck == ["fpn_c2", "fpn_c3", "fpn_p2", "fpn_p3"]
     assert select_layers(["fpn_*"], available) == neck
     assert select_layers(["fpn_p3", "2_last"], available) == ["fpn_p3", "2_2"]
-    assert describe_layers(available) == "2_1 ... 2_2, fpn_c2 ... fpn_c3, fpn_p2 ... fpn_p3"
+    assert describe_layers(available) == "2_1 to 2_2, fpn_c2 to fpn_c3, fpn_p2 to fpn_p3"
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_patterns_that_name_no_layer_are_refused_with_the_valid_ones(pattern):
         select_layers([pattern], LAYERS)
     message = str(error.value)
     assert repr(pattern.split(",")[-1]) in message
-    assert "1_1 ... 1_2, 2_1 ... 2_3, 3_1 ... 3_18, 4_1 ... 4_2" in message
+    assert "1_1 to 1_2, 2_1 to 2_3, 3_1 to 3_18, 4_1 to 4_2" in message
 
 
 def test_stages_are_described_by_their_first_and_last_layer():
-    assert describe_layers(["1_1", "3_7", "3_13"]) == "1_1, 3_7 ... 3_13"
+    assert describe_layers(["1_1", "3_7", "3_13"]) == "1_1, 3_7 to 3_13"

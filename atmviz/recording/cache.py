@@ -31,7 +31,7 @@ class RecordingRequest:
     """
 
     images: Source
-    checkpoint: str
+    checkpoint: str | Path
     weights: str | None
     settings: RecordingSettings
 
@@ -45,7 +45,7 @@ class RecordingRequest:
         described: dict[str, Any] = {
             "atmviz": version("atmviz"),  # how images are read and fitted
             "schema": SCHEMA_VERSION,
-            "checkpoint": self.checkpoint if named else sha256_of_file(find_checkpoint(self.checkpoint)),
+            "checkpoint": str(self.checkpoint) if named else sha256_of_file(find_checkpoint(self.checkpoint)),
             "weights": self.weights,
             "preprocessing": asdict(self.settings.preprocessing_of(self.images.title)),
             "query": self.settings.query,

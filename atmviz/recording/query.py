@@ -2,10 +2,12 @@
 
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from numbers import Real
+from typing import Any, Literal
 
-from atmviz.errors import QueryError
+from atmviz.errors import QueryError, describe
 from atmviz.geometry import Anchor, Placement, token_at_px
 
 FORMS = "center, X,Y in px (120,80), fractions of the image (0.3,0.6), ROW:COL in tokens (4:7), grid:4x4 or random:8"
@@ -67,6 +69,29 @@ class Query:
         if not (-0.5 <= x <= placement.size[1] - 0.5 and -0.5 <= y <= placement.size[0] - 0.5):
             raise QueryError(f"query {self} is outside the center crop of the network: choose fit whole or squash")
         return y, x
+
+
+def query_text(query: str | Sequence[float]) -> str:
+    """Return a query as text; x and y may be a pair of numbers, (0.3, 0.6).
+
+    Raises:
+        QueryError: it is neither.
+    """
+    if isinstance(query, str):
+        return query
+    if _is_pair(query):
+        return f"{query[0]},{query[1]}"
+    raise QueryError(f"got query {describe(query)}, expected {FORMS}")
+
+
+def query_texts(queries: str | Sequence[float] | Sequence[str | Sequence[float]]) -> tuple[str, ...]:
+    """Return queries as texts, one alone as the only one of several; see `query_text`."""
+    is_list = isinstance(queries, Sequence) and not isinstance(queries, str) and not _is_pair(queries)
+    return tuple(query_text(query) for query in (queries if is_list else [queries]))  # type: ignore[arg-type]
+
+
+def _is_pair(query: Any) -> bool:
+    return isinstance(query, Sequence) and len(query) == 2 and all(isinstance(number, Real) for number in query)
 
 
 def parse_queries(text: str, seed: int = 0) -> list[Query]:

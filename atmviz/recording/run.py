@@ -107,7 +107,7 @@ def record(
         SettingsError, QueryError, LayerNotFoundError, CheckpointError, RecordingFormatError: see there.
     """
     chosen, data, model = split_settings(settings, RecordingSettings, DataChoice, ModelChoice)
-    images = data.open(source, chosen.input_size, events)
+    images = data.open(source, chosen.size, events)
     loaded = model.load(network, events)
     result = run_recording(images, loaded, out, chosen, events=events, quantities=quantities)
     events.message(result.describe())
@@ -147,7 +147,7 @@ def run_recording(
         writer = RecordingWriter(Path(out), identity, _context(images, network), sites, quantities)
     done = writer.finished
     processes.wait_for_everyone()  # what is finished is seen alike by all: before anything is written
-    part, parts = settings.part
+    part, parts = settings.shard
     first, step = part - 1 + parts * processes.process_index, parts * processes.num_processes
     every, size = range(len(images)), settings.batch_size
     chunks = {c: every[c * CHUNK_IMAGES : (c + 1) * CHUNK_IMAGES] for c in range(first, len(done), step)}

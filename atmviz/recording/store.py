@@ -12,7 +12,7 @@ import numpy as np
 
 from atmviz.errors import DatasetError, LayerNotFoundError, RecordingFormatError
 from atmviz.geometry import Preprocessing
-from atmviz.layers import LayerId, describe_layers, find_layer
+from atmviz.layers import LayerId, find_layer
 from atmviz.observe.site import AXES, sources_of
 from atmviz.recording.array_files import ArrayFiles, read_description
 from atmviz.recording.layout import (
@@ -44,7 +44,7 @@ def open_recording(path: str | Path) -> "Recording":
 
 
 class Recording:
-    """A recording opened for reading. A layer is named by its label ("3_18"), its module path or a `LayerId`.
+    """A recording opened for reading. A layer is named "3_18", "3_last", by its module path or a `LayerId`.
 
     Attributes:
         attrs: What the recording says of itself: model, checkpoint, preprocessing, query, images, seed, versions. Only
@@ -106,6 +106,11 @@ class Recording:
         return np.where(finished, status, NOT_RECORDED)
 
     @property
+    def layers(self) -> list[str]:
+        """Names of the recorded layers, in order."""
+        return [site.name for site in self.sites]
+
+    @property
     def images(self) -> list[str]:
         """Names of the recorded images, in the order of every array, below `attrs["image_root"]`."""
         return [name for name, status in zip(self.attrs["images"], self._status, strict=True) if status == RECORDED]
@@ -143,7 +148,7 @@ class Recording:
             "images": len(self),
             "skipped": self.skipped,
             "complete": self.complete,
-            "layers": [site.name for site in self.sites],
+            "layers": self.layers,
         }
 
     def require_all(self) -> None:
@@ -156,13 +161,10 @@ class Recording:
 
     def site(self, layer: str | LayerId) -> RecordedSite:
         """Return the site of a layer; LayerNotFoundError lists the recorded layers."""
-        names = [site.name for site in self.sites]
         try:
-            return self.sites[names.index(find_layer(layer, names))]
-        except LayerNotFoundError:
-            raise LayerNotFoundError(
-                f"no layer {str(layer)!r} in {self.path}: expected one of {describe_layers(names)}"
-            ) from None
+            return self.sites[self.layers.index(find_layer(layer, self.layers))]
+        except LayerNotFoundError as error:
+            raise LayerNotFoundError(f"{self.path}: {error}") from None
 
     def read(self, quantity: str, layer: str | LayerId) -> np.ndarray:
         """Return what is recorded of a layer: one row per image, or one per finished chunk of images.
@@ -245,7 +247,6 @@ class Recording:
             raise RecordingFormatError(
                 "xarray is not installed: install it, or use offsets(), counts() and so on"
             ) from None
-        names = [site.name for site in self.sites]
         variables: dict[str, tuple] = {}
         for name, array in self._files.arrays.items():
             if name not in ("status", "done"):
@@ -253,7 +254,7 @@ class Recording:
                 variables |= dict.fromkeys((name, *array.aliases), variable)
         sources = list(sources_of(self.sites))
         branches = {site.branches for site in self.sites}
-        coordinates = {"axis": list(AXES), "image": self.images, "layer": names, "source": sources}
+        coordinates = {"axis": list(AXES), "image": self.images, "layer": self.layers, "source": sources}
         coordinates |= {"branch": list(*branches)} if len(branches) == 1 else {}
         used = {dim for dims, *_ in variables.values() for dim in dims}
         return xarray.Dataset(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from atmviz.errors import LayerNotFoundError, RecordingFormatError
-from atmviz.layers import LayerId, select_layers
+from atmviz.layers import LayerId, Layers, select_layers
 from atmviz.observe.site import AXES
 from atmviz.recording.sites import RecordedSite
 from atmviz.recording.store import Recording, open_recording
@@ -129,7 +129,7 @@ def offset_histogram(
     )
 
 
-def choose_layers(recording: Recording, layers: Sequence[str] | str = ()) -> list[str]:
+def choose_layers(recording: Recording, layers: Layers = ()) -> list[str]:
     """Return the names of the recorded layers that patterns select; see `atmviz.layers.select_layers`.
 
     Without patterns: 2_1, 3_1 and 3_last, or all layers where one of these was not recorded.
@@ -137,13 +137,12 @@ def choose_layers(recording: Recording, layers: Sequence[str] | str = ()) -> lis
     Raises:
         LayerNotFoundError: a pattern selects no recorded layer.
     """
-    available = [site.name for site in recording.sites]
     if layers:
-        return select_layers([layers] if isinstance(layers, str) else layers, available)
+        return select_layers(layers, recording.layers)
     try:
-        return select_layers(DEFAULT_LAYERS, available)
+        return select_layers(DEFAULT_LAYERS, recording.layers)
     except LayerNotFoundError:
-        return available
+        return recording.layers
 
 
 def layer_histograms(
@@ -155,7 +154,7 @@ def layer_histograms(
 
 
 def histogram_table(
-    recording: Recording | str | Path, layers: Sequence[str] | str = (), tokens: TokenSelection = "center"
+    recording: Recording | str | Path, layers: Layers = (), tokens: TokenSelection = "center"
 ) -> "DataFrame":
     """Return the histograms of layers as a table, one row per bin: the CSV beside a figure.
 

@@ -5,19 +5,18 @@ from pathlib import Path
 from typing import Literal
 
 from atmviz.architecture import CROP_RANGE, RANGES
-from atmviz.errors import AtmvizError
 from atmviz.observe.site import Intervention
-from atmviz.settings import require_ranges, setting
+from atmviz.settings import Settings, setting
 
 _DATA, _MODEL = "Data", "Model"
 
 
 @dataclass(frozen=True)
-class EvaluationSettings:
+class EvaluationSettings(Settings):
     """What to evaluate a checkpoint on, and how.
 
     Raises:
-        AtmvizError: a number is out of range.
+        SettingsError: a value of another type, of none of the choices or out of range.
     """
 
     dataset: str | None = setting(
@@ -52,6 +51,3 @@ class EvaluationSettings:
     batch_size: int | None = setting(None, "Images per forward pass.", _MODEL, 1, flags=("--batch-size", "-b"))
     workers: int | None = setting(None, "Processes that decode images.", _MODEL, 0, flags=("--workers", "-j"))
     confusion: bool = setting(False, "Count which class is taken for which (not for detection).", _MODEL)
-
-    def __post_init__(self) -> None:
-        require_ranges(self, AtmvizError)

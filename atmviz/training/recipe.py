@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
 import yaml
 
@@ -21,10 +21,9 @@ from atmviz.architecture import (
     OffsetMode,
     Task,
 )
-from atmviz.errors import RecipeError
+from atmviz.errors import RecipeError, nearest, shorten
 from atmviz.geometry import MIN_SIZE_PX
-from atmviz.settings import require_ranges, setting
-from atmviz.training.recipe_values import nearest, typed_values
+from atmviz.settings import Settings, setting
 from atmviz.variants import VARIANTS
 
 _DATA, _AUGMENT, _MODEL, _OPTIMIZE, _RUN = "Data", "Augmentation", "Model", "Optimization", "Run"
@@ -47,7 +46,7 @@ _FOREIGN: dict[Task, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Settings):
     """Settings of a training run; the defaults train without augmentation at a constant image size.
 
     Raises:
@@ -154,8 +153,10 @@ class Recipe:
     save_updates: int = setting(500, "Updates between saves; the end of an epoch saves too.", _RUN, 1, 10**9)
     workers: int = setting(2, "Image loading processes per training process.", _RUN, 0, 256)
 
+    _error = RecipeError
+
     def __post_init__(self) -> None:
-        require_ranges(self, RecipeError)
+        super().__post_init__()
         known = f"{', '.join(VARIANTS)}{nearest(self.model, VARIANTS)}"
         _refuse(not self.head and self.model not in VARIANTS, f"got model {self.model!r}, expected one of {known}")
         self._require_batches()
@@ -281,7 +282,12 @@ class Recipe:
         Raises:
             RecipeError: a setting is unknown, or a value has the wrong type or range.
         """
-        return replace(self, **typed_values(values, get_type_hints(Recipe)))
+        known = [declared.name for declared in fields(self)]
+        if unknown := [shorten(str(key)) for key in values if key not in known]:
+            raise RecipeError(
+                f"no recipe setting {unknown[0]!r}: a printed recipe lists them all{nearest(unknown[0], known)}"
+            )
+        return replace(self, **values)
 
     @classmethod
     def from_stored(cls, values: Mapping[Any, Any]) -> "Recipe":

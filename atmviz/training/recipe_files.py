@@ -9,10 +9,9 @@ from typing import Any
 import yaml
 
 from atmviz.architecture import FORMER_NAMES, HEAD_TASKS, Task
-from atmviz.errors import RecipeError, shorten
+from atmviz.errors import RecipeError, nearest, shorten
 from atmviz.files import file_name, read_limited
 from atmviz.training.recipe import Recipe
-from atmviz.training.recipe_values import nearest
 
 DEFAULT_RECIPES: dict[Task, str] = {"classify": "shapes", "segment": "shapes_segment", "detect": "shapes_detect"}
 REQUIRED = "required"  # value of a setting that a recipe leaves to the user

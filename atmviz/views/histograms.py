@@ -23,7 +23,7 @@ from atmviz.settings import split_settings, with_keywords
 from atmviz.sources import DATASETS, Source
 from atmviz.statistics.histogram import DEFAULT_LAYERS, OffsetHistogram, choose_layers, layer_histograms, tabulate
 from atmviz.views.drawn import DrawnFigure, describe_preprocessing
-from atmviz.views.settings import NOT_RECORDED, HistogramSettings
+from atmviz.views.settings import HistogramSettings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 Images = Source | str | Path | Sequence[str | Path]
 
 
-@with_keywords(DataChoice, RecordingSettings, ModelChoice, without=(*NOT_RECORDED, "checkpoint"))
-@with_keywords(HistogramSettings)
+@with_keywords(HistogramSettings, DataChoice, RecordingSettings, ModelChoice, without=("query", "shard", "checkpoint"))
 def histogram(
     source: Recording | Images | None = None,
     network: "nn.Module | str | Path | None" = None,
@@ -65,8 +64,7 @@ def histogram(
     return draw_histogram(source, network, events=events, **settings).figure
 
 
-@with_keywords(DataChoice, RecordingSettings, ModelChoice, without=NOT_RECORDED)
-@with_keywords(HistogramSettings)
+@with_keywords(HistogramSettings, DataChoice, RecordingSettings, ModelChoice, without=("query", "shard"))
 def draw_histogram(
     source: Recording | Images | None = None,
     network: "nn.Module | str | Path | None" = None,
@@ -221,7 +219,7 @@ class _Request:
             dataset: Any = data.dataset or (None if self.source else preset.dataset)
             data = replace(data, dataset=dataset, limit=data.limit or preset.limit)
             running = replace(running, size=running.size or preset.size)
-        images = data.open(self.source, running.input_size, events)  # type: ignore[arg-type]
+        images = data.open(self.source, running.size, events)  # type: ignore[arg-type]
         if self.network is None:
             yield self._cached_recording(images, running, events)
         else:

@@ -32,7 +32,7 @@ _MAX_COLUMNS = 6  # layers side by side
 _SQUARE_COLUMNS = 4  # queries of one layer, in a square
 
 
-@with_keywords(OverlaySettings, ModelChoice, without=("layers", "queries", "strict", "checkpoint"))
+@with_keywords(OverlaySettings, ModelChoice, without=("strict", "checkpoint"))
 def overlay(
     image: "str | Path | np.ndarray | Image.Image | None" = None,
     network: nn.Module | str | Path | None = None,

@@ -126,7 +126,7 @@ def test_lack_of_memory_is_one_line(refuse, images, monkeypatch, error):
 
 # Usage: exit code 2.
 USAGE = {
-    "layer": (["overlay", "{images}", "--layer", "3_19"], "no layer '3_19': expected one of 1_1 ... 1_2, 2_1"),
+    "layer": (["overlay", "{images}", "--layer", "3_19"], "no layer '3_19': expected one of 1_1 to 1_2, 2_1"),
     "layer of a recording": (["histogram", "{recording}", "--layer", "5_*"], "no layer '5_*': expected"),
     "layer to record": (["record", "{images}", "--layer", "x"], "no layer 'x': expected"),
     "layer of images": (["histogram", "{images}", *SMALL, "--layer", "3_19"], "no layer '3_19': expected"),

@@ -171,7 +171,7 @@ def test_layers_are_named_as_everywhere(name, recording):
 @pytest.mark.parametrize("name", ["3_19", "5_1", "nonsense", ""])
 def test_unknown_layers_are_errors_that_list_the_known_ones(name, recording):
     for read in (recording.site, recording.offsets, recording.counts, recording.fusion):
-        assert "3_1 ... 3_18" in refusal(read, name, kind=LayerNotFoundError)
+        assert "3_1 to 3_18" in refusal(read, name, kind=LayerNotFoundError)
 
 
 def test_recording_is_shown_with_its_size(recording):

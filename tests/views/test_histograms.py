@@ -112,7 +112,7 @@ def test_a_histogram_of_offsets_takes_the_name_of_an_axis(recorded, axis):
         ({"network": "atmnet_nano"}, SettingsError, "and checkpoint, which it has fixed"),
         ({"layers": "5_1"}, LayerNotFoundError, "no layer '5_1'"),
         ({"figure": 4}, SettingsError, "got figure 4, expected 3, 6 or 7"),
-        ({"tokens": "some"}, ValueError, "got tokens: some, expected one of center, all"),
+        ({"tokens": "some"}, ValueError, "got tokens: 'some', expected center or all"),
         ({"batch_size": 0}, SettingsError, "got batch_size: 0, expected 1 or more"),
     ],
 )

@@ -104,8 +104,8 @@ def test_a_network_of_2d_points_is_drawn_and_described_by_its_points(photos):
         ({"layers": "3_19"}, LayerNotFoundError, "no layer '3_19'"),
         ({"queries": "middle"}, QueryError, "no query 'middle'"),
         ({"size": 16}, SettingsError, "got size 16, expected 32"),
-        ({"fit": "stretch"}, ValueError, "got fit: stretch, expected one of crop, squash, whole"),
-        ({"sizes": 64}, TypeError, "got setting 'sizes', expected one of anchor"),
+        ({"fit": "stretch"}, ValueError, "got fit: 'stretch', expected crop, squash or whole"),
+        ({"sizes": 64}, TypeError, "got an unexpected keyword argument 'sizes'.*did you mean size?"),
         ({"weights": "ema"}, SettingsError, "expected one of the two"),
     ],
 )

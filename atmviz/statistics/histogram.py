@@ -41,6 +41,7 @@ class OffsetHistogram:
         mean_abs: Mean |offset|, tokens.
         images: Number of images.
         tokens: The query token as recorded, e.g. "center" or "0.3,0.6"; "all" for every token.
+        reused_by: Names of the recorded layers that use the offsets of this one.
     """
 
     site: RecordedSite
@@ -53,6 +54,7 @@ class OffsetHistogram:
     mean_abs: float
     images: int
     tokens: str
+    reused_by: tuple[str, ...] = ()
 
     @property
     def offsets(self) -> np.ndarray:
@@ -126,6 +128,7 @@ def offset_histogram(
         mean_abs=float(mean_abs),
         images=len(recording),
         tokens=tokens if tokens == "all" else str(recording.attrs["query"]),
+        reused_by=tuple(other.name for other in recording.sites if other.name != other.source == site.name),
     )
 
 

@@ -1,11 +1,18 @@
 """Saved figures: formats, fonts, names, whole files only, the same bytes again, whatever the user's settings."""
 
+import re
+import warnings
+
 import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from atmviz.errors import SettingsError
+from atmviz.figures.settings import FigureStyle
 from atmviz.figures.style import (
+    COLORS,
+    Look,
     add_note,
     drawable,
     figure_name,
@@ -47,9 +54,9 @@ def test_pdf_embeds_truetype_so_that_text_stays_text(figure, tmp_path):
     assert b"/Type3" not in content
 
 
-def test_svg_needs_no_font(figure, tmp_path):
+def test_text_of_an_svg_stays_text(figure, tmp_path):
     (file,) = save_figure(figure, tmp_path / "figure", ["svg"])
-    assert "<text" not in file.read_text()
+    assert re.search(r"<text[^>]*>Offsets 3_18</text>", file.read_text())
 
 
 @pytest.mark.parametrize("kind", ["png", "pdf", "svg"])
@@ -182,3 +189,90 @@ def test_two_selections_of_layers_or_queries_never_share_a_name():
     assert len({name(layers=[EVERY[k] for k in one]) for one in some}) == len(some)
     queries = [[f"{i}-{j}" for j in range(n)] for i in range(10) for n in range(1, 30)]
     assert len({name("x" * 300, details=one) for one in queries}) == len(queries)
+
+
+@pytest.mark.parametrize(
+    ("style", "width", "points", "dpi"),
+    [
+        ({}, None, 9, 200),
+        ({"width": "column"}, 3.25, 7, 200),
+        ({"width": "8cm", "dpi": 600}, 8 / 2.54, 7, 600),
+        ({"width": "text"}, 6.875, 8, 200),
+        ({"width": "slide"}, 10, 12, 200),
+        ({"width": "slide", "font_size": 20}, 10, 20, 200),
+    ],
+)
+def test_a_width_brings_its_size_of_type(style, width, points, dpi):
+    look = Look.of(FigureStyle(**style))
+    assert (look.width, look.points, look.dpi) == (pytest.approx(width) if width else None, points, dpi)
+    assert min(value for name, value in look.rc.items() if name.endswith("labelsize")) >= 6
+
+
+def test_a_style_file_sets_looks_and_nothing_else(tmp_path):
+    file = tmp_path / "paper.mplstyle"
+    file.write_text(
+        '# a comment\nfont.size: 6.5\nfigure.figsize: 3.5, 2\naxes.edgecolor: "#ff0000"  # red\nsavefig.dpi: 450\n'
+        "text.usetex: True\nbackend: TkAgg\naxes.prop_cycle: cycler('color', ['r'] * 10**9)\nsavefig.directory: /\n"
+        "font.family: serif\nfont.serif: No Such Font, DejaVu Serif\n"
+    )
+    look = Look.of(FigureStyle(style=file))
+    assert (look.width, look.points, look.dpi, look.rc["axes.edgecolor"]) == (3.5, 6.5, 450, "#ff0000")
+    assert look.rc["font.family"] == ["DejaVu Serif", "DejaVu Sans"]
+    assert not {"text.usetex", "backend", "axes.prop_cycle", "savefig.directory"} & look.rc.keys()
+    ours = Look.of(FigureStyle(style=file, width=5, font_size=10, dpi=100))
+    assert (ours.width, ours.points, ours.dpi, ours.rc["xtick.labelsize"]) == (5, 10, 100, 9)
+
+
+def test_a_style_is_known_by_its_name_too():
+    assert Look.of(FigureStyle(style="dark_background")).rc["axes.edgecolor"] == "white"
+
+
+def test_fonts_that_are_missing_are_replaced_without_a_warning(tmp_path, caplog):
+    file = tmp_path / "paper.mplstyle"
+    file.write_text("font.family: No Such Font\n")
+    look = Look.of(FigureStyle(style=file))
+    with warnings.catch_warnings(), look.applied():
+        warnings.simplefilter("error")
+        figure = Figure(figsize=(2, 1))
+        figure.suptitle("offsets")
+        save_figure(figure, tmp_path / "figure", ["png", "svg", "pdf"])
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("style", "message"),
+    [
+        ({"style": "nowhere.mplstyle"}, "cannot read style nowhere.mplstyle (No such file"),
+        ({"palette": "nowhere"}, "got palette nowhere"),
+        ({"palette": "red,bleu"}, "got palette red,bleu"),
+    ],
+)
+def test_styles_and_palettes_that_are_none_are_refused(style, message):
+    with pytest.raises(SettingsError) as error:
+        Look.of(FigureStyle(**style))
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("line", ["font.size: huge", "axes.edgecolor: bleu", "axes.no_such: 1"])
+def test_a_style_file_with_a_wrong_line_is_refused(tmp_path, line):
+    file = tmp_path / "paper.mplstyle"
+    file.write_text(f"font.size: 7\n{line}\n")
+    with pytest.raises(SettingsError, match="cannot use style"):
+        Look.of(FigureStyle(style=file))
+
+
+def test_a_palette_colors_the_axes_and_the_query():
+    colors = Look.of(FigureStyle(palette="#112233,teal")).colors
+    assert (colors["horizontal"], colors["vertical"]) == ("#112233", "#008080")
+    assert colors["query"] == COLORS["query"]
+    assert len(set(Look.of(FigureStyle(palette="viridis")).colors.values())) == 4
+
+
+@pytest.mark.parametrize("width", ["0in", "-3", "1e9", "3.25 furlong", "100in", 0, None, [3], "", "nan", True])
+def test_widths_that_are_none_are_refused(width):
+    if width is None:
+        assert FigureStyle(width=None).width is None
+        return
+    with pytest.raises(SettingsError, match="got width"):
+        FigureStyle(width=width)

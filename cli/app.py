@@ -31,6 +31,7 @@ COMMANDS = {
     "models": "List the variants with their parameters and FLOPs, counted now, beside the paper's.",
     "complexity": "Count parameters and FLOPs in the paper's convention, beside what its tables print; nothing is run.",
     "benchmark": "Time atmviz beside the released code, which samples with torchvision's deform_conv2d.",
+    "inspect": "Print what a figure, a recording or a checkpoint says of itself: network, weights, data, settings, command.",
     "convert": "Write a checkpoint as safetensors under timm's names, or as an ONNX file that equals PyTorch.",
     "data": "Public datasets: where their files are, and whether yours are complete.",
 }

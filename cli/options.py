@@ -1,6 +1,8 @@
 """Options that several commands share, and options made from the settings of the library."""
 
 import inspect
+import shlex
+import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -36,11 +38,22 @@ JsonOption = Annotated[
     bool, typer.Option("--json", help="Print the results as one JSON object.", rich_help_panel=_OUTPUT)
 ]
 Format = Annotated[
-    str,
-    typer.Option("--format", help="png, pdf, svg, or several with commas.", rich_help_panel=_OUTPUT),
+    str | None,
+    typer.Option(
+        "--format",
+        help="png, pdf, svg, or several with commas; by default png.",
+        rich_help_panel=_OUTPUT,
+        show_default=False,
+    ),
 ]
-FigureFolder = Annotated[
-    Path, typer.Option("--out", "-o", help="Folder for the figure and its data.", rich_help_panel=_OUTPUT)
+FigurePath = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        help="Folder for figures and their data; or one file: NAME.png, .pdf or .svg.",
+        rich_help_panel=_OUTPUT,
+    ),
 ]
 
 
@@ -64,7 +77,7 @@ def with_settings(
             hints = get_type_hints(kind)
             for declared in settings_of(kind, without):
                 hint: Any = hints[declared.name]
-                annotation: Any = Annotated[_option_type(hint) | None, _option(declared, hint, overriding)]
+                annotation: Any = Annotated[_option_type(declared, hint) | None, _option(declared, hint, overriding)]
                 parameters.append(
                     inspect.Parameter(
                         declared.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
@@ -90,23 +103,32 @@ def _option(declared: Any, hint: Any, overriding: bool) -> Any:
         flags = flags or [f"--{declared.name.replace('_', '-')}"]
     shown = ",".join(default) if isinstance(default, tuple) else str(default)
     show_default = False if overriding or default in (None, False, ()) else shown
-    ranged = not overriding and _option_type(hint) in (int, float)
+    ranged = not overriding and _option_type(declared, hint) in (int, float)
     limits = {"min": about["low"], "max": about["high"]} if ranged else {}
     return typer.Option(*flags, help=about["help"], rich_help_panel=about["panel"], show_default=show_default, **limits)
 
 
-def _option_type(hint: Any) -> Any:
-    """Return the type that Typer reads: several texts for tuple[str, ...], one text for other tuples, else the hint."""
+def _option_type(declared: Any, hint: Any) -> Any:
+    """Return the type that Typer reads: texts for tuple[str, ...], text where the field has a reader, else the hint."""
     if get_origin(hint) in (types.UnionType, Union):  # X | None -> X; of several types the first
         hint = get_args(hint)[0]
     if get_origin(hint) is tuple:
         return list[str] if get_args(hint) == (str, ...) else str
+    if declared.metadata["read"]:
+        return str
     return hint if get_origin(hint) is Literal or isinstance(hint, type) else str
 
 
-def parse_formats(text: str) -> list[str]:
-    """Return `png,pdf` as ["png", "pdf"]; raise a usage error for anything else."""
+def parse_formats(text: str | None) -> list[Any] | None:
+    """Return `png,pdf` as ["png", "pdf"], None as it is; raise a usage error for anything else."""
+    if text is None:
+        return None
     formats = list(dict.fromkeys(part.strip().lower() for part in text.split(",")))
     if unknown := [kind for kind in formats if kind not in ("png", "pdf", "svg")]:
         raise typer.BadParameter(f"got format {unknown[0]!r}, expected png, pdf or svg, several with commas")
     return formats
+
+
+def command_line() -> str:
+    """Return the command as it was typed, for the metadata of figures."""
+    return shlex.join(["atmviz", *sys.argv[1:]])

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from atmviz.architecture import IGNORE_INDEX
-from atmviz.figures.style import drawable, figure_style, save_figure, wrap_title
+from atmviz.figures.saving import save_figure
+from atmviz.figures.style import drawable, figure_style, wrap_title
 
 _MIN_SCORE = 0.3  # detections below it are not drawn
 _MAX_NAMED = 12  # classes in a legend
@@ -101,7 +102,7 @@ def _draw(
         figure.suptitle(text, fontsize=10)
         if legend:
             figure.legend(handles=legend, loc="outside lower center", ncols=min(6, len(legend)), frameon=False)
-        (written,) = save_figure(figure, path.with_suffix(""), ["png"])
+        (written,) = save_figure(figure, [path])
     return written
 
 

@@ -25,8 +25,8 @@ def parse_width(value: Any) -> float:
     Raises:
         SettingsError: it is none of these, or no figure can be that wide.
 
-    >>> parse_width("column"), parse_width("2.54cm"), parse_width(5)
-    (3.25, 1.0, 5.0)
+    >>> parse_width("column"), parse_width("5.08cm"), parse_width(5)
+    (3.25, 2.0, 5.0)
     """
     text = str(value).strip().lower() if isinstance(value, str | int | float) else ""
     match = re.fullmatch(r"(\d{1,4}(?:\.\d{1,9})?)\s*(in|cm|mm|pt|)", text)

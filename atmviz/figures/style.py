@@ -2,7 +2,7 @@
 
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
@@ -16,17 +16,8 @@ from matplotlib.font_manager import findfont, fontManager, get_font
 
 from atmviz.errors import SettingsError, join_limited, printable, reason_of, shorten, summarize
 from atmviz.figures.settings import FigureStyle
-from atmviz.files import SOFTWARE, atomic_path, file_name, read_limited
-from atmviz.layers import offset_sources
+from atmviz.files import read_limited
 from atmviz.statistics.sampling import Direction
-from atmviz.variants import VARIANTS
-
-FigureFormat = Literal["png", "pdf", "svg"]
-_METADATA: dict[FigureFormat, dict[str, Any]] = {  # without dates: the same figure has the same bytes
-    "png": {"Software": SOFTWARE},
-    "pdf": {"Creator": SOFTWARE, "CreationDate": None},
-    "svg": {"Creator": SOFTWARE, "Date": None},
-}
 
 COLORS: dict[Direction | Literal["query"], str] = {
     "horizontal": "#0173b2",
@@ -214,45 +205,6 @@ def format_fraction(fraction: float) -> str:
     return "0 %" if fraction == 0 else "<0.1 %" if fraction < 0.001 else f"{100 * fraction:.1f} %"
 
 
-def figure_name(
-    subject: str,
-    kind: str,
-    model: str,
-    trained: bool | None,
-    sha256: str,
-    layers: Sequence[str],
-    details: Sequence[str] = (),
-) -> str:
-    """Return a file name like `photos_atmnet_nano_histogram_2_1-3_18`, of at most 180 bytes.
-
-    Weights that are not random add the start of their fingerprint.
-
-    Args:
-        subject: Name of the images; any text, cut where the rest needs the room.
-        kind: "histogram" or "overlay".
-        model, trained, sha256: Name of the network, whether its weights are trained, and their fingerprint.
-        layers: Names of the layers shown.
-        details: What else tells two figures of one subject apart, e.g. the queries.
-    """
-    name = file_name(re.sub(r"\W+", "-", model).strip("-"), 60)  # semantic_fpn(atmnet_nano): no brackets
-    weights = name if trained is False else f"{name}-{file_name(sha256[:6])}"
-    shown = [kind, _layer_range(layers, model) or file_name("-".join(layers), 30)]
-    if details:
-        shown.append(file_name("_".join(details), 40))
-    rest = "_".join(["", weights, *shown])
-    return file_name(subject, 180 - len(rest.encode())) + rest
-
-
-def _layer_range(layers: Sequence[str], model: str) -> str | None:
-    """Return `1_1-to-4_2` for more than four layers that are all those of the backbone between the two."""
-    variant = next((VARIANTS[name] for name in re.findall(r"\w+", model) if name in VARIANTS), None)
-    every = [str(layer) for layer in offset_sources(variant.depths, variant.offset_interval)] if variant else []
-    if len(layers) <= 4 or layers[0] not in every:
-        return None
-    first = every.index(layers[0])
-    return f"{layers[0]}-to-{layers[-1]}" if list(layers) == every[first : first + len(layers)] else None
-
-
 def wrap(text: str, width_inches: float, points: float) -> list[str]:
     """Return a text in lines that fit; the font's characters are 0.6 of its size wide, on average less."""
     return textwrap.wrap(drawable(text), max(int(width_inches * _POINTS_PER_INCH / (0.57 * points)), 8))
@@ -274,24 +226,3 @@ def layout_above(figure: Figure, foot_inches: float) -> None:
     """Keep the panels of a figure with constrained layout above a foot of fixed height."""
     foot = foot_inches / figure.get_figheight()
     figure.get_layout_engine().set(rect=(0, foot, 1, 1 - foot))  # type: ignore[union-attr, call-arg]
-
-
-def save_figure(figure: Figure, path: Path, formats: Iterable[FigureFormat]) -> list[Path]:
-    """Write a figure into one file per format, each atomically.
-
-    Args:
-        figure: The figure.
-        path: Path of the files without suffix.
-        formats: "png", "pdf", "svg".
-
-    Returns:
-        The files, in the order of the formats.
-    """
-    files = []
-    with figure_style():
-        for kind in formats:
-            target = path.with_name(f"{path.name}.{kind}")
-            with atomic_path(target) as temporary:
-                figure.savefig(temporary, format=kind, metadata=_METADATA[kind])
-            files.append(target)
-    return files

@@ -15,11 +15,12 @@ NOT_RECORDED = ("layers", "query", "shard")
 """Fields of `RecordingSettings` that a recording for a histogram leaves as they are: it holds all layers."""
 
 
-def _known_figure(figure: int) -> int:
+def _known_figure(figure: int | str) -> int:
     """Return the number of a figure of the paper that is a histogram; raise SettingsError for another."""
-    if figure not in FIGURES:
+    number = next((number for number in FIGURES if str(number) == str(figure)), None)
+    if number is None:
         raise SettingsError(f"got figure {describe(figure)}, expected 3, 6 or 7 (Fig. 5 is an overlay)")
-    return figure
+    return number
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ def image():
 @pytest.fixture
 def drawn(monkeypatch):
     kept = []
-    monkeypatch.setattr(predictions, "save_figure", lambda figure, path, formats: kept.append(figure) or [path])
+    monkeypatch.setattr(predictions, "save_figure", lambda figure, files: kept.append(figure) or files)
     return kept
 
 

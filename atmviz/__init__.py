@@ -10,7 +10,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "checkpoints": ["convert_checkpoint", "load_model"],
         "errors": ["AtmvizError"],
+        "figures.settings": ["FigureStyle"],
         "geometry": ["Preprocessing"],
+        "inspection": ["inspect"],
         "layers": ["LayerId"],
         "models": ["create_model"],
         "observe": ["find_sites", "observing"],

@@ -100,23 +100,34 @@ def layer_patterns(layers: Layers) -> tuple[str, ...]:
     return tuple(map(str, several))
 
 
-def select_layers(patterns: Layers, available: Sequence[str]) -> list[str]:
+def figure_patterns(layers: Layers) -> tuple[str, ...]:
+    """Return patterns for a figure, in which `all` means `generating`: layers that reuse offsets would look the same.
+
+    >>> figure_patterns("2_1,all")
+    ('2_1', 'generating')
+    """
+    parts = (part.strip() for text in layer_patterns(layers) for part in text.split(","))
+    return tuple("generating" if part == "all" else part for part in parts)
+
+
+def select_layers(patterns: Layers, available: Sequence[str], generating: Sequence[str] | None = None) -> list[str]:
     """Return the names that patterns select, in the order asked for and without repeats.
 
-    A pattern is a name (`3_18`, `layer_3_18`, a module path), a `LayerId`, a glob (`3_*`), `3_last`, `all`, or several
-    of these joined by commas.
+    A pattern is a name (`3_18`, `layer_3_18`, a module path), a `LayerId`, a glob (`3_*`), `3_last`, `all`,
+    `generating` (those that generate the offsets that they use), or several of these joined by commas.
 
     Raises:
         LayerNotFoundError: a pattern selects no name; the message lists the valid ones.
     """
     selected: dict[str, None] = {}
     for pattern in (part.strip() for text in layer_patterns(patterns) for part in text.split(",")):
-        if matches := _match(pattern, available):
+        matches = generating if pattern == "generating" and generating else _match(pattern, available)
+        if matches:
             selected.update(dict.fromkeys(matches))
         else:
             raise LayerNotFoundError(
                 f"no layer {pattern!r}: expected one of {describe_layers(available)}, a glob like '3_*', "
-                "'3_last' or 'all'"
+                "'3_last', 'generating' or 'all'"
             )
     return list(selected)
 

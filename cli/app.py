@@ -31,6 +31,7 @@ COMMANDS = {
     "models": "List the variants with their parameters and FLOPs, beside the numbers of the paper.",
     "complexity": "Count parameters and FLOPs of the networks in the paper's tables, beside the printed numbers.",
     "benchmark": "Time atmviz beside the released code, which samples by torchvision's deform_conv2d.",
+    "inspect": "Print what a figure, a recording or a checkpoint says of itself.",
     "convert": "Write a checkpoint as a safetensors file under timm's names, or as an ONNX file.",
     "data": "Say where the files of public datasets are, and check that yours are complete.",
 }

@@ -6,16 +6,17 @@ from typing import Annotated, Any
 import typer
 
 from atmviz.choices import DataChoice, ModelChoice
+from atmviz.figures.settings import FigureStyle
 from atmviz.recording.settings import RecordingSettings
 from atmviz.views.settings import NOT_RECORDED, HistogramSettings
 
 from . import options
-from .console import import_matplotlib, is_main_process, print_json, print_paths, say_if_alone
+from .console import CONSOLE, import_matplotlib, is_main_process, print_json, print_paths, say_if_alone
 from .progress import ProgressConsole
 
 
 @options.with_settings(DataChoice, RecordingSettings, ModelChoice, without=NOT_RECORDED)
-@options.with_settings(HistogramSettings)
+@options.with_settings(HistogramSettings, FigureStyle)
 def histogram(
     sources: Annotated[
         list[str] | None,
@@ -25,8 +26,8 @@ def histogram(
             show_default=False,
         ),
     ] = None,
-    out: options.FigureFolder = Path("."),
-    formats: options.Format = "png",
+    out: options.FigurePath = Path("."),
+    formats: options.Format = None,
     as_json: options.JsonOption = False,
     **settings: Any,
 ) -> None:
@@ -43,7 +44,7 @@ def histogram(
         drawn = draw_histogram(sources or None, events=events, **options.given(settings))
     if not is_main_process():
         return  # the first of torchrun's processes writes
-    files = drawn.save(out, kinds)
+    files = drawn.save(out, kinds, command=options.command_line(), events=CONSOLE)
     if as_json:
         print_json({"files": [str(file) for file in files], **drawn.numbers})
     else:

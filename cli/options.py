@@ -1,6 +1,8 @@
 """Options made from the settings of the library, and options that several commands share."""
 
 import inspect
+import shlex
+import sys
 import types
 from collections.abc import Callable, Container
 from pathlib import Path
@@ -75,17 +77,20 @@ def option_of(kind: type, name: str, overriding: bool = False) -> Any:
 
 
 def _option_type(kind: type, name: str) -> Any:
-    """Return the type that Typer reads: several texts for tuple[str, ...], one text for other tuples, else the hint."""
+    """Return the type that Typer reads: texts for tuple[str, ...], one where a field reads text, else the hint."""
     hint: Any = get_type_hints(kind)[name]
+    (reader,) = (declared.metadata["read"] for declared in settings_of(kind) if declared.name == name)
     if get_origin(hint) in (types.UnionType, Union):  # X | None -> X; of several types the first
         hint = get_args(hint)[0]
     if get_origin(hint) is tuple:
         return list[str] if get_args(hint) == (str, ...) else str
-    return hint if get_origin(hint) is Literal or isinstance(hint, type) else str
+    return str if (reader and hint is not int) or get_origin(hint) not in (None, Literal) else hint
 
 
-def parse_formats(text: str) -> list[str]:
-    """Return `png,pdf` as ["png", "pdf"]; raise a usage error for anything else."""
+def parse_formats(text: str | None) -> list[Any] | None:
+    """Return `png,pdf` as ["png", "pdf"], None as it is; raise a usage error for anything else."""
+    if text is None:
+        return None
     formats = list(dict.fromkeys(part.strip().lower() for part in text.split(",")))
     if unknown := [kind for kind in formats if kind not in ("png", "pdf", "svg")]:
         raise typer.BadParameter(f"got format {unknown[0]!r}, expected png, pdf or svg, several with commas")
@@ -103,8 +108,20 @@ Size = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the results as JSON.", rich_help_panel="Output")]
 Format = Annotated[
-    str, typer.Option("--format", help="png, pdf, svg, or several with commas.", rich_help_panel="Output")
+    str | None,
+    typer.Option("--format", help="png, pdf, svg, or several with commas; by default png.", rich_help_panel="Output"),
 ]
-FigureFolder = Annotated[
-    Path, typer.Option("--out", "-o", help="Folder for the figure and its data.", rich_help_panel="Output")
+FigurePath = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        help="Folder for figures and their data, or a file: NAME.png, .pdf or .svg.",
+        rich_help_panel="Output",
+    ),
 ]
+
+
+def command_line() -> str:
+    """Return the command as it was typed, for the metadata of figures."""
+    return shlex.join(["atmviz", *sys.argv[1:]])

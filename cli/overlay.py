@@ -9,7 +9,7 @@ from atmviz.choices import DataChoice, ModelChoice
 from atmviz.views.settings import OverlaySettings
 
 from . import options
-from .console import import_matplotlib, print_json, print_paths
+from .console import CONSOLE, import_matplotlib, print_json, print_paths
 from .progress import ProgressConsole
 
 
@@ -23,8 +23,8 @@ def overlay(
             show_default=False,
         ),
     ] = None,
-    out: options.FigureFolder = Path("."),
-    formats: options.Format = "png",
+    out: options.FigurePath = Path("."),
+    formats: options.Format = None,
     as_json: options.JsonOption = False,
     **settings: Any,
 ) -> None:
@@ -37,7 +37,7 @@ def overlay(
 
         overlays = draw_overlays(sources or None, events=events, **options.given(settings))
         for drawn in overlays:
-            files = drawn.save(out, kinds)
+            files = drawn.save(out, kinds, command=options.command_line(), events=CONSOLE)
             described.append({"files": [str(file) for file in files], **drawn.numbers})
             if not as_json:
                 print_paths(files)

@@ -7,6 +7,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "histograms": ["draw_histograms"],
         "overlay": ["OverlayPanel", "draw_overlay", "overlay_panels"],
-        "style": ["MAX_PANELS", "figure_name", "save_figure"],
+        "saving": ["figure_name", "read_about", "save_figure"],
+        "settings": ["FigureStyle"],
+        "style": ["MAX_PANELS"],
     },
 )

@@ -7,7 +7,8 @@ import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from atmviz.figures.style import drawable, figure_style, save_figure, wrap_title
+from atmviz.figures.saving import save_figure
+from atmviz.figures.style import drawable, figure_style, wrap_title
 
 _MAX_NAMED = 40  # classes; of more, neither names nor numbers are shown
 _NAME_LENGTH = 32  # characters of a class name
@@ -52,5 +53,5 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str], path: Path, *, ti
         )
         axes.tick_params(axis="y", rotation=0)
         axes.set(xlabel="predicted class", ylabel="true class", title=wrap_title(title, side)[0])
-        (written,) = save_figure(figure, path.with_suffix(""), [path.suffix[1:]])  # type: ignore[list-item]
+        (written,) = save_figure(figure, [path])
     return written

@@ -1,94 +1,197 @@
-"""Histograms of offsets in the style of Figs. 3, 6 and 7."""
+"""Histograms of offsets in the style of Figs. 3, 6 and 7; of many layers, a heat map."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from atmviz.errors import count
-from atmviz.figures.style import (
-    COLORS,
-    NOTE,
-    add_note,
-    figure_style,
-    format_fraction,
-    layout_above,
-    wrap_note,
-    wrap_title,
-)
+from atmviz.figures.settings import FigureStyle
+from atmviz.figures.style import NOTE, Look, add_note, format_fraction, layout_above, wrap, wrap_note, wrap_title
+from atmviz.layers import describe_layers
 from atmviz.statistics import OffsetHistogram
 
+MOST_PANELS = 8  # layers; of more, a heat map is drawn
 _COLUMNS = 4
-_PANEL_INCHES = (3.1, 2.1)
+_PANEL_INCHES = (3.1, 2.1)  # for type of 9 points
+_NARROWEST_INCHES = 1.5  # of a panel, for type of 7 points
+_MAP_INCHES = 3.6  # width of a heat map for type of 9 points
+_LINE = 1.45  # height of a heat map's row, in the size of its type
 
 
 def draw_histograms(
-    layers: Sequence[tuple[OffsetHistogram, OffsetHistogram]], *, title: str, note: str, trained: bool | None
+    layers: Sequence[tuple[OffsetHistogram, OffsetHistogram]],
+    *,
+    title: str,
+    note: str,
+    trained: bool | None,
+    style: FigureStyle = FigureStyle(),  # noqa: B008
 ) -> Figure:
-    """Return a figure with one column per layer: horizontal above, vertical below; after four layers a new row begins.
+    """Return a figure with one column per layer, horizontal above vertical; of many layers, a heat map for each axis.
 
     Args:
         layers: The horizontal and the vertical histogram of each layer.
         title: Text above the panels, e.g. data, model, input size.
         note: Text at the foot: how many images, what was counted.
         trained: Whether the weights are trained. False adds "untrained weights", None "weights of unknown origin".
+        style: How it looks in print.
     """
-    columns = min(len(layers), _COLUMNS)
-    bands = -(-len(layers) // columns)
-    width, height = _PANEL_INCHES
-    with figure_style():
-        figure_width = max(width * columns, 5.8)
-        title, head = wrap_title(title, figure_width)
-        note, foot = wrap_note(note, figure_width, trained)
-        figure = Figure(figsize=(figure_width, 2 * height * bands + head + foot + 0.1), layout="constrained")
+    look = Look.of(style)
+    names = {pair[0].site.name for pair in layers}
+    shown = [
+        [_but_for(names, histogram) for histogram in pair if style.axis in ("both", histogram.axis)] for pair in layers
+    ]
+    is_map = len(shown) > MOST_PANELS and style.columns is None
+    columns, width, height = _map_grid(shown, look) if is_map else _panel_grid(shown, look, style.columns)
+    note, foot = wrap_note(note if style.legend else "", width, trained, look.small)
+    title, head = wrap_title(title, width, look.points + 1) if style.title else ("", 0.0)
+    with look.applied():
+        figure = Figure(figsize=(width, height + head + foot + 0.1), layout="constrained")
         layout_above(figure, foot)
-        axes = figure.subplots(2 * bands, columns, squeeze=False)
-        for index, pair in enumerate(layers):
-            band, column = divmod(index, columns)
-            for row, histogram in enumerate(pair):
-                _draw_panel(axes[2 * band + row, column], histogram, first_column=column == 0)
-            axes[2 * band, column].set_title(pair[0].site.label)
-        for panel in axes.flat:
-            panel.set_visible(panel.has_data())
-        figure.suptitle(title, fontsize=10)
-        add_note(figure, note, trained)
+        if is_map:
+            _draw_maps(figure, shown, look, columns)
+        else:
+            _draw_panels(figure, shown, look, columns, height, style.share_y)
+        if title:
+            figure.suptitle(title, fontsize=look.points + 1)
+        add_note(figure, note, trained, look.small)
     return figure
 
 
-def _draw_panel(panel: Axes, histogram: OffsetHistogram, first_column: bool) -> None:
+def _but_for(shown: set[str], histogram: OffsetHistogram) -> OffsetHistogram:
+    """Return a histogram without the layers that have panels among those that reuse its offsets."""
+    return replace(histogram, reused_by=tuple(name for name in histogram.reused_by if name not in shown))
+
+
+def layer_title(histogram: OffsetHistogram) -> str:
+    """Return the name of a layer, and whose offsets it uses or which layers use its own."""
+    users = f" (also {describe_layers(histogram.reused_by)})" if histogram.reused_by else ""
+    return histogram.site.label + users
+
+
+def _panel_grid(
+    layers: Sequence[Sequence[OffsetHistogram]], look: Look, columns: int | None
+) -> tuple[int, float, float]:
+    """Return the number of columns, and the width and height in inches, of panels that fill their rows evenly."""
+    count, scale = len(layers), look.points / 9
+    if columns is None:
+        most = _COLUMNS if look.width is None else max(int(look.width / (_NARROWEST_INCHES * look.points / 7)), 1)
+        columns = -(-count // -(-count // most))
+    columns = min(columns, count)
+    width = look.width or max(_PANEL_INCHES[0] * scale * columns, 5.8 * scale)
+    height = max(min(0.68 * width / columns, _PANEL_INCHES[1] * max(0.8 * scale, 1)), 1.25 * look.points / 7)
+    return columns, width, height * len(layers[0]) * -(-count // columns)
+
+
+def _draw_panels(
+    figure: Figure,
+    layers: Sequence[Sequence[OffsetHistogram]],
+    look: Look,
+    columns: int,
+    height: float,
+    share_y: bool,
+) -> None:
+    """Draw a panel for each layer and axis, on `height` inches."""
+    rows = len(layers[0])
+    axes = figure.subplots(rows * -(-len(layers) // columns), columns, squeeze=False)
+    inner = height / rows / -(-len(layers) // columns) - 6.5 * look.points / 72  # less ticks, label and title
+    tallest = [max(histogram.fractions.max() for histogram in pair) for pair in layers]
+    for index, pair in enumerate(layers):
+        band, column = divmod(index, columns)
+        for row, histogram in enumerate(pair):
+            panel = axes[rows * band + row, column]
+            top = max(tallest) if share_y else histogram.fractions.max()
+            _draw_panel(panel, histogram, look, top / (1 - 2.8 * look.small / 72 / inner))  # room for the text
+            panel.set_ylabel("samples (%)" if column == 0 else "")
+            if share_y and column:
+                panel.tick_params(labelleft=False)
+        width = figure.get_figwidth() / columns - 4 * look.points / 72  # beside the labels of the y axis
+        title = layer_title(pair[0])
+        is_long = len(wrap(title, width, look.points + 1)) > 1
+        axes[rows * band, column].set_title(title.replace(" (", "\n(") if is_long else title)
+    for panel in axes.flat:
+        panel.set_visible(panel.has_data())
+
+
+def _draw_panel(panel: Axes, histogram: OffsetHistogram, look: Look, tallest: float) -> None:
     sns.histplot(
         x=histogram.offsets,
         weights=100 * histogram.fractions,
         discrete=True,
-        color=COLORS[histogram.axis],
+        color=look.colors[histogram.axis],
         linewidth=0,
         alpha=1,
         ax=panel,
     )
-    first, last = histogram.first, histogram.last
-    panel.set_xlim(first - 0.5, last + 0.5)
-    ticks = [tick for tick in MaxNLocator(6, integer=True).tick_values(first, last) if first < tick < last]
-    gap = (last - first) / 9  # keep inner ticks clear of the two ends, which always have labels
-    panel.set_xticks([first, *(tick for tick in ticks if first + gap < tick < last - gap), last])
+    panel.set_xlim(histogram.first - 0.5, histogram.last + 0.5)
+    panel.xaxis.set_major_locator(_offset_ticks(5))
     panel.set_xlabel(f"{histogram.axis} offset (tokens)")
-    panel.set_ylabel("share of samples (%)" if first_column else "")
-    counted = f"{count(histogram.images, 'image')} × {count(histogram.site.channels, 'channel')}"
-    if histogram.tokens == "all":
-        counted += f" × {count(int(np.prod(histogram.site.grid)), 'token')}"
     panel.text(
         0.985,
         0.97,
-        f"{counted}\noutside the map: {format_fraction(histogram.outside_share)}",
+        f"mean |offset| {histogram.mean_abs:.1f}\noutside the map {format_fraction(histogram.outside_share)}",
         transform=panel.transAxes,
         ha="right",
         va="top",
-        fontsize=7,
+        fontsize=look.small,
         color=NOTE,
     )
-    top = 1.35 * 100 * max(histogram.fractions.max(), 1e-3)  # room for the text
+    top = 100 * max(tallest, 1e-3)
     panel.set_ylim(0, top)
-    panel.set_yticks([tick for tick in MaxNLocator(5).tick_values(0, top) if tick <= min(top, 100)])
+    panel.set_yticks([tick for tick in MaxNLocator(4).tick_values(0, top) if tick <= min(top, 100)])
     sns.despine(ax=panel)
+
+
+def _offset_ticks(most: int) -> MaxNLocator:
+    """Return regular ticks: multiples of one step, so that 0 is among them."""
+    return MaxNLocator(most, integer=True, steps=[1, 2, 4, 5, 8, 10])
+
+
+def _map_grid(layers: Sequence[Sequence[OffsetHistogram]], look: Look) -> tuple[int, float, float]:
+    """Return the number of columns, and the width and height in inches, of one heat map for each axis."""
+    scale, maps = look.points / 9, len(layers[0])
+    columns = maps if look.width is None or look.width > 2.2 * scale * maps else 1
+    width = look.width or _MAP_INCHES * scale * columns
+    height = len(layers) * _LINE * max(look.small, 6) / 72 + 1.1 * scale  # labels of the axis and a scale of colors
+    return columns, width, height * -(-maps // columns)
+
+
+def _draw_maps(figure: Figure, layers: Sequence[Sequence[OffsetHistogram]], look: Look, columns: int) -> None:
+    """Draw each axis as a heat map: a row per layer, from above, and a column per offset."""
+    axes = figure.subplots(-(-len(layers[0]) // columns), columns, squeeze=False)
+    tallest = 100 * max(histogram.fractions.max() for pair in layers for histogram in pair)
+    for panel, histograms in zip(axes.flat, zip(*layers, strict=True), strict=True):
+        first = min(histogram.first for histogram in histograms)
+        last = max(histogram.last for histogram in histograms)
+        values = np.full((len(histograms), last - first + 1), np.nan)  # beyond the range of a layer: nothing
+        for row, histogram in zip(values, histograms, strict=True):
+            row[histogram.first - first : histogram.last + 1 - first] = 100 * histogram.fractions
+        drawn = panel.imshow(
+            values,
+            extent=(first - 0.5, last + 0.5, len(histograms) - 0.5, -0.5),
+            cmap=sns.light_palette(look.colors[histograms[0].axis], as_cmap=True),
+            norm=PowerNorm(0.5, 0, tallest),  # few samples are seen beside many
+            aspect="auto",
+            interpolation="nearest",
+        )
+        panel.xaxis.set_major_locator(_offset_ticks(7))
+        panel.set_xlabel(f"{histograms[0].axis} offset (tokens)")
+        names = [_row_title(histogram) for histogram in histograms] if panel in axes[:, 0] else []
+        panel.set_yticks(range(len(names)), names, fontsize=look.small)
+        for row, histogram in enumerate(histograms):
+            text = format_fraction(histogram.outside_share)
+            panel.annotate(text, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=look.small)
+        panel.annotate("outside", (1.01, 1), (0, 2), "axes fraction", "offset points", fontsize=look.small, va="bottom")
+        figure.colorbar(drawn, ax=panel, location="bottom", label="samples (%)", aspect=40, ticks=MaxNLocator(5))
+
+
+def _row_title(histogram: OffsetHistogram) -> str:
+    """`3_13 to 3_18`: a layer and those that use its offsets; `3_18 of 3_13` where it uses those of another."""
+    site = histogram.site
+    if not site.is_source:
+        return f"{site.name} of {site.source}"
+    return f"{site.name} to {histogram.reused_by[-1]}" if histogram.reused_by else site.name

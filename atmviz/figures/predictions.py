@@ -12,7 +12,8 @@ from matplotlib.patches import Patch, Rectangle
 
 from atmviz.architecture import IGNORE_INDEX
 from atmviz.events import QUIET, Events
-from atmviz.figures.style import drawable, figure_style, save_figure, wrap_title
+from atmviz.figures.saving import save_figure
+from atmviz.figures.style import drawable, figure_style, wrap_title
 from atmviz.files import file_name
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _draw(
         figure.suptitle(text, fontsize=10)
         if legend:
             figure.legend(handles=legend, loc="outside lower center", ncols=min(6, len(legend)), frameon=False)
-        (written,) = save_figure(figure, path.with_suffix(""), ["png"])
+        (written,) = save_figure(figure, [path])
     return written
 
 

@@ -2,35 +2,35 @@
 
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
+from matplotlib.font_manager import findfont, fontManager, get_font
 
-from atmviz.errors import printable
-from atmviz.files import SOFTWARE, atomic_path, file_name
-from atmviz.layers import offset_sources
+from atmviz.errors import SettingsError, join_limited, printable, reason_of, shorten, summarize
+from atmviz.figures.settings import FigureStyle
+from atmviz.files import read_limited
 from atmviz.statistics.sampling import Direction
-from atmviz.variants import VARIANTS
 
-FigureFormat = Literal["png", "pdf", "svg"]
-_METADATA: dict[FigureFormat, dict[str, Any]] = {  # without dates: the same figure has the same bytes
-    "png": {"Software": SOFTWARE},
-    "pdf": {"Creator": SOFTWARE, "CreationDate": None},
-    "svg": {"Creator": SOFTWARE, "Date": None},
+COLORS: dict[Direction | Literal["query"], str] = {
+    "horizontal": "#0173b2",
+    "vertical": "#de8f05",
+    "point": "#029e73",
+    "query": "#cc78bc",
 }
-
-COLORS: dict[Direction, str] = {"horizontal": "#0173b2", "vertical": "#de8f05", "point": "#029e73"}
-"""Blue, orange and green of seaborn's "colorblind" palette."""
+"""Blue, orange, green and purple of seaborn's "colorblind" palette."""
 NOTE = "#555555"
 MAX_PANELS = 256  # of a figure
 _FONT = "DejaVu Sans"  # comes with matplotlib
-_NOTE_LINE, _WARNING_LINE = 0.12, 0.17  # inches
+_LINE = 1.23  # of type, in its size
+_POINTS_PER_INCH = 72
 
 _RC: dict[str, Any] = {
     # seaborn's style "ticks", where it is not matplotlib's own: without seaborn, whose import takes a second
@@ -39,27 +39,134 @@ _RC: dict[str, Any] = {
     "lines.solid_capstyle": "round",
     "patch.edgecolor": "w",
     "patch.force_edgecolor": True,
-    "font.family": _FONT,
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.labelsize": 9,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
+    "font.family": [_FONT],
     "text.parse_math": False,  # a name may hold a $
     "pdf.fonttype": 42,  # embed TrueType: text stays text
-    "svg.fonttype": "path",  # outlines: looks the same without the font
+    "svg.fonttype": "none",  # text stays text; a viewer without the font takes another
     "svg.hashsalt": "atmviz",
     "savefig.dpi": 200,
 }
+_SMALLEST_POINTS = 6.0  # that can be read in print
+
+# What a style file may set: looks. Not LaTeX, which runs programs, backends, paths or layout.
+_LOOKS = re.compile(
+    r"(axes|font|grid|hatch|lines|patch|[xy]tick)\.(?!prop_cycle|formatter)\w[\w.-]*|text\.color"
+    r"|figure\.(facecolor|edgecolor|figsize|titlesize|titleweight)|savefig\.(facecolor|edgecolor|transparent|dpi)"
+)
+_MAX_STYLE_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a `FigureStyle` comes to: settings of matplotlib, width and colors.
+
+    Attributes:
+        rc: Settings of matplotlib.
+        width: Inches; None for what the panels need.
+        points: Size of most type.
+        colors: Of horizontal and vertical offsets, of 2-D points and of the query.
+    """
+
+    rc: dict[str, Any]
+    width: float | None
+    points: float
+    colors: dict[Direction | Literal["query"], str]
+
+    @classmethod
+    def of(cls, style: FigureStyle = FigureStyle()) -> "Look":  # noqa: B008
+        """Resolve a style.
+
+        Raises:
+            SettingsError: matplotlib cannot read the style file, has no such style or no such palette.
+        """
+        asked = _read_style(style.style) if style.style else {}
+        width = style.width or (asked["figure.figsize"][0] if "figure.figsize" in asked else None)
+        usual = 9.0 if width is None else 7.0 if width < 5 else 8.0 if width < 9 else 12.0
+        points = style.font_size or asked.get("font.size", usual)
+        sizes = {
+            "font.size": points,
+            **dict.fromkeys(("axes.titlesize", "figure.titlesize"), points + 1),
+            "axes.labelsize": points,
+            **dict.fromkeys(("xtick.labelsize", "ytick.labelsize"), max(points - 1, _SMALLEST_POINTS)),
+        }
+        rc = _RC | sizes | asked | (sizes if style.font_size else {}) | {"font.family": _families(asked)}
+        return cls(rc | ({"savefig.dpi": style.dpi} if style.dpi else {}), width, points, _colors(style.palette))
+
+    @property
+    def dpi(self) -> float:
+        """Pixels per inch of a PNG."""
+        return float(self.rc["savefig.dpi"])
+
+    @property
+    def small(self) -> float:
+        """Size of small type, points."""
+        return max(self.points - 2, _SMALLEST_POINTS)
+
+    def applied(self) -> AbstractContextManager[None]:
+        """Use matplotlib's defaults with this look inside a `with` block, whatever the user's settings are.
+
+        The user's backend stays: no figure of the project needs one.
+        """
+        defaults = {name: value for name, value in mpl.rcParamsDefault.items() if name != "backend"}
+        return mpl.rc_context(defaults | self.rc)  # type: ignore[arg-type]
+
+
+def _read_style(style: str | Path) -> dict[str, Any]:
+    """Return what a style file, or a style of matplotlib's, says of looks."""
+    from matplotlib.style import available, library  # reads the user's folder of styles
+
+    if str(style) in available:
+        named: Any = library[str(style)]
+        return {name: value for name, value in named.items() if _LOOKS.fullmatch(name)}
+    try:
+        lines = read_limited(Path(style), _MAX_STYLE_BYTES).decode().splitlines()
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"cannot read style {shorten(str(style))} ({reason_of(error)}): "
+            f"expected a .mplstyle file or one of {join_limited(available, 8)}"
+        ) from None
+    # matplotlib runs or opens some of what the other lines can say
+    kept = {name: line for line in lines if _LOOKS.fullmatch(name := line.partition(":")[0].strip())}
+    with TemporaryDirectory() as folder:
+        looks = Path(folder, "looks")
+        looks.write_text("\n".join(kept.values()))
+        try:
+            if unknown := kept.keys() - mpl.rcParamsDefault.keys():
+                raise KeyError(f"matplotlib has no {min(unknown)}")
+            rc: Any = mpl.rc_params_from_file(looks, fail_on_error=True, use_default_template=False)
+        except (ValueError, RuntimeError, KeyError) as error:
+            raise SettingsError(f"cannot use style {shorten(str(style))} ({summarize(error)}): mend its line") from None
+    return dict(rc)
+
+
+def _families(asked: Mapping[str, Any]) -> list[str]:
+    """Return the fonts to take characters from: those asked for that exist, and the one that always does."""
+    families = asked.get("font.family", [])
+    named = [name for family in families for name in asked.get(f"font.{family}", [family])]
+    installed = set(fontManager.get_font_names()) if named else set()
+    return list(dict.fromkeys([*(name for name in named if name in installed), _FONT]))
+
+
+def _colors(palette: str | None) -> dict[Direction | Literal["query"], str]:
+    """Return the colors of a palette by what they stand for; of a palette of two, the others stay."""
+    if palette is None:
+        return COLORS
+    import seaborn  # takes a second
+
+    names = [part.strip() for part in palette.split(",")]
+    try:
+        colors = seaborn.color_palette(names if len(names) > 1 else palette, None if len(names) > 1 else 3).as_hex()
+    except (ValueError, KeyError) as error:
+        raise SettingsError(
+            f"got palette {shorten(palette)} ({summarize(error)}), expected a palette like colorblind or viridis, "
+            "or two colors like '#0173b2,#de8f05'"
+        ) from None
+    return COLORS | dict(zip(("horizontal", "vertical", "query"), colors, strict=False))
 
 
 def figure_style() -> AbstractContextManager[None]:
-    """Use matplotlib's defaults with the project's changes inside a `with` block, whatever the user's settings are.
-
-    The user's backend stays: no figure of the project needs one.
-    """
-    defaults = {name: value for name, value in mpl.rcParamsDefault.items() if name != "backend"}
-    return mpl.rc_context(defaults | _RC)  # type: ignore[arg-type]
+    """Use the project's usual look inside a `with` block; see `Look.applied`."""
+    return Look.of().applied()
 
 
 def drawable(text: str, limit: int = 1000) -> str:
@@ -74,15 +181,23 @@ def _characters_of_font() -> frozenset[int]:
     return frozenset(get_font(findfont(_FONT)).get_charmap())
 
 
-def add_note(figure: Figure, text: str, trained: bool | None) -> None:
+def add_note(figure: Figure, text: str, trained: bool | None, points: float = 7) -> None:
     """Write a note at the foot; if weights are not trained, or it is unknown (None), add a warning in bold below."""
     foot: dict[str, Any] = {"x": 0.03 / figure.get_figwidth(), "ha": "left", "va": "bottom"}
     height = figure.get_figheight()
     if not trained:
-        warning = "untrained weights" if trained is False else "weights of unknown origin"
-        figure.text(**foot, y=0.03 / height, s=warning, weight="bold", color="#b00020")
-    bottom = 0.03 + (0 if trained else _WARNING_LINE)
-    figure.text(**foot, y=bottom / height, s=text, fontsize=7, color=NOTE)
+        figure.text(**foot, y=0.03 / height, s=_warning(trained), weight="bold", color="#b00020", fontsize=points + 2)
+    bottom = 0.03 + (0 if trained else _lines(1, points + 2))
+    figure.text(**foot, y=bottom / height, s=text, fontsize=points, color=NOTE)
+
+
+def _warning(trained: bool | None) -> str:
+    return "untrained weights" if trained is False else "weights of unknown origin"
+
+
+def _lines(count: int, points: float) -> float:
+    """Return the height of lines of type, inches."""
+    return _LINE * count * points / _POINTS_PER_INCH
 
 
 def format_fraction(fraction: float) -> str:
@@ -90,79 +205,24 @@ def format_fraction(fraction: float) -> str:
     return "0 %" if fraction == 0 else "<0.1 %" if fraction < 0.001 else f"{100 * fraction:.1f} %"
 
 
-def figure_name(
-    subject: str,
-    kind: str,
-    model: str,
-    trained: bool | None,
-    sha256: str,
-    layers: Sequence[str],
-    details: Sequence[str] = (),
-) -> str:
-    """Return a file name like `photos_atmnet_nano_histogram_2_1-3_18`, of at most 180 bytes.
-
-    Weights that are not random add the start of their fingerprint.
-
-    Args:
-        subject: Name of the images; any text, cut where the rest needs the room.
-        kind: "histogram" or "overlay".
-        model, trained, sha256: Name of the network, whether its weights are trained, and their fingerprint.
-        layers: Names of the layers shown.
-        details: What else tells two figures of one subject apart, e.g. the queries.
-    """
-    name = file_name(re.sub(r"\W+", "-", model).strip("-"), 60)  # semantic_fpn(atmnet_nano): no brackets
-    weights = name if trained is False else f"{name}-{file_name(sha256[:6])}"
-    shown = [kind, _layer_range(layers, model) or file_name("-".join(layers), 30)]
-    if details:
-        shown.append(file_name("_".join(details), 40))
-    rest = "_".join(["", weights, *shown])
-    return file_name(subject, 180 - len(rest.encode())) + rest
+def wrap(text: str, width_inches: float, points: float) -> list[str]:
+    """Return a text in lines that fit; the font's characters are 0.6 of its size wide, on average less."""
+    return textwrap.wrap(drawable(text), max(int(width_inches * _POINTS_PER_INCH / (0.57 * points)), 8))
 
 
-def _layer_range(layers: Sequence[str], model: str) -> str | None:
-    """Return `1_1-to-4_2` for more than four layers that are all those of the backbone between the two."""
-    variant = next((VARIANTS[name] for name in re.findall(r"\w+", model) if name in VARIANTS), None)
-    every = [str(layer) for layer in offset_sources(variant.depths, variant.offset_interval)] if variant else []
-    if len(layers) <= 4 or layers[0] not in every:
-        return None
-    first = every.index(layers[0])
-    return f"{layers[0]}-to-{layers[-1]}" if list(layers) == every[first : first + len(layers)] else None
-
-
-def wrap_title(title: str, width_inches: float) -> tuple[str, float]:
+def wrap_title(title: str, width_inches: float, points: float = 10) -> tuple[str, float]:
     """Return the title in lines that fit, and their height in inches; file names in it may have any length."""
-    lines = textwrap.wrap(drawable(title), int(12 * width_inches)) or [""]
-    return "\n".join(lines), 0.13 + 0.17 * len(lines)
+    lines = wrap(title, width_inches, points) or [""]
+    return "\n".join(lines), 0.13 + _lines(len(lines), points)
 
 
-def wrap_note(note: str, width_inches: float, trained: bool | None) -> tuple[str, float]:
+def wrap_note(note: str, width_inches: float, trained: bool | None, points: float = 7) -> tuple[str, float]:
     """Return the note in lines that fit, and the height of the foot in inches."""
-    lines = textwrap.wrap(drawable(note), int(19 * width_inches))
-    return "\n".join(lines), 0.05 + _NOTE_LINE * len(lines) + (0 if trained else _WARNING_LINE)
+    lines = wrap(note, width_inches, points)
+    return "\n".join(lines), 0.05 + _lines(len(lines), points) + (0 if trained else _lines(1, points + 2))
 
 
 def layout_above(figure: Figure, foot_inches: float) -> None:
     """Keep the panels of a figure with constrained layout above a foot of fixed height."""
     foot = foot_inches / figure.get_figheight()
     figure.get_layout_engine().set(rect=(0, foot, 1, 1 - foot))  # type: ignore[union-attr, call-arg]
-
-
-def save_figure(figure: Figure, path: Path, formats: Iterable[FigureFormat]) -> list[Path]:
-    """Write a figure into one file per format, each atomically.
-
-    Args:
-        figure: The figure.
-        path: Path of the files without suffix.
-        formats: "png", "pdf", "svg".
-
-    Returns:
-        The files, in the order of the formats.
-    """
-    files = []
-    with figure_style():
-        for kind in formats:
-            target = path.with_name(f"{path.name}.{kind}")
-            with atomic_path(target) as temporary:
-                figure.savefig(temporary, format=kind, metadata=_METADATA[kind])
-            files.append(target)
-    return files

@@ -79,7 +79,8 @@ def select_sites(patterns: Layers, sites: Sequence[S]) -> list[S]:
         LayerNotFoundError: a pattern names no site.
     """
     by_name = {site.name: site for site in sites}
-    return [by_name[name] for name in select_layers(patterns, list(by_name))]
+    generating = [site.name for site in sites if site.is_source]
+    return [by_name[name] for name in select_layers(patterns, list(by_name), generating)]
 
 
 def sources_of(sites: Iterable[S]) -> dict[str, S]:

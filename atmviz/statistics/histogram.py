@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from atmviz.errors import LayerNotFoundError, RecordingFormatError, SettingsError, describe
-from atmviz.layers import LayerId, Layers, select_layers
-from atmviz.observe.site import AXES
+from atmviz.layers import LayerId, Layers
+from atmviz.observe.site import AXES, select_sites
 from atmviz.recording.sites import RecordedSite
 from atmviz.recording.store import Recording, open_recording
 from atmviz.statistics import TokenSelection
@@ -41,6 +41,7 @@ class OffsetHistogram:
         mean_abs: Mean |offset|, tokens.
         images: Number of images.
         tokens: The query token as recorded, e.g. "center" or "0.3,0.6"; "all" for every token.
+        reused_by: Names of the recorded layers that use the offsets of this one.
     """
 
     site: RecordedSite
@@ -53,6 +54,7 @@ class OffsetHistogram:
     mean_abs: float
     images: int
     tokens: str
+    reused_by: tuple[str, ...] = ()
 
     @property
     def offsets(self) -> np.ndarray:
@@ -130,6 +132,7 @@ def offset_histogram(
         mean_abs=float(mean_abs),
         images=len(recording),
         tokens=tokens if tokens == "all" else str(recording.attrs["query"]),
+        reused_by=tuple(other.name for other in recording.sites if other.name != other.source == site.name),
     )
 
 
@@ -141,11 +144,11 @@ def choose_layers(recording: Recording, layers: Layers = ()) -> list[str]:
     Raises:
         LayerNotFoundError: a pattern selects no recorded layer.
     """
-    if layers:
-        return select_layers(layers, recording.layers)
     try:
-        return select_layers(DEFAULT_LAYERS, recording.layers)
+        return [site.name for site in select_sites(layers or DEFAULT_LAYERS, recording.sites)]
     except LayerNotFoundError:
+        if layers:
+            raise
         return recording.layers
 
 

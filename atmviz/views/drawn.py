@@ -1,14 +1,20 @@
-"""A figure with its file name, its numbers and its table."""
+"""A figure with its file name, its numbers, its table and what it shows."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from atmviz.figures.style import FigureFormat, save_figure
-from atmviz.files import write_csv
+from atmviz.errors import SettingsError
+from atmviz.events import QUIET, Events
+from atmviz.figures.saving import About, FigureFormat, figure_files, read_about, save_figure
+from atmviz.figures.settings import FigureStyle
+from atmviz.figures.style import Look
+from atmviz.files import atomic_path
 from atmviz.geometry import Preprocessing
 
 if TYPE_CHECKING:
@@ -23,22 +29,53 @@ class DrawnFigure:
         figure: The figure.
         name: File name without suffix.
         numbers: The numbers drawn and where they come from, ready for JSON.
+        about: Network, weights, data and settings: all that makes the figure what it is.
         table: The numbers as a table, where the figure has one.
+        style: How it looks in print.
     """
 
     figure: Figure
     name: str
     numbers: dict[str, Any]
+    about: About
     table: "DataFrame | None" = None
+    style: FigureStyle = field(default_factory=FigureStyle)
 
-    def save(self, folder: str | Path = ".", formats: Iterable[FigureFormat] = ("png",)) -> list[Path]:
-        """Write the figure in each format, and its table as CSV; return the files."""
-        path = Path(folder) / self.name
-        files = save_figure(self.figure, path, formats)
-        if self.table is not None:
-            files.append(path.with_name(f"{path.name}.csv"))
-            write_csv(files[-1], self.table.to_dict("records"))
-        return files
+    def save(
+        self,
+        out: str | Path = ".",
+        formats: Sequence[FigureFormat] | None = None,
+        *,
+        command: str = "",
+        events: Events = QUIET,
+    ) -> list[Path]:
+        """Write the figure in each format, and its table as CSV beside it; return the files.
+
+        Args:
+            out: A folder, or a file ending in .png, .pdf or .svg.
+            formats: Formats of the files in a folder; PNG for None.
+            command: The command that drew the figure, for its metadata.
+            events: Receives which figures of other settings were replaced.
+
+        Raises:
+            SettingsError: a file that is no figure of atmviz would be replaced, or see `figure_files`.
+        """
+        files = figure_files(out, self.name, formats)
+        table = files[0].with_suffix(".csv") if files[0] == Path(out) else files[0].with_name(f"{self.name}.csv")
+        earlier = {file: read_about(file) for file in files if file.exists()}
+        foreign = [file for file, said in earlier.items() if said is None]
+        if self.table is not None and not earlier and files[0] == Path(out) and table.exists():
+            foreign.append(table)
+        if foreign:
+            raise SettingsError(f"{foreign[0]} exists and is no figure of atmviz: choose another name")
+        with ExitStack() as stack:
+            if self.table is not None:  # moved into place after the figure was written: both are of the same data
+                self.table.to_csv(stack.enter_context(atomic_path(table)), index=False, lineterminator="\n")
+            save_figure(self.figure, files, self.about, look=Look.of(self.style), command=command)
+        for file, said in earlier.items():
+            if said and said.get("shows") != json.loads(json.dumps(self.about)):
+                events.message(f"replaced {file}, which showed something else")
+        return files if self.table is None else [*files, table]
 
 
 def describe_preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
@@ -49,3 +86,10 @@ def describe_preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:
         "crop_pct": preprocessing.crop_pct if preprocessing.fit == "crop" else None,
         "seen": preprocessing.seen(),
     }
+
+
+def describe_style(style: FigureStyle) -> dict[str, Any]:
+    """Return the settings of a style that are not the usual ones, ready for JSON."""
+    usual = FigureStyle()
+    settings = {item.name: getattr(style, item.name) for item in fields(style)}
+    return {name: str(v) if isinstance(v, Path) else v for name, v in settings.items() if v != getattr(usual, name)}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,9 @@ from atmviz.choices import DataChoice, ModelChoice
 from atmviz.errors import SettingsError, count
 from atmviz.events import QUIET, Events
 from atmviz.figures.histograms import draw_histograms
-from atmviz.figures.style import MAX_PANELS, figure_name
+from atmviz.figures.saving import figure_name, weights_name
+from atmviz.figures.settings import FigureStyle
+from atmviz.figures.style import MAX_PANELS
 from atmviz.recording.array_files import is_recording
 from atmviz.recording.cache import RecordingRequest, cached_recording
 from atmviz.recording.settings import RecordingSettings
@@ -22,7 +25,7 @@ from atmviz.recording.store import Recording, open_recording
 from atmviz.settings import split_settings, with_keywords
 from atmviz.sources import DATASETS, Source
 from atmviz.statistics.histogram import DEFAULT_LAYERS, OffsetHistogram, choose_layers, layer_histograms, tabulate
-from atmviz.views.drawn import DrawnFigure, describe_preprocessing
+from atmviz.views.drawn import DrawnFigure, describe_preprocessing, describe_style
 from atmviz.views.settings import HistogramSettings
 
 if TYPE_CHECKING:
@@ -31,7 +34,10 @@ if TYPE_CHECKING:
 Images = Source | str | Path | Sequence[str | Path]
 
 
-@with_keywords(HistogramSettings, DataChoice, RecordingSettings, ModelChoice, without=("query", "shard", "checkpoint"))
+_SETTINGS = (HistogramSettings, DataChoice, RecordingSettings, ModelChoice, FigureStyle)
+
+
+@with_keywords(*_SETTINGS, without=("query", "shard", "checkpoint"))
 def histogram(
     source: Recording | Images | None = None,
     network: "nn.Module | str | Path | None" = None,
@@ -50,10 +56,10 @@ def histogram(
         settings: `layers` ("3_18" or ["2_1", "3_*"]; by default 2_1, 3_1 and 3_last), `tokens` ("center" or "all"),
             and `figure` (3, 6 or 7 sets dataset, size, layers and number of images as in the paper) of
             `HistogramSettings`; fields of `DataChoice`, e.g. `limit`, of `RecordingSettings`, e.g. `size`, and of
-            `ModelChoice`.
+            `ModelChoice`; and of `FigureStyle`, e.g. `width="column"`.
 
     Returns:
-        A matplotlib figure, one column per layer.
+        A matplotlib figure, one column per layer; of more than eight layers, a heat map for each axis.
 
     Raises:
         SettingsError: settings that exclude each other, or a setting that the recording has fixed.
@@ -67,7 +73,7 @@ def histogram(
     return draw_histogram(source, network, events=events, **settings).figure
 
 
-@with_keywords(HistogramSettings, DataChoice, RecordingSettings, ModelChoice, without=("query", "shard"))
+@with_keywords(*_SETTINGS, without=("query", "shard"))
 def draw_histogram(
     source: Recording | Images | None = None,
     network: "nn.Module | str | Path | None" = None,
@@ -89,12 +95,16 @@ def draw_histogram(
                 f"Fig. {preset.figure} shows {preset.dataset} at {shown} px: of a recording of other images only its "
                 "layers are drawn"
             )
-        return draw_recording(recording, asked.settings)
+        return draw_recording(recording, asked.settings, asked.style)
     with asked.make_recording(events) as recording:
-        return draw_recording(recording, asked.settings)
+        return draw_recording(recording, asked.settings, asked.style)
 
 
-def draw_recording(recording: Recording, settings: HistogramSettings = HistogramSettings()) -> DrawnFigure:  # noqa: B008
+def draw_recording(
+    recording: Recording,
+    settings: HistogramSettings = HistogramSettings(),  # noqa: B008
+    style: FigureStyle = FigureStyle(),  # noqa: B008
+) -> DrawnFigure:
     """Draw the histogram of a recording and return it with file name, numbers and table.
 
     Raises:
@@ -108,15 +118,44 @@ def draw_recording(recording: Recording, settings: HistogramSettings = Histogram
         )
     pairs = layer_histograms(recording, chosen, settings.tokens)
     histograms = [histogram for pair in pairs for histogram in pair]
+    about = _about(recording, settings, chosen, style)
+    checkpoint = recording.attrs["checkpoint"]
+    weights = weights_name(recording.model, recording.trained, checkpoint["sha256"])
     figure = draw_histograms(
-        pairs, title=_title(recording, settings), note=_note(recording, settings), trained=recording.trained
+        pairs,
+        title=_title(recording, settings, weights),
+        note=_note(recording, settings),
+        trained=recording.trained,
+        style=style,
     )
     numbers = {
         **recording.summary(),
         "preprocessing": describe_preprocessing(recording.preprocessing),
         "panels": [describe_histogram(histogram) for histogram in histograms],
     }
-    return DrawnFigure(figure, _file_name(recording, settings, chosen), numbers, tabulate(histograms))
+    name = figure_name(recording.attrs["dataset"], "histogram", weights, chosen, about)
+    return DrawnFigure(figure, name, numbers, about, tabulate(histograms), style)
+
+
+def _about(
+    recording: Recording, settings: HistogramSettings, layers: Sequence[str], style: FigureStyle
+) -> dict[str, Any]:
+    attrs = recording.attrs
+    paths = [attrs["image_root"], *recording.images]  # told apart, but not disclosed
+    return {
+        "figure": "histogram",
+        **{key: attrs.get(key) for key in ("model", "model_config", "checkpoint", "preprocessing", "query")},
+        "data": {
+            **{key: attrs.get(key) for key in ("dataset", "sampling")},
+            "images": len(recording),
+            "paths": sha256(
+                "\0".join([attrs["image_root"], *recording.images]).encode(errors="surrogatepass")
+            ).hexdigest(),
+        },
+        "layers": list(layers),
+        "tokens": settings.tokens,
+        "style": describe_style(style),
+    }
 
 
 def describe_histogram(histogram: OffsetHistogram) -> dict[str, Any]:
@@ -134,12 +173,12 @@ def describe_histogram(histogram: OffsetHistogram) -> dict[str, Any]:
     }
 
 
-def _title(recording: Recording, settings: HistogramSettings) -> str:
+def _title(recording: Recording, settings: HistogramSettings, weights: str) -> str:
     height, width = recording.attrs["input_size"]
     query = recording.attrs["query"]
     token = "the center token" if query == "center" else f"query token {query}"
     which = "all tokens" if settings.tokens == "all" else token
-    return f"{recording.model} on {recording.attrs['dataset']}, {height}×{width} px: offsets of {which}"
+    return f"{weights} on {recording.attrs['dataset']}, {height}×{width} px: offsets of {which}"
 
 
 def _note(recording: Recording, settings: HistogramSettings) -> str:
@@ -148,14 +187,6 @@ def _note(recording: Recording, settings: HistogramSettings) -> str:
     fitted = "scenes are drawn at this size" if dataset and dataset.is_drawn else recording.preprocessing.describe()
     images = count(len(recording), "image")
     return f"{images}; one bar per nearest token of a sample; those outside the map {outside}; {fitted}"
-
-
-def _file_name(recording: Recording, settings: HistogramSettings, layers: Sequence[str]) -> str:
-    attrs = recording.attrs
-    detail = "all-tokens" if settings.tokens == "all" else str(attrs["query"]).replace(":", "-")
-    details = [] if detail == "center" else [detail]
-    sha256 = attrs["checkpoint"]["sha256"]
-    return figure_name(attrs["dataset"], "histogram", recording.model, recording.trained, sha256, layers, details)
 
 
 @dataclass(frozen=True)
@@ -168,15 +199,14 @@ class _Request:
     data: DataChoice
     running: RecordingSettings
     model: ModelChoice
+    style: FigureStyle
 
     @classmethod
     def of(cls, source: Recording | Images | None, network: Any, values: dict[str, Any]) -> "_Request":
-        settings, data, running, model = split_settings(
-            values, HistogramSettings, DataChoice, RecordingSettings, ModelChoice
-        )
+        settings, data, running, model, style = split_settings(values, *_SETTINGS)
         if isinstance(network, str | Path):
             network, model = None, replace(model, checkpoint=str(network))
-        return cls(source, network, settings, data, running, model)
+        return cls(source, network, settings, data, running, model, style)
 
     def open_recording(self, events: Events) -> Recording | None:
         """Return the recording that the source is, None if it is images.

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from atmviz.choices import DataChoice, ModelChoice
 from atmviz.errors import DatasetError, SettingsError, count
 from atmviz.events import QUIET, Events
 from atmviz.figures.overlay import OverlayPanel, draw_overlay, overlay_panels
-from atmviz.figures.style import figure_name
+from atmviz.figures.saving import figure_name, weights_name
 from atmviz.geometry import Preprocessing
 from atmviz.observe import Site, find_sites, observe_image
 from atmviz.recording.array_files import is_recording
@@ -128,27 +129,32 @@ class _View:
     preprocessing: Preprocessing
     sites: Sequence[Site]
     queries: Sequence[Query]
-    details: Sequence[str]  # the queries, for file names
 
     @classmethod
     def of(cls, network: nn.Module, settings: OverlaySettings, preprocessing: Preprocessing, seed: int) -> "_View":
         queries = [query for text in settings.queries for query in parse_queries(text, seed)]
-        drawn = f"-seed{seed}" if seed else ""
-        details = [text.replace(":", "-") + drawn * text.startswith("random") for text in settings.queries]
-        if settings.queries == ("center",):
-            details = []
-        return cls(network, settings, preprocessing, find_sites(network, settings.layers), queries, details)
+        return cls(network, settings, preprocessing, find_sites(network, settings.layers), queries)
 
-    def file_name(self, subject: str) -> str:
-        """Return the name of a figure's file without suffix."""
-        origin, names = origin_of(self.network), [site.name for site in self.sites]
-        return figure_name(subject, "overlay", origin.model, origin.trained, origin.sha256, names, self.details)
+    def about(self, image: np.ndarray, name: str) -> dict[str, Any]:
+        """Return all that makes the overlay of an image what it is."""
+        origin = origin_of(self.network)
+        checkpoint = {key: getattr(origin, key) for key in ("sha256", "layout", "weights", "trained", "seed")}
+        return {
+            "figure": "overlay",
+            **{"model": origin.model, "model_config": origin.config, "checkpoint": checkpoint},
+            "preprocessing": asdict(self.preprocessing),
+            "data": {"image": name, "pixels": sha256(image.tobytes()).hexdigest()},
+            "layers": [site.name for site in self.sites],
+            "queries": [str(query) for query in self.queries],
+            "anchor": self.settings.anchor,
+        }
 
-    def draw(self, image: np.ndarray, name: str = "", file_name: str = "", is_scene: bool = False) -> DrawnFigure:
+    def draw(self, image: np.ndarray, name: str = "", subject: str = "", is_scene: bool = False) -> DrawnFigure:
         """Draw an image [H, W, 3], uint8, under its name in titles; a scene was drawn at the input size."""
         observed = observe_image(self.network, image, self.preprocessing, self.sites)
         panels = overlay_panels(observed, self.queries, self.settings.anchor)
         origin, (height, width) = origin_of(self.network), observed.placement.size
+        weights, about = weights_name(origin.model, origin.trained, origin.sha256), self.about(image, name)
         layers, queries = len(self.sites), len(self.queries)
         seen = f"{100 * observed.placement.seen_share:.0f} % of the photograph is seen"
         fitted = "the scene is drawn at this size" if is_scene else f"{_FIT_TEXT[self.preprocessing.fit]}: {seen}"
@@ -156,7 +162,7 @@ class _View:
             image,
             panels,
             columns=min(_MAX_COLUMNS, layers) if layers > 1 else min(_SQUARE_COLUMNS, math.ceil(queries**0.5)),
-            title=f"{origin.model}{f' on {Path(name).name}' if name else ''}, input {height}×{width} px",
+            title=f"{weights}{f' on {Path(name).name}' if name else ''}, input {height}×{width} px",
             note=f"one dot per sampled token (the nearest), at the center of its {_ANCHOR_TEXT[self.settings.anchor]}; "
             f"{fitted}",
             trained=origin.trained,
@@ -167,7 +173,8 @@ class _View:
             "seen": round(observed.placement.seen_share, 4),
             "panels": [describe_panel(panel) for panel in panels],
         }
-        return DrawnFigure(figure, file_name or self.file_name(Path(name).stem or "image"), numbers)
+        file = figure_name(subject or Path(name).stem or "image", "overlay", weights, about["layers"], about)
+        return DrawnFigure(figure, file, numbers, about)
 
 
 @dataclass
@@ -205,7 +212,7 @@ class Overlays:
                     raise
                 self.skipped[name] = str(error)
                 continue
-            yield self.view.draw(image, name, self.view.file_name(subject), is_scene=not self.images.root)
+            yield self.view.draw(image, name, subject, is_scene=not self.images.root)
         self.events.images(total, total)
         if len(self.skipped) == total:
             first = next(iter(self.skipped.values()))

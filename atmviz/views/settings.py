@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from atmviz.choices import FitChoice
 from atmviz.errors import SettingsError, describe
 from atmviz.geometry import Anchor
-from atmviz.layers import layer_patterns
+from atmviz.layers import figure_patterns
 from atmviz.paper import FIGURES, FigurePreset
 from atmviz.recording.query import query_texts
 from atmviz.settings import Settings, setting
@@ -28,10 +28,10 @@ class OverlaySettings(FitChoice):
 
     layers: tuple[str, ...] = setting(
         ("3_last",),
-        "Layers, one panel each: 3_18, 2_1,3_7, 3_*, 3_last, all; repeatable.",
+        "Layers, one panel each: 3_18, 2_1,3_7, 3_*, 3_last, all (that generate offsets); repeatable.",
         "Figure",
         flags=("--layer",),
-        read=layer_patterns,
+        read=figure_patterns,
     )
     queries: tuple[str, ...] = setting(
         ("center",),
@@ -52,10 +52,10 @@ class HistogramSettings(Settings):
 
     layers: tuple[str, ...] = setting(
         (),
-        "Layers: 3_18, 2_1,3_7, 3_*, 3_last, all; repeatable; by default 2_1,3_1,3_last.",
+        "Layers: 3_18, 2_1,3_7, 3_*, 3_last, all (that generate offsets); repeatable; by default 2_1,3_1,3_last.",
         "Figure",
         flags=("--layer",),
-        read=layer_patterns,
+        read=figure_patterns,
     )
     tokens: TokenSelection = setting(  # noqa: RUF009
         "center", "center: offsets of the center token of each image. all: of every token.", "Figure"

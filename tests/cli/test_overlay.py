@@ -33,7 +33,9 @@ def photo(tmp_path):
 
 def test_files_are_named_after_image_and_model_and_written_in_each_format(succeed, folder, photo):
     result = succeed("overlay", photo, *SMALL, "--out", "figures", "--format", "svg,png", "-c", "atmnet_nano")
-    assert result.stdout.splitlines() == [f"figures/photo_atmnet_nano_overlay_3_18.{kind}" for kind in ("svg", "png")]
+    svg, png = result.stdout.splitlines()
+    assert re.fullmatch(r"figures/photo_atmnet_nano_overlay_3_18_\w{8}\.svg", svg)
+    assert png == svg.replace(".svg", ".png")
     assert len(list(folder.rglob("*.*"))) == 2
     assert "untrained weights" in result.stderr
 
@@ -45,7 +47,7 @@ def test_json_holds_the_numbers_that_are_drawn_and_is_all_there_is_on_stdout(suc
     (image,) = said["images"]
     (panel,) = image["panels"]
     (file,) = image["files"]
-    assert re.fullmatch(r"photo_atmnet_nano-[0-9a-f]{6}_overlay_3_18_1-6\.png", file)
+    assert re.fullmatch(r"photo_atmnet_nano-[0-9a-f]{6}_overlay_3_18_\w{8}\.png", file)
     assert (panel["layer"], panel["source"], panel["map_size"]) == ("3_18", "3_13", [4, 8])
     assert (panel["query_token"], panel["query_px"]) == ([1, 6], [16 * 6 + 7.5, 16 * 1 + 7.5])
 
@@ -233,8 +235,7 @@ def test_a_name_in_any_script_is_drawn_without_a_warning(succeed, folder, photo,
 def test_random_queries_of_other_seeds_are_other_figures(succeed, folder, photo, blank):
     for seed in ("0", "1"):
         succeed("overlay", photo, *SMALL, "-q", "random:2", "--seed", seed, "-c", "atmnet_nano")
-    names = sorted(file.name for file in folder.iterdir())
-    assert names == [f"photo_atmnet_nano_overlay_3_18_random-2{end}.png" for end in ("-seed1", "")]
+    assert len(list(folder.glob("photo_atmnet_nano_overlay_3_18_*.png"))) == 2
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ COUNTS = np.array([[8, 2, 0], [1, 1, 2], [0, 0, 0]])
 @pytest.fixture
 def drawn(monkeypatch):
     kept = []
-    monkeypatch.setattr(confusion, "save_figure", lambda figure, path, formats: kept.append(figure) or [path])
+    monkeypatch.setattr(confusion, "save_figure", lambda figure, files: kept.append(figure) or files)
     return kept
 
 

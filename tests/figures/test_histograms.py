@@ -1,12 +1,16 @@
 """Histograms as drawn: bars, limits, titles, and what is said about samples outside."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from atmviz.figures.histograms import draw_histograms
+from atmviz.figures.settings import WIDTHS, FigureStyle
 from atmviz.figures.style import format_fraction
+from atmviz.layers import describe_layers
 from atmviz.observe.site import AXES
 from atmviz.statistics import OffsetHistogram
 
@@ -27,8 +31,8 @@ def histogram(layer, axis, counts=None, tokens="center", outside=0.123, images=5
     )
 
 
-def draw(*pairs, title="atmnet_large on imagenet", note="5,000 images", trained=True):
-    return draw_histograms(pairs, title=title, note=note, trained=trained)
+def draw(*pairs, title="atmnet_large on imagenet", note="5,000 images", trained=True, **style):
+    return draw_histograms(pairs, title=title, note=note, trained=trained, style=FigureStyle(**style))
 
 
 def bars(panel):
@@ -62,7 +66,10 @@ def test_the_x_axis_is_the_whole_range_even_where_all_samples_are_near_zero(site
     counts[size // 2] = 7
     panel, other = draw((histogram(layer, 0, counts), histogram(layer, 1))).axes
     assert panel.get_xlim() == (first - 0.5, last + 0.5)
-    assert {first, last} <= set(panel.get_xticks())
+    ticks = [tick for tick in panel.get_xticks() if first <= tick <= last]
+    assert 0 in ticks
+    assert len(set(np.diff(ticks))) == 1
+    assert 3 <= len(ticks) <= 7
     assert [text.get_text() for text in panel.get_xticklabels()] == [
         f"{tick:.0f}".replace("-", "\N{MINUS SIGN}") for tick in panel.get_xticks()
     ]
@@ -80,7 +87,7 @@ def test_one_panel_is_horizontal_and_the_one_below_vertical(site):
         "vertical offset (tokens)",
     )
     assert horizontal.get_title() == "layer_3_18 (offsets of 3_13)"
-    assert horizontal.get_ylabel() == vertical.get_ylabel() == "share of samples (%)"
+    assert horizontal.get_ylabel() == vertical.get_ylabel() == "samples (%)"
     assert horizontal.patches[0].get_facecolor() != vertical.patches[0].get_facecolor()
     assert {"nano on photos", "6 images"} <= set(texts(figure))
 
@@ -90,18 +97,17 @@ def test_a_layer_with_offsets_of_its_own_names_no_other(site):
     assert draw((histogram(layer, 0), histogram(layer, 1))).axes[0].get_title() == "layer_3_13"
 
 
-def test_each_panel_says_its_share_outside_and_how_many_samples(site):
+def test_a_source_names_the_layers_that_use_its_offsets(site):
+    layer = site("3_13", "3_13", (4, 8))
+    pair = [replace(histogram(layer, axis), reused_by=("3_14", "3_15")) for axis in (0, 1)]
+    assert draw(pair).axes[0].get_title().replace("\n", " ") == f"layer_3_13 (also {describe_layers(['3_14', '3_15'])})"
+
+
+def test_each_panel_says_its_share_outside_and_the_mean_distance(site):
     layer = site("3_18", "3_13", (4, 8))
-    pair = histogram(layer, 0, outside=0.25, images=5000), histogram(layer, 1, outside=0.0004, images=5000)
-    horizontal, vertical = draw(pair).axes
-    assert "5,000 images × 64 channels\noutside the map: 25.0 %" in texts(horizontal)
-    assert "5,000 images × 64 channels\noutside the map: <0.1 %" in texts(vertical)
-
-
-def test_all_tokens_are_said_to_be_counted(site):
-    layer = site("3_18", "3_13", (40, 80))
-    horizontal, _ = draw((histogram(layer, 0, tokens="all"), histogram(layer, 1, tokens="all"))).axes
-    assert any("5 images × 64 channels × 3,200 tokens\n" in text for text in texts(horizontal))
+    horizontal, vertical = draw((histogram(layer, 0, outside=0.25), histogram(layer, 1, outside=0.0004))).axes
+    assert "mean |offset| 1.0\noutside the map 25.0 %" in texts(horizontal)
+    assert "mean |offset| 1.0\noutside the map <0.1 %" in texts(vertical)
 
 
 @pytest.mark.parametrize("trained", [True, False])
@@ -111,18 +117,77 @@ def test_untrained_weights_are_named_and_trained_ones_not(site, trained):
     assert ("untrained weights" in texts(figure)) == (not trained)
 
 
-def test_more_than_four_layers_continue_below(site):
-    layers = [site(f"3_{index}", "3_1", (4, 8)) for index in range(1, 7)]
-    figure = draw(*((histogram(layer, 0), histogram(layer, 1)) for layer in layers))
+@pytest.mark.parametrize(("layers", "columns"), [(1, 1), (4, 4), (5, 3), (6, 3), (7, 4), (8, 4)])
+def test_layers_fill_rows_evenly(site, layers, columns):
+    names = [f"3_{index}" for index in range(1, layers + 1)]
+    figure = draw(
+        *((histogram(site(name, "3_1", (4, 8)), 0), histogram(site(name, "3_1", (4, 8)), 1)) for name in names)
+    )
     FigureCanvasAgg(figure).draw()
     at = {panel.get_title().split()[0]: panel.get_position() for panel in shown(figure) if panel.get_title()}
-    assert list(at) == [f"layer_3_{index}" for index in range(1, 7)]
-    rows = [round(at[name].y0, 3) for name in at]
-    assert len(set(rows[:4])) == len(set(rows[4:])) == 1
-    assert rows[0] > rows[4]
-    assert at["layer_3_5"].x0 == pytest.approx(at["layer_3_1"].x0)
-    assert at["layer_3_6"].x0 == pytest.approx(at["layer_3_2"].x0)
-    assert len(shown(figure)) == 12
+    assert list(at) == [f"layer_{name}" for name in names]
+    rows = [round(box.y0, 3) for box in at.values()]
+    assert [rows.count(row) for row in dict.fromkeys(rows)] == [columns, layers - columns][: 1 + (layers > columns)]
+    assert rows == sorted(rows, reverse=True)
+    assert len(shown(figure)) == 2 * layers
+
+
+def test_panels_have_one_scale_unless_asked_otherwise(site):
+    layer = site("3_13", "3_13", (8, 8))
+    peaked, flat = np.eye(8)[4], np.ones(8)
+    pairs = [(histogram(layer, 0, peaked), histogram(layer, 1, flat)), (histogram(layer, 0, flat), histogram(layer, 1))]
+    shared = [panel.get_ylim() for panel in draw(*pairs).axes]
+    assert len(set(shared)) == 1
+    assert shared[0][1] > 100
+    free = [panel.get_ylim()[1] for panel in draw(*pairs, share_y=False).axes]
+    assert free[0] == pytest.approx(shared[0][1])
+    assert max(free[1:]) < 60
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_one_axis_alone_is_drawn_in_half_the_panels(site, axis):
+    layer = site("3_13", "3_13", (4, 8))
+    figure = draw((histogram(layer, 0), histogram(layer, 1)), axis=axis)
+    (panel,) = figure.axes
+    assert panel.get_xlabel() == f"{axis} offset (tokens)"
+    assert panel.get_title() == "layer_3_13"
+
+
+def test_many_layers_become_a_heat_map_of_each_axis(site):
+    grids = {1: (16, 32), 2: (8, 16), 3: (4, 8)}
+    layers = [
+        site(f"{stage}_{index}", f"{stage}_{index}", grid) for stage, grid in grids.items() for index in (1, 2, 3)
+    ]
+    horizontal, vertical, *scales = draw(*((histogram(layer, 0), histogram(layer, 1)) for layer in layers)).axes
+    assert len(scales) == 2
+    (image,) = horizontal.images
+    values = image.get_array()
+    assert values.shape == (9, 32)  # offsets -16 to 15
+    assert image.get_extent() == [-16.5, 15.5, 8.5, -0.5]
+    expected = 100 * np.arange(8) / np.arange(8).sum()
+    assert np.allclose(values[8, 12:20], expected)
+    assert values.mask[8, :12].all()
+    assert values.mask[8, 20:].all()
+    assert [text.get_text() for text in horizontal.get_yticklabels()] == [layer.name for layer in layers]
+    assert vertical.get_xlabel() == "vertical offset (tokens)"
+    assert texts(horizontal).count("12.3 %") == 9
+
+
+def reading(figure, unreadable, width):
+    """What cannot be read at the printed width: texts that overlap or leave the figure, or are too small."""
+    assert figure.get_figwidth() == pytest.approx(width)
+    assert figure.get_figheight() < 11
+    small = {text.get_text() for text in figure.findobj(Text) if text.get_text().strip() and text.get_fontsize() < 6}
+    return unreadable(figure) + sorted(small)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3, 4, 6, 27])
+@pytest.mark.parametrize(("name", "width"), WIDTHS.items())
+def test_all_text_can_be_read_at_the_printed_width(site, unreadable, layers, name, width):
+    infos = [site(f"3_{index}", f"3_{index}", (64, 64)) for index in range(1, layers + 1)]
+    pairs = [[replace(histogram(info, axis), reused_by=("3_29", "3_30")) for axis in (0, 1)] for info in infos]
+    title, note = "atmnet_large on imagenet, 224×224 px: offsets of the center token", "50,000 images; " * 4
+    assert reading(draw(*pairs, title=title, note=note, trained=False, width=name), unreadable, width) == []
 
 
 @pytest.mark.parametrize("layers", [1, 2, 5])

@@ -302,7 +302,7 @@ def test_the_written_png_has_each_colour_on_its_token(looking, tmp_path, anchor)
     photo[8:16, 8:16], photo[112:120, 240:248] = green, magenta  # centres (11.5, 11.5) and (243.5, 115.5)
     panels = looking([2], [1], (128, 256), queries=[Query("token", 1, 2)], anchor=anchor)
     figure = draw_overlay(photo, panels, columns=1, title="nano", note="", trained=True)
-    (file,) = save_figure(figure, tmp_path / "overlay", ["png"])
+    (file,) = save_figure(figure, [tmp_path / "overlay.png"])
     png = np.asarray(Image.open(file).convert("RGB"))
     first, second = near(png, green), near(png, magenta)
     top, bottom = int(first[1]), int(second[1])  # the legend, in the same colours, is below

@@ -23,7 +23,7 @@ def image():
 @pytest.fixture
 def drawn(monkeypatch):
     kept = []
-    monkeypatch.setattr(predictions, "save_figure", lambda figure, path, formats: kept.append(figure) or [path])
+    monkeypatch.setattr(predictions, "save_figure", lambda figure, files: kept.append(figure) or files)
     return kept
 
 
@@ -88,7 +88,7 @@ def test_predictions_are_drawn_below_the_folder_named_each_into_a_file_of_its_ow
     made, out = [], tmp_path / "seen"
     monkeypatch.setattr(
         "atmviz.figures.predictions.save_figure",
-        lambda figure, path, kinds: [made.append(path.with_name(f"{path.name}.png")) or made[-1]],
+        lambda figure, files: made.extend(files) or files,
     )
     draw = PredictionFolder(out)
     grey = np.full((8, 8, 3), 128, np.uint8), np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8)

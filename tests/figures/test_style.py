@@ -1,20 +1,25 @@
-"""Saved figures: formats, fonts, names, whole files only, the same bytes again, whatever the user's settings."""
+"""The look of figures: fonts, sizes of type, style files, palettes, whatever the user's settings."""
+
+import re
+import warnings
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from atmviz.errors import SettingsError
+from atmviz.figures.saving import FORMATS, save_figure
+from atmviz.figures.settings import FigureStyle
 from atmviz.figures.style import (
+    COLORS,
+    Look,
     add_note,
     drawable,
-    figure_name,
     figure_style,
-    save_figure,
     wrap_note,
     wrap_title,
 )
-from atmviz.layers import offset_sources
 
 
 @pytest.fixture
@@ -25,57 +30,21 @@ def figure():
     return figure
 
 
-@pytest.mark.parametrize(
-    ("kind", "start"), [("png", b"\x89PNG\r\n\x1a\n"), ("pdf", b"%PDF-"), ("svg", b"<?xml version")]
-)
-def test_every_format_is_written_as_what_it_is_called(figure, tmp_path, kind, start):
-    (file,) = save_figure(figure, tmp_path / "a.b", [kind])  # a dot in the name is no suffix
-    assert file == tmp_path / f"a.b.{kind}"
-    assert file.read_bytes().startswith(start)
-
-
-def test_files_come_back_in_the_order_asked_for_and_nothing_else_is_left(figure, tmp_path):
-    files = save_figure(figure, tmp_path / "new" / "figure", ["svg", "png", "pdf"])
-    assert [file.suffix for file in files] == [".svg", ".png", ".pdf"]
-    assert sorted(tmp_path.joinpath("new").iterdir()) == sorted(files)
-
-
 def test_pdf_embeds_truetype_so_that_text_stays_text(figure, tmp_path):
-    (file,) = save_figure(figure, tmp_path / "figure", ["pdf"])
+    (file,) = save_figure(figure, [tmp_path / "figure.pdf"])
     content = file.read_bytes()
     assert b"/FontFile2" in content
     assert b"/Type3" not in content
 
 
-def test_svg_needs_no_font(figure, tmp_path):
-    (file,) = save_figure(figure, tmp_path / "figure", ["svg"])
-    assert "<text" not in file.read_text()
-
-
-@pytest.mark.parametrize("kind", ["png", "pdf", "svg"])
-def test_saving_again_gives_the_same_bytes(figure, tmp_path, kind):
-    (first,), (second,) = (save_figure(figure, tmp_path / name, [kind]) for name in ("first", "second"))
-    assert first.read_bytes() == second.read_bytes()
-
-
-def test_a_failed_save_leaves_the_old_file_and_nothing_half_written(figure, tmp_path, monkeypatch):
-    (file,) = save_figure(figure, tmp_path / "figure", ["png"])
-    before = file.read_bytes()
-
-    def fail(path, **_):
-        path.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(figure, "savefig", fail)
-    with pytest.raises(OSError, match="No space"):
-        save_figure(figure, tmp_path / "figure", ["png"])
-    assert list(tmp_path.iterdir()) == [file]
-    assert file.read_bytes() == before
+def test_text_of_an_svg_stays_text(figure, tmp_path):
+    (file,) = save_figure(figure, [tmp_path / "figure.svg"])
+    assert re.search(r"<text[^>]*>Offsets 3_18</text>", file.read_text())
 
 
 def test_the_style_does_not_leak_into_other_figures(figure, tmp_path):
     before = dict(mpl.rcParams)
-    save_figure(figure, tmp_path / "figure", ["png"])
+    save_figure(figure, [tmp_path / "figure.png"])
     assert dict(mpl.rcParams) == before
 
 
@@ -95,21 +64,13 @@ def test_a_user_s_settings_change_no_figure_and_stay(tmp_path, settings):
             figure = Figure(figsize=(2, 1))
             figure.subplots().imshow(np.arange(12).reshape(3, 4))
             figure.suptitle("Offsets 3_18")
-        return save_figure(figure, tmp_path / name, ["png"])[0].read_bytes()
+        return save_figure(figure, [tmp_path / f"{name}.png"])[0].read_bytes()
 
     plain = draw("plain")
     with mpl.rc_context(settings):
         before = dict(mpl.rcParams)
         assert draw("custom") == plain
         assert dict(mpl.rcParams) == before
-
-
-@pytest.mark.parametrize(
-    ("kind", "said"), [("png", b"Software\0atmviz "), ("pdf", b"/Creator (atmviz "), ("svg", b"<dc:title>atmviz ")]
-)
-def test_a_figure_says_who_made_it(figure, tmp_path, kind, said):
-    (file,) = save_figure(figure, tmp_path / "figure", [kind])
-    assert said in file.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -135,7 +96,7 @@ def test_any_text_is_drawn_without_a_warning(tmp_path, kind):
         figure = Figure(figsize=(4, 1))
         figure.suptitle(wrap_title(text, 4)[0])
         add_note(figure, wrap_note(text, 4, None)[0], None)
-    save_figure(figure, tmp_path / "figure", [kind])
+    save_figure(figure, [tmp_path / f"figure.{kind}"])
 
 
 def test_a_long_note_and_a_warning_lie_below_one_another(unreadable):
@@ -147,38 +108,88 @@ def test_a_long_note_and_a_warning_lie_below_one_another(unreadable):
     assert unreadable(figure, tolerance=0) == []
 
 
-LAYERS = ["2_1", "3_18"]
-EVERY = [str(layer) for layer in offset_sources((2, 2, 18, 2), 6)]  # of atmnet_nano
-ODD = ["../../etc/passwd", "/abs", "..", "", "\x1b[2J", "\udcff", "写" * 100, "x" * 300, "x" * 299 + "y", "a/b", "a-b"]
+@pytest.mark.parametrize(
+    ("style", "width", "points", "dpi"),
+    [
+        ({}, None, 9, 200),
+        ({"width": "column"}, 3.25, 7, 200),
+        ({"width": "8cm", "dpi": 600}, 8 / 2.54, 7, 600),
+        ({"width": "text"}, 6.875, 8, 200),
+        ({"width": "slide"}, 10, 12, 200),
+        ({"width": "slide", "font_size": 20}, 10, 20, 200),
+    ],
+)
+def test_a_width_brings_its_size_of_type(style, width, points, dpi):
+    look = Look.of(FigureStyle(**style))
+    assert (look.width, look.points, look.dpi) == (pytest.approx(width) if width else None, points, dpi)
+    assert min(value for name, value in look.rc.items() if name.endswith("labelsize")) >= 6
 
 
-def name(subject="photos", model="atmnet_nano", trained=False, sha256="8cf39f00", layers=LAYERS, details=()):
-    return figure_name(subject, "overlay", model, trained, sha256, layers, details)
+def test_a_style_file_sets_looks_and_nothing_else(tmp_path):
+    file = tmp_path / "paper.mplstyle"
+    file.write_text(
+        '# a comment\nfont.size: 6.5\nfigure.figsize: 3.5, 2\naxes.edgecolor: "#ff0000"  # red\nsavefig.dpi: 450\n'
+        "text.usetex: True\nbackend: TkAgg\naxes.prop_cycle: cycler('color', ['r'] * 10**9)\nsavefig.directory: /\n"
+        "font.family: serif\nfont.serif: No Such Font, DejaVu Serif\n"
+    )
+    look = Look.of(FigureStyle(style=file))
+    assert (look.width, look.points, look.dpi, look.rc["axes.edgecolor"]) == (3.5, 6.5, 450, "#ff0000")
+    assert look.rc["font.family"] == ["DejaVu Serif", "DejaVu Sans"]
+    assert not {"text.usetex", "backend", "axes.prop_cycle", "savefig.directory"} & look.rc.keys()
+    ours = Look.of(FigureStyle(style=file, width=5, font_size=10, dpi=100))
+    assert (ours.width, ours.points, ours.dpi, ours.rc["xtick.labelsize"]) == (5, 10, 100, 9)
 
 
-def test_plain_names_are_as_they_are():
-    assert name() == "photos_atmnet_nano_overlay_2_1-3_18"
-    assert name(trained=True) == "photos_atmnet_nano-8cf39f_overlay_2_1-3_18"
-    assert name(details=["1-6", "0.3,0.6"]) == "photos_atmnet_nano_overlay_2_1-3_18_1-6_0.3,0.6"
-    assert name(model="semantic_fpn(atmnet_nano)") == "photos_semantic_fpn-atmnet_nano_overlay_2_1-3_18"
-    assert name(layers=EVERY) == "photos_atmnet_nano_overlay_1_1-to-4_2"
+def test_a_style_is_known_by_its_name_too():
+    assert Look.of(FigureStyle(style="dark_background")).rc["axes.edgecolor"] == "white"
 
 
-@pytest.mark.parametrize("what", ["subject", "model", "sha256", "details"])
-def test_any_text_gives_a_name_of_its_own_within_the_folder(tmp_path, what):
-    names = [name(**{what: [text] if what == "details" else text, "trained": None}) for text in ODD]
-    for one in names:
-        assert len(one.encode()) <= 180
-        assert "_overlay_2_1-3_18" in one
-        tmp_path.joinpath(f"{one}.png").touch()
-    assert len(names) == len(list(tmp_path.iterdir())) or what in ("model", "sha256")  # told apart by the weights
+def test_fonts_that_are_missing_are_replaced_without_a_warning(tmp_path, caplog):
+    file = tmp_path / "paper.mplstyle"
+    file.write_text("font.family: No Such Font\n")
+    look = Look.of(FigureStyle(style=file))
+    with warnings.catch_warnings(), look.applied():
+        warnings.simplefilter("error")
+        figure = Figure(figsize=(2, 1))
+        figure.suptitle("offsets")
+        save_figure(figure, [tmp_path / f"figure.{kind}" for kind in FORMATS])
+    assert caplog.text == ""
 
 
-def test_two_selections_of_layers_or_queries_never_share_a_name():
-    rng = np.random.default_rng(0)
-    some = {tuple(sorted(rng.choice(24, rng.integers(1, 24), replace=False).tolist())) for _ in range(500)}
-    some |= {tuple(range(first, last)) for first in range(24) for last in range(first + 1, 25)}
-    some |= {(*range(5), *range(6, last)) for last in range(8, 25)}  # but for one
-    assert len({name(layers=[EVERY[k] for k in one]) for one in some}) == len(some)
-    queries = [[f"{i}-{j}" for j in range(n)] for i in range(10) for n in range(1, 30)]
-    assert len({name("x" * 300, details=one) for one in queries}) == len(queries)
+@pytest.mark.parametrize(
+    ("style", "message"),
+    [
+        ({"style": "nowhere.mplstyle"}, "cannot read style nowhere.mplstyle (No such file"),
+        ({"palette": "nowhere"}, "got palette nowhere"),
+        ({"palette": "red,bleu"}, "got palette red,bleu"),
+    ],
+)
+def test_styles_and_palettes_that_are_none_are_refused(style, message):
+    with pytest.raises(SettingsError) as error:
+        Look.of(FigureStyle(**style))
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("line", ["font.size: huge", "axes.edgecolor: bleu", "axes.no_such: 1"])
+def test_a_style_file_with_a_wrong_line_is_refused(tmp_path, line):
+    file = tmp_path / "paper.mplstyle"
+    file.write_text(f"font.size: 7\n{line}\n")
+    with pytest.raises(SettingsError, match="cannot use style"):
+        Look.of(FigureStyle(style=file))
+
+
+def test_a_palette_colors_the_axes_and_the_query():
+    colors = Look.of(FigureStyle(palette="#112233,teal")).colors
+    assert (colors["horizontal"], colors["vertical"]) == ("#112233", "#008080")
+    assert colors["query"] == COLORS["query"]
+    assert len(set(Look.of(FigureStyle(palette="viridis")).colors.values())) == 4
+
+
+@pytest.mark.parametrize("width", ["0in", "-3", "1e9", "3.25 furlong", "100in", 0, None, [3], "", "nan", True])
+def test_widths_that_are_none_are_refused(width):
+    if width is None:
+        assert FigureStyle(width=None).width is None
+        return
+    with pytest.raises(SettingsError, match="got width"):
+        FigureStyle(width=width)

@@ -1,0 +1,65 @@
+"""What a figure, a recording or a checkpoint says of itself."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from atmviz.errors import AtmvizError
+from atmviz.files import BUNDLED_CHECKPOINTS, find_checkpoint
+from atmviz.recording.array_files import is_recording
+
+_FIGURES = (".png", ".pdf", ".svg")
+
+
+def inspect(path: str | Path) -> dict[str, Any]:
+    """Return what a file or folder says of itself, ready for JSON; nothing in it is run.
+
+    Args:
+        path: A figure that atmviz drew, a recording, a run folder, a checkpoint, or the name of a bundled one.
+
+    Returns:
+        "kind" ("figure", "recording" or "checkpoint"), "path", and what is known: of a figure the command that drew it
+        and what it shows, of a recording its network, images and settings, of a checkpoint its network and origin.
+
+    Raises:
+        AtmvizError: the path is none of these.
+    """
+    path = Path(path)
+    if path.suffix.lower() in _FIGURES and path.is_file():
+        return {"kind": "figure", "path": str(path), **_figure(path)}
+    if is_recording(path):
+        return {"kind": "recording", "path": str(path), **_recording(path)}
+    if not path.exists() and str(path) not in BUNDLED_CHECKPOINTS:
+        raise AtmvizError(f"no file or folder {path}: expected a figure, a recording or a checkpoint")
+    best = path / "best.safetensors"
+    file = find_checkpoint(best if best.is_file() else path)
+    return {"kind": "checkpoint", "path": str(file), **_checkpoint(file)}
+
+
+def _figure(path: Path) -> dict[str, Any]:
+    from atmviz.figures.saving import read_about
+
+    said = read_about(path)
+    if said is None:
+        raise AtmvizError(f"{path} is no figure of atmviz: it does not say what it shows")
+    return said
+
+
+def _recording(path: Path) -> dict[str, Any]:
+    from atmviz.recording.store import open_recording
+
+    recording = open_recording(path)
+    attrs = recording.attrs
+    about = {
+        key: attrs.get(key) for key in ("checkpoint", "preprocessing", "query", "image_root", "sampling", "versions")
+    }
+    quantities = {name: f"{quantity.description}, {quantity.unit}" for name, quantity in recording.quantities.items()}
+    return {**recording.summary(), **about, "quantities": quantities}
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    from atmviz.checkpoints import read_checkpoint
+
+    checkpoint = read_checkpoint(path)
+    parameters = sum(tensor.numel() for tensor in checkpoint.state.values())
+    return {**asdict(checkpoint.origin), "tensors": len(checkpoint.state), "values": parameters}

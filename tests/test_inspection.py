@@ -1,0 +1,53 @@
+"""`atmviz.inspect` and the command: figures, recordings, run folders and checkpoints say what they are."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+import atmviz
+from atmviz.errors import AtmvizError
+from atmviz.figures.saving import save_figure
+from atmviz.files import find_checkpoint
+
+SAMPLE = Path(__file__).parent / "data/recording_schema_1.zip"
+
+
+@pytest.fixture
+def recording(tmp_path):
+    shutil.unpack_archive(SAMPLE, tmp_path / "sample")
+    return next(tmp_path.glob("sample/**/status")).parent
+
+
+def test_a_figure_says_its_command_and_what_it_shows(tmp_path):
+    (file,) = save_figure(Figure(figsize=(1, 1)), [tmp_path / "a.png"], {"model": "x"}, command="atmviz overlay")
+    said = atmviz.inspect(file)
+    assert (said["kind"], said["command"], said["shows"]) == ("figure", "atmviz overlay", {"model": "x"})
+
+
+def test_a_recording_says_its_network_images_and_quantities(recording):
+    said = atmviz.inspect(recording)
+    assert (said["kind"], said["model"], said["complete"]) == ("recording", "atmnet_nano", True)
+    assert said["quantities"]["offset"] == "offsets of the query token, positive to the right and down, tokens"
+    assert json.loads(json.dumps(said)) == said
+
+
+@pytest.mark.parametrize("where", ["name", "file", "run folder"])
+def test_a_checkpoint_says_its_network_and_origin(where, tmp_path):
+    bundled = find_checkpoint("atmnet_nano.shapes")
+    shutil.copy(bundled, tmp_path / "best.safetensors")
+    said = atmviz.inspect({"name": "atmnet_nano.shapes", "file": bundled, "run folder": tmp_path}[where])
+    assert (said["kind"], said["model"], said["weights"], said["tensors"]) == ("checkpoint", "atmnet_nano", "ema", 500)
+    assert json.loads(json.dumps(said)) == said
+
+
+@pytest.mark.parametrize("name", ["nowhere.png", "nowhere", "empty", "text.png", "text.pth", ""])
+def test_other_things_are_refused_in_one_line(tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    for text in ("text.png", "text.pth"):
+        (tmp_path / text).write_text("no figure")
+    with pytest.raises(AtmvizError) as error:
+        atmviz.inspect(tmp_path / name)
+    assert "\n" not in str(error.value)

@@ -42,7 +42,7 @@ def find_sites(network: nn.Module, patterns: Iterable[str] = ("all",)) -> list[S
         patterns: Which sites; see `atmviz.layers.select_layers`. Returned in the order asked for.
 
     Raises:
-        CheckpointError: there are none, or the offsets are fixed to zero.
+        CheckpointError: there are none, the offsets are fixed to zero, or two sites have one name.
         LayerNotFoundError: a pattern names no site.
     """
     network = _uncompiled(network)
@@ -57,6 +57,13 @@ def find_sites(network: nn.Module, patterns: Iterable[str] = ("all",)) -> list[S
     sites = [_site(path, layer) for path, layer in layers if layer.num_offsets]
     if not sites:
         raise CheckpointError("this ATMNet has its offsets fixed to zero: there are none to record")
+    modules: dict[str, str] = {}
+    for site in sites:
+        if (other := modules.setdefault(site.name, site.module)) != site.module:
+            raise CheckpointError(
+                f"got several ATMNets in one {type(network).__name__} ({other} and {site.module} are both layer "
+                f"{site.name}), expected one: take one of them"
+            )
     return select_sites([patterns] if isinstance(patterns, str) else patterns, sites)
 
 
@@ -96,12 +103,13 @@ def observing(
     """
     network, edits = _uncompiled(network), edits or {}
     wanted = [sites] if isinstance(sites, str) else sites
-    chosen = [s for item in wanted for s in ([item] if isinstance(item, Site) else find_sites(network, [item]))]
-    if unknown := edits.keys() - {site.name for site in chosen}:
-        raise ValueError(f"got an edit of {min(unknown)}, expected one of {', '.join(site.name for site in chosen)}")
+    named = [s for item in wanted for s in ([item] if isinstance(item, Site) else find_sites(network, [item]))]
+    chosen = {site.name: site for site in named}  # each once, however often it is named
+    if unknown := edits.keys() - chosen.keys():
+        raise ValueError(f"got an edit of {min(unknown)}, expected one of {', '.join(chosen)}")
     observation = Observation()
     with ExitStack() as stack:
-        for site in chosen:
+        for site in chosen.values():
             mixer: Any = network.get_submodule(site.module)
             offset_hook = _watcher(observation.offsets, site.name, edits.get(site.name))
             stack.enter_context(mixer.hook_offset.register_forward_hook(offset_hook))
@@ -113,7 +121,7 @@ def _watcher(seen: dict[str, Tensor], name: str, edit: Edit | None = None) -> Ca
     """Return a hook that keeps a tensor under a name, after it was edited."""
 
     def hook(module: nn.Module, args: tuple[Tensor, ...], value: Tensor) -> Tensor:
-        edited = edit(value) if edit else value
+        edited = edit(value.clone()) if edit else value  # an edit in place leaves what other sites reuse
         if edited.shape != value.shape:
             raise ValueError(
                 f"the edit of {name} gave offsets {list(edited.shape)}, expected {list(value.shape)} as before"

@@ -25,6 +25,7 @@ from numcodecs.zstd import Zstd
 
 from atmviz.errors import RecordingFormatError, shorten
 from atmviz.files import read_limited
+from atmviz.observe.site import AXES, sources_of
 from atmviz.recording.quantities import QUANTITIES, Quantity, QuantityInfo
 from atmviz.recording.sites import MAX_SITES, RecordedSite
 
@@ -177,18 +178,34 @@ class StoredArray:
 def all_arrays(
     quantities: Iterable[StoredQuantity], sites: Sequence[RecordedSite], images: int, chunks: int
 ) -> dict[str, StoredArray]:
-    """Return every array of a recording by name; ValueError where two would have one name."""
+    """Return every array of a recording by name.
+
+    Raises:
+        ValueError: two arrays or links would have one name, a dimension two sizes, or a chunk too many bytes.
+    """
     status = {"description": "0 not recorded, 1 recorded, 2 skipped because unreadable (its rows are NaN)"}
     done = {"description": "whether a chunk of images is complete"}
     arrays = {
         "status": StoredArray((images,), ("image",), "uint8", NOT_RECORDED, min(CHUNK_IMAGES, images), status),
         "done": StoredArray((chunks,), ("chunk",), "bool", False, 1, done),
     }
+    taken = {*arrays, *COORDINATES}
     for quantity in quantities:
         more = quantity.arrays(sites, images, chunks)
-        if twice := (more.keys() & {*arrays, *COORDINATES}):
+        names = {*more, *(alias for array in more.values() for alias in array.aliases)}
+        if twice := names & taken:
             raise ValueError(f"two arrays named {min(twice)}")
         arrays |= more
+        taken |= names
+    sizes = {"axis": len(AXES), "layer": len(sites), "source": len(sources_of(sites)), "branch": len(sites[0].branches)}
+    for name, array in arrays.items():
+        if math.prod(array.chunk_shape) * np.dtype(array.dtype).itemsize > _MAX_CHUNK_BYTES:
+            raise ValueError(f"chunks of {name} above {_MAX_CHUNK_BYTES:,} bytes")
+        for dim, size in zip(array.dims, array.shape, strict=True):  # as xarray needs them
+            if sizes.setdefault(dim, size) != size:
+                raise ValueError(f"dim {short(dim)} has {size} entries in {name}, {sizes[dim]} elsewhere: rename it")
+            if array.dims.count(dim) > 1 or dim in taken - {*COORDINATES}:
+                raise ValueError(f"dim {short(dim)} of {name} is another dim or an array too: rename it")
     return arrays
 
 
@@ -203,7 +220,16 @@ def stored_quantities(attrs: Mapping[str, Any], sites: Sequence[RecordedSite]) -
     names = [quantity.name for quantity in quantities]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"two quantities named {twice[0]}")
+    laid_out = {quantity.name: _layout(StoredQuantity.of_sites(quantity, sites)) for quantity in QUANTITIES}
+    for quantity in quantities:
+        if _layout(quantity) != laid_out.get(quantity.name, _layout(quantity)):
+            raise ValueError(f"quantity {quantity.name} is not laid out as atmviz does: give it another name")
     return quantities
+
+
+def _layout(quantity: StoredQuantity) -> StoredQuantity:
+    """Return a quantity without what is only told of it."""
+    return replace(quantity, unit="", description="")
 
 
 class ArrayFiles:
@@ -213,9 +239,6 @@ class ArrayFiles:
         self.path, self.arrays = path, arrays
         self._root = path.resolve()
         self._described: set[str] = set()
-        for name, array in arrays.items():
-            if math.prod(array.chunk_shape) * np.dtype(array.dtype).itemsize > _MAX_CHUNK_BYTES:
-                raise ValueError(f"chunks of {name} above {_MAX_CHUNK_BYTES:,} bytes")
 
     def whole(self, name: str) -> np.ndarray:
         """Return all rows, in the time that the existing chunk files take, however many the recording claims."""
@@ -244,11 +267,8 @@ class ArrayFiles:
             RecordingFormatError: its file is damaged, or may not be read.
         """
         array = self.arrays[name]
+        self.require_described(name)
         try:
-            if name not in self._described:
-                if not array.described_by(read_description(self._root / name, "array")):
-                    raise ValueError("not as atmviz makes it")
-                self._described.add(name)
             values = np.full(array.chunk_shape, array.fill, "uint8" if array.dtype == "bool" else array.dtype)
             with suppress(FileNotFoundError):
                 packed = _read(self.file(name, chunk), values.nbytes + values.nbytes // 64 + 1024)
@@ -256,6 +276,17 @@ class ArrayFiles:
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise self.damaged(name, error) from None
         return values[: array.shape[0] - chunk * array.rows].astype(array.dtype, copy=False)
+
+    def require_described(self, name: str) -> None:
+        """Raise RecordingFormatError if zarr's description of an array is not the one that it is created with."""
+        if name in self._described:
+            return
+        try:
+            if not self.arrays[name].described_by(read_description(self._root / name, "array")):
+                raise ValueError("not as atmviz makes it")
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise self.damaged(name, error) from None
+        self._described.add(name)
 
     def file(self, name: str, chunk: int) -> Path:
         """Return the file of a chunk; RecordingFormatError where a link leads elsewhere."""
@@ -280,9 +311,12 @@ def read_description(folder: Path, kind: str) -> dict[str, Any]:
 
     Raises:
         RecordingFormatError: the file may not be read.
-        ValueError: it describes another kind.
+        ValueError: it describes another kind, or is a link.
     """
-    description = json.loads(_read(folder / "zarr.json", _MAX_DESCRIPTION_BYTES), parse_constant=_refuse)
+    file = folder / "zarr.json"
+    if file.is_symlink():
+        raise ValueError("zarr.json is a link")
+    description = json.loads(_read(file, _MAX_DESCRIPTION_BYTES), parse_constant=_refuse)
     if description["node_type"] != kind or description["zarr_format"] != 3:
         raise ValueError(f"no {kind} of zarr 3")
     return description
@@ -349,8 +383,9 @@ def short(value: Any) -> str:
 def difference(key: str, there: Any, here: Any) -> str:
     """Say how two values of JSON differ: `size is [64, 64] there and [96, 96] here`; of lists the first difference."""
     if isinstance(there, dict) and isinstance(here, dict):
-        inner = next(name for name in {**there, **here} if there.get(name) != here.get(name))
-        return difference(f"{key} {inner}", there.get(inner), here.get(inner))
+        was, now = ({name: values.get(name, "absent") for name in {**there, **here}} for values in (there, here))
+        inner = next(name for name in was if was[name] != now[name])
+        return difference(f"{key} {inner}", was[inner], now[inner])
     if isinstance(there, list) and isinstance(here, list):
         if len(there) != len(here):
             there, here = f"{len(there)} entries", f"{len(here)} entries"

@@ -28,6 +28,9 @@ def merge_recordings(paths: Sequence[str | Path], out: str | Path) -> Recording:
     Raises:
         RecordingFormatError: a recording is incomplete or differs, or `out` holds something else.
     """
+    paths = [paths] if isinstance(paths, str | Path) else list(paths)
+    if not paths:
+        raise RecordingFormatError("got no recordings to merge, expected one or more")
     parts = [open_recording(path) for path in paths]
     target = Path(out)
     existing = _merged_before(target, paths)

@@ -122,8 +122,9 @@ class RecordingWriter:
         start = written.start * CHUNK_IMAGES
         images = slice(start, start + sum(len(rows["status"]) for rows in chunks.values()))
         with open_zarr() as zarr:
-            for name, chunk in product(self.arrays, chunks):
-                self._files.file(name, chunk)  # no link leads elsewhere
+            for name, chunk in product(self.arrays, chunks):  # no link leads elsewhere
+                self._files.require_described(name)
+                self._files.file(name, chunk)
             arrays = {name: zarr.open_array(self.path / name, mode="r+", zarr_format=3) for name in self.arrays}
             for chunk in done & chunks.keys():
                 arrays["done"][chunk] = False

@@ -108,7 +108,7 @@ def find_layer(name: "str | LayerId", available: Sequence[str]) -> str:
     Raises:
         LayerNotFoundError: none of the available ones.
     """
-    wanted = _canonical(str(name))
+    wanted = str(name) if str(name) in available else _canonical(str(name))
     if wanted not in available:
         raise LayerNotFoundError(f"no layer {str(name)!r}: expected one of {describe_layers(available)}")
     return wanted
@@ -119,7 +119,7 @@ def _match(pattern: str, available: Sequence[str]) -> list[str]:
         return list(available)
     if match := re.fullmatch(r"(?:layer_)?(\d+)_last", pattern):
         return [name for name in available if re.fullmatch(rf"{match[1]}_\d+", name)][-1:]
-    wanted = _canonical(pattern)
+    wanted = pattern if pattern in available else _canonical(pattern)
     if wanted in available:
         return [wanted]
     glob = pattern.removeprefix("layer_")

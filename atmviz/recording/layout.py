@@ -156,6 +156,11 @@ class StoredArray:
         return (self.rows, *self.shape[1:])
 
     @property
+    def chunk_bytes(self) -> int:
+        """Bytes of what one file holds, before it is packed."""
+        return math.prod(self.chunk_shape) * np.dtype(self.dtype).itemsize
+
+    @property
     def per_image(self) -> bool:
         """Whether it has a row for each image, and not for each chunk of images."""
         return self.dims[0] == "image"
@@ -199,7 +204,7 @@ def all_arrays(
         taken |= names
     sizes = {"axis": len(AXES), "layer": len(sites), "source": len(sources_of(sites)), "branch": len(sites[0].branches)}
     for name, array in arrays.items():
-        if math.prod(array.chunk_shape) * np.dtype(array.dtype).itemsize > _MAX_CHUNK_BYTES:
+        if array.chunk_bytes > _MAX_CHUNK_BYTES:
             raise ValueError(f"chunks of {name} above {_MAX_CHUNK_BYTES:,} bytes")
         for dim, size in zip(array.dims, array.shape, strict=True):  # as xarray needs them
             if sizes.setdefault(dim, size) != size:

@@ -16,7 +16,7 @@ _VARYING = {
     *("images", "image_root", "dataset", "sampling", "seed"),
     *("versions", "device", "checkpoint_path", "merged_from"),
 }
-_CHUNKS_TOGETHER = 16  # faster than one by one, and of bounded memory
+_BYTES_TOGETHER = 2**24  # chunks are copied together up to this size: faster than one by one, and of bounded memory
 
 
 def merge_recordings(paths: Sequence[str | Path], out: str | Path) -> Recording:
@@ -85,7 +85,7 @@ def _write_merged(parts: Sequence[Recording], attrs: Mapping[str, Any], target: 
         for name, array in create_group(zarr, made, attrs, parts[0].sites, stored).items():
             start = 0
             for part in parts:
-                for rows in part.raw_rows(name, _CHUNKS_TOGETHER):
+                for rows in part.raw_rows(name, _BYTES_TOGETHER):
                     array[start : start + len(rows)] = rows
                     start += len(rows)
         try:

@@ -266,9 +266,9 @@ class Recording:
         """Chunks of images."""
         return len(self._done)
 
-    def raw_rows(self, array: str, together: int) -> Iterator[np.ndarray]:
-        """Yield the rows of an array of the layout as stored, those of so many chunk files together, all checked."""
-        chunks = range(self._files.chunks(array))
+    def raw_rows(self, array: str, most_bytes: int) -> Iterator[np.ndarray]:
+        """Yield the rows of an array as stored, all checked; of several chunk files together up to so many bytes."""
+        chunks, together = range(self._files.chunks(array)), max(1, most_bytes // self._files.arrays[array].chunk_bytes)
         for first in chunks[::together]:
             rows = np.concatenate([self._files.read(array, chunk) for chunk in chunks[first : first + together]])
             if self._files.arrays[array].per_image:

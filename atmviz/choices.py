@@ -96,6 +96,8 @@ class DataChoice:
                 raise SettingsError(f"got {type(source).__name__} as source, expected paths or an opened source")
             return source.sample(self.limit, self.seed) if self.limit else source
         paths = [source] if isinstance(source, str | Path) else list(source or [])
+        if other := [path for path in paths if not isinstance(path, str | Path)]:
+            raise SettingsError(f"got {type(other[0]).__name__} among the images, expected paths")
         if source is not None and not paths:
             raise DatasetError("got an empty list of images, expected files, folders or globs")
         if paths and self.dataset:

@@ -55,10 +55,12 @@ def require_ranges(settings: Any, error: type[Exception] = ValueError) -> None:
             raise error(f"got {declared.name}: {shorten(str(value))}, expected one of {shown}")
         if value is None or low is None:
             continue
-        if isinstance(value, int | float) and low <= value <= (float("inf") if high is None else high):
+        whole = hints[declared.name] in (int, int | None)
+        if isinstance(value, int if whole else int | float) and low <= value <= (value if high is None else high):
             continue
         upper = "" if high is None else f", at most {high}"
-        raise error(f"got {declared.name}: {shorten(str(value))}, expected {low} or more{upper}")
+        kind = ", a whole number" if whole else ""
+        raise error(f"got {declared.name}: {shorten(str(value))}, expected {low} or more{upper}{kind}")
 
 
 def _choices(hint: Any) -> tuple[Any, ...]:

@@ -57,9 +57,11 @@ def test_an_opened_source_may_be_sampled():
     assert DataChoice(limit=2, seed=1).open().names == sampled.names
 
 
-@pytest.mark.parametrize("source", [np.zeros((64, 64, 3), np.uint8), 7], ids=["array", "number"])
+@pytest.mark.parametrize(
+    "source", [np.zeros((64, 64, 3), np.uint8), 7, [np.zeros((64, 64, 3), np.uint8)]], ids=["array", "number", "arrays"]
+)
 def test_what_is_no_source_is_refused(source):
-    with pytest.raises(SettingsError, match="expected paths or an opened source"):
+    with pytest.raises(SettingsError, match="expected paths"):
         DataChoice().open(source)
 
 
@@ -74,6 +76,7 @@ def test_an_empty_list_of_images_is_no_request_for_the_bundled_ones():
         ({"dataset": "cifar"}, "got dataset: cifar, expected one of ade20k, coco, imagenet, shapes, digits"),
         ({"split": "test"}, "got split: test, expected one of val, train"),
         ({"limit": "3"}, "got limit: 3, expected 1 or more"),
+        ({"limit": 2.5}, "got limit: 2.5, expected 1 or more, a whole number"),
     ],
 )
 def test_values_of_another_kind_are_refused(values, says):

@@ -41,7 +41,7 @@ class RecordingSettings(FitChoice):
     def part(self) -> tuple[int, int]:
         """The shard as (K, N), from 1."""
         try:
-            part, parts = (int(number) for number in self.shard.split("/"))
+            part, parts = (int(number) for number in str(self.shard).split("/"))
         except ValueError:
             part = parts = 0
         if not 1 <= part <= parts:

@@ -37,6 +37,8 @@ class OverlaySettings(FitChoice):
     def __post_init__(self) -> None:
         for name in ("layers", "queries"):
             object.__setattr__(self, name, as_tuple(getattr(self, name)))
+            if not getattr(self, name):
+                raise SettingsError(f"got no {name}, expected at least one")
         self.input_size  # noqa: B018  raises for a size of another form
 
 
@@ -60,7 +62,7 @@ class HistogramSettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", as_tuple(self.layers))
         if self.figure not in (None, *FIGURES):
-            raise SettingsError(f"got figure {self.figure}, expected 3, 6 or 7 (Fig. 5 is an overlay)")
+            raise SettingsError(f"got figure {self.figure!r}, expected 3, 6 or 7 (Fig. 5 is an overlay)")
 
     @property
     def preset(self) -> FigurePreset | None:

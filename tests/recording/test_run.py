@@ -274,7 +274,7 @@ def test_whole_images_are_an_error(record, images, tmp_path):
         assert "expected crop or squash" in refusal(ValueError, record, images, tmp_path / "out", **settings)
 
 
-@pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "a/b", ""])
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "a/b", "", None])
 def test_impossible_shards_are_errors(shard, record, images, tmp_path):
     assert "K from 1 to N" in refusal(ValueError, record, images, tmp_path / "out", shard=shard)
 

@@ -177,7 +177,7 @@ def checkpoint(place: Place, draw: random.Random) -> None:
 
     source = find_checkpoint("atmnet_nano.shapes")
     with safe_open(source, "pt") as file:
-        metadata = dict(file.metadata())
+        metadata = dict(sorted(file.metadata().items()))  # in an order of chance in the file
     state = load_file(source)
     target = place.input / draw.choice(("x.safetensors", "x.pth", "x.ckpt"))
     match draw.randrange(5):

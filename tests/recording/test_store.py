@@ -788,3 +788,8 @@ def test_merging_a_damaged_part_leaves_nothing(halves, copied, tmp_path):
     (copied / "fusion" / "c" / "1" / "0" / "0").write_bytes(b"junk")
     refusal(merge_recordings, [halves[0], copied], tmp_path / "merged")
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+
+
+@pytest.mark.parametrize(("most_bytes", "rows"), [(1, [64, 64, 2]), (128, [128, 2]), (2**20, [130])])
+def test_chunks_are_copied_together_up_to_a_number_of_bytes(most_bytes, rows, recording):
+    assert [len(part) for part in recording.raw_rows("status", most_bytes)] == rows

@@ -541,3 +541,14 @@ def test_a_merged_recording_is_not_continued(record, images, tmp_path):
     merged = merge_recordings([tmp_path / "a", tmp_path / "b"], tmp_path / "both")
     everything = replace(subset(images, 70, 0, 1, 2), title=merged.attrs["dataset"])
     assert "merged" in refusal(RecordingFormatError, record, everything, tmp_path / "both")
+
+
+def test_no_more_processes_load_images_than_there_are_batches(record, images, tmp_path, monkeypatch):
+    started, real = [], batches.open_loader
+    monkeypatch.setattr(
+        batches,
+        "open_loader",
+        lambda inputs, workers, *rest, **options: (started.append(workers), real(inputs, 0, *rest, **options))[1],
+    )
+    record(replace(images, names=images.names[:20]), tmp_path / "out", workers=3000)
+    assert started == [3]

@@ -150,7 +150,7 @@ def _match(pattern: str, available: Sequence[str]) -> list[str]:
         return list(available)
     if match := re.fullmatch(r"(?:layer_)?(\d+)_last", pattern):
         return [name for name in available if re.fullmatch(rf"{match[1]}_\d+", name)][-1:]
-    wanted = _canonical(pattern)
+    wanted = pattern if pattern in available else _canonical(pattern)
     if wanted in available:
         return [wanted]
     glob = pattern.removeprefix("layer_")

@@ -177,7 +177,7 @@ def checkpoint(place: Place, draw: random.Random) -> None:
 
     source = find_checkpoint("atmnet_nano.shapes")
     with safe_open(source, "pt") as file:
-        metadata = dict(file.metadata())
+        metadata = dict(sorted(file.metadata().items()))  # in an order of chance in the file
     state = load_file(source)
     target = place.input / draw.choice(("x.safetensors", "x.pth", "x.ckpt"))
     match draw.randrange(5):
@@ -268,8 +268,13 @@ def recording(place: Place, draw: random.Random) -> None:
         case _:
             chosen = draw.choice([target / "zarr.json", target / "zarr.json", *target.glob("*/zarr.json")])
             described = json.loads(chosen.read_text())
-            if draw.random() < 0.7 and described.get("attributes"):
-                described["attributes"] = change_values(described["attributes"], draw)
+            attributes = described.get("attributes")
+            if attributes and draw.random() < 0.7:
+                part = draw.choice(("layers", "quantities", None, None)) if "quantities" in attributes else None
+                if part:
+                    attributes[part] = change_values(attributes[part], draw)
+                else:
+                    described["attributes"] = change_values(attributes, draw)
             else:
                 described = change_values(described, draw)
             chosen.write_text(json.dumps(described))
@@ -292,6 +297,7 @@ def recording(place: Place, draw: random.Random) -> None:
                     opened.counts,
                 ):
                     read(site.name)
+            opened.to_xarray()
 
 
 def recipe(place: Place, draw: random.Random) -> None:

@@ -62,9 +62,11 @@ def test_an_opened_source_may_be_sampled():
     assert DataChoice(limit=2, seed=1).open().names == sampled.names
 
 
-@pytest.mark.parametrize("source", [np.zeros((64, 64, 3), np.uint8), 7], ids=["array", "number"])
+@pytest.mark.parametrize(
+    "source", [np.zeros((64, 64, 3), np.uint8), 7, [np.zeros((64, 64, 3), np.uint8)]], ids=["array", "number", "arrays"]
+)
 def test_what_is_no_source_is_refused(source):
-    with pytest.raises(SettingsError, match="expected paths or an opened source"):
+    with pytest.raises(SettingsError, match="expected paths"):
         DataChoice().open(source)
 
 

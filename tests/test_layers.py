@@ -3,7 +3,15 @@
 import pytest
 
 from atmviz.errors import LayerNotFoundError
-from atmviz.layers import LayerId, describe_layers, is_offset_source, offset_sources, select_layers, title_of
+from atmviz.layers import (
+    LayerId,
+    describe_layers,
+    find_layer,
+    is_offset_source,
+    offset_sources,
+    select_layers,
+    title_of,
+)
 from atmviz.variants import VARIANTS
 
 LAYERS = [str(layer) for layer in offset_sources((2, 3, 18, 2), interval=6)]
@@ -123,3 +131,9 @@ def test_patterns_that_name_no_layer_are_refused_with_the_valid_ones(pattern):
 
 def test_stages_are_described_by_their_first_and_last_layer():
     assert describe_layers(["1_1", "3_7", "3_13"]) == "1_1, 3_7 to 3_13"
+
+
+def test_a_name_that_is_there_means_itself():
+    names = ["03_18", "3_18"]
+    assert [find_layer(name, names) for name in ("03_18", "3_18", "layer_3_18")] == ["03_18", "3_18", "3_18"]
+    assert select_layers(["03_18"], names) == ["03_18"]

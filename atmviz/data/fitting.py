@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode, functional
 
+from atmviz.errors import DatasetError
 from atmviz.geometry import Placement, Preprocessing
 
 MEAN, STD = Preprocessing.mean, Preprocessing.std
@@ -17,9 +18,14 @@ MEAN, STD = Preprocessing.mean, Preprocessing.std
 def fit_image(image: np.ndarray, preprocessing: Preprocessing) -> tuple[np.ndarray, Placement]:
     """Return what the network sees of an image [H, W, 3], uint8, in the same layout, and where it lies in the image.
 
+    Raises:
+        DatasetError: the image, which a source of the caller's may have read, has another shape or type.
+
     Source: the released evaluation transform (bicubic resize, center crop), by torchvision in integers: five times as
     fast as Pillow; at most 1 % of pixels differ, by 1 (rarely 2) gray levels.
     """
+    if image.dtype != np.uint8 or image.shape[2:] != (3,) or not image.size:
+        raise DatasetError(f"got an image {list(image.shape)} of {image.dtype}, expected [H, W, 3] of uint8")
     placement = preprocessing.place(*image.shape[:2])
     (top, left), (height, width) = placement.origin, placement.size
     pixels = torch.from_numpy(image).permute(2, 0, 1)  # HWC -> CHW, as it lies in memory

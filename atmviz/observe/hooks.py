@@ -47,7 +47,7 @@ def find_sites(network: nn.Module, patterns: Layers = "all") -> list[Site]:
 
     Raises:
         SettingsError: something else than a network.
-        CheckpointError: there are none, or the offsets are fixed to zero.
+        CheckpointError: there are none, the offsets are fixed to zero, or two sites have one name.
         LayerNotFoundError: a pattern names no site.
     """
     network = _uncompiled(network)
@@ -62,6 +62,13 @@ def find_sites(network: nn.Module, patterns: Layers = "all") -> list[Site]:
     sites = [layer for layer in layers if layer.num_offsets]
     if not sites:
         raise CheckpointError("this ATMNet has its offsets fixed to zero: there are none to record")
+    modules: dict[str, str] = {}
+    for site in sites:
+        if (other := modules.setdefault(site.name, site.module)) != site.module:
+            raise CheckpointError(
+                f"got several ATMNets in one {type(network).__name__} ({other} and {site.module} are both layer "
+                f"{site.name}), expected one: take one of them"
+            )
     return select_sites(patterns, sites)
 
 
@@ -91,11 +98,12 @@ def observing(
     """
     network = _uncompiled(network)
     several = sites if isinstance(sites, Iterable) and not isinstance(sites, str) else [sites]
-    chosen = [s for item in several for s in ([item] if isinstance(item, Site) else find_sites(network, item))]
-    edits = _checked_edits(edits, [site.name for site in chosen])
+    named = [s for item in several for s in ([item] if isinstance(item, Site) else find_sites(network, item))]
+    chosen = {site.name: site for site in named}  # each once, however often it is named
+    edits = _checked_edits(edits, list(chosen))
     observation = Observation()
     with ExitStack() as stack:
-        for site in chosen:
+        for site in chosen.values():
             mixer: Any = network.get_submodule(site.module)
             offset_hook = _watcher(observation.offsets, site.name, edits.get(site.name))
             stack.enter_context(mixer.hook_offset.register_forward_hook(offset_hook))
@@ -117,7 +125,7 @@ def _watcher(seen: dict[str, Tensor], name: str, edit: Edit | None = None) -> Ca
     """Return a hook that keeps a tensor under a name, after it was edited."""
 
     def hook(module: nn.Module, args: tuple[Tensor, ...], value: Tensor) -> Tensor:
-        edited = edit(value) if edit else value
+        edited = edit(value.clone()) if edit else value  # an edit in place leaves what other sites reuse
         if not isinstance(edited, Tensor) or edited.shape != value.shape:
             got = f"offsets {list(edited.shape)}" if isinstance(edited, Tensor) else describe(edited)
             raise SettingsError(f"the edit of {name} gave {got}, expected offsets {list(value.shape)} as before")

@@ -5,7 +5,6 @@ it is declared. zarr and xarray open what is written.
 """
 
 import json
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,7 +16,7 @@ from numcodecs.vlen import VLenUTF8
 
 from atmviz.errors import RecordingFormatError
 from atmviz.files import read_limited, temporary_folder
-from atmviz.recording.layout import MAX_CHUNK_BYTES, ZSTD, StoredArray, short
+from atmviz.recording.layout import ZSTD, StoredArray, short
 
 Write = Callable[[Path, bytes], None]
 """Writes a file; see `atomic_writes`."""
@@ -33,9 +32,6 @@ class ArrayFiles:
         self.path, self.arrays = path, arrays
         self._root = path.resolve()
         self._described: set[str] = set()
-        for name, array in arrays.items():
-            if math.prod(array.chunk_shape) * np.dtype(array.dtype).itemsize > MAX_CHUNK_BYTES:
-                raise ValueError(f"chunks of {name} above {MAX_CHUNK_BYTES:,} bytes")
 
     def whole(self, name: str) -> np.ndarray:
         """Return all rows, in the time that the existing chunk files take, however many the recording claims."""
@@ -64,11 +60,8 @@ class ArrayFiles:
             RecordingFormatError: its file is damaged, or may not be read.
         """
         array = self.arrays[name]
+        self._require_described(name)
         try:
-            if name not in self._described:
-                if not array.described_by(read_description(self._root / name, "array")):
-                    raise ValueError("not as atmviz makes it")
-                self._described.add(name)
             values = np.full(array.chunk_shape, array.fill, "uint8" if array.dtype == "bool" else array.dtype)
             with suppress(FileNotFoundError):
                 packed = _read(self._file(name, chunk), values.nbytes + values.nbytes // 64 + 1024)
@@ -77,9 +70,21 @@ class ArrayFiles:
             raise self.damaged(name, error) from None
         return values[: array.shape[0] - chunk * array.rows].astype(array.dtype, copy=False)
 
+    def _require_described(self, name: str) -> None:
+        """Raise RecordingFormatError if zarr's metadata of an array are not those that it is created with."""
+        if name in self._described:
+            return
+        try:
+            if not self.arrays[name].described_by(read_description(self._root / name, "array")):
+                raise ValueError("not as atmviz makes it")
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise self.damaged(name, error) from None
+        self._described.add(name)
+
     def write(self, name: str, chunk: int, rows: np.ndarray, write: Write) -> None:
         """Write the rows of one chunk; the last chunk of an array may have fewer than the others."""
         array = self.arrays[name]
+        self._require_described(name)
         values = np.full(array.chunk_shape, array.fill, np.dtype(array.dtype).newbyteorder("<"))
         values[: len(rows)] = rows
         write(self._file(name, chunk), ZSTD.encode(values))
@@ -143,9 +148,12 @@ def read_description(folder: Path, kind: str) -> dict[str, Any]:
 
     Raises:
         RecordingFormatError: the file may not be read.
-        ValueError: it describes another kind.
+        ValueError: it describes another kind, or is a link.
     """
-    description = json.loads(_read(folder / _DESCRIPTION, _MAX_DESCRIPTION_BYTES), parse_constant=_refuse)
+    file = folder / _DESCRIPTION
+    if file.is_symlink():
+        raise ValueError(f"{_DESCRIPTION} is a link")
+    description = json.loads(_read(file, _MAX_DESCRIPTION_BYTES), parse_constant=_refuse)
     if description["node_type"] != kind or description["zarr_format"] != 3:
         raise ValueError(f"no {kind} of zarr 3")
     return description

@@ -18,7 +18,7 @@ from atmviz.data.loader import open_loader, read_batches
 from atmviz.errors import AtmvizError, DatasetError
 from atmviz.geometry import Preprocessing
 from atmviz.processes import available_cores
-from atmviz.recording.layout import CHUNK_IMAGES, RECORDED, SKIPPED
+from atmviz.recording.layout import CHUNK_IMAGES, RECORDED, SKIPPED, StoredArray
 from atmviz.recording.writer import RecordingWriter
 from atmviz.sources import Source
 
@@ -87,6 +87,7 @@ def load_batches(
     """
     if workers is None:
         workers = min(8, available_cores()) if len(batches) > 8 else 0
+    workers = min(workers, len(batches))
     inputs, on_gpu = _Inputs(images, preprocessing), device.type == "cuda"
     loader = open_loader(inputs, workers, _collate, batch_sampler=batches, pin_memory=on_gpu)
     loaded = (Batch(indices, *read) for indices, read in zip(batches, read_batches(loader), strict=True))
@@ -193,7 +194,8 @@ class ChunkBuffer:
             rows[name] = np.full((length, *array.shape[1:]), fill, array.dtype)
             if name in tensors:
                 filled = status == RECORDED if array.per_image else 0
-                rows[name][filled] = tensors[name].numpy()
+                values = tensors[name].float() if tensors[name].dtype == torch.bfloat16 else tensors[name]
+                rows[name][filled] = _stored(values.numpy(), name, array)
                 if not np.isfinite(rows[name][filled]).all():
                     raise AtmvizError(f"{name} holds NaN or infinite values: check the checkpoint and the images")
         return rows
@@ -204,6 +206,14 @@ class ChunkBuffer:
         return {
             name: np.concatenate([part[name] for part in parts])
             if self.writer.arrays[name].per_image
-            else np.sum([part[name] for part in parts], axis=0)
+            else _stored(np.sum([part[name] for part in parts], axis=0), name, self.writer.arrays[name])
             for name in parts[0]
         }
+
+
+def _stored(values: np.ndarray, name: str, array: StoredArray) -> np.ndarray:
+    """Return values in the type of their array; AtmvizError for whole numbers that it cannot hold."""
+    stored = values.astype(array.dtype, copy=False)
+    if stored.dtype.kind != "f" and (stored != values).any():
+        raise AtmvizError(f"{name} holds up to {values.max()}, more than {array.dtype} can: declare a larger type")
+    return stored

@@ -16,9 +16,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_args, get_type_hints
 
+import numpy as np
 from numcodecs.zstd import Zstd
 
 from atmviz.errors import shorten
+from atmviz.observe.site import AXES, sources_of
 from atmviz.recording.quantities import QUANTITIES, Quantity, QuantityInfo
 from atmviz.recording.sites import MAX_SITES, RecordedSite
 
@@ -27,7 +29,7 @@ READABLE_SCHEMAS = (1, 2)
 CHUNK_IMAGES = 64
 NOT_RECORDED, RECORDED, SKIPPED = 0, 1, 2
 # Bounds for files of unknown origin, far above what a network or data set needs
-MAX_CHUNK_BYTES = 2**26
+_MAX_CHUNK_BYTES = 2**26
 _MAX_QUANTITIES = 100
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _DTYPES = ("float32", "float64", "int64", "int32", "int16", "uint8", "bool")
@@ -96,7 +98,7 @@ class StoredQuantity(QuantityInfo):
             "separate": (type(self.separate) is bool, "True or False"),
             "shapes": (
                 all(len(shape) == len(self.dims) for shape in self.shapes)
-                and all(type(size) is int and 0 < size <= MAX_CHUNK_BYTES for size in sizes),
+                and all(type(size) is int and 0 < size <= _MAX_CHUNK_BYTES for size in sizes),
                 "one size for each of its dims",
             ),
         }
@@ -151,6 +153,11 @@ class StoredArray:
         return (self.rows, *self.shape[1:])
 
     @property
+    def chunk_bytes(self) -> int:
+        """Bytes of what one file holds, before it is packed."""
+        return math.prod(self.chunk_shape) * np.dtype(self.dtype).itemsize
+
+    @property
     def per_image(self) -> bool:
         """Whether it has a row for each image, and not for each chunk of images."""
         return self.dims[0] == "image"
@@ -186,18 +193,34 @@ class StoredArray:
 def all_arrays(
     quantities: Iterable[StoredQuantity], sites: Sequence[RecordedSite], images: int, chunks: int
 ) -> dict[str, StoredArray]:
-    """Return every array of a recording by name; ValueError where two would have one name."""
+    """Return every array of a recording by name.
+
+    Raises:
+        ValueError: two arrays or links would have one name, a dimension two sizes, or a chunk too many bytes.
+    """
     status = {"description": "0 not recorded, 1 recorded, 2 skipped because unreadable (its rows are NaN)"}
     done = {"description": "whether a chunk of images is complete"}
     arrays = {
         "status": StoredArray((images,), ("image",), "uint8", NOT_RECORDED, min(CHUNK_IMAGES, images), status),
         "done": StoredArray((chunks,), ("chunk",), "bool", False, 1, done),
     }
+    taken = {*arrays, *COORDINATES}
     for quantity in quantities:
         more = quantity.arrays(sites, images, chunks)
-        if twice := (more.keys() & {*arrays, *COORDINATES}):
+        names = {*more, *(alias for array in more.values() for alias in array.aliases)}
+        if twice := names & taken:
             raise ValueError(f"two arrays named {min(twice)}")
         arrays |= more
+        taken |= names
+    sizes = {"axis": len(AXES), "layer": len(sites), "source": len(sources_of(sites)), "branch": len(sites[0].branches)}
+    for name, array in arrays.items():
+        if array.chunk_bytes > _MAX_CHUNK_BYTES:
+            raise ValueError(f"chunks of {name} above {_MAX_CHUNK_BYTES:,} bytes")
+        for dim, size in zip(array.dims, array.shape, strict=True):  # as xarray needs them
+            if sizes.setdefault(dim, size) != size:
+                raise ValueError(f"dim {short(dim)} has {size} entries in {name}, {sizes[dim]} elsewhere: rename it")
+            if array.dims.count(dim) > 1 or dim in taken - {*COORDINATES}:
+                raise ValueError(f"dim {short(dim)} of {name} is another dim or an array too: rename it")
     return arrays
 
 
@@ -212,7 +235,16 @@ def stored_quantities(attrs: Mapping[str, Any], sites: Sequence[RecordedSite]) -
     names = [quantity.name for quantity in quantities]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"two quantities named {twice[0]}")
+    laid_out = {quantity.name: _layout(StoredQuantity.of_sites(quantity, sites)) for quantity in QUANTITIES}
+    for quantity in quantities:
+        if _layout(quantity) != laid_out.get(quantity.name, _layout(quantity)):
+            raise ValueError(f"quantity {quantity.name} is not laid out as atmviz does: give it another name")
     return quantities
+
+
+def _layout(quantity: StoredQuantity) -> StoredQuantity:
+    """Return a quantity without what is only told of it."""
+    return replace(quantity, unit="", description="")
 
 
 def checked_attributes(attrs: Mapping[str, Any]) -> dict[str, Any]:
@@ -256,8 +288,9 @@ def short(value: Any) -> str:
 def difference(key: str, there: Any, here: Any) -> str:
     """Say how two values of JSON differ: `size is [64, 64] there and [96, 96] here`; of lists the first difference."""
     if isinstance(there, dict) and isinstance(here, dict):
-        inner = next(name for name in {**there, **here} if there.get(name) != here.get(name))
-        return difference(f"{key} {inner}", there.get(inner), here.get(inner))
+        was, now = ({name: values.get(name, "absent") for name in {**there, **here}} for values in (there, here))
+        inner = next(name for name in was if was[name] != now[name])
+        return difference(f"{key} {inner}", was[inner], now[inner])
     if isinstance(there, list) and isinstance(here, list):
         if len(there) != len(here):
             key, there, here = f"the number of {key}", len(there), len(here)

@@ -54,7 +54,8 @@ class Quantity(QuantityInfo):
         separate: Whether each site has a separate array, `name_3_13`, because their shapes differ. Otherwise one array
             holds all sites along its second axis.
         shape: Shape of one site's values, from the sites that share an array.
-        reduce: Reduces a batch to [B, *shape], or to [*shape] for quantities per chunk.
+        reduce: Reduces a batch to [B, *shape], or to [*shape] for quantities per chunk. Leaves the batch's tensors as
+            they are: other quantities are reduced from the same.
     """
 
     shape: Callable[[Sequence[RecordedSite]], Shape] = lambda sites: ()

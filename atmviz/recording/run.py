@@ -7,7 +7,7 @@ Legend: B batch, H/W grid in tokens, O distinct offsets per direction.
 """
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +26,7 @@ from atmviz.geometry import Preprocessing
 from atmviz.observe.hooks import Observation, find_sites, forward_to_sites, observing, require_observable
 from atmviz.observe.site import select_sites, sources_of
 from atmviz.recording.batches import ChunkBuffer, StageTimer, load_batches
-from atmviz.recording.layout import CHUNK_IMAGES
+from atmviz.recording.layout import CHUNK_IMAGES, StoredArray
 from atmviz.recording.quantities import QUANTITIES, Quantity, SiteBatch
 from atmviz.recording.settings import RecordingSettings
 from atmviz.recording.sites import RecordedSite, recorded_sites
@@ -144,8 +144,8 @@ def run_recording(
     if preprocessing.fit == "whole":
         raise SettingsError("got fit 'whole', expected crop or squash: a recording needs one map size")
     require_observable(network)
-    require_type(quantities, Sequence, "quantities", "several, as in (*atmviz.QUANTITIES, mine)")
-    for quantity in quantities:
+    require_type(quantities, Iterable, "quantities", "several, as in (*atmviz.QUANTITIES, mine)")
+    for quantity in (quantities := tuple(quantities)):
         require_type(quantity, Quantity, "a quantity", "an atmviz.Quantity")
     every_site = find_sites(network)
     chosen = select_sites(map(str, settings.layers or ("all",)), every_site)
@@ -184,7 +184,7 @@ def run_recording(
             if batch.pixels is not None:
                 with timer.measure("network"):
                     forward_to_sites(network, normalize_batch(batch.pixels, preprocessing))
-                    tensors = _reduce(observed, sites, quantities)
+                    tensors = _reduce(observed, sites, quantities, writer.arrays)
             if arrived := buffer.add(batch, tensors):
                 done_images += arrived
                 events.images(done_images, total)
@@ -242,18 +242,36 @@ def _context(images: Source, network: nn.Module) -> dict[str, Any]:
     }
 
 
-def _reduce(observed: Observation, sites: Sequence[RecordedSite], quantities: Sequence[Quantity]) -> dict[str, Tensor]:
+def _reduce(
+    observed: Observation,
+    sites: Sequence[RecordedSite],
+    quantities: Sequence[Quantity],
+    arrays: Mapping[str, StoredArray],
+) -> dict[str, Tensor]:
     """Reduce what the sites did with a batch of images, on the device; by name of the array."""
     offsets = {source: _offsets(observed, site) for source, site in sources_of(sites).items()}
     done = {s.name: SiteBatch(s, sites, offsets[s.source], observed.fusion[s.name].float()) for s in sites}
     tensors: dict[str, Tensor] = {}
     for quantity in quantities:
         values = {member: quantity.reduce(done[site.name]) for member, site in quantity.members(sites).items()}
+        rows = (len(done[sites[0].name].offsets),) if quantity.per == "image" else ()
+        for member, value in values.items():
+            array, skipped = (f"{quantity.name}_{member}", 1) if quantity.separate else (quantity.name, 2)
+            _require_declared(quantity, value, (*rows, *arrays[array].shape[skipped:]))
         if quantity.separate:
             tensors |= {f"{quantity.name}_{member}": value for member, value in values.items()}
         else:
             tensors[quantity.name] = torch.stack([*values.values()], 1 if quantity.per == "image" else 0)
     return tensors
+
+
+def _require_declared(quantity: Quantity, value: Tensor, shape: Sequence[int]) -> None:
+    """Raise AtmvizError if a reduced value is not of the declared shape and kind: numpy would repeat or cut it."""
+    if value.shape != shape or not torch.can_cast(value.dtype, getattr(torch, quantity.dtype)):
+        raise AtmvizError(
+            f"{quantity.name} was reduced to {list(value.shape)} of {str(value.dtype).removeprefix('torch.')}, "
+            f"expected {list(shape)} of {quantity.dtype}: change reduce or what is declared"
+        )
 
 
 def _offsets(observed: Observation, site: RecordedSite) -> Tensor:

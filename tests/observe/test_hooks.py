@@ -261,3 +261,31 @@ def test_sites_may_be_named_in_every_way(nano, batch):
         with observing(nano, sites) as observed, torch.inference_mode():
             nano(batch)
         assert list(observed.offsets) == ["3_18"]
+
+
+@pytest.mark.parametrize("sites", [["all", "1_1"], ["1_1", "1_*"], "sites"])
+def test_a_site_named_twice_is_edited_once(sites, network, batch):
+    sites = [*find_sites(network), find_sites(network, "1_1")[0]] if sites == "sites" else sites
+    with torch.inference_mode():
+        with observing(network) as plain:
+            network(batch)
+        with observing(network, sites, {"1_1": partial(torch.add, other=1)}) as edited:
+            network(batch)
+    assert torch.equal(edited.offsets["1_1"], plain.offsets["1_1"] + 1)
+
+
+def test_an_edit_in_place_leaves_the_offsets_that_other_sites_reuse(network, batch):
+    with torch.inference_mode():
+        with observing(network) as plain:
+            network(batch)
+        with observing(network, edits={"1_1": torch.Tensor.zero_}) as edited:
+            network(batch)
+    assert not edited.offsets["1_1"].any()
+    assert torch.equal(edited.offsets["1_2"], plain.offsets["1_2"])  # which reuses those of 1_1
+
+
+def test_two_networks_in_one_are_refused_as_their_layers_share_names(nano, network):
+    with pytest.raises(
+        CheckpointError, match=r"several ATMNets in one ModuleList \(0\..* and 1\..* are both layer 1_1"
+    ):
+        find_sites(nn.ModuleList([nano, network]))

@@ -174,6 +174,12 @@ def test_values_that_are_not_finite_are_an_error(record, images, tmp_path):
         ({"per": "batch"}, "has per batch, expected image or chunk"),
         ({"dims": ("axis", "bin")}, "has shapes .*, expected one size for each of its dims"),
         ({"name": "offset"}, "two quantities named offset"),
+        ({"name": "offset_3_18"}, "two arrays named offset_3_18"),  # of which one is a link
+        ({"dims": ("bin",)}, "dim bin has 2 entries in largest, 49 elsewhere: rename it"),
+        ({"dims": ("image",)}, "dim image of largest is another dim or an array too"),
+        ({"dims": ("offset_1_1",)}, "dim offset_1_1 of largest is another dim or an array too"),
+        ({"shape": lambda sites: (2**20,)}, "dim axis has 1048576 entries in largest, 2 elsewhere"),
+        ({"dims": ("x",), "shape": lambda sites: (2**24,)}, "chunks of largest above 67,108,864 bytes"),
     ],
 )
 def test_a_declaration_that_cannot_be_recorded_says_what_is_wrong(change, says, record, images, tmp_path):
@@ -181,3 +187,55 @@ def test_a_declaration_that_cannot_be_recorded_says_what_is_wrong(change, says, 
     with pytest.raises(ValueError, match=says):
         record(few, tmp_path / "out", quantities=(*QUANTITIES, replace(LARGEST, **change)))
     assert not (tmp_path / "out").exists()
+
+
+def test_maps_of_each_site_need_dims_of_their_own(record, images, tmp_path):
+    few = replace(images, names=images.names[:2])
+    maps = replace(LARGEST, name="maps", separate=True, shape=lambda sites: sites[0].grid)
+    maps = replace(maps, reduce=lambda batch: batch.offsets.mean((3, 4)))
+    with pytest.raises(ValueError, match="dim row has 8 entries in maps_2_1, 16 elsewhere"):
+        record(few, tmp_path / "out", quantities=(replace(maps, dims=("row", "column")),))
+    ours = record(few, tmp_path / "out", quantities=(replace(maps, dims=("row_{source}", "column_{source}")),))
+    assert ours.recording.to_xarray().maps_2_1.shape == (2, 8, 12)
+
+
+@pytest.mark.parametrize(
+    ("change", "got"),
+    [
+        ({"reduce": lambda batch: batch.offsets.mean()}, r"\[\] of float32, expected \[2, 2\] of float32"),
+        ({"reduce": lambda batch: batch.offsets.mean((1, 2, 3, 4))}, r"\[2\] of float32"),
+        ({"reduce": lambda batch: batch.offsets.mean((1, 2, 3))[:, :1]}, r"\[2, 1\] of float32"),
+        ({"dtype": "int32"}, "of float32, expected .* of int32"),
+        ({"reduce": lambda batch: batch.offsets.mean((1, 2, 4)).to(torch.complex64)}, "of complex64"),
+        ({"per": "chunk"}, r"\[2, 2\] of float32, expected \[2\] of float32"),
+    ],
+)
+def test_values_of_another_shape_or_kind_than_declared_are_refused(change, got, record, images, tmp_path):
+    few = replace(images, names=images.names[:2])
+    with pytest.raises(atmviz.AtmvizError, match=f"largest was reduced to .*{got}"):
+        record(few, tmp_path / "out", quantities=(*QUANTITIES, replace(LARGEST, **change)))
+
+
+@pytest.mark.parametrize("per", ["image", "chunk"])
+def test_whole_numbers_that_the_type_cannot_hold_are_refused(per, record, images, tmp_path):
+    few = replace(images, names=images.names[: 4 * 8])
+    shape = (lambda batch: (len(batch.offsets), 2)) if per == "image" else (lambda batch: (2,))
+    full = replace(LARGEST, per=per, reduce=lambda batch: torch.full(shape(batch), 100 if per == "chunk" else 400))
+    with pytest.raises(atmviz.AtmvizError, match="largest holds up to 400, more than uint8 can"):
+        record(few, tmp_path / "small", quantities=(replace(full, dtype="uint8"),))
+    right = record(few, tmp_path / "right", quantities=(replace(full, dtype="int16"),)).recording.read("largest", "1_1")
+    assert (right == 400).all()
+
+
+def test_values_of_half_precision_are_kept_exactly(record, images, tmp_path):
+    few = replace(images, names=images.names[:2])
+    halved = replace(LARGEST, reduce=lambda batch: batch.offsets.abs().amax((1, 2, 4)).bfloat16())
+    exact = record(few, tmp_path / "exact", quantities=(LARGEST,)).recording.read("largest", "1_1")
+    kept = record(few, tmp_path / "halved", quantities=(halved,)).recording.read("largest", "1_1")
+    np.testing.assert_array_equal(kept, torch.from_numpy(exact).bfloat16().float().numpy())
+
+
+def test_quantities_may_come_from_an_iterator(record, images, tmp_path):
+    few = replace(images, names=images.names[:2])
+    recording = record(few, tmp_path / "out", quantities=iter((LARGEST,))).recording
+    assert recording.read("largest", "1_1").shape == (2, 2)

@@ -31,7 +31,7 @@ from atmviz.errors import (
 )
 from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId
-from atmviz.recording import run
+from atmviz.recording import batches, run
 from atmviz.recording.array_files import is_recording
 from atmviz.recording.merge import merge_recordings
 from atmviz.recording.store import open_recording
@@ -274,7 +274,7 @@ def test_whole_images_are_an_error(record, images, tmp_path):
         assert "expected crop or squash" in refusal(ValueError, record, images, tmp_path / "out", **settings)
 
 
-@pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "a/b", ""])
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "a/b", "", None])
 def test_impossible_shards_are_errors(shard, record, images, tmp_path):
     assert "K from 1 to N" in refusal(ValueError, record, images, tmp_path / "out", shard=shard)
 
@@ -544,3 +544,14 @@ def test_a_merged_recording_is_not_continued(record, images, tmp_path):
     merged = merge_recordings([tmp_path / "a", tmp_path / "b"], tmp_path / "both")
     everything = replace(subset(images, 70, 0, 1, 2), title=merged.attrs["dataset"])
     assert "merged" in refusal(RecordingFormatError, record, everything, tmp_path / "both")
+
+
+def test_no_more_processes_load_images_than_there_are_batches(record, images, tmp_path, monkeypatch):
+    started, real = [], batches.open_loader
+    monkeypatch.setattr(
+        batches,
+        "open_loader",
+        lambda inputs, workers, *rest, **options: (started.append(workers), real(inputs, 0, *rest, **options))[1],
+    )
+    record(replace(images, names=images.names[:20]), tmp_path / "out", workers=3000)
+    assert started == [3]

@@ -24,6 +24,7 @@ from atmviz.layers import LayerId
 from atmviz.recording import array_files, layout, writer
 from atmviz.recording.array_files import is_recording
 from atmviz.recording.merge import merge_recordings
+from atmviz.recording.quantities import QUANTITIES
 from atmviz.recording.store import open_recording
 from atmviz.sources.files import find_images
 
@@ -281,6 +282,8 @@ def test_description_without_layers_is_an_error(change, small):
 
 
 NESTED = json.loads("[" * 900 + "]" * 900)
+SCALAR = {"unit": "1", "description": "", "dtype": "float64", "per": "image", "of": "site"}
+SCALAR |= {"separate": False, "dims": [], "shapes": [[]]}
 WRONG = [
     *[((key,), value) for key in layout.KINDS if key != "schema_version" for value in (None, 0, True, [0], NESTED)],
     *[(("checkpoint", key), value) for key in ("sha256", "trained") for value in (0, [], {"a": 1})],
@@ -301,6 +304,9 @@ WRONG = [
     *[(("images",), value) for value in ([], ["a"], ["a"] * 10**5)],
     *[(("merged_from",), value) for value in (0, [0], "a")],
     *[((key,), value) for key in ("versions", "sampling", "model_config", "seed") for value in (NESTED, float("nan"))],
+    *[(("quantities", index, "dtype"), "uint8") for index in range(len(QUANTITIES))],  # known names with other layouts
+    *[(("quantities", index), SCALAR | {"name": QUANTITIES[index].name}) for index in range(len(QUANTITIES))],
+    *[(("quantities", 1, "dims"), [dim]) for dim in ("image", "layer", "offset_1_1")],
 ]
 
 
@@ -339,6 +345,17 @@ def test_descriptions_of_another_kind_are_errors_and_take_no_memory(path, value,
 def test_unknown_keys_are_left_out(described, small):
     described(["invented"], NESTED)
     assert "invented" not in open_recording(small).attrs
+
+
+def test_a_key_that_one_of_two_recordings_lacks_is_a_difference(described, small, record, images):
+    described(["checkpoint", "invented"], None)
+    message = refusal(record, part(images, 0, 4), small)
+    assert "another recording (checkpoint invented is None there and absent here)" in message
+
+
+def test_what_is_no_list_of_recordings_is_not_merged(small, tmp_path):
+    for paths in ([], str(small)):
+        assert "expected the folders of several recordings" in refusal(merge_recordings, paths, tmp_path / "both")
 
 
 def test_image_folders_without_a_common_one_cannot_be_merged(described, halves, small, tmp_path):
@@ -415,7 +432,7 @@ def test_a_pipe_is_not_waited_for(array, small):
     refusal(lambda: open_recording(small).offsets("1_1") if array != "counts" else open_recording(small).counts("1_1"))
 
 
-@pytest.mark.parametrize("linked", ["", "c", "c/0", "c/0/0/0"])
+@pytest.mark.parametrize("linked", ["", "zarr.json", "c", "c/0", "c/0/0/0"])
 def test_links_out_of_a_recording_are_not_followed(linked, copied, record, images, tmp_path):
     outside = tmp_path / "outside"
     place = copied / "offset_1_1" / linked
@@ -429,6 +446,12 @@ def test_links_out_of_a_recording_are_not_followed(linked, copied, record, image
     assert {file: file.read_bytes() for file in outside.rglob("*") if file.is_file()} == {
         file: content for file, content in before.items() if outside in file.parents
     }
+
+
+def test_a_description_elsewhere_is_not_read(small, tmp_path):
+    (small / "zarr.json").rename(tmp_path / "elsewhere")
+    (small / "zarr.json").symlink_to(tmp_path / "elsewhere")
+    assert "no recording" in refusal(open_recording, small)
 
 
 def test_what_may_not_be_read_is_said_so(small, monkeypatch):
@@ -608,7 +631,7 @@ def test_other_images_are_refused_and_named(small, record, images, tmp_path):
     assert "the number of images is 4 there and 3 here" in refusal(record, part(images, 0, 3), small)
     elsewhere = shutil.copytree(images.folder, tmp_path / "elsewhere")
     assert "dataset is" in refusal(record, part(find_images([elsewhere]), 0, 4), small)
-    assert "sampling limit is None there and 4 here" in refusal(record, part(images.sample(4, 0), 0, 4), small)
+    assert "sampling limit is absent there and 4 here" in refusal(record, part(images.sample(4, 0), 0, 4), small)
 
 
 def test_other_weights_are_refused_and_named(small, record, images):

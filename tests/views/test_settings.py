@@ -35,7 +35,7 @@ def test_a_figure_of_the_paper_is_a_preset(figure):
     assert HistogramSettings(figure=figure).preset is FIGURES[figure]
 
 
-@pytest.mark.parametrize("values", [{"size": 16}, {"size": "big"}], ids=str)
+@pytest.mark.parametrize("values", [{"size": 16}, {"size": "big"}, {"layers": []}, {"queries": []}], ids=str)
 def test_values_that_settings_refuse_are_errors_of_the_caller(values):
     with pytest.raises(SettingsError, match="expected"):
         split_settings(values, OverlaySettings)

@@ -157,7 +157,7 @@ def test_poly_is_the_share_of_updates_left_to_its_power(power):
         ({"schedule": "step", "decay_epochs": [2, 8], "warmup_epochs": 2.5}, "epochs, 2.5 of them warm-up: expected"),
         ({"decay_epochs": "8;9"}, "got decay_epochs: '8;9', expected whole numbers, e.g. 8,11"),
         ({"decay_epochs": [math.inf]}, r"got decay_epochs: \[inf\], expected whole numbers, e.g. 8,11"),
-        ({"head": "upanet"}, "got head: 'upanet', expected .*semantic_fpn or upernet"),
+        ({"head": "upanet"}, "got head: 'upanet', expected semantic_fpn, upernet, .* or cascade_mask_rcnn"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(settings, message):

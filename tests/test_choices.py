@@ -66,7 +66,7 @@ def test_an_opened_source_may_be_sampled():
     "source", [np.zeros((64, 64, 3), np.uint8), 7, [np.zeros((64, 64, 3), np.uint8)]], ids=["array", "number", "arrays"]
 )
 def test_what_is_no_source_is_refused(source):
-    with pytest.raises(SettingsError, match="expected (a path|paths)"):
+    with pytest.raises(SettingsError, match=r"expected (a path|paths)"):
         DataChoice().open(source)
 
 

@@ -83,7 +83,7 @@ def figure_files(out: str | Path, name: str, formats: Sequence[FigureFormat] | N
 def save_figure(
     figure: Figure, files: Sequence[Path], about: About | None = None, *, look: Look | None = None, command: str = ""
 ) -> list[Path]:
-    """Write a figure into files, all of them or none, and return these.
+    """Write a figure into files, all of them or none, and return these. Only figures of atmviz are replaced.
 
     Args:
         figure: The figure.
@@ -91,7 +91,12 @@ def save_figure(
         about: What it shows, kept in the metadata; see `read_about`.
         look: How it was drawn.
         command: The command that drew it.
+
+    Raises:
+        SettingsError: a file exists that is no figure of atmviz.
     """
+    if foreign := [file for file in files if file.exists() and read_about(file) is None]:
+        raise SettingsError(f"{foreign[0]} exists and is no figure of atmviz: choose another name")
     look = look or Look.of()
     said = {**({"command": command} if command else {}), "shows": about} if about else None
     with ExitStack() as stack, look.applied():

@@ -58,16 +58,13 @@ class DrawnFigure:
             events: Receives which figures of other settings were replaced.
 
         Raises:
-            SettingsError: a file that is no figure of atmviz would be replaced, or see `figure_files`.
+            SettingsError: a file that is none of atmviz would be replaced, or see `figure_files`.
         """
         files = figure_files(out, self.name, formats)
         table = files[0].with_suffix(".csv") if files[0] == Path(out) else files[0].with_name(f"{self.name}.csv")
         earlier = {file: read_about(file) for file in files if file.exists()}
-        foreign = [file for file, said in earlier.items() if said is None]
         if self.table is not None and not earlier and files[0] == Path(out) and table.exists():
-            foreign.append(table)
-        if foreign:
-            raise SettingsError(f"{foreign[0]} exists and is no figure of atmviz: choose another name")
+            raise SettingsError(f"{table} exists and belongs to no figure of atmviz: choose another name")
         with ExitStack() as stack:
             if self.table is not None:  # moved into place after the figure was written: both are of the same data
                 self.table.to_csv(stack.enter_context(atomic_path(table)), index=False, lineterminator="\n")

@@ -60,6 +60,18 @@ def test_a_failed_save_leaves_all_old_files_and_nothing_half_written(figure, tmp
 
 
 @pytest.mark.parametrize("kind", FORMATS)
+def test_only_figures_of_atmviz_are_replaced(figure, tmp_path, kind):
+    files = save_figure(figure, [tmp_path / f"ours.{kind}"], ABOUT)
+    assert save_figure(figure, files) == files
+    Image.new("RGB", (4, 4)).save(tmp_path / f"photo.{kind}", "PNG")
+    before = (tmp_path / f"photo.{kind}").read_bytes()
+    with pytest.raises(SettingsError, match=f"photo.{kind} exists and is no figure of atmviz"):
+        save_figure(figure, [tmp_path / f"new.{kind}", tmp_path / f"photo.{kind}"])
+    assert (tmp_path / f"photo.{kind}").read_bytes() == before
+    assert not (tmp_path / f"new.{kind}").exists()
+
+
+@pytest.mark.parametrize("kind", FORMATS)
 def test_a_figure_says_what_it_shows_and_which_command_drew_it(figure, tmp_path, kind):
     command = "atmviz overlay '写真 (1).jpg' --query \"0.3,0.6\" \\ </svg> )"
     (file,) = save_figure(figure, [tmp_path / f"figure.{kind}"], ABOUT, command=command)

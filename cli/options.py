@@ -60,11 +60,14 @@ def with_settings(
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         parameters = [p for p in inspect.signature(command).parameters.values() if p.kind != p.VAR_KEYWORD]
-        for kind in kinds:
-            hints = get_type_hints(kind)
-            for declared in settings_of(kind, without):
+        for settings in kinds:
+            hints = get_type_hints(settings)
+            for declared in settings_of(settings, without):
                 hint: Any = hints[declared.name]
-                annotation: Any = Annotated[_option_type(hint) | None, _option(declared, hint, overriding)]
+                kind = _option_type(hint)
+                if kind is float and declared.metadata["read"]:
+                    kind = str  # a number with a unit
+                annotation: Any = Annotated[kind | None, _option(declared, hint, overriding)]
                 parameters.append(
                     inspect.Parameter(
                         declared.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
@@ -90,7 +93,7 @@ def _option(declared: Any, hint: Any, overriding: bool) -> Any:
         flags = flags or [f"--{declared.name.replace('_', '-')}"]
     shown = ",".join(default) if isinstance(default, tuple) else str(default)
     show_default = False if overriding or default in (None, False, ()) else shown
-    ranged = not overriding and _option_type(hint) in (int, float)
+    ranged = not overriding and not about["read"] and _option_type(hint) in (int, float)
     limits = {"min": about["low"], "max": about["high"]} if ranged else {}
     return typer.Option(*flags, help=about["help"], rich_help_panel=about["panel"], show_default=show_default, **limits)
 

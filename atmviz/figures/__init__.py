@@ -6,7 +6,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "histograms": ["draw_histograms"],
-        "overlay": ["OverlayPanel", "draw_overlay", "overlay_panels"],
+        "overlay": ["draw_overlay"],
+        "panels": ["OverlayPanel", "Photo", "QuerySamples", "TokenMap"],
         "style": ["MAX_PANELS", "figure_name", "save_figure"],
     },
 )

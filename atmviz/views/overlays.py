@@ -1,8 +1,7 @@
 """Overlays of images: load the network, observe, draw (Fig. 5)."""
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +12,39 @@ from torch import nn
 
 from atmviz.checkpoints import origin_of
 from atmviz.choices import DataChoice, ModelChoice
-from atmviz.errors import DatasetError
+from atmviz.errors import DatasetError, SettingsError
 from atmviz.events import QUIET, Events
-from atmviz.figures.overlay import OverlayPanel, draw_overlay, overlay_panels
-from atmviz.figures.style import figure_name
+from atmviz.figures.overlay import draw_overlay
+from atmviz.figures.panels import OverlayPanel, is_rounded
+from atmviz.figures.settings import FigureStyle
+from atmviz.figures.style import MAX_PANELS, figure_name
 from atmviz.geometry import Preprocessing
 from atmviz.observe import Site, find_sites, observe_image
 from atmviz.recording.query import Query, parse_queries
 from atmviz.settings import split_settings, with_keywords
-from atmviz.sources import Source, as_image, bundled_photos
+from atmviz.sources import DATASETS, Source, as_image, bundled_photos
+from atmviz.statistics.fusion import BranchWeights
 from atmviz.views.drawn import DrawnFigure, describe_preprocessing
+from atmviz.views.overlay_numbers import describe_panel, tabulate_panels
+from atmviz.views.panels import density_panels, fusion_panels, photo_of, sample_panels
 from atmviz.views.settings import OverlaySettings
 
 _MANY = 100  # figures that a caller may not have meant to ask for
 _FIT_TEXT = {"whole": "not cropped", "squash": "squashed, not cropped", "crop": "center crop"}
 _ANCHOR_TEXT = {"cell": "cell", "rf": "receptive field"}
-_MAX_COLUMNS = 6  # layers side by side
-_SQUARE_COLUMNS = 4  # queries of one layer, in a square
+DEFAULT_LAYERS = ("3_last",)
 
 
-@with_keywords(OverlaySettings, ModelChoice, without=("strict", "checkpoint"))
+Picture = str | Path | np.ndarray | Image.Image
+
+
+@with_keywords(
+    OverlaySettings, ModelChoice, FigureStyle, without=("strict", "montage", "figure", "checkpoint", "share_y")
+)
 def overlay(
-    image: "str | Path | np.ndarray | Image.Image | None" = None,
+    image: Picture | Sequence[Picture] | None = None,
     network: nn.Module | str | Path | None = None,
-    layers: Sequence[str] | str = ("3_last",),
+    layers: Sequence[str] | str = DEFAULT_LAYERS,
     queries: Sequence[str] | str = ("center",),
     *,
     seed: int = 0,
@@ -46,18 +54,19 @@ def overlay(
     """Draw which tokens queries sample, on an image (Fig. 5).
 
     Args:
-        image: Path of a file, array [H, W, 3] of uint8 (RGB, upright) or PIL image; a bundled photograph without it.
+        image: Path of a file, array [H, W, 3] of uint8 (RGB, upright) or PIL image; several as a list, side by side. A
+            bundled photograph without it.
         network: A network in evaluation mode, or what `load_model` takes; the demonstration model without it.
         layers: Layers, one panel each, by name or pattern: "3_18", "3_*", "3_last", "all".
         queries: Query tokens, one panel each: "center", "X,Y" in px of the image, fractions "0.3,0.6", "ROW:COL" in
             tokens, "grid:4x4", "random:8".
         seed: Seed of random queries.
         events: Receives which weights were loaded.
-        settings: `anchor`, `size` and `fit` of `OverlaySettings`, and `model`, `weights` and `device` of `ModelChoice`
-            for a network that is loaded.
+        settings: `view`, `together`, `anchor`, `size` and `fit` of `OverlaySettings`; `model`, `weights` and `device`
+            of `ModelChoice` for a network that is loaded; fields of `FigureStyle`, e.g. `width="column"`.
 
     Returns:
-        A matplotlib figure: one row of panels per query, one column per layer.
+        A matplotlib figure: one row of panels per query, one column per layer; of several images, one column per image.
 
     Raises:
         DatasetError: the image cannot be read.
@@ -65,15 +74,26 @@ def overlay(
 
     Source: Fig. 5.
     """
-    chosen, model = split_settings({"layers": layers, "queries": queries, **settings}, OverlaySettings, ModelChoice)
+    chosen, model, style = split_settings(
+        {"layers": layers, "queries": queries, **settings}, OverlaySettings, ModelChoice, FigureStyle
+    )
     if image is None:
         image = bundled_photos().path(0).with_name("astronaut.jpg")
-    pixels = np.require(as_image(image), requirements=["C", "W"])  # of a read-only array torch would warn
-    view = _View.of(model.load(network, events), chosen, chosen.preprocessing(None, "whole"), seed)
-    return view.draw(pixels, str(image) if isinstance(image, str | Path) else "").figure
+    images: list[Any] = list(image) if isinstance(image, list | tuple) else [image]
+    if not images:
+        raise DatasetError("got an empty list of images, expected one or more")
+    view = _View.of(model.load(network, events), chosen, style, chosen.preprocessing(None, "whole"), seed)
+    panels = []
+    for number, picture in enumerate(images, 1):
+        pixels = np.require(as_image(picture), requirements=["C", "W"])  # of a read-only array torch would warn
+        name = str(picture) if isinstance(picture, str | Path) else f"image {number}" * (len(images) > 1)
+        panels.append(view.panels(pixels, name))
+    if len(panels) > 1:
+        return view.draw_montage(panels, "").figure
+    return view.draw(panels[0], name).figure
 
 
-@with_keywords(OverlaySettings, DataChoice, ModelChoice)
+@with_keywords(OverlaySettings, DataChoice, ModelChoice, FigureStyle, without=("share_y",))
 def draw_overlays(
     source: "Source | str | Path | Sequence[str | Path] | None" = None,
     network: nn.Module | str | Path | None = None,
@@ -87,17 +107,22 @@ def draw_overlays(
         source: See `DataChoice.open`; a bundled photograph without source and dataset.
         network: See `overlay`.
         events: Receives messages, and how many images are done.
-        settings: Fields of `OverlaySettings`, `DataChoice` and `ModelChoice`.
+        settings: Fields of `OverlaySettings`, `DataChoice`, `ModelChoice` and `FigureStyle`.
 
     Raises:
         DatasetError, LayerNotFoundError, QueryError, SettingsError, CheckpointError: see there.
     """
-    chosen, data, model = split_settings(settings, OverlaySettings, DataChoice, ModelChoice)
+    chosen, data, model, style = split_settings(settings, OverlaySettings, DataChoice, ModelChoice, FigureStyle)
+    if preset := chosen.preset:  # the caller's settings override the preset
+        dataset: Any = data.dataset or (None if source else preset.dataset)
+        data = replace(data, dataset=dataset, limit=data.limit or (None if source else preset.limit))
+        chosen = chosen.with_preset()
     preprocessing = chosen.preprocessing(data.dataset, "whole")
     if source is None and not data.dataset:
-        source = bundled_photos().only("astronaut.jpg")
+        photos = bundled_photos()
+        source = photos if chosen.montage else photos.only("astronaut.jpg")
     images = data.open(source, preprocessing.size, events)
-    return Overlays(images, _View.of(model.load(network, events), chosen, preprocessing, data.seed), events)
+    return Overlays(images, _View.of(model.load(network, events), chosen, style, preprocessing, data.seed), events)
 
 
 @dataclass(frozen=True)
@@ -106,49 +131,106 @@ class _View:
 
     network: nn.Module
     settings: OverlaySettings
+    style: FigureStyle
     preprocessing: Preprocessing
     sites: Sequence[Site]
     queries: Sequence[Query]
     details: Sequence[str]  # the queries, for file names
 
     @classmethod
-    def of(cls, network: nn.Module, settings: OverlaySettings, preprocessing: Preprocessing, seed: int) -> "_View":
+    def of(
+        cls,
+        network: nn.Module,
+        settings: OverlaySettings,
+        style: FigureStyle,
+        preprocessing: Preprocessing,
+        seed: int,
+    ) -> "_View":
         queries = [query for text in settings.queries for query in parse_queries(text, seed)]
         drawn = f"-seed{seed}" if seed else ""
         details = [text.replace(":", "-") + drawn * text.startswith("random") for text in settings.queries]
         if settings.queries == ("center",):
             details = []
-        return cls(network, settings, preprocessing, find_sites(network, settings.layers), queries, details)
+        sites = find_sites(network, settings.layers or DEFAULT_LAYERS)
+        return cls(network, settings, style, preprocessing, sites, queries, settings.details + details)
 
     def file_name(self, subject: str) -> str:
         """Return the name of a figure's file without suffix."""
         origin, names = origin_of(self.network), [site.name for site in self.sites]
         return figure_name(subject, "overlay", origin.model, origin.trained, origin.sha256, names, self.details)
 
-    def draw(self, image: np.ndarray, name: str = "", file_name: str = "", is_scene: bool = False) -> DrawnFigure:
-        """Draw an image [H, W, 3], uint8, under its name in titles; a scene was drawn at the input size."""
+    def panels(self, image: np.ndarray, name: str = "") -> list[OverlayPanel]:
+        """Run an image [H, W, 3], uint8, and return its panels, under its name in titles."""
         observed = observe_image(self.network, image, self.preprocessing, self.sites)
-        panels = overlay_panels(observed, self.queries, self.settings.anchor)
-        origin, (height, width) = origin_of(self.network), observed.placement.size
-        layers, queries = len(self.sites), len(self.queries)
-        seen = f"{100 * observed.placement.seen_share:.0f} % of the photograph is seen"
-        fitted = "the scene is drawn at this size" if is_scene else f"{_FIT_TEXT[self.preprocessing.fit]}: {seen}"
-        figure = draw_overlay(
-            image,
-            panels,
-            columns=min(_MAX_COLUMNS, layers) if layers > 1 else min(_SQUARE_COLUMNS, math.ceil(queries**0.5)),
-            title=f"{origin.model}{f' on {Path(name).name}' if name else ''}, input {height}×{width} px",
-            note=f"one dot per sampled token (the nearest), at the center of its {_ANCHOR_TEXT[self.settings.anchor]}; "
-            f"{fitted}",
-            trained=origin.trained,
-        )
+        photo, anchor, axis = photo_of(image, observed, Path(name).name), self.settings.anchor, self.style.axis
+        if self.settings.view == "density":
+            return density_panels(photo, observed, anchor=anchor, axis=axis)
+        if self.settings.view == "fusion":
+            return fusion_panels(photo, observed, anchor=anchor)
+        together = self.settings.together
+        return sample_panels(photo, observed, self.queries, anchor=anchor, axis=axis, together=together)
+
+    def draw(
+        self, panels: Sequence[OverlayPanel], name: str = "", file_name: str = "", is_scene: bool = False
+    ) -> DrawnFigure:
+        """Draw the panels of one image, under its name; a scene was drawn at the input size."""
+        (height, width), origin = panels[0].photo.placement.size, origin_of(self.network)
+        per_layer = len(panels) // len(self.sites) if self.settings.view != "samples" else 1
+        title = f"{origin.model}{f' on {Path(name).name}' if name else ''}, input {height}×{width} px"
+        row = per_layer if per_layer > 1 else len(self.sites)
+        figure = self._figure(panels, title, row, is_scene)
         numbers = {
             "image": name,
-            "input_size": list(observed.placement.size),
-            "seen": round(observed.placement.seen_share, 4),
-            "panels": [describe_panel(panel) for panel in panels],
+            "input_size": [height, width],
+            "seen": round(panels[0].photo.placement.seen_share, 4),
+            "panels": [numbers for panel in panels for numbers in describe_panel(panel)],
         }
-        return DrawnFigure(figure, file_name or self.file_name(Path(name).stem or "image"), numbers)
+        table = tabulate_panels(panels, with_images=False)
+        return DrawnFigure(figure, file_name or self.file_name(Path(name).stem or "image"), numbers, table)
+
+    def draw_montage(self, images: Sequence[Sequence[OverlayPanel]], data: str, is_scene: bool = False) -> DrawnFigure:
+        """Draw the panels of several images: a column each, a row for each layer, query or map."""
+        sizes = {panels[0].photo.placement.size for panels in images}
+        height, width = min(sizes)
+        size = f", input {height}×{width} px" if len(sizes) == 1 else ""
+        title = f"{origin_of(self.network).model}{f' on {data}' if data else ''}{size}"
+        panels = [panel for of_one in zip(*images, strict=True) for panel in of_one]
+        figure = self._figure(panels, title, len(images), is_scene)
+        described = [
+            {
+                "image": of_one[0].photo.name,
+                "input_size": list(of_one[0].photo.placement.size),
+                "seen": round(of_one[0].photo.placement.seen_share, 4),
+                "panels": [numbers for panel in of_one for numbers in describe_panel(panel)],
+            }
+            for of_one in images
+        ]
+        subject = data or "-".join(Path(of_one[0].photo.name).stem for of_one in images) or "images"
+        table = tabulate_panels(panels, with_images=True)
+        return DrawnFigure(figure, self.file_name(subject), {"montage": described}, table)
+
+    def _figure(self, panels: Sequence[OverlayPanel], title: str, row: int, is_scene: bool) -> Figure:
+        note, trained = self._note(panels, is_scene), origin_of(self.network).trained
+        return draw_overlay(panels, row=row, title=title, note=note, trained=trained, style=self.style)
+
+    def _note(self, panels: Sequence[OverlayPanel], is_scene: bool) -> str:
+        shares = [panel.photo.placement.seen_share for panel in panels]
+        least, most = (f"{100 * pick(shares):.0f} %" for pick in (min, max))
+        which = "the photograph" if all(panel.photo is panels[0].photo for panel in panels) else "each photograph"
+        seen = f"{least}{'' if least == most else f' to {most}'} of {which} is seen"
+        fitted = "the scene is drawn at this size" if is_scene else f"{_FIT_TEXT[self.preprocessing.fit]}: {seen}"
+        if self.settings.view == "density":
+            about = "samples nearest to each token, over the queries of all tokens"
+        elif self.settings.view == "fusion":
+            per_image = any(isinstance(panel.shown, BranchWeights) for panel in panels)
+            about = "mean over the channels" + "; lines: 10th to 90th percentile of the channels" * per_image
+        else:
+            about = (
+                f"one circle per sampled token (the nearest), at the center of its {_ANCHOR_TEXT[self.settings.anchor]}"
+            )
+            if is_rounded(panels):
+                about += "; the cross is the exact query: each layer rounds it to a token"
+        return f"{about}; {fitted}"
 
 
 @dataclass
@@ -168,14 +250,31 @@ class Overlays:
     skipped: dict[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[DrawnFigure]:
-        """Draw image after image.
+        """Draw image after image, or all on one figure.
 
         Raises:
             DatasetError: an image is unreadable and the setting `strict` is on, or no image can be read.
+            SettingsError: there are more panels than a figure can show.
         """
-        total = len(self.images)
-        if total > _MANY:
+        total, is_scene, montage = len(self.images), not self.images.root, []
+        is_montage = self.view.settings.montage
+        if is_montage and total > MAX_PANELS:
+            raise SettingsError(f"got {total:,} images for one figure, expected at most {MAX_PANELS}: set a limit")
+        if total > _MANY and not is_montage:
             self.events.message(f"drawing {total:,} figures, one per image: set a limit for fewer")
+        for name, subject, image in self._read():
+            panels = self.view.panels(image, name)
+            if is_montage:
+                montage.append(panels)
+            else:
+                yield self.view.draw(panels, name, self.view.file_name(subject), is_scene)
+        if montage:
+            data = self.images.title if self.images.title in DATASETS else ""
+            yield self.view.draw_montage(montage, data, is_scene)
+
+    def _read(self) -> Iterator[tuple[str, str, np.ndarray]]:
+        """Return the name of each image, a text for file names, and its pixels."""
+        total = len(self.images)
         names = [self.images.name(index) for index in range(total)]
         for index, (name, subject) in enumerate(zip(names, _subjects(names), strict=True)):
             self.events.images(index, total)
@@ -186,7 +285,7 @@ class Overlays:
                     raise
                 self.skipped[name] = str(error)
                 continue
-            yield self.view.draw(image, name, self.view.file_name(subject), is_scene=not self.images.root)
+            yield name, subject, image
         self.events.images(total, total)
         if len(self.skipped) == total:
             first = next(iter(self.skipped.values()))
@@ -205,28 +304,3 @@ def _subjects(names: Sequence[str]) -> list[str]:
     stems = [Path(name).stem for name in names]
     joined = [name.replace("/", "-").replace(".", "-") for name in names]
     return next((texts for texts in (stems, joined) if len(set(texts)) == len(names)), list(names))
-
-
-def describe_panel(panel: OverlayPanel) -> dict[str, Any]:
-    """Return the numbers of a panel, ready for JSON."""
-    samples = panel.samples
-    if "point" in samples.samples:
-        sampled = samples.samples["point"]
-        pairs = zip(sampled.positions.tolist(), sampled.counts.tolist(), strict=True)
-        tokens: dict[str, Any] = {"points": [[*position, count] for position, count in pairs]}
-    else:
-        tokens = {
-            "horizontal": samples.along("horizontal").tolist(),
-            "vertical": samples.along("vertical").tolist(),
-        }
-    return {
-        "layer": panel.site.name,
-        "source": panel.site.source,
-        "query": str(panel.query),
-        "query_token": list(samples.query),
-        "query_px": [round(value, 3) for value in panel.position_px(*samples.query)][::-1],
-        "map_size": list(samples.grid),
-        "channels": samples.channels,
-        **tokens,
-        "outside": dict(samples.outside),
-    }

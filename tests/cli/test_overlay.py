@@ -33,8 +33,9 @@ def photo(tmp_path):
 
 def test_files_are_named_after_image_and_model_and_written_in_each_format(succeed, folder, photo):
     result = succeed("overlay", photo, *SMALL, "--out", "figures", "--format", "svg,png", "-c", "atmnet_nano")
-    assert result.stdout.splitlines() == [f"figures/photo_atmnet_nano_overlay_3_18.{kind}" for kind in ("svg", "png")]
-    assert len(list(folder.rglob("*.*"))) == 2
+    name = "figures/photo_atmnet_nano_overlay_3_18"
+    assert result.stdout.splitlines() == [f"{name}.{kind}" for kind in ("svg", "png", "csv")]
+    assert len(list(folder.rglob("*.*"))) == 3
     assert "untrained weights" in result.stderr
 
 
@@ -44,7 +45,8 @@ def test_json_holds_the_numbers_that_are_drawn_and_is_all_there_is_on_stdout(suc
     assert (said["model"], said["trained"], said["skipped"]) == ("atmnet_nano", True, {})
     (image,) = said["images"]
     (panel,) = image["panels"]
-    (file,) = image["files"]
+    file, table = image["files"]
+    assert table == file.replace(".png", ".csv")
     assert re.fullmatch(r"photo_atmnet_nano-[0-9a-f]{6}_overlay_3_18_1-6\.png", file)
     assert (panel["layer"], panel["source"], panel["map_size"]) == ("3_18", "3_13", [4, 8])
     assert (panel["query_token"], panel["query_px"]) == ([1, 6], [16 * 6 + 7.5, 16 * 1 + 7.5])
@@ -167,7 +169,7 @@ def test_several_images_have_a_figure_each_also_when_their_names_are_equal(succe
     (tmp_path / "noise" / "below").mkdir()
     (images / "a.png").rename(images / "below" / "b.png")
     files = succeed("overlay", images, *SMALL).stdout.splitlines()
-    assert len(set(files)) == 3
+    assert len(set(files)) == 6
     assert sorted(files) == sorted(file.name for file in folder.iterdir())
 
 
@@ -216,9 +218,9 @@ def test_every_image_has_a_figure_of_its_own_that_is_there(succeed, folder, phot
         said = json.loads(succeed("overlay", "in", *SMALL, "--out", "figures", *more, "--json").stdout)
         assert sorted(image["image"] for image in said["images"]) == sorted(names)
         files = {file for image in said["images"] for file in image["files"]}
-        assert len(files) == len(names)
+        assert len(files) == 2 * len(names)
         assert all((folder / file).is_file() for file in files)
-    assert len(list((folder / "figures").iterdir())) == 2 * len(names)
+    assert len(list((folder / "figures").iterdir())) == 4 * len(names)
 
 
 @pytest.mark.parametrize(
@@ -227,13 +229,13 @@ def test_every_image_has_a_figure_of_its_own_that_is_there(succeed, folder, phot
 def test_a_name_in_any_script_is_drawn_without_a_warning(succeed, folder, photo, name):
     photo.rename(folder / name)
     result = succeed("overlay", name, *SMALL, "--format", "png,pdf,svg", "-c", "atmnet_nano")
-    assert len(result.stdout.splitlines()) == 3
+    assert len(result.stdout.splitlines()) == 4
 
 
 def test_random_queries_of_other_seeds_are_other_figures(succeed, folder, photo, blank):
     for seed in ("0", "1"):
         succeed("overlay", photo, *SMALL, "-q", "random:2", "--seed", seed, "-c", "atmnet_nano")
-    names = sorted(file.name for file in folder.iterdir())
+    names = sorted(file.name for file in folder.glob("*.png"))
     assert names == [f"photo_atmnet_nano_overlay_3_18_random-2{end}.png" for end in ("-seed1", "")]
 
 

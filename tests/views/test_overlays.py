@@ -12,7 +12,7 @@ from atmviz.errors import DatasetError, LayerNotFoundError, QueryError, Settings
 from atmviz.events import Events
 from atmviz.models import create_model
 from atmviz.views import draw_overlays
-from atmviz.views.overlays import describe_panel
+from atmviz.views.overlay_numbers import describe_panel
 
 
 def titles(figure):
@@ -54,7 +54,9 @@ def test_what_is_no_image_is_refused(image, nano):
 def test_layers_and_queries_are_panels_and_one_of_them_may_be_a_text(pixels, nano):
     figure = atmviz.overlay(pixels, nano, ["2_1", "3_*"], ["center", "0.1,0.1"], size=64)
     assert len(figure.axes) == 2 * (1 + 18)
-    assert titles(atmviz.overlay(pixels, nano, "4_1", "grid:1x2", size=64)) == ["layer_4_1"] * 2
+    figure = atmviz.overlay(pixels, nano, "4_1", ["0.25,0.5", "20,30"], size=64)
+    assert titles(figure) == ["0.25,0.5", "20,30"]  # as typed
+    assert figure.get_suptitle() == "ATMNet, input 64×96 px, layer_4_1"
 
 
 def test_the_demonstration_model_draws_the_bundled_photograph_by_default(nano):
@@ -73,7 +75,7 @@ def test_settings_reach_the_figure(pixels, nano):
     cell, field = (atmviz.overlay(pixels, nano, size=64, fit="squash", anchor=anchor) for anchor in ("cell", "rf"))
     assert cell.get_suptitle() == "ATMNet, input 64×64 px"
     queries = [
-        next(line for line in figure.axes[0].lines if line.get_gid() == "query").get_xydata()[0]
+        next(marks for marks in figure.axes[0].collections if marks.get_gid() == "query").get_offsets()[0]
         for figure in (cell, field)
     ]
     assert (queries[0] - queries[1]).tolist() == pytest.approx([6.5 * 72 / 64, 6.5 * 48 / 64])  # input px to px
@@ -82,7 +84,7 @@ def test_settings_reach_the_figure(pixels, nano):
 def test_random_queries_follow_the_seed(pixels, nano):
     def drawn(seed):
         figure = atmviz.overlay(pixels, nano, "1_1", "random:4", size=64, seed=seed)
-        return [axes.lines[0].get_xydata().tolist() for axes in figure.axes]
+        return [axes.collections[-1].get_offsets().tolist() for axes in figure.axes]
 
     assert drawn(0) == drawn(0) != drawn(1)
 
@@ -95,7 +97,7 @@ def test_a_network_of_2d_points_is_drawn_and_described_by_its_points(photos):
     assert all(0 <= i < 4 and 0 <= j < 6 for i, j, _ in panel["points"])
     counted, beyond = sum(count for *_, count in panel["points"]), panel["outside"].values()
     assert max(beyond) <= panel["channels"] - counted <= sum(beyond)
-    assert [dots.get_gid() for dots in drawn.figure.axes[0].collections] == ["point"]
+    assert {dots.get_gid() for dots in drawn.figure.axes[0].collections} == {"point", "point rim", "query", "query rim"}
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ def test_drawn_scenes_are_images_like_any_other(nano):
 def test_a_drawn_overlay_is_saved_under_its_name(photos, nano, tmp_path):
     (drawn,) = draw_overlays([photos / "b.png"], nano, size=64, queries="1:2")
     files = drawn.save(tmp_path / "figures", ("png", "svg"))
-    assert [file.name for file in files] == [f"{drawn.name}.png", f"{drawn.name}.svg"]
+    assert [file.name for file in files] == [f"{drawn.name}.png", f"{drawn.name}.svg", f"{drawn.name}.csv"]
     assert drawn.name.startswith("b_ATMNet-")
     assert drawn.name.endswith("_overlay_3_18_1-2")
     assert all(file.is_file() for file in files)
@@ -144,7 +146,7 @@ def test_the_numbers_of_a_panel_are_those_drawn(photos, nano, monkeypatch):
     )
     (drawn,) = draw_overlays([photos / "a.png"], nano, size=64)
     (said,) = drawn.numbers["panels"]
-    assert said["horizontal"] == kept[0].samples.along("horizontal").tolist()
+    assert said["horizontal"] == kept[0].queries[0].samples.along("horizontal").tolist()
     assert sum(said["horizontal"]) + said["outside"]["left"] + said["outside"]["right"] == said["channels"] == 64
 
 

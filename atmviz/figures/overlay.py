@@ -156,7 +156,7 @@ class _Drawing:
                 canvas.draw_exact(shown)
         if len(panel.queries) == 1:
             draw_outside(canvas, panel.queries[0].samples, self.look, is_brief)
-            if canvas.needs_inset(panel.queries[0]):
+            if not is_brief and canvas.needs_inset(panel.queries[0]):
                 canvas.draw_inset(panel.queries[0], self.marks[0])
 
     def draw_frame(self, figure: Figure) -> None:

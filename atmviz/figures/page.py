@@ -6,6 +6,7 @@ All lengths are inches.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TypeVar
 
 from atmviz.errors import SettingsError
@@ -14,7 +15,7 @@ from atmviz.figures.style import Look, wrap
 T = TypeVar("T")
 
 _PANEL = 2.9, 4.1  # most width and height of an image where no width is given, for type of 9 points
-_NARROWEST = 1.5  # of a panel, for type of 7 points
+_NARROWEST = 1.4  # of a panel, for type of 7 points
 _GAP = 0.1  # between panels
 _LOWEST, _SMALL = 0.2, 0.6  # sides of an image: the shortest, and one for which other columns are tried
 _LARGEST = 24.0, 24.0  # width and height of a figure where no width is given
@@ -138,7 +139,7 @@ class _Content:
 
     def _wrapped(self, title: tuple[str, str], width: float) -> tuple[str, str]:
         sizes = self.look.points, self.look.small
-        name, below = ("\n".join(wrap(text, width, size)) for text, size in zip(title, sizes, strict=True))
+        name, below = (_wrap(text, int(width * 50) / 50, size) for text, size in zip(title, sizes, strict=True))
         return name, below
 
     def _title_height(self, title: tuple[str, str]) -> float:
@@ -153,7 +154,7 @@ class _Content:
         mean = len(self.shapes) / sum(1 / shape for shape in self.shapes)
         low, high = 0.0, min(_PANEL[0] * scale * mean, _PANEL[1] * scale) if width is None else most[1]
         middle = high
-        for _ in range(24):
+        for _ in range(16):
             page = self.page(columns, middle)
             fits = page.width <= most[0] + 1e-6 and page.height <= most[1]
             low, high = (middle, high) if fits else (low, middle)
@@ -223,6 +224,11 @@ def _best(content: _Content, columns: int | None) -> Page:
 def _of(items: Sequence[T], cells: Sequence[tuple[int, int]], axis: int, index: int) -> list[T]:
     """Return the items of the panels in a row (axis 0) or column (axis 1)."""
     return [item for item, cell in zip(items, cells, strict=True) if cell[axis] == index]
+
+
+@lru_cache(4096)
+def _wrap(text: str, width: float, points: float) -> str:
+    return "\n".join(wrap(text, width, points))
 
 
 def _tallest(width: float) -> float:

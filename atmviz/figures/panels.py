@@ -6,6 +6,7 @@ so a zero offset lands exactly on the query.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -23,12 +24,17 @@ class Photo:
     Attributes:
         pixels: [height, width, 3], uint8 RGB, upright; may be smaller than the original.
         placement: How the original was fitted to the network.
-        name: Its name in titles.
+        name: Its name, with folders.
     """
 
     pixels: np.ndarray
     placement: Placement
     name: str = ""
+
+    @property
+    def title(self) -> str:
+        """Name in titles."""
+        return Path(self.name).name
 
     @property
     def seen_px(self) -> tuple[float, float, float, float]:
@@ -125,7 +131,7 @@ def panel_titles(panels: Sequence[OverlayPanel]) -> list[tuple[str, str]]:
         query = "".join(str(shown.query) for shown in alone) * (len(queries) > 1)
         label = panel.shown.label if isinstance(panel.shown, TokenMap) else ""
         names_layer = many_layers or not (many_photos or query or label)
-        names = [panel.photo.name] * many_photos + [panel.site.title] * names_layer + [label] * bool(label)
+        names = [panel.photo.title] * many_photos + [panel.site.title] * names_layer + [label] * bool(label)
         title = " at ".join(filter(None, [", ".join(names), query]))
         is_reused = names_layer and not panel.site.is_source and not isinstance(panel.shown, BranchWeights)
         below = [f"offsets of {panel.site.source}"] * is_reused

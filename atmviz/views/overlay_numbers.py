@@ -1,6 +1,6 @@
 """The numbers of an overlay's panels, for JSON and as a table."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from atmviz.figures.panels import OverlayPanel, QuerySamples, TokenMap
@@ -8,6 +8,17 @@ from atmviz.statistics.rows import density_rows, fusion_rows, sample_rows, weigh
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+
+def describe_image(panels: Sequence[OverlayPanel]) -> dict[str, Any]:
+    """Return what is shown of one image, ready for JSON."""
+    photo = panels[0].photo
+    return {
+        "image": photo.name,
+        "input_size": list(photo.placement.size),
+        "seen": round(photo.placement.seen_share, 4),
+        "panels": [numbers for panel in panels for numbers in describe_panel(panel)],
+    }
 
 
 def describe_panel(panel: OverlayPanel) -> list[dict[str, Any]]:

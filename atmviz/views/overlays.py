@@ -25,7 +25,7 @@ from atmviz.settings import split_settings, with_keywords
 from atmviz.sources import DATASETS, Source, as_image, bundled_photos
 from atmviz.statistics.fusion import BranchWeights
 from atmviz.views.drawn import DrawnFigure, describe_preprocessing
-from atmviz.views.overlay_numbers import describe_panel, tabulate_panels
+from atmviz.views.overlay_numbers import describe_image, tabulate_panels
 from atmviz.views.panels import density_panels, fusion_panels, photo_of, sample_panels
 from atmviz.views.settings import OverlaySettings
 
@@ -88,9 +88,7 @@ def overlay(
         pixels = np.require(as_image(picture), requirements=["C", "W"])  # of a read-only array torch would warn
         name = str(picture) if isinstance(picture, str | Path) else f"image {number}" * (len(images) > 1)
         panels.append(view.panels(pixels, name))
-    if len(panels) > 1:
-        return view.draw_montage(panels, "").figure
-    return view.draw(panels[0], name).figure
+    return view.figure(panels)
 
 
 @with_keywords(OverlaySettings, DataChoice, ModelChoice, FigureStyle, without=("share_y",))
@@ -162,7 +160,7 @@ class _View:
     def panels(self, image: np.ndarray, name: str = "") -> list[OverlayPanel]:
         """Run an image [H, W, 3], uint8, and return its panels, under its name in titles."""
         observed = observe_image(self.network, image, self.preprocessing, self.sites)
-        photo, anchor, axis = photo_of(image, observed, Path(name).name), self.settings.anchor, self.style.axis
+        photo, anchor, axis = photo_of(image, observed, name), self.settings.anchor, self.style.axis
         if self.settings.view == "density":
             return density_panels(photo, observed, anchor=anchor, axis=axis)
         if self.settings.view == "fusion":
@@ -170,48 +168,36 @@ class _View:
         together = self.settings.together
         return sample_panels(photo, observed, self.queries, anchor=anchor, axis=axis, together=together)
 
+    def figure(self, images: Sequence[Sequence[OverlayPanel]], data: str = "", is_scene: bool = False) -> Figure:
+        """Return the figure of one image's panels; of several, a column for each image.
+
+        Args:
+            images: Panels of each image.
+            data: Name of the dataset that several images are from.
+            is_scene: Whether the images were drawn at the input size.
+        """
+        panels = [panel for same in zip(*images, strict=True) for panel in same]
+        row = len(images)
+        if row == 1:
+            data = panels[0].photo.title
+            per_layer = len(panels) // len(self.sites)
+            row = per_layer if self.settings.view != "samples" and per_layer > 1 else len(self.sites)
+        sizes = {panel.photo.placement.size for panel in panels}
+        size = "".join(f", input {height}×{width} px" for height, width in sizes if len(sizes) == 1)
+        origin = origin_of(self.network)
+        title = f"{origin.model}{f' on {data}' if data else ''}{size}"
+        note = self._note(panels, is_scene)
+        return draw_overlay(panels, row=row, title=title, note=note, trained=origin.trained, style=self.style)
+
     def draw(
-        self, panels: Sequence[OverlayPanel], name: str = "", file_name: str = "", is_scene: bool = False
+        self, images: Sequence[Sequence[OverlayPanel]], subject: str, data: str = "", is_scene: bool = False
     ) -> DrawnFigure:
-        """Draw the panels of one image, under its name; a scene was drawn at the input size."""
-        (height, width), origin = panels[0].photo.placement.size, origin_of(self.network)
-        per_layer = len(panels) // len(self.sites) if self.settings.view != "samples" else 1
-        title = f"{origin.model}{f' on {Path(name).name}' if name else ''}, input {height}×{width} px"
-        row = per_layer if per_layer > 1 else len(self.sites)
-        figure = self._figure(panels, title, row, is_scene)
-        numbers = {
-            "image": name,
-            "input_size": [height, width],
-            "seen": round(panels[0].photo.placement.seen_share, 4),
-            "panels": [numbers for panel in panels for numbers in describe_panel(panel)],
-        }
-        table = tabulate_panels(panels, with_images=False)
-        return DrawnFigure(figure, file_name or self.file_name(Path(name).stem or "image"), numbers, table)
-
-    def draw_montage(self, images: Sequence[Sequence[OverlayPanel]], data: str, is_scene: bool = False) -> DrawnFigure:
-        """Draw the panels of several images: a column each, a row for each layer, query or map."""
-        sizes = {panels[0].photo.placement.size for panels in images}
-        height, width = min(sizes)
-        size = f", input {height}×{width} px" if len(sizes) == 1 else ""
-        title = f"{origin_of(self.network).model}{f' on {data}' if data else ''}{size}"
-        panels = [panel for of_one in zip(*images, strict=True) for panel in of_one]
-        figure = self._figure(panels, title, len(images), is_scene)
-        described = [
-            {
-                "image": of_one[0].photo.name,
-                "input_size": list(of_one[0].photo.placement.size),
-                "seen": round(of_one[0].photo.placement.seen_share, 4),
-                "panels": [numbers for panel in of_one for numbers in describe_panel(panel)],
-            }
-            for of_one in images
-        ]
-        subject = data or "-".join(Path(of_one[0].photo.name).stem for of_one in images) or "images"
-        table = tabulate_panels(panels, with_images=True)
-        return DrawnFigure(figure, self.file_name(subject), {"montage": described}, table)
-
-    def _figure(self, panels: Sequence[OverlayPanel], title: str, row: int, is_scene: bool) -> Figure:
-        note, trained = self._note(panels, is_scene), origin_of(self.network).trained
-        return draw_overlay(panels, row=row, title=title, note=note, trained=trained, style=self.style)
+        """Return the figure with its numbers; its file is named after `subject`. See `figure`."""
+        figure = self.figure(images, data, is_scene)
+        described = [describe_image(panels) for panels in images]
+        table = tabulate_panels([panel for panels in images for panel in panels], with_images=len(images) > 1)
+        numbers = described[0] if len(images) == 1 else {"montage": described}
+        return DrawnFigure(figure, self.file_name(subject), numbers, table)
 
     def _note(self, panels: Sequence[OverlayPanel], is_scene: bool) -> str:
         shares = [panel.photo.placement.seen_share for panel in panels]
@@ -256,7 +242,7 @@ class Overlays:
             DatasetError: an image is unreadable and the setting `strict` is on, or no image can be read.
             SettingsError: there are more panels than a figure can show.
         """
-        total, is_scene, montage = len(self.images), not self.images.root, []
+        total, is_scene, montage, subjects = len(self.images), not self.images.root, [], []
         is_montage = self.view.settings.montage
         if is_montage and total > MAX_PANELS:
             raise SettingsError(f"got {total:,} images for one figure, expected at most {MAX_PANELS}: set a limit")
@@ -266,11 +252,12 @@ class Overlays:
             panels = self.view.panels(image, name)
             if is_montage:
                 montage.append(panels)
+                subjects.append(subject)
             else:
-                yield self.view.draw(panels, name, self.view.file_name(subject), is_scene)
+                yield self.view.draw([panels], subject, is_scene=is_scene)
         if montage:
             data = self.images.title if self.images.title in DATASETS else ""
-            yield self.view.draw_montage(montage, data, is_scene)
+            yield self.view.draw(montage, data or "-".join(subjects), data, is_scene)
 
     def _read(self) -> Iterator[tuple[str, str, np.ndarray]]:
         """Return the name of each image, a text for file names, and its pixels."""

@@ -29,7 +29,7 @@ def photo_of(image: np.ndarray, observed: "ObservedImage", name: str = "") -> Ph
     Args:
         image: [H, W, 3], uint8 RGB.
         observed: What a network saw of it.
-        name: Its name in titles.
+        name: Its name.
     """
     scale = _DISPLAY_PX / max(image.shape[:2])
     if scale < 1:

@@ -1,5 +1,6 @@
 """`atmviz overlay`: files, the numbers said, and every form of query."""
 
+import csv
 import json
 import os
 import re
@@ -259,3 +260,82 @@ def test_the_crop_follows_from_the_size_and_is_said(succeed, monkeypatch, photo,
     assert found["images"][0]["seen"] == pytest.approx(seen, abs=2e-3)
     assert (found["preprocessing"]["fit"], found["preprocessing"]["crop_pct"]) == (fit, crop_pct)
     assert notes[0].endswith(said)
+
+
+def test_a_montage_is_one_figure_of_all_images_with_one_table(succeed, folder, damaged_images):
+    said = json.loads(succeed("overlay", damaged_images, *SMALL, "--montage", "--layer", "2_1,3_18", "--json").stdout)
+    (figure,) = said["images"]
+    assert len(figure["files"]) == 2
+    assert list(said["skipped"]) == ["broken.png"]
+    shown = figure["montage"]
+    assert [(image["image"], len(image["panels"])) for image in shown] == [(image["image"], 2) for image in shown]
+    assert len(shown) == 3
+    with (folder / figure["files"][1]).open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["image"] for row in rows} == {image["image"] for image in shown}
+    for image in shown:
+        for panel in image["panels"]:
+            counted = [row for row in rows if (row["image"], row["layer"]) == (image["image"], panel["layer"])]
+            assert sum(int(row["channels"]) for row in counted) == 2 * panel["channels"]
+
+
+def test_figure_5_is_a_montage_at_its_size_of_the_images_given(succeed, folder, images):
+    said = json.loads(succeed("overlay", images, "--figure", "5", "--json").stdout)
+    (figure,) = said["images"]
+    assert [image["input_size"] for image in figure["montage"]] == [[512, 512]] * 3
+    assert {panel["layer"] for image in figure["montage"] for panel in image["panels"]} == {"3_18"}
+    assert {tuple(panel["map_size"]) for image in figure["montage"] for panel in image["panels"]} == {(32, 32)}
+
+
+def test_figure_5_without_images_takes_four_of_ade20k(succeed, tmp_path):
+    folder = tmp_path / "ADEChallengeData2016" / "images" / "validation"
+    folder.mkdir(parents=True)
+    for number in range(1, 7):
+        Image.new("RGB", (80, 64), (40 * number, 0, 0)).save(folder / f"ADE_val_{number:08}.jpg")
+    options = ("--figure", "5", "--data-dir", tmp_path, "--size", "64", "--layer", "4_1", "--json")
+    (figure,) = json.loads(succeed("overlay", *options).stdout)["images"]
+    assert len(figure["montage"]) == 4
+    assert [image["input_size"] for image in figure["montage"]] == [[64, 64]] * 4
+
+
+@pytest.mark.parametrize("view", ["density", "fusion"])
+def test_other_views_have_files_of_their_own(succeed, folder, photo, view):
+    files = {
+        file for option in ((), ("--view", view)) for file in succeed("overlay", photo, *SMALL, *option).stdout.split()
+    }
+    assert len(files) == 4
+    assert all((folder / file).is_file() for file in files)
+
+
+def test_the_style_of_a_figure_is_set_by_options(succeed, folder, photo):
+    options = (
+        "--width",
+        "8cm",
+        "--dpi",
+        "100",
+        "--no-title",
+        "--no-legend",
+        "--axis",
+        "horizontal",
+        "--font-size",
+        "8",
+    )
+    file = succeed("overlay", photo, *SMALL, *options).stdout.split()[0]
+    assert Image.open(folder / file).width == pytest.approx(315, abs=1)
+    said = json.loads(succeed("overlay", photo, *SMALL, "--axis", "horizontal", "--json").stdout)
+    (panel,) = said["images"][0]["panels"]
+    assert "vertical" not in panel
+    assert set(panel["outside"]) == {"left", "right"}
+
+
+@pytest.mark.parametrize(
+    ("says", "options"),
+    [
+        ("got width 'wide'", ("--width", "wide")),
+        ("got figure 3, expected 5", ("--figure", "3")),
+        ("expected at most 256 panels", ("--query", "grid:20x20")),
+        ("got palette nocolors", ("--palette", "nocolors")),
+    ],
+)
+def test_styles_and_figures_that_do_not_exist_are_refused(refuse, photo, says, options):
+    refuse(2, says, "overlay", photo, *SMALL, *options)

@@ -22,8 +22,9 @@ _BRANCHES: dict[str, Direction] = {"width": "horizontal", "height": "vertical", 
 
 
 def heat_scale(maps: Sequence[TokenMap]) -> Normalize:
-    """Return the one scale of all maps: from 0 to the largest value."""
-    return Normalize(0, max(float(shown.values.max()) for shown in maps) or 1.0)
+    """Return the one scale of all maps: from 0 to the largest value; from the smallest where none is near 0."""
+    least, most = min(float(shown.values.min()) for shown in maps), max(float(shown.values.max()) for shown in maps)
+    return Normalize(least if 0.5 * most < least < 0.95 * most else 0, most or 1.0)
 
 
 def draw_map(axis: Axes, panel: OverlayPanel, shown: TokenMap, scale: Normalize) -> None:

@@ -211,9 +211,9 @@ class _View:
             per_image = any(isinstance(panel.shown, BranchWeights) for panel in panels)
             about = "mean over the channels" + "; lines: 10th to 90th percentile of the channels" * per_image
         else:
-            about = (
-                f"one circle per sampled token (the nearest), at the center of its {_ANCHOR_TEXT[self.settings.anchor]}"
-            )
+            mark = "mark" if self.settings.together else "circle"
+            anchor = _ANCHOR_TEXT[self.settings.anchor]
+            about = f"one {mark} per sampled token (the nearest), at the center of its {anchor}"
             if is_rounded(panels):
                 about += "; the cross is the exact query: each layer rounds it to a token"
         return f"{about}; {fitted}"

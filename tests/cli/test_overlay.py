@@ -308,20 +308,10 @@ def test_other_views_have_files_of_their_own(succeed, folder, photo, view):
 
 
 def test_the_style_of_a_figure_is_set_by_options(succeed, folder, photo):
-    options = (
-        "--width",
-        "8cm",
-        "--dpi",
-        "100",
-        "--no-title",
-        "--no-legend",
-        "--axis",
-        "horizontal",
-        "--font-size",
-        "8",
-    )
+    options = ["--width", "8cm", "--no-title", "--no-legend", "--axis", "horizontal", "--font-size", "8"]
     file = succeed("overlay", photo, *SMALL, *options).stdout.split()[0]
-    assert Image.open(folder / file).width == pytest.approx(315, abs=1)
+    with Image.open(folder / file) as image:
+        assert image.width / image.info["dpi"][0] == pytest.approx(8 / 2.54, abs=0.01)
     said = json.loads(succeed("overlay", photo, *SMALL, "--axis", "horizontal", "--json").stdout)
     (panel,) = said["images"][0]["panels"]
     assert "vertical" not in panel

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from atmviz.figures import OverlayPanel, Photo, TokenMap, draw_overlay
+from atmviz.figures.maps import heat_scale
 from atmviz.figures.settings import WIDTHS, FigureStyle
 from atmviz.geometry import Preprocessing, map_size
 from atmviz.statistics.fusion import BranchWeights
@@ -49,6 +50,14 @@ def test_all_maps_of_a_figure_have_one_scale_and_it_begins_at_zero(site):
     scale = figure.axes[4]
     assert scale.get_xlabel() == UNIT
     assert scale.get_xlim() == (0, 28 * 37 - 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "limits"), [((0.1, 0.4), (0, 0.4)), ((0.3, 0.36), (0.3, 0.36)), ((0.5, 0.5), (0, 0.5))]
+)
+def test_the_scale_begins_at_the_smallest_value_where_none_is_near_zero(values, limits):
+    scale = heat_scale([TokenMap("width", np.full((1, 2), value), "") for value in values])
+    assert (scale.vmin, scale.vmax) == limits
 
 
 @pytest.mark.parametrize("width", [*WIDTHS, None])

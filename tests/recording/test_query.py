@@ -160,3 +160,20 @@ def test_fractions_of_the_input_are_x_then_y():
 @pytest.mark.parametrize("text", ["-0.1,0.5", "1.2,0.5", "0.5,1.01"])
 def test_fractions_beyond_the_image_are_not_taken_for_pixels(text):
     assert "fractions from 0 to 1" in refusal(parse_queries, text)
+
+
+@pytest.mark.parametrize(
+    ("query", "point"),
+    [
+        (Query("center"), (31.5, 47.5)),
+        (Query("px", 99, 49), (31.5, 63.5)),  # half of the image's size
+        (Query("image", 0.5, 0.5), (31.5, 63.5)),
+        (Query("input", 0.25, 0.5), (31.5, 23.5)),
+        (Query("token", 1, 2), None),
+    ],
+    ids=str,
+)
+def test_the_exact_point_of_a_query_is_in_input_pixels(query, point):
+    whole = Placement((100, 200), (64, 128), (0, 0), (64, 128 if query.kind in ("px", "image") else 96))
+    found = query.point_px(whole)
+    assert found == (None if point is None else pytest.approx(point, abs=0.4))

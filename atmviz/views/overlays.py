@@ -38,13 +38,11 @@ DEFAULT_LAYERS = ("3_last",)
 Picture = str | Path | np.ndarray | Image.Image
 
 
-@with_keywords(
-    OverlaySettings, ModelChoice, FigureStyle, without=("strict", "montage", "figure", "checkpoint", "share_y")
-)
+@with_keywords(OverlaySettings, ModelChoice, FigureStyle, without=("strict", "montage", "checkpoint", "share_y"))
 def overlay(
     image: Picture | Sequence[Picture] | None = None,
     network: nn.Module | str | Path | None = None,
-    layers: Sequence[str] | str = DEFAULT_LAYERS,
+    layers: Sequence[str] | str = (),
     queries: Sequence[str] | str = ("center",),
     *,
     seed: int = 0,
@@ -57,13 +55,14 @@ def overlay(
         image: Path of a file, array [H, W, 3] of uint8 (RGB, upright) or PIL image; several as a list, side by side. A
             bundled photograph without it.
         network: A network in evaluation mode, or what `load_model` takes; the demonstration model without it.
-        layers: Layers, one panel each, by name or pattern: "3_18", "3_*", "3_last", "all".
+        layers: Layers, one panel each, by name or pattern: "3_18", "3_*", "3_last", "all"; by default 3_last.
         queries: Query tokens, one panel each: "center", "X,Y" in px of the image, fractions "0.3,0.6", "ROW:COL" in
             tokens, "grid:4x4", "random:8".
         seed: Seed of random queries.
         events: Receives which weights were loaded.
-        settings: `view`, `together`, `anchor`, `size` and `fit` of `OverlaySettings`; `model`, `weights` and `device`
-            of `ModelChoice` for a network that is loaded; fields of `FigureStyle`, e.g. `width="column"`.
+        settings: `view`, `together`, `anchor`, `size`, `fit` and `figure` (5 sets size, fit and layer as in the paper)
+            of `OverlaySettings`; `model`, `weights` and `device` of `ModelChoice` for a network that is loaded; fields
+            of `FigureStyle`, e.g. `width="column"`.
 
     Returns:
         A matplotlib figure: one row of panels per query, one column per layer; of several images, one column per image.
@@ -74,14 +73,18 @@ def overlay(
 
     Source: Fig. 5.
     """
-    chosen, model, style = split_settings(
-        {"layers": layers, "queries": queries, **settings}, OverlaySettings, ModelChoice, FigureStyle
-    )
     if image is None:
         image = bundled_photos().path(0).with_name("astronaut.jpg")
     images: list[Any] = list(image) if isinstance(image, list | tuple) else [image]
     if not images:
         raise DatasetError("got an empty list of images, expected one or more")
+    chosen, model, style = split_settings(
+        {"layers": layers, "queries": queries, "montage": len(images) > 1, **settings},
+        OverlaySettings,
+        ModelChoice,
+        FigureStyle,
+    )
+    chosen = chosen.with_preset()
     view = _View.of(model.load(network, events), chosen, style, chosen.preprocessing(None, "whole"), seed)
     panels = []
     for number, picture in enumerate(images, 1):
@@ -160,7 +163,8 @@ class _View:
     def panels(self, image: np.ndarray, name: str = "") -> list[OverlayPanel]:
         """Run an image [H, W, 3], uint8, and return its panels, under its name in titles."""
         observed = observe_image(self.network, image, self.preprocessing, self.sites)
-        photo, anchor, axis = photo_of(image, observed, name), self.settings.anchor, self.style.axis
+        photo = photo_of(image, observed, name, self.settings.montage)
+        anchor, axis = self.settings.anchor, self.style.axis
         if self.settings.view == "density":
             return density_panels(photo, observed, anchor=anchor, axis=axis)
         if self.settings.view == "fusion":

@@ -20,18 +20,19 @@ from atmviz.statistics.sampling import SamplingMap, sampling_map
 if TYPE_CHECKING:
     from atmviz.observe.image import ObservedImage
 
-_DISPLAY_PX = 1600  # longer side of a photograph in a figure
+_DISPLAY_PX, _MONTAGE_PX = 1600, 1000  # longer side of a photograph in a figure, alone and among others
 
 
-def photo_of(image: np.ndarray, observed: "ObservedImage", name: str = "") -> Photo:
+def photo_of(image: np.ndarray, observed: "ObservedImage", name: str = "", among_others: bool = False) -> Photo:
     """Return a photograph to draw on; a large one is made smaller, which would only slow drawing down.
 
     Args:
         image: [H, W, 3], uint8 RGB.
         observed: What a network saw of it.
         name: Its name.
+        among_others: Whether the figure shows more photographs.
     """
-    scale = _DISPLAY_PX / max(image.shape[:2])
+    scale = (_MONTAGE_PX if among_others else _DISPLAY_PX) / max(image.shape[:2])
     if scale < 1:
         height, width = (max(1, round(scale * side)) for side in image.shape[:2])
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)

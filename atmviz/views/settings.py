@@ -71,6 +71,11 @@ class OverlaySettings(FitChoice):
     )
     strict: bool = setting(False, "Stop at the first unreadable image.", "Data")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.view != "samples" and (self.together or self.queries != ("center",)):
+            raise SettingsError(f"got queries and view {self.view}, which shows all tokens: leave one of the two out")
+
     @property
     def preset(self) -> FigurePreset | None:
         """The figure of the paper that is asked for."""

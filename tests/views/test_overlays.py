@@ -179,6 +179,12 @@ def test_a_list_of_images_is_a_row_of_panels(photos, pixels, nano):
         atmviz.overlay([], nano)
 
 
+def test_figure_5_sets_size_and_layer(pixels, nano):
+    assert atmviz.overlay(pixels, nano, figure=5).get_suptitle() == "ATMNet, input 512×512 px"
+    figure = atmviz.overlay([pixels, pixels], nano, "4_1", figure=5, size=64)
+    assert figure.get_suptitle() == "ATMNet, input 64×64 px, layer_4_1"
+
+
 def test_the_width_of_a_figure_is_the_one_asked_for(pixels, nano):
     assert atmviz.overlay(pixels, nano, size=64, width="column").get_figwidth() == 3.25
     assert atmviz.overlay(pixels, nano, size=64, width="8cm").get_figwidth() == pytest.approx(8 / 2.54)

@@ -49,3 +49,11 @@ def test_fig_5_is_a_preset_of_overlays_that_other_settings_replace():
 def test_values_that_settings_refuse_are_errors_of_the_caller(values):
     with pytest.raises(SettingsError, match="expected"):
         split_settings(values, OverlaySettings)
+
+
+@pytest.mark.parametrize("view", ["density", "fusion"])
+@pytest.mark.parametrize("values", [{"queries": "0.3,0.4"}, {"together": True}])
+def test_views_of_all_tokens_take_no_queries(view, values):
+    assert OverlaySettings(view=view).details == [view]
+    with pytest.raises(SettingsError, match=f"got queries and view {view}"):
+        OverlaySettings(view=view, **values)

@@ -153,7 +153,8 @@ def test_the_tick_of_samples_outside_hides_no_sample_in_the_last_column(panel, i
 @pytest.mark.parametrize(("layer", "size", "has_inset"), [("1_1", (224, 224), True), ("3_1", (224, 224), False)])
 @pytest.mark.parametrize("query", [Query("center"), Query("image", 0.02, 0.98), Query("image", 0.9, 0.4)], ids=str)
 def test_where_circles_are_dots_an_inset_shows_them_and_its_frame_is_in_the_panel(panel, layer, size, has_inset, query):
-    figure = draw(panel([[0, 1, -1], [0, 1, -1]], layer=layer, size=size, query=query), width="column")
+    offsets = [0, 1, -1, 20, -20]
+    figure = draw(panel([offsets, offsets], layer=layer, size=size, query=query), width="column")
     (axis,) = figure.axes
     frames = [patch for patch in axis.patches if patch.get_gid() == "zoom"]
     assert bool(axis.child_axes) == bool(frames) == has_inset
@@ -168,6 +169,9 @@ def test_where_circles_are_dots_an_inset_shows_them_and_its_frame_is_in_the_pane
         assert top < y < bottom
         assert diameters(inset, "horizontal")[0] > 1.8 * diameters(axis, "horizontal")[0]
         assert not inset.get_window_extent().overlaps(frames[0].get_window_extent())
+        for gid in ("horizontal", "vertical"):
+            seen = axis.transData.transform(circles(axis, gid).get_offsets())
+            assert not [tuple(at) for at in seen if inset.get_window_extent().contains(*at)]
         assert circles(inset, "horizontal").get_offsets().tolist() == circles(axis, "horizontal").get_offsets().tolist()
 
 

@@ -15,7 +15,7 @@ help:  ## list the targets
 	touch $@
 
 demo: .venv/ready  ## draw the figures of README and docs into OUT
-	$(BIN)/atmviz overlay assets/photos/rocket.jpg --layer 3_1,4_2 --query 0.49,0.72 --out $(OUT)
+	$(BIN)/atmviz overlay assets/photos/rocket.jpg --layer 3_1,4_2 --query 0.49,0.72 --width text --dpi 95 --out $(OUT)
 	$(BIN)/atmviz histogram --layer 2_1,3_1,3_18 --out $(OUT)
 	$(BIN)/atmviz histogram --layer 2_1,3_1,3_18 --tokens all --out $(OUT)
 

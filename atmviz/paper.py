@@ -42,14 +42,14 @@ class PaperRow:
 
 @dataclass(frozen=True)
 class FigurePreset:
-    """What one of the paper's histograms of offsets shows.
+    """What one of the paper's figures of offsets shows.
 
     Attributes:
         figure: Number of the figure.
-        dataset: Dataset whose validation images are counted.
+        dataset: Dataset whose validation images are shown or counted.
         size: Input height and width, px.
         layers: Layers drawn.
-        limit: How many random images are counted; None for all.
+        limit: How many random images; None for all.
     """
 
     figure: int
@@ -64,6 +64,7 @@ FIGURES: dict[int, FigurePreset] = {
     preset.figure: preset
     for preset in (
         FigurePreset(3, "ade20k", (512, 512), ("2_1", "3_last"), None),
+        FigurePreset(5, "ade20k", (512, 512), ("3_18",), 4),
         FigurePreset(6, "coco", (600, 800), ("2_1", "3_1", "3_last"), None),
         FigurePreset(7, "imagenet", (224, 224), ("2_1", "3_1", "3_last"), 5000),
     )

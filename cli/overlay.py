@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from atmviz.choices import DataChoice, ModelChoice
+from atmviz.figures.settings import FigureStyle
 from atmviz.views.settings import OverlaySettings
 
 from . import options
@@ -13,6 +14,7 @@ from .console import CONSOLE, import_matplotlib, print_json, print_paths
 from .progress import ProgressConsole
 
 
+@options.with_settings(FigureStyle, without=("share_y",))
 @options.with_settings(OverlaySettings, DataChoice, ModelChoice)
 def overlay(
     sources: Annotated[

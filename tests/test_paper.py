@@ -217,11 +217,12 @@ def test_the_release_is_no_table():
     ("figure", "dataset", "size", "layers", "limit"),
     [
         (3, "ade20k", (512, 512), ("2_1", "3_last"), None),
+        (5, "ade20k", (512, 512), ("3_18",), 4),
         (6, "coco", (600, 800), ("2_1", "3_1", "3_last"), None),
         (7, "imagenet", (224, 224), ("2_1", "3_1", "3_last"), 5000),
     ],
 )
-def test_histograms_show_what_the_captions_say(figure, dataset, size, layers, limit):
+def test_figures_of_offsets_show_what_the_captions_say(figure, dataset, size, layers, limit):
     preset = FIGURES[figure]
     assert (preset.dataset, preset.size, preset.layers, preset.limit) == (dataset, size, layers, limit)
-    assert {number for number in FIGURES} == {3, 6, 7}
+    assert {number for number in FIGURES} == {3, 5, 6, 7}

@@ -6,7 +6,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "histograms": ["draw_histograms"],
-        "overlay": ["OverlayPanel", "draw_overlay", "overlay_panels"],
+        "overlay": ["draw_overlay"],
+        "panels": ["OverlayPanel", "Photo", "QuerySamples", "TokenMap"],
         "saving": ["figure_name", "read_about", "save_figure"],
         "settings": ["FigureStyle"],
         "style": ["MAX_PANELS"],

@@ -1,288 +1,208 @@
-"""The tokens that a query samples, drawn on the image: Fig. 5.
+"""Photographs with the tokens that queries sample (Fig. 5), how often each token is sampled, or fusion weights."""
 
-Positions in px are pixels of the original image. `position_px` places query and samples alike, so a zero offset lands
-exactly on the query.
-"""
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
-
-import cv2
-import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgba
+from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
-from matplotlib.legend_handler import HandlerTuple
-from matplotlib.lines import Line2D
 
-from atmviz.errors import QueryError, count
-from atmviz.figures.style import (
-    COLORS,
-    MAX_PANELS,
-    NOTE,
-    add_note,
-    figure_style,
-    format_fraction,
-    wrap_note,
-    wrap_title,
-)
-from atmviz.geometry import Anchor, Placement, token_center_px
-from atmviz.observe.site import Site
-from atmviz.recording.query import Query
-from atmviz.statistics.sampling import Direction, SamplingMap, sampling_map
+from atmviz.figures.key import add_key, key_entries, key_height
+from atmviz.figures.maps import BARS_SHAPE, add_colorbar, bar_room, colorbar_height, draw_bars, draw_map, heat_scale
+from atmviz.figures.outside import draw_outside, room_outside
+from atmviz.figures.page import Margins, Page, lay_out
+from atmviz.figures.panels import OverlayPanel, TokenMap, common_title, panel_titles
+from atmviz.figures.samples import Canvas, Marks, Opacity
+from atmviz.figures.settings import FigureStyle
+from atmviz.figures.style import NOTE, Look, add_note, wrap_note, wrap_title
+from atmviz.statistics.fusion import BranchWeights
 
-if TYPE_CHECKING:
-    from atmviz.observe.image import ObservedImage
-
-_FAINTEST = 0.25  # opacity of a token that few channels sample; 1 is the most in a panel
-_DISPLAY_PX = 1600  # longer side of the photograph in the figure
-_PANEL_INCHES = 2.9  # width of an image that is not tall
-_SIDE_INCHES, _ABOVE_INCHES, _BELOW_INCHES = 0.5, 0.66, 0.3  # around an image, for titles and samples outside
-_NARROWEST_INCHES = 2.3  # width that a panel's title needs
-_LEGEND_INCHES = 5.8, 0.5  # width and height
-
-
-@dataclass(frozen=True)
-class OverlayPanel:
-    """One panel: the tokens that one query samples in one layer.
-
-    Attributes:
-        site: The layer.
-        query: The query.
-        samples: The sampled tokens.
-        placement: How the image was fitted to the network.
-        anchor: The point of a token that is drawn, "cell" or "rf"; see `geometry.token_center_px`.
-    """
-
-    site: Site
-    query: Query
-    samples: SamplingMap
-    placement: Placement
-    anchor: Anchor = "cell"
-
-    def position_px(self, i: float, j: float) -> tuple[float, float]:
-        """Return where token (i, j) is drawn: (y, x) in pixels of the original image."""
-        vertical, horizontal = self.site.stride_px
-        y, x = token_center_px(i, vertical, self.anchor), token_center_px(j, horizontal, self.anchor)
-        return self.placement.to_image(y, x)
-
-    def dots_px(self) -> dict[Direction, tuple[np.ndarray, np.ndarray]]:
-        """Return where sampled tokens are drawn, (y, x), [M, 2], and by how many channels each is sampled, [M]."""
-        return {
-            direction: (
-                np.array([self.position_px(i, j) for i, j in sampled.positions.tolist()]).reshape(-1, 2),
-                sampled.counts,
-            )
-            for direction, sampled in self.samples.samples.items()
-        }
-
-    def seen_px(self) -> tuple[float, float, float, float]:
-        """Return the part that the network saw: (top, left, bottom, right) edges in pixels of the original image."""
-        height, width = self.placement.size
-        top, left = self.placement.to_image(-0.5, -0.5)
-        bottom, right = self.placement.to_image(height - 0.5, width - 0.5)
-        return top, left, bottom, right
-
-
-def overlay_panels(observed: "ObservedImage", queries: Sequence[Query], anchor: Anchor = "cell") -> list[OverlayPanel]:
-    """Return one panel per query and layer, query by query.
-
-    Raises:
-        QueryError: a query lies outside the image or the map, or there are more panels than a figure can show.
-    """
-    if len(queries) * len(observed.sites) > MAX_PANELS:
-        raise QueryError(
-            f"got {len(queries)} queries in {count(len(observed.sites), 'layer')}, expected at most {MAX_PANELS} panels"
-        )
-    panels = []
-    for query in queries:
-        for site in observed.sites:
-            distinct = observed.offsets[site.name]
-            grid = distinct.shape[0], distinct.shape[1]
-            i, j = query.token(observed.placement, grid, site.stride_px, anchor)
-            offsets = np.repeat(distinct[i, j], site.channels_per_offset, axis=1)  # [2, C]
-            samples = sampling_map(offsets, (i, j), grid, site.kind)
-            panels.append(OverlayPanel(site, query, samples, observed.placement, anchor))
-    return panels
-
-
-@dataclass(frozen=True)
-class _Page:
-    """Sizes of a figure's parts in inches, set by hand so that all images are equally large and pixels are square."""
-
-    columns: int
-    rows: int
-    image: tuple[float, float]  # width, height
-    head: float
-    foot: float
-
-    @classmethod
-    def of(cls, panels: Sequence[OverlayPanel], columns: int) -> "_Page":
-        top, left, bottom, right = panels[0].seen_px()
-        shape = (bottom - top) / (right - left)
-        widest = _PANEL_INCHES if len(panels) > 1 else 1.5 * _PANEL_INCHES
-        width = widest * min(1, 1.4 / shape)
-        columns = min(columns, len(panels))
-        return cls(columns, -(-len(panels) // columns), (width, width * shape), 0, 0)
-
-    @property
-    def cell(self) -> tuple[float, float]:
-        """Width and height of a panel with its titles."""
-        width, height = self.image
-        return max(width + 2 * _SIDE_INCHES, _NARROWEST_INCHES), height + _ABOVE_INCHES + _BELOW_INCHES
-
-    @property
-    def size(self) -> tuple[float, float]:
-        width, height = self.cell
-        return max(self.columns * width, _LEGEND_INCHES[0]), (
-            self.rows * height + self.head + self.foot + _LEGEND_INCHES[1]
-        )
-
-    def axes(self, index: int) -> tuple[float, float, float, float]:
-        """Return the image of a panel as fractions of the figure: left, bottom, width, height."""
-        (width, height), (cell_width, cell_height), size = self.image, self.cell, self.size
-        row, column = divmod(index, self.columns)
-        x = (size[0] - self.columns * cell_width) / 2 + column * cell_width + (cell_width - width) / 2
-        y = size[1] - self.head - row * cell_height - _ABOVE_INCHES - height
-        return x / size[0], y / size[1], width / size[0], height / size[1]
+_QUERY_COLORS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#ece133", "#56b4e9")
+"""Of seaborn's "colorblind" palette."""
 
 
 def draw_overlay(
-    image: np.ndarray, panels: Sequence[OverlayPanel], *, columns: int, title: str, note: str, trained: bool | None
+    panels: Sequence[OverlayPanel],
+    *,
+    row: int = 1,
+    title: str,
+    note: str,
+    trained: bool | None,
+    style: FigureStyle = FigureStyle(),  # noqa: B008
 ) -> Figure:
-    """Return a figure with one panel per query and layer.
+    """Return a figure of panels.
 
     Args:
-        image: The photograph, [height, width, 3], uint8 RGB, upright.
         panels: In reading order.
-        columns: Panels per row.
+        row: Panels that belong side by side, e.g. the layers of one query.
         title: Text above the panels.
         note: Text at the foot.
         trained: Whether the weights are trained. False adds "untrained weights", None "weights of unknown origin".
+        style: How it looks in print.
+
+    Raises:
+        SettingsError: there are more panels than a figure of this width can show.
     """
-    page = _Page.of(panels, columns)
-    title, head = wrap_title(title, page.size[0])
-    note, foot = wrap_note(note, page.size[0], trained)
-    page = replace(page, head=head, foot=foot)
-    shown, extent = _shrink(image), (-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5)
-    with figure_style():
-        figure = Figure(figsize=page.size)
-        for index, panel in enumerate(panels):
-            axis = figure.add_axes(page.axes(index))
-            axis.imshow(shown, extent=extent, interpolation="antialiased", aspect="auto")
-            _draw_panel(axis, panel, dot_points=_dot_points(panel, page.image[0]))
-        _add_legend(figure, foot, list(dict.fromkeys(name for panel in panels for name in panel.samples.samples)))
-        figure.suptitle(title, fontsize=10, y=1 - 0.08 / page.size[1], va="top")
-        add_note(figure, note, trained)
+    title = ", ".join(filter(None, [title, common_title(panels)]))
+    drawing = _Drawing(
+        panels, Look.of(style), style, title if style.title else "", note if style.legend else "", trained
+    )
+    page = lay_out(
+        [BARS_SHAPE if isinstance(panel.shown, BranchWeights) else panel.photo.shape for panel in panels],
+        panel_titles(panels),
+        row,
+        margins=[_margins(panel, drawing.look) for panel in panels],
+        frame=drawing.frame,
+        look=drawing.look,
+        columns=style.columns,
+    )
+    with drawing.look.applied():
+        figure = Figure(figsize=(page.width, page.height))
+        drawing.draw_panels(figure, page)
+        drawing.draw_frame(figure)
     return figure
 
 
-def _shrink(image: np.ndarray) -> np.ndarray:
-    """Return at most `_DISPLAY_PX` on the longer side: a large photograph would only slow drawing down."""
-    scale = _DISPLAY_PX / max(image.shape[:2])
-    if scale >= 1:
-        return image
-    height, width = (max(1, round(scale * side)) for side in image.shape[:2])
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+@dataclass(frozen=True)
+class _Drawing:
+    """What a figure shows, and how."""
+
+    panels: Sequence[OverlayPanel]
+    look: Look
+    style: FigureStyle
+    title: str
+    note: str
+    trained: bool | None
+
+    @cached_property
+    def marks(self) -> list[Marks]:
+        """How the samples of each query of a panel look: a color each, if there are several."""
+        count = max(len(panel.queries) for panel in self.panels)
+        marks = Marks.of(self.look)
+        if count < 2:
+            return [marks]
+        if self.style.palette:
+            import seaborn  # takes a second
+
+            names: Any = self.style.palette.split(",") if "," in self.style.palette else self.style.palette
+            return [marks.in_one_color(to_hex(color)) for color in seaborn.color_palette(names, count)]
+        if count <= len(_QUERY_COLORS):
+            return [marks.in_one_color(color) for color in _QUERY_COLORS[:count]]
+        return [marks.in_one_color(to_hex(colormaps["turbo"](index / (count - 1)))) for index in range(count)]
+
+    @cached_property
+    def opacity(self) -> Opacity:
+        """How opaque circles are."""
+        return Opacity.of(self.panels)
+
+    @cached_property
+    def many_layers(self) -> bool:
+        """Whether there are several layers, each of which rounds a query to its tokens."""
+        return len({panel.site.name for panel in self.panels}) > 1
+
+    @cached_property
+    def maps(self) -> list[TokenMap]:
+        """All maps."""
+        return [panel.shown for panel in self.panels if isinstance(panel.shown, TokenMap)]
+
+    @cached_property
+    def scale(self) -> Normalize | None:
+        """The scale of all maps."""
+        return heat_scale(self.maps) if self.maps else None
+
+    @cached_property
+    def key(self) -> dict[str, Any]:
+        """Symbols of the legend by their text."""
+        has_samples = any(panel.queries for panel in self.panels)
+        if not (self.style.legend and has_samples):
+            return {}
+        return key_entries(self.panels, self.marks, self.opacity, self.look)
+
+    def frame(self, width: float) -> tuple[float, float]:
+        """Return the heights of the title, and of legend, color bar and note, in inches."""
+        head = wrap_title(self.title, width, self.look.points + 1)[1] if self.title else 0.05
+        bar = colorbar_height(self.look) if self.maps else 0
+        return head, self._note(width)[1] + key_height(list(self.key), width, self.look) + bar
+
+    def _note(self, width: float) -> tuple[str, float]:
+        return wrap_note(self.note, width, self.trained, self.look.small)
+
+    def draw_panels(self, figure: Figure, page: Page) -> None:
+        """Draw each panel."""
+        parts = zip(self.panels, page.images, page.titles, page.above, strict=True)
+        for panel, box, title, above in parts:
+            axis = figure.add_axes(box)
+            _draw_titles(axis, title, 72 * above, self.look)
+            if isinstance(panel.shown, BranchWeights):
+                draw_bars(axis, panel.shown, self.look)
+                continue
+            _draw_photo(axis, panel)
+            if self.scale is not None and isinstance(panel.shown, TokenMap):
+                draw_map(axis, panel, panel.shown, self.scale)
+            else:
+                size = 72 * box[2] * page.width, 72 * box[3] * page.height
+                self._draw_samples(axis, panel, size, page.is_brief)
+
+    def _draw_samples(self, axis: Axes, panel: OverlayPanel, size: tuple[float, float], is_brief: bool) -> None:
+        """Draw what the queries of a panel sample, on an axis of width and height `size` in points."""
+        top, _, bottom, _ = panel.photo.seen_px
+        canvas = Canvas(axis, panel, self.opacity, size, size[1] / (bottom - top))
+        for shown, marks in zip(panel.queries, self.marks, strict=True):
+            canvas.draw(shown, marks)
+            if self.many_layers:
+                canvas.draw_exact(shown)
+        if len(panel.queries) == 1:
+            draw_outside(canvas, panel.queries[0].samples, self.look, is_brief)
+            if not is_brief and canvas.needs_inset(panel.queries[0]):
+                canvas.draw_inset(panel.queries[0], self.marks[0])
+
+    def draw_frame(self, figure: Figure) -> None:
+        """Draw the title, the legend or color bar, and the note."""
+        width, height = figure.get_size_inches()
+        note, bottom = self._note(width)
+        if self.key:
+            add_key(figure, self.key, self.look, bottom)
+        if self.scale is not None:
+            add_colorbar(figure, self.scale, self.maps[0].unit, self.look, bottom)
+        if self.title:
+            title, _ = wrap_title(self.title, width, self.look.points + 1)
+            figure.suptitle(title, fontsize=self.look.points + 1, y=1 - 0.05 / height, va="top")
+        add_note(figure, note, self.trained, self.look.small)
 
 
-def _draw_panel(axis: Axes, panel: OverlayPanel, dot_points: float) -> None:
-    dots = panel.dots_px()
-    strongest = max(counts.max(initial=1) for _, counts in dots.values())
-    for direction, (positions, counts) in dots.items():
-        opacity = 1 - (1 - _FAINTEST) * (1 - counts / strongest)
-        axis.scatter(
-            positions[:, 1],
-            positions[:, 0],
-            s=dot_points**2,
-            c=_with_opacity(COLORS[direction], opacity),
-            edgecolors=_with_opacity("white", opacity),  # type: ignore[arg-type]
-            linewidths=dot_points / 14,
-            zorder=3,
-            clip_on=False,
-            gid=direction,
-        )
-    y, x = panel.position_px(*panel.samples.query)
-    ring = dot_points + 3
-    axis.plot(x, y, "o", ms=ring, mfc="none", mec="black", mew=2.6, zorder=4, clip_on=False)
-    axis.plot(x, y, "o", ms=ring, mfc="none", mec="white", mew=1.2, zorder=5, clip_on=False, gid="query")
-    _draw_outside(axis, panel)
-    top, left, bottom, right = panel.seen_px()
-    axis.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
+def _margins(panel: OverlayPanel, look: Look) -> Margins:
+    """Return the room beside an image: for samples outside, or the names of bars."""
+    return bar_room(look) if isinstance(panel.shown, BranchWeights) else room_outside(panel, look)
+
+
+def _draw_photo(axis: Axes, panel: OverlayPanel) -> None:
+    """Draw the part of the photograph that the network saw."""
+    height, width = panel.photo.placement.image
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    axis.imshow(panel.photo.pixels, extent=extent, interpolation="antialiased", aspect="auto")
+    top, left, bottom, right = panel.photo.seen_px
+    axis.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[], autoscale_on=False)
     axis.spines[:].set(linewidth=0.4, color=NOTE)
-    site, (i, j) = panel.site, panel.samples.query
-    axis.set_title(site.title, pad=32)
-    source = "" if site.is_source else f"offsets of {site.source}, "
-    text = f"{source}query token {i}:{j}"
-    axis.annotate(text, (0.5, 1), (0, 22), "axes fraction", "offset points", ha="center", fontsize=7.5, color=NOTE)
 
 
-def _with_opacity(color: str, opacity: np.ndarray) -> np.ndarray:
-    """Return RGBA rows, [M, 4]."""
-    rgba = np.tile(to_rgba(color), (len(opacity), 1))
-    rgba[:, 3] = opacity
-    return rgba
-
-
-def _dot_points(panel: OverlayPanel, width_inches: float) -> float:
-    """Return the diameter of a dot in points: most of one token's cell, neither tiny nor huge."""
-    return min(max(0.8 * 72 * width_inches / panel.samples.grid[1], 2.5), 9.0)
-
-
-def _draw_outside(axis: Axes, panel: OverlayPanel) -> None:
-    """Draw ticks at the border with the percentage of channels that sample beyond it."""
-    top, left, bottom, right = panel.seen_px()
-    y, x = panel.position_px(*panel.samples.query)
-    sides: tuple[tuple[str, Direction, Any, Any, str, str], ...] = (
-        ("left", "horizontal", (left, y), (-9, 0), "right", "center"),
-        ("right", "horizontal", (right, y), (9, 0), "left", "center"),
-        ("top", "vertical", (x, top), (0, 9), "center", "bottom"),
-        ("bottom", "vertical", (x, bottom), (0, -9), "center", "top"),
-    )
-    for side, direction, border_px, points, ha, va in sides:
-        if count := panel.samples.outside[side]:
-            color = COLORS["point" if "point" in panel.samples.samples else direction]
-            axis.annotate(
-                format_fraction(count / panel.samples.channels),
-                border_px,
-                points,
-                textcoords="offset points",
-                ha=ha,
-                va=va,
-                fontsize=6.5,
-                color=color,
-                arrowprops={"arrowstyle": "-", "color": color, "lw": 2.5, "shrinkA": 0, "shrinkB": 0},
-                annotation_clip=False,
-            )
-
-
-def _add_legend(figure: Figure, above_inches: float, directions: Sequence[Direction]) -> None:
-    """Explain query, dots and ticks above the foot."""
-
-    def dot(color: str, alpha: float) -> Line2D:
-        return Line2D([], [], marker="o", ls="", mfc=to_rgba(color, alpha), mec="none", ms=7)
-
-    query = (
-        Line2D([], [], marker="o", ls="", mfc="none", mec="black", mew=2.6, ms=9),
-        Line2D([], [], marker="o", ls="", mfc="none", mec="white", mew=1.2, ms=9),
-    )
-    entries: dict[str, Any] = {"query token": query}
-    names: Mapping[Direction, str] = {"horizontal": "horizontally", "vertical": "vertically", "point": "at 2-D points"}
-    for direction in directions:
-        label = f"sampled {names[direction]}" + ": by few … most channels of a panel" * (len(entries) == 1)
-        shades = (_FAINTEST, (1 + _FAINTEST) / 2, 1.0)
-        entries[label] = tuple(dot(COLORS[direction], alpha) for alpha in shades)
-    entries["outside the map: percentage of channels"] = Line2D([], [], color="black", lw=2.5, marker="")
-    figure.legend(
-        list(entries.values()),
-        list(entries),
-        handler_map={query: HandlerTuple(ndivide=1, pad=0), tuple: HandlerTuple(ndivide=None, pad=0.2)},
-        loc="lower center",
-        bbox_to_anchor=(0.5, above_inches / figure.get_figheight()),
-        ncols=2,
-        frameon=False,
-        fontsize=7,
-        handlelength=2.2,
-        columnspacing=1.5,
-    )
+def _draw_titles(axis: Axes, title: tuple[str, str], above_points: float, look: Look) -> None:
+    """Draw the title of a panel and the smaller line below it, above the samples outside."""
+    name, below = title
+    if below:
+        at = (0, above_points + 2)
+        axis.annotate(
+            below,
+            (0.5, 1),
+            at,
+            "axes fraction",
+            "offset points",
+            ha="center",
+            va="bottom",
+            fontsize=look.small,
+            color=NOTE,
+        )
+    lines = below.count("\n") + 1 if below else 0
+    axis.set_title(name, fontsize=look.points, pad=above_points + 3 + 1.25 * look.small * lines)

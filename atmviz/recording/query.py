@@ -55,6 +55,18 @@ class Query:
         y, x = self._input_px(placement)
         return token_at_px(y, stride_px[0], anchor, grid[0]), token_at_px(x, stride_px[1], anchor, grid[1])
 
+    def point_px(self, placement: Placement) -> tuple[float, float] | None:
+        """Return the exact point (y, x) in input pixels; None for a query that names a token.
+
+        Raises:
+            QueryError: it lies outside the image, or outside what the network sees of it.
+        """
+        if self.kind == "token":
+            return None
+        if self.kind == "center":
+            return (placement.size[0] - 1) / 2, (placement.size[1] - 1) / 2
+        return self._input_px(placement)
+
     def _input_px(self, placement: Placement) -> tuple[float, float]:
         """Return (y, x) in input pixels."""
         if self.kind == "input":

@@ -4,7 +4,7 @@ Legend: C channels, H/W grid in tokens, M sampled tokens.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -13,12 +13,12 @@ Direction = Literal["horizontal", "vertical", "point"]
 """How samples are taken: along the query token's row, along its column, or anywhere."""
 
 
-def nearest_index(offsets: np.ndarray, query_index: int, size: int) -> np.ndarray:
+def nearest_index(offsets: np.ndarray, query_index: int | np.ndarray, size: int) -> np.ndarray:
     """Return the index along an axis of the token nearest to each sample, int64; halves go to the even offset.
 
     Args:
         offsets: Offsets of samples along the axis, tokens.
-        query_index: Index of the query token.
+        query_index: Index of the query token, or of each.
         size: Tokens along the axis. -1 and `size` stand for samples nearest to a token outside the map.
     """
     return np.clip(np.rint(offsets) + query_index, -1, size).astype(np.int64)
@@ -63,6 +63,14 @@ class SamplingMap:
         counts = np.zeros(self.grid[axis], np.int64)
         counts[sampled.positions[:, axis]] = sampled.counts
         return counts
+
+    def only(self, direction: Literal["horizontal", "vertical"]) -> "SamplingMap":
+        """Return the samples along one axis; 2-D points, which have none, as they are."""
+        if "point" in self.samples:
+            return self
+        sides = ("left", "right") if direction == "horizontal" else ("top", "bottom")
+        outside = {side: self.outside[side] for side in sides}
+        return replace(self, samples={direction: self.samples[direction]}, outside=outside)
 
 
 def sampling_map(

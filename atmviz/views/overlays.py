@@ -1,8 +1,7 @@
 """Overlays of images: load the network, observe, draw (Fig. 5)."""
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,30 +15,38 @@ from atmviz.checkpoints import origin_of
 from atmviz.choices import DataChoice, ModelChoice
 from atmviz.errors import DatasetError, SettingsError, count
 from atmviz.events import QUIET, Events
-from atmviz.figures.overlay import OverlayPanel, draw_overlay, overlay_panels
+from atmviz.figures.overlay import draw_overlay
+from atmviz.figures.panels import OverlayPanel, Photo, is_rounded
 from atmviz.figures.saving import figure_name, weights_name
+from atmviz.figures.settings import FigureStyle
+from atmviz.figures.style import MAX_PANELS
 from atmviz.geometry import Preprocessing
 from atmviz.observe import Site, find_sites, observe_image
 from atmviz.recording.array_files import is_recording
 from atmviz.recording.query import Query, parse_queries
 from atmviz.recording.store import Recording
 from atmviz.settings import split_settings, with_keywords
-from atmviz.sources import Source, as_image, bundled_photos
-from atmviz.views.drawn import DrawnFigure, describe_preprocessing
+from atmviz.sources import DATASETS, Source, as_image, bundled_photos
+from atmviz.statistics.fusion import BranchWeights
+from atmviz.views.drawn import DrawnFigure, describe_preprocessing, describe_style
+from atmviz.views.overlay_numbers import describe_image, tabulate_panels
+from atmviz.views.panels import density_panels, fusion_panels, photo_of, sample_panels
 from atmviz.views.settings import OverlaySettings
 
 _MANY = 100  # figures that a caller may not have meant to ask for
 _FIT_TEXT = {"whole": "not cropped", "squash": "squashed, not cropped", "crop": "center crop"}
 _ANCHOR_TEXT = {"cell": "cell", "rf": "receptive field"}
-_MAX_COLUMNS = 6  # layers side by side
-_SQUARE_COLUMNS = 4  # queries of one layer, in a square
+DEFAULT_LAYERS = ("3_last",)
 
 
-@with_keywords(OverlaySettings, ModelChoice, without=("strict", "checkpoint"))
+Picture = str | Path | np.ndarray | Image.Image
+
+
+@with_keywords(OverlaySettings, ModelChoice, FigureStyle, without=("strict", "montage", "checkpoint", "share_y"))
 def overlay(
-    image: "str | Path | np.ndarray | Image.Image | None" = None,
+    image: Picture | Sequence[Picture] | None = None,
     network: nn.Module | str | Path | None = None,
-    layers: Sequence[str] | str = ("3_last",),
+    layers: Sequence[str] | str = (),
     queries: Sequence[str] | str = ("center",),
     *,
     seed: int = 0,
@@ -49,18 +56,20 @@ def overlay(
     """Draw which tokens queries sample, on an image (Fig. 5).
 
     Args:
-        image: Path of a file, array [H, W, 3] of uint8 (RGB, upright) or PIL image; a bundled photograph without it.
+        image: Path of a file, array [H, W, 3] of uint8 (RGB, upright) or PIL image; several as a list, side by side. A
+            bundled photograph without it.
         network: A network in evaluation mode, or what `load_model` takes; the demonstration model without it.
-        layers: Layers, one panel each, by name or pattern: "3_18", "3_*", "3_last", "all".
+        layers: Layers, one panel each, by name or pattern: "3_18", "3_*", "3_last", "all"; by default 3_last.
         queries: Query tokens, one panel each: "center", "X,Y" in px of the image, fractions "0.3,0.6", "ROW:COL" in
             tokens, "grid:4x4", "random:8"; x and y also as a pair of numbers, (0.3, 0.6).
         seed: Seed of random queries.
         events: Receives which weights were loaded.
-        settings: `anchor`, `size` and `fit` of `OverlaySettings`, and `model`, `weights` and `device` of `ModelChoice`
-            for a network that is loaded.
+        settings: `view`, `together`, `anchor`, `size`, `fit` and `figure` (5 sets size, fit and layer as in the paper)
+            of `OverlaySettings`; `model`, `weights` and `device` of `ModelChoice` for a network that is loaded; fields
+            of `FigureStyle`, e.g. `width="column"`.
 
     Returns:
-        A matplotlib figure: one row of panels per query, one column per layer.
+        A matplotlib figure: one row of panels per query, one column per layer; of several images, one column per image.
 
     Raises:
         DatasetError: the image cannot be read.
@@ -71,13 +80,27 @@ def overlay(
 
     Source: Fig. 5.
     """
-    chosen, model = split_settings({"layers": layers, "queries": queries, **settings}, OverlaySettings, ModelChoice)
     if image is None:
         image = bundled_photos().path(0).with_name("astronaut.jpg")
-    _require_one_image(image)
-    pixels = np.require(as_image(image), requirements=["C", "W"])  # of a read-only array torch would warn
-    view = _View.of(model.load(network, events), chosen, chosen.preprocessing(None, "whole"), seed)
-    return view.draw(pixels, str(image) if isinstance(image, str | Path) else "").figure
+    images: list[Any] = list(image) if isinstance(image, list | tuple) else [image]
+    if not images:
+        raise DatasetError("got an empty list of images, expected one or more")
+    chosen, model, style = split_settings(
+        {"layers": layers, "queries": queries, "montage": len(images) > 1, **settings},
+        OverlaySettings,
+        ModelChoice,
+        FigureStyle,
+    )
+    chosen = chosen.with_preset()
+    for picture in images:
+        _require_one_image(picture)
+    view = _View.of(model.load(network, events), chosen, style, chosen.preprocessing(None, "whole"), seed)
+    panels = []
+    for number, picture in enumerate(images, 1):
+        pixels = np.require(as_image(picture), requirements=["C", "W"])  # of a read-only array torch would warn
+        name = str(picture) if isinstance(picture, str | Path) else f"image {number}" * (len(images) > 1)
+        panels.append(view.panels(pixels, name))
+    return view.figure(panels)
 
 
 def _require_one_image(image: Any) -> None:
@@ -89,7 +112,7 @@ def _require_one_image(image: Any) -> None:
         raise DatasetError(f"got {got} {image}, expected the path of one image, an array or a PIL image")
 
 
-@with_keywords(OverlaySettings, DataChoice, ModelChoice)
+@with_keywords(OverlaySettings, DataChoice, ModelChoice, FigureStyle, without=("share_y",))
 def draw_overlays(
     source: "Source | str | Path | Sequence[str | Path] | None" = None,
     network: nn.Module | str | Path | None = None,
@@ -104,7 +127,7 @@ def draw_overlays(
             without `dataset`.
         network: A network in evaluation mode, or what `load_model` takes; the demonstration model without it.
         events: Receives messages, and how many images are done.
-        settings: Fields of `OverlaySettings`, `DataChoice` and `ModelChoice`.
+        settings: Fields of `OverlaySettings`, `DataChoice`, `ModelChoice` and `FigureStyle`.
 
     Returns:
         The overlays, one per image.
@@ -112,12 +135,17 @@ def draw_overlays(
     Raises:
         DatasetError, LayerNotFoundError, QueryError, SettingsError, CheckpointError: see `overlay`.
     """
-    chosen, data, model = split_settings(settings, OverlaySettings, DataChoice, ModelChoice)
+    chosen, data, model, style = split_settings(settings, OverlaySettings, DataChoice, ModelChoice, FigureStyle)
+    if preset := chosen.preset:  # the caller's settings override the preset
+        dataset: Any = data.dataset or (None if source else preset.dataset)
+        data = replace(data, dataset=dataset, limit=data.limit or (None if source else preset.limit))
+        chosen = chosen.with_preset()
     preprocessing = chosen.preprocessing(data.dataset, "whole")
     if source is None and not data.dataset:
-        source = bundled_photos().only("astronaut.jpg")
+        photos = bundled_photos()
+        source = photos if chosen.montage else photos.only("astronaut.jpg")
     images = data.open(source, preprocessing.size, events)
-    return Overlays(images, _View.of(model.load(network, events), chosen, preprocessing, data.seed), events)
+    return Overlays(images, _View.of(model.load(network, events), chosen, style, preprocessing, data.seed), events)
 
 
 @dataclass(frozen=True)
@@ -126,55 +154,108 @@ class _View:
 
     network: nn.Module
     settings: OverlaySettings
+    style: FigureStyle
     preprocessing: Preprocessing
     sites: Sequence[Site]
     queries: Sequence[Query]
 
     @classmethod
-    def of(cls, network: nn.Module, settings: OverlaySettings, preprocessing: Preprocessing, seed: int) -> "_View":
+    def of(
+        cls,
+        network: nn.Module,
+        settings: OverlaySettings,
+        style: FigureStyle,
+        preprocessing: Preprocessing,
+        seed: int,
+    ) -> "_View":
         queries = [query for text in settings.queries for query in parse_queries(text, seed)]
-        return cls(network, settings, preprocessing, find_sites(network, settings.layers), queries)
+        sites = find_sites(network, settings.layers or DEFAULT_LAYERS)
+        return cls(network, settings, style, preprocessing, sites, queries)
 
-    def about(self, image: np.ndarray, name: str) -> dict[str, Any]:
-        """Return all that makes the overlay of an image what it is."""
+    @property
+    def weights(self) -> str:
+        """Name of the network and its weights, in titles and file names."""
         origin = origin_of(self.network)
-        checkpoint = {key: getattr(origin, key) for key in ("sha256", "layout", "weights", "trained", "seed")}
+        return weights_name(origin.model, origin.trained, origin.sha256)
+
+    def about(self, photos: Sequence[Photo]) -> dict[str, Any]:
+        """Return all that makes the overlay of photographs what it is."""
+        origin = origin_of(self.network)
         return {
             "figure": "overlay",
-            **{"model": origin.model, "model_config": origin.config, "checkpoint": checkpoint},
+            "model": origin.model,
+            "model_config": origin.config,
+            "checkpoint": {key: getattr(origin, key) for key in ("sha256", "layout", "weights", "trained", "seed")},
             "preprocessing": asdict(self.preprocessing),
-            "data": {"image": name, "pixels": sha256(image.tobytes()).hexdigest()},
+            "data": [{"image": p.title, "pixels": sha256(p.pixels.tobytes()).hexdigest()} for p in photos],
             "layers": [site.name for site in self.sites],
             "queries": [str(query) for query in self.queries],
-            "anchor": self.settings.anchor,
+            **{name: getattr(self.settings, name) for name in ("view", "together", "montage", "anchor")},
+            "style": describe_style(self.style),
         }
 
-    def draw(self, image: np.ndarray, name: str = "", subject: str = "", is_scene: bool = False) -> DrawnFigure:
-        """Draw an image [H, W, 3], uint8, under its name in titles; a scene was drawn at the input size."""
+    def panels(self, image: np.ndarray, name: str = "") -> list[OverlayPanel]:
+        """Run an image [H, W, 3], uint8, and return its panels, under its name in titles."""
         observed = observe_image(self.network, image, self.preprocessing, self.sites)
-        panels = overlay_panels(observed, self.queries, self.settings.anchor)
-        origin, (height, width) = origin_of(self.network), observed.placement.size
-        weights, about = weights_name(origin.model, origin.trained, origin.sha256), self.about(image, name)
-        layers, queries = len(self.sites), len(self.queries)
-        seen = f"{100 * observed.placement.seen_share:.0f} % of the photograph is seen"
+        photo = photo_of(image, observed, name, self.settings.montage)
+        anchor, axis = self.settings.anchor, self.style.axis
+        if self.settings.view == "density":
+            return density_panels(photo, observed, anchor=anchor, axis=axis)
+        if self.settings.view == "fusion":
+            return fusion_panels(photo, observed, anchor=anchor)
+        together = self.settings.together
+        return sample_panels(photo, observed, self.queries, anchor=anchor, axis=axis, together=together)
+
+    def figure(self, images: Sequence[Sequence[OverlayPanel]], data: str = "", is_scene: bool = False) -> Figure:
+        """Return the figure of one image's panels; of several, a column for each image.
+
+        Args:
+            images: Panels of each image.
+            data: Name of the dataset that several images are from.
+            is_scene: Whether the images were drawn at the input size.
+        """
+        panels = [panel for same in zip(*images, strict=True) for panel in same]
+        row = len(images)
+        if row == 1:
+            data = panels[0].photo.title
+            per_layer = len(panels) // len(self.sites)
+            row = per_layer if self.settings.view != "samples" and per_layer > 1 else len(self.sites)
+        sizes = {panel.photo.placement.size for panel in panels}
+        size = "".join(f", input {height}×{width} px" for height, width in sizes if len(sizes) == 1)
+        title = f"{self.weights}{f' on {data}' if data else ''}{size}"
+        note, trained = self._note(panels, is_scene), origin_of(self.network).trained
+        return draw_overlay(panels, row=row, title=title, note=note, trained=trained, style=self.style)
+
+    def draw(
+        self, images: Sequence[Sequence[OverlayPanel]], subject: str, data: str = "", is_scene: bool = False
+    ) -> DrawnFigure:
+        """Return the figure with its numbers; its file is named after `subject`. See `figure`."""
+        figure = self.figure(images, data, is_scene)
+        described = [describe_image(panels) for panels in images]
+        table = tabulate_panels([panel for panels in images for panel in panels], with_images=len(images) > 1)
+        numbers = described[0] if len(images) == 1 else {"montage": described}
+        about = self.about([panels[0].photo for panels in images])
+        name = figure_name(subject, "overlay", self.weights, about["layers"], about)
+        return DrawnFigure(figure, name, numbers, about, table, self.style)
+
+    def _note(self, panels: Sequence[OverlayPanel], is_scene: bool) -> str:
+        shares = [panel.photo.placement.seen_share for panel in panels]
+        least, most = (f"{100 * pick(shares):.0f} %" for pick in (min, max))
+        which = "the photograph" if all(panel.photo is panels[0].photo for panel in panels) else "each photograph"
+        seen = f"{least}{'' if least == most else f' to {most}'} of {which} is seen"
         fitted = "the scene is drawn at this size" if is_scene else f"{_FIT_TEXT[self.preprocessing.fit]}: {seen}"
-        figure = draw_overlay(
-            image,
-            panels,
-            columns=min(_MAX_COLUMNS, layers) if layers > 1 else min(_SQUARE_COLUMNS, math.ceil(queries**0.5)),
-            title=f"{weights}{f' on {Path(name).name}' if name else ''}, input {height}×{width} px",
-            note=f"one dot per sampled token (the nearest), at the center of its {_ANCHOR_TEXT[self.settings.anchor]}; "
-            f"{fitted}",
-            trained=origin.trained,
-        )
-        numbers = {
-            "image": name,
-            "input_size": list(observed.placement.size),
-            "seen": round(observed.placement.seen_share, 4),
-            "panels": [describe_panel(panel) for panel in panels],
-        }
-        file = figure_name(subject or Path(name).stem or "image", "overlay", weights, about["layers"], about)
-        return DrawnFigure(figure, file, numbers, about)
+        if self.settings.view == "density":
+            about = "samples nearest to each token, over the queries of all tokens"
+        elif self.settings.view == "fusion":
+            per_image = any(isinstance(panel.shown, BranchWeights) for panel in panels)
+            about = "mean over the channels" + "; lines: 10th to 90th percentile of the channels" * per_image
+        else:
+            mark = "mark" if self.settings.together else "circle"
+            anchor = _ANCHOR_TEXT[self.settings.anchor]
+            about = f"one {mark} per sampled token (the nearest), at the center of its {anchor}"
+            if is_rounded(panels):
+                about += "; the cross is the exact query: each layer rounds it to a token"
+        return f"{about}; {fitted}"
 
 
 @dataclass
@@ -194,14 +275,32 @@ class Overlays:
     skipped: dict[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[DrawnFigure]:
-        """Draw image after image.
+        """Draw image after image, or all on one figure.
 
         Raises:
             DatasetError: an image is unreadable and the setting `strict` is on, or no image can be read.
+            SettingsError: there are more panels than a figure can show.
         """
-        total = len(self.images)
-        if total > _MANY:
+        total, is_scene, montage, subjects = len(self.images), not self.images.root, [], []
+        is_montage = self.view.settings.montage
+        if is_montage and total > MAX_PANELS:
+            raise SettingsError(f"got {total:,} images for one figure, expected at most {MAX_PANELS}: set a limit")
+        if total > _MANY and not is_montage:
             self.events.message(f"drawing {total:,} figures, one per image: set a limit for fewer")
+        for name, subject, image in self._read():
+            panels = self.view.panels(image, name)
+            if is_montage:
+                montage.append(panels)
+                subjects.append(subject)
+            else:
+                yield self.view.draw([panels], subject, is_scene=is_scene)
+        if montage:
+            data = self.images.title if self.images.title in DATASETS else ""
+            yield self.view.draw(montage, data or "-".join(subjects), data, is_scene)
+
+    def _read(self) -> Iterator[tuple[str, str, np.ndarray]]:
+        """Return the name of each image, a text for file names, and its pixels."""
+        total = len(self.images)
         names = [self.images.name(index) for index in range(total)]
         for index, (name, subject) in enumerate(zip(names, _subjects(names), strict=True)):
             self.events.images(index, total)
@@ -212,7 +311,7 @@ class Overlays:
                     raise
                 self.skipped[name] = str(error)
                 continue
-            yield self.view.draw(image, name, subject, is_scene=not self.images.root)
+            yield name, subject, image
         self.events.images(total, total)
         if len(self.skipped) == total:
             first = next(iter(self.skipped.values()))
@@ -231,28 +330,3 @@ def _subjects(names: Sequence[str]) -> list[str]:
     stems = [Path(name).stem for name in names]
     joined = [name.replace("/", "-").replace(".", "-") for name in names]
     return next((texts for texts in (stems, joined) if len(set(texts)) == len(names)), list(names))
-
-
-def describe_panel(panel: OverlayPanel) -> dict[str, Any]:
-    """Return the numbers of a panel, ready for JSON."""
-    samples = panel.samples
-    if "point" in samples.samples:
-        sampled = samples.samples["point"]
-        pairs = zip(sampled.positions.tolist(), sampled.counts.tolist(), strict=True)
-        tokens: dict[str, Any] = {"points": [[*position, count] for position, count in pairs]}
-    else:
-        tokens = {
-            "horizontal": samples.along("horizontal").tolist(),
-            "vertical": samples.along("vertical").tolist(),
-        }
-    return {
-        "layer": panel.site.name,
-        "source": panel.site.source,
-        "query": str(panel.query),
-        "query_token": list(samples.query),
-        "query_px": [round(value, 3) for value in panel.position_px(*samples.query)][::-1],
-        "map_size": list(samples.grid),
-        "channels": samples.channels,
-        **tokens,
-        "outside": dict(samples.outside),
-    }

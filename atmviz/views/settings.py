@@ -1,6 +1,7 @@
 """Settings of the figures. Torch-free, without matplotlib: commands read their options from here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from atmviz.choices import FitChoice
 from atmviz.errors import SettingsError, describe
@@ -15,9 +16,21 @@ NOT_RECORDED = ("layers", "query", "shard")
 """Fields of `RecordingSettings` that a recording for a histogram leaves as they are: it holds all layers."""
 
 
+OVERLAY_FIGURE = 5
+"""The figure of the paper that is an overlay; the others are histograms."""
+View = Literal["samples", "density", "fusion"]
+
+
+def _overlay_figure(figure: int) -> int:
+    """Return 5; raise SettingsError for another number."""
+    if figure != OVERLAY_FIGURE:
+        raise SettingsError(f"got figure {describe(figure)}, expected 5 (Figs. 3, 6 and 7 are histograms)")
+    return figure
+
+
 def _known_figure(figure: int) -> int:
     """Return the number of a figure of the paper that is a histogram; raise SettingsError for another."""
-    if figure not in tuple(FIGURES):
+    if figure not in tuple(FIGURES) or figure == OVERLAY_FIGURE:
         raise SettingsError(f"got figure {describe(figure)}, expected 3, 6 or 7 (Fig. 5 is an overlay)")
     return figure
 
@@ -27,8 +40,8 @@ class OverlaySettings(FitChoice):
     """What an overlay shows (Fig. 5); images are kept whole without another `fit`."""
 
     layers: tuple[str, ...] = setting(
-        ("3_last",),
-        "Layers, one panel each: 3_18, 2_1,3_7, 3_*, 3_last, all (that generate offsets); repeatable.",
+        (),
+        "Layers: 3_18, 2_1,3_7, 3_*, 3_last, all (that generate offsets); repeatable; by default 3_last.",
         "Figure",
         flags=("--layer",),
         read=figure_patterns,
@@ -43,7 +56,38 @@ class OverlaySettings(FitChoice):
     anchor: Anchor = setting(  # noqa: RUF009
         "cell", "Where a token is drawn: at the center of its cell, or of its receptive field (rf).", "Figure"
     )
+    view: View = setting(  # noqa: RUF009
+        "samples",
+        "samples: what queries sample. density: how often each token is sampled, by all. fusion: weights of branches.",
+        "Figure",
+    )
+    together: bool = setting(False, "All queries on one photograph, in a color each.", "Figure")
+    montage: bool = setting(False, "All images in one figure, side by side.", "Figure")
+    figure: int | None = setting(
+        None,
+        "5: dataset, size, layer and number of images of that figure of the paper, side by side.",
+        "Figure",
+        read=_overlay_figure,
+    )
     strict: bool = setting(False, "Stop at the first unreadable image.", "Data")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.view != "samples" and (self.together or self.queries != ("center",)):
+            raise SettingsError(f"got queries and view {self.view}, which shows all tokens: leave one of the two out")
+
+    @property
+    def preset(self) -> FigurePreset | None:
+        """The figure of the paper that is asked for."""
+        return None if self.figure is None else FIGURES[self.figure]
+
+    def with_preset(self) -> "OverlaySettings":
+        """Return the settings with those of the figure of the paper, where no others are set."""
+        preset = self.preset
+        if preset is None:
+            return self
+        size, layers = self.size or preset.size, self.layers or preset.layers
+        return replace(self, size=size, layers=layers, fit=self.fit or "crop", montage=True)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """`atmviz overlay`: files, the numbers said, and every form of query."""
 
+import csv
 import json
 import os
 import re
@@ -33,10 +34,10 @@ def photo(tmp_path):
 
 def test_files_are_named_after_image_and_model_and_written_in_each_format(succeed, folder, photo):
     result = succeed("overlay", photo, *SMALL, "--out", "figures", "--format", "svg,png", "-c", "atmnet_nano")
-    svg, png = result.stdout.splitlines()
+    svg, png, table = result.stdout.splitlines()
     assert re.fullmatch(r"figures/photo_atmnet_nano_overlay_3_18_\w{8}\.svg", svg)
-    assert png == svg.replace(".svg", ".png")
-    assert len(list(folder.rglob("*.*"))) == 2
+    assert [png, table] == [svg.replace(".svg", ".png"), svg.replace(".svg", ".csv")]
+    assert len(list(folder.rglob("*.*"))) == 3
     assert "untrained weights" in result.stderr
 
 
@@ -46,7 +47,8 @@ def test_json_holds_the_numbers_that_are_drawn_and_is_all_there_is_on_stdout(suc
     assert (said["model"], said["trained"], said["skipped"]) == ("atmnet_nano", True, {})
     (image,) = said["images"]
     (panel,) = image["panels"]
-    (file,) = image["files"]
+    file, table = image["files"]
+    assert table == file.replace(".png", ".csv")
     assert re.fullmatch(r"photo_atmnet_nano-[0-9a-f]{6}_overlay_3_18_\w{8}\.png", file)
     assert (panel["layer"], panel["source"], panel["map_size"]) == ("3_18", "3_13", [4, 8])
     assert (panel["query_token"], panel["query_px"]) == ([1, 6], [16 * 6 + 7.5, 16 * 1 + 7.5])
@@ -169,7 +171,7 @@ def test_several_images_have_a_figure_each_also_when_their_names_are_equal(succe
     (tmp_path / "noise" / "below").mkdir()
     (images / "a.png").rename(images / "below" / "b.png")
     files = succeed("overlay", images, *SMALL).stdout.splitlines()
-    assert len(set(files)) == 3
+    assert len(set(files)) == 6
     assert sorted(files) == sorted(file.name for file in folder.iterdir())
 
 
@@ -218,9 +220,9 @@ def test_every_image_has_a_figure_of_its_own_that_is_there(succeed, folder, phot
         said = json.loads(succeed("overlay", "in", *SMALL, "--out", "figures", *more, "--json").stdout)
         assert sorted(image["image"] for image in said["images"]) == sorted(names)
         files = {file for image in said["images"] for file in image["files"]}
-        assert len(files) == len(names)
+        assert len(files) == 2 * len(names)
         assert all((folder / file).is_file() for file in files)
-    assert len(list((folder / "figures").iterdir())) == 2 * len(names)
+    assert len(list((folder / "figures").iterdir())) == 4 * len(names)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +231,7 @@ def test_every_image_has_a_figure_of_its_own_that_is_there(succeed, folder, phot
 def test_a_name_in_any_script_is_drawn_without_a_warning(succeed, folder, photo, name):
     photo.rename(folder / name)
     result = succeed("overlay", name, *SMALL, "--format", "png,pdf,svg", "-c", "atmnet_nano")
-    assert len(result.stdout.splitlines()) == 3
+    assert len(result.stdout.splitlines()) == 4
 
 
 def test_random_queries_of_other_seeds_are_other_figures(succeed, folder, photo, blank):
@@ -258,3 +260,72 @@ def test_the_crop_follows_from_the_size_and_is_said(succeed, monkeypatch, photo,
     assert found["images"][0]["seen"] == pytest.approx(seen, abs=2e-3)
     assert (found["preprocessing"]["fit"], found["preprocessing"]["crop_pct"]) == (fit, crop_pct)
     assert notes[0].endswith(said)
+
+
+def test_a_montage_is_one_figure_of_all_images_with_one_table(succeed, folder, damaged_images):
+    said = json.loads(succeed("overlay", damaged_images, *SMALL, "--montage", "--layer", "2_1,3_18", "--json").stdout)
+    (figure,) = said["images"]
+    assert len(figure["files"]) == 2
+    assert list(said["skipped"]) == ["broken.png"]
+    shown = figure["montage"]
+    assert [(image["image"], len(image["panels"])) for image in shown] == [(image["image"], 2) for image in shown]
+    assert len(shown) == 3
+    with (folder / figure["files"][1]).open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["image"] for row in rows} == {image["image"] for image in shown}
+    for image in shown:
+        for panel in image["panels"]:
+            counted = [row for row in rows if (row["image"], row["layer"]) == (image["image"], panel["layer"])]
+            assert sum(int(row["channels"]) for row in counted) == 2 * panel["channels"]
+
+
+def test_figure_5_is_a_montage_at_its_size_of_the_images_given(succeed, folder, images):
+    said = json.loads(succeed("overlay", images, "--figure", "5", "--json").stdout)
+    (figure,) = said["images"]
+    assert [image["input_size"] for image in figure["montage"]] == [[512, 512]] * 3
+    assert {panel["layer"] for image in figure["montage"] for panel in image["panels"]} == {"3_18"}
+    assert {tuple(panel["map_size"]) for image in figure["montage"] for panel in image["panels"]} == {(32, 32)}
+
+
+def test_figure_5_without_images_takes_four_of_ade20k(succeed, tmp_path):
+    folder = tmp_path / "ADEChallengeData2016" / "images" / "validation"
+    folder.mkdir(parents=True)
+    for number in range(1, 7):
+        Image.new("RGB", (80, 64), (40 * number, 0, 0)).save(folder / f"ADE_val_{number:08}.jpg")
+    options = ("--figure", "5", "--data-dir", tmp_path, "--size", "64", "--layer", "4_1", "--json")
+    (figure,) = json.loads(succeed("overlay", *options).stdout)["images"]
+    assert len(figure["montage"]) == 4
+    assert [image["input_size"] for image in figure["montage"]] == [[64, 64]] * 4
+
+
+@pytest.mark.parametrize("view", ["density", "fusion"])
+def test_other_views_have_files_of_their_own(succeed, folder, photo, view):
+    files = {
+        file for option in ((), ("--view", view)) for file in succeed("overlay", photo, *SMALL, *option).stdout.split()
+    }
+    assert len(files) == 4
+    assert all((folder / file).is_file() for file in files)
+
+
+def test_the_style_of_a_figure_is_set_by_options(succeed, folder, photo):
+    options = ["--width", "8cm", "--no-title", "--no-legend", "--axis", "horizontal", "--font-size", "8"]
+    file = succeed("overlay", photo, *SMALL, *options).stdout.split()[0]
+    with Image.open(folder / file) as image:
+        assert image.width / image.info["dpi"][0] == pytest.approx(8 / 2.54, abs=0.01)
+    said = json.loads(succeed("overlay", photo, *SMALL, "--axis", "horizontal", "--json").stdout)
+    (panel,) = said["images"][0]["panels"]
+    assert "vertical" not in panel
+    assert set(panel["outside"]) == {"left", "right"}
+
+
+@pytest.mark.parametrize(
+    ("says", "options"),
+    [
+        ("got width 'wide'", ("--width", "wide")),
+        ("got figure 3, expected 5", ("--figure", "3")),
+        ("expected at most 256 panels", ("--query", "grid:20x20")),
+        ("got palette nocolors", ("--palette", "nocolors")),
+    ],
+)
+def test_styles_and_figures_that_do_not_exist_are_refused(refuse, photo, says, options):
+    refuse(2, says, "overlay", photo, *SMALL, *options)

@@ -180,3 +180,20 @@ def test_queries_may_be_texts_and_pairs_of_numbers(queries, texts):
 def test_other_queries_are_refused_with_the_known_forms(queries):
     with pytest.raises(QueryError, match=r"^got query .*, expected center, X,Y in px"):
         query_texts(queries)
+
+
+@pytest.mark.parametrize(
+    ("query", "point"),
+    [
+        (Query("center"), (31.5, 47.5)),
+        (Query("px", 99, 49), (31.5, 63.5)),  # half of the image's size
+        (Query("image", 0.5, 0.5), (31.5, 63.5)),
+        (Query("input", 0.25, 0.5), (31.5, 23.5)),
+        (Query("token", 1, 2), None),
+    ],
+    ids=str,
+)
+def test_the_exact_point_of_a_query_is_in_input_pixels(query, point):
+    whole = Placement((100, 200), (64, 128), (0, 0), (64, 128 if query.kind in ("px", "image") else 96))
+    found = query.point_px(whole)
+    assert found == (None if point is None else pytest.approx(point, abs=0.4))

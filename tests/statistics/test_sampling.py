@@ -48,3 +48,16 @@ def test_zero_offsets_sample_the_query(kind):
     assert all(sampled.positions.tolist() == [[2, 1]] for sampled in found.samples.values())
     assert all(sampled.counts.tolist() == [7] for sampled in found.samples.values())
     assert not any(found.outside.values())
+
+
+@pytest.mark.parametrize(
+    ("axis", "sides"), [("horizontal", {"left": 1, "right": 0}), ("vertical", {"top": 0, "bottom": 2})]
+)
+def test_the_samples_of_one_axis_are_those_of_both(axis, sides):
+    both = sampling_map(np.array([[1, -9, 0], [9, 9, -1]]), (2, 2), (5, 5))
+    one = both.only(axis)
+    assert list(one.samples) == [axis]
+    assert one.along(axis).tolist() == both.along(axis).tolist()
+    assert one.outside == sides
+    points = sampling_map(np.zeros((2, 3)), (2, 2), (5, 5), "point")
+    assert points.only(axis) is points

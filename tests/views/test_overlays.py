@@ -13,7 +13,7 @@ from atmviz.errors import DatasetError, LayerNotFoundError, QueryError, Settings
 from atmviz.events import Events
 from atmviz.models import create_model
 from atmviz.views import draw_overlays
-from atmviz.views.overlays import describe_panel
+from atmviz.views.overlay_numbers import describe_panel
 
 
 def titles(figure):
@@ -55,7 +55,9 @@ def test_what_is_no_image_is_refused(image, nano):
 def test_layers_and_queries_are_panels_and_one_of_them_may_be_a_text(pixels, nano):
     figure = atmviz.overlay(pixels, nano, ["2_1", "3_*"], ["center", "0.1,0.1"], size=64)
     assert len(figure.axes) == 2 * (1 + 18)
-    assert titles(atmviz.overlay(pixels, nano, "4_1", "grid:1x2", size=64)) == ["layer_4_1"] * 2
+    figure = atmviz.overlay(pixels, nano, "4_1", ["0.25,0.5", "20,30"], size=64)
+    assert titles(figure) == ["0.25,0.5", "20,30"]  # as typed
+    assert figure.get_suptitle() == "ATMNet, input 64×96 px, layer_4_1"
 
 
 def test_the_demonstration_model_draws_the_bundled_photograph_by_default(nano):
@@ -74,7 +76,7 @@ def test_settings_reach_the_figure(pixels, nano):
     cell, field = (atmviz.overlay(pixels, nano, size=64, fit="squash", anchor=anchor) for anchor in ("cell", "rf"))
     assert re.fullmatch(r"ATMNet-\w{6}, input 64×64 px", cell.get_suptitle())
     queries = [
-        next(line for line in figure.axes[0].lines if line.get_gid() == "query").get_xydata()[0]
+        next(marks for marks in figure.axes[0].collections if marks.get_gid() == "query").get_offsets()[0]
         for figure in (cell, field)
     ]
     assert (queries[0] - queries[1]).tolist() == pytest.approx([6.5 * 72 / 64, 6.5 * 48 / 64])  # input px to px
@@ -83,7 +85,7 @@ def test_settings_reach_the_figure(pixels, nano):
 def test_random_queries_follow_the_seed(pixels, nano):
     def drawn(seed):
         figure = atmviz.overlay(pixels, nano, "1_1", "random:4", size=64, seed=seed)
-        return [axes.lines[0].get_xydata().tolist() for axes in figure.axes]
+        return [axes.collections[-1].get_offsets().tolist() for axes in figure.axes]
 
     assert drawn(0) == drawn(0) != drawn(1)
 
@@ -96,7 +98,7 @@ def test_a_network_of_2d_points_is_drawn_and_described_by_its_points(photos):
     assert all(0 <= i < 4 and 0 <= j < 6 for i, j, _ in panel["points"])
     counted, beyond = sum(count for *_, count in panel["points"]), panel["outside"].values()
     assert max(beyond) <= panel["channels"] - counted <= sum(beyond)
-    assert [dots.get_gid() for dots in drawn.figure.axes[0].collections] == ["point"]
+    assert {dots.get_gid() for dots in drawn.figure.axes[0].collections} == {"point", "point rim", "query", "query rim"}
 
 
 @pytest.mark.parametrize(
@@ -171,7 +173,7 @@ def test_drawn_scenes_are_images_like_any_other(nano):
 def test_a_drawn_overlay_is_saved_under_its_name(photos, nano, tmp_path):
     (drawn,) = draw_overlays([photos / "b.png"], nano, size=64, queries="1:2")
     files = drawn.save(tmp_path / "figures", ("png", "svg"))
-    assert [file.name for file in files] == [f"{drawn.name}.png", f"{drawn.name}.svg"]
+    assert [file.name for file in files] == [f"{drawn.name}.png", f"{drawn.name}.svg", f"{drawn.name}.csv"]
     assert re.fullmatch(r"b_ATMNet-\w{6}_overlay_3_18_\w{8}", drawn.name)
     assert all(file.is_file() for file in files)
 
@@ -179,11 +181,11 @@ def test_a_drawn_overlay_is_saved_under_its_name(photos, nano, tmp_path):
 def test_the_numbers_of_a_panel_are_those_drawn(photos, nano, monkeypatch):
     kept = []
     monkeypatch.setattr(
-        "atmviz.views.overlays.describe_panel", lambda panel: kept.append(panel) or describe_panel(panel)
+        "atmviz.views.overlay_numbers.describe_panel", lambda panel: kept.append(panel) or describe_panel(panel)
     )
     (drawn,) = draw_overlays([photos / "a.png"], nano, size=64)
     (said,) = drawn.numbers["panels"]
-    assert said["horizontal"] == kept[0].samples.along("horizontal").tolist()
+    assert said["horizontal"] == kept[0].queries[0].samples.along("horizontal").tolist()
     assert sum(said["horizontal"]) + said["outside"]["left"] + said["outside"]["right"] == said["channels"] == 64
 
 
@@ -192,3 +194,122 @@ def test_scenes_are_said_to_be_drawn_at_the_input_size():
     note = " ".join(text.get_text() for text in drawn.figure.texts).replace("\n", " ")
     assert "the scene is drawn at this size" in note
     assert "photograph" not in note
+
+
+def of_kind(panel, gid):
+    return [xy for marks in panel.collections if marks.get_gid() == gid for xy in marks.get_offsets().tolist()]
+
+
+def test_a_list_of_images_is_a_row_of_panels(photos, pixels, nano):
+    figure = atmviz.overlay([photos / "a.png", pixels, Image.fromarray(pixels)], nano, "3_18", size=64, width="text")
+    assert titles(figure) == ["a.png", "image 2", "image 3"]
+    assert figure.get_suptitle() == "ATMNet, input 64×96 px, layer_3_18 (offsets of 3_13)"
+    assert len({round(axes.get_position().y0, 6) for axes in figure.axes}) == 1
+    alone = atmviz.overlay(pixels, nano, "3_18", size=64)
+    assert of_kind(figure.axes[1], "horizontal") == of_kind(alone.axes[0], "horizontal") != []
+    two_rows = atmviz.overlay([pixels, pixels], nano, ["2_1", "3_18"], size=64)
+    assert titles(two_rows) == [
+        "image 1, layer_2_1",
+        "image 2, layer_2_1",
+        "image 1, layer_3_18",
+        "image 2, layer_3_18",
+    ]
+    with pytest.raises(DatasetError, match="an empty list of images"):
+        atmviz.overlay([], nano)
+
+
+def test_figure_5_sets_size_and_layer(pixels, nano):
+    assert atmviz.overlay(pixels, nano, figure=5).get_suptitle() == "ATMNet, input 512×512 px"
+    figure = atmviz.overlay([pixels, pixels], nano, "4_1", figure=5, size=64)
+    assert figure.get_suptitle() == "ATMNet, input 64×64 px, layer_4_1"
+
+
+def test_the_width_of_a_figure_is_the_one_asked_for(pixels, nano):
+    assert atmviz.overlay(pixels, nano, size=64, width="column").get_figwidth() == 3.25
+    assert atmviz.overlay(pixels, nano, size=64, width="8cm").get_figwidth() == pytest.approx(8 / 2.54)
+    with pytest.raises(SettingsError, match="got width 'wide'"):
+        atmviz.overlay(pixels, nano, width="wide")
+    with pytest.raises(TypeError, match="share_x"):
+        atmviz.overlay(pixels, nano, share_x=True)
+
+
+def test_queries_together_are_on_one_photograph_each_in_a_color(pixels, nano):
+    queries = ["0:0", "2:3", "3:5"]
+    figure = atmviz.overlay(pixels, nano, "3_18", queries, size=64, together=True)
+    (panel,) = figure.axes
+    drawn = [marks for marks in panel.collections if marks.get_gid() == "query"]
+    assert len({tuple(marks.get_facecolor()[0]) for marks in drawn}) == 3
+    apart = atmviz.overlay(pixels, nano, "3_18", queries, size=64)
+    for gid in ("horizontal", "vertical", "query"):
+        assert of_kind(panel, gid) == [xy for axes in apart.axes for xy in of_kind(axes, gid)]
+    assert {f"query {query}" for query in queries} <= {text.get_text() for text in figure.legends[0].get_texts()}
+    many = atmviz.overlay(pixels, nano, "3_18", "grid:4x4", size=64, together=True)
+    assert len({tuple(m.get_facecolor()[0]) for m in many.axes[0].collections if m.get_gid() == "query"}) == 16
+
+
+def test_the_density_view_counts_the_samples_of_all_tokens(photos, nano):
+    (drawn,) = draw_overlays(photos / "a.png", nano, size=64, layers="2_1", view="density")
+    horizontal, vertical, scale = drawn.figure.axes
+    assert titles(drawn.figure)[:2] == ["horizontal", "vertical"]
+    assert "on average" in scale.get_xlabel()
+    assert list(drawn.table) == ["layer", "source", "axis", "i", "j", "samples", "per_channel"]
+    for axis, panel in (("horizontal", horizontal), ("vertical", vertical)):
+        rows = drawn.table[drawn.table.axis == axis]
+        (heat,) = (image for image in panel.images if image.get_gid() == "heat")
+        assert heat.get_array().tolist() == rows.per_channel.to_numpy().reshape(8, 12).tolist()
+        channels = nano.get_submodule(drawn_module(nano, "2_1")).fc_width.in_features
+        assert (rows.samples / channels).tolist() == pytest.approx(rows.per_channel.tolist())
+        assert 0 < rows.samples.sum() <= 8 * 12 * channels
+
+
+def drawn_module(network, layer):
+    from atmviz.observe import find_sites
+
+    return find_sites(network, [layer])[0].module
+
+
+def test_fusion_weights_of_an_image_are_bars_and_those_of_tokens_are_maps(photos, nano):
+    (bars,) = draw_overlays(photos / "a.png", nano, size=64, layers=["2_1", "3_18"], view="fusion")
+    assert titles(bars.figure) == ["layer_2_1", "layer_3_18"]
+    assert list(bars.table) == ["layer", "source", "branch", "weight", "weight_p10", "weight_p90"]
+    heights = [[bar.get_height() for bar in axes.patches] for axes in bars.figure.axes]
+    assert [sum(of_one) for of_one in heights] == pytest.approx([1, 1])
+    assert bars.table.weight.tolist() == pytest.approx([height for of_one in heights for height in of_one])
+
+    network = create_model("atmnet_nano", fusion="token").eval()
+    (maps,) = draw_overlays(photos / "a.png", network, size=64, layers="3_1", view="fusion")
+    assert titles(maps.figure)[:3] == ["width", "height", "identity"]
+    assert list(maps.table) == ["layer", "source", "branch", "i", "j", "weight"]
+    per_token = maps.table.groupby(["i", "j"]).weight.sum()
+    assert len(per_token) == 4 * 6
+    assert per_token.tolist() == pytest.approx([1] * 24)
+
+
+def test_the_table_of_samples_is_that_of_the_figure(photos, nano):
+    (drawn,) = draw_overlays(photos / "a.png", nano, size=64, layers="3_18", queries="1:2")
+    table, (said,) = drawn.table, drawn.numbers["panels"]
+    assert list(table) == ["layer", "source", "query", "axis", "i", "j", "dy", "dx", "channels", "share"]
+    for axis in ("horizontal", "vertical"):
+        rows = table[table.axis == axis]
+        assert rows.channels.sum() == 64
+        assert rows.share.sum() == pytest.approx(1)
+        index = "j" if axis == "horizontal" else "i"
+        inside = {int(row[index]): row.channels for _, row in rows.iterrows() if str(row[index]).isdigit()}
+        assert inside == {token: count for token, count in enumerate(said[axis]) if count}
+
+
+def test_a_query_that_layers_round_apart_has_a_cross_and_a_note(pixels, nano):
+    figure = atmviz.overlay(pixels, nano, ["1_1", "4_1"], "0.3,0.4", size=64)
+    crosses = [
+        [line.get_xydata()[0].tolist() for line in axes.lines if line.get_gid() == "exact"] for axes in figure.axes
+    ]
+    assert crosses == [[pytest.approx([0.3 * 72 - 0.5, 0.4 * 48 - 0.5])]] * 2
+    assert "the cross is the exact query" in said_of(figure)
+    same = atmviz.overlay(pixels, nano, ["3_1", "3_18"], "0.3,0.4", size=64)  # one grid: one token
+    assert "cross is" not in said_of(same)
+    token = atmviz.overlay(pixels, nano, ["1_1", "4_1"], "1:1", size=64)
+    assert not [line for axes in token.axes for line in axes.lines if line.get_gid() == "exact"]
+
+
+def said_of(figure):
+    return " ".join(text.get_text() for text in figure.texts).replace("\n", " ")

@@ -35,7 +35,25 @@ def test_a_figure_of_the_paper_is_a_preset(figure):
     assert HistogramSettings(figure=figure).preset is FIGURES[figure]
 
 
+def test_fig_5_is_a_preset_of_overlays_that_other_settings_replace():
+    preset = OverlaySettings(figure=5).with_preset()
+    assert (preset.size, preset.layers, preset.fit, preset.montage) == ((512, 512), ("3_18",), "crop", True)
+    own = OverlaySettings(figure=5, layers="2_1", size=224, fit="whole").with_preset()
+    assert (own.size, own.layers, own.fit, own.montage) == ((224, 224), ("2_1",), "whole", True)
+    for settings, figure in ((OverlaySettings, 3), (HistogramSettings, 5)):
+        with pytest.raises(SettingsError, match=f"got figure {figure}, expected"):
+            settings(figure=figure)
+
+
 @pytest.mark.parametrize("values", [{"size": 16}, {"size": "big"}, {"layers": []}, {"queries": []}], ids=str)
 def test_values_that_settings_refuse_are_errors_of_the_caller(values):
     with pytest.raises(SettingsError, match="expected"):
         split_settings(values, OverlaySettings)
+
+
+@pytest.mark.parametrize("view", ["density", "fusion"])
+@pytest.mark.parametrize("values", [{"queries": "0.3,0.4"}, {"together": True}])
+def test_views_of_all_tokens_take_no_queries(view, values):
+    assert OverlaySettings(view=view).details == [view]
+    with pytest.raises(SettingsError, match=f"got queries and view {view}"):
+        OverlaySettings(view=view, **values)

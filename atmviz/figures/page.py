@@ -19,6 +19,7 @@ _NARROWEST = 1.4  # of a panel, for type of 7 points
 _GAP = 0.1  # between panels
 _LOWEST, _SMALL = 0.2, 0.6  # sides of an image: the shortest, and one for which other columns are tried
 _LARGEST = 24.0, 24.0  # width and height of a figure where no width is given
+_TITLE = 0.93  # of its room that a line of a title takes: wide characters need more than the average
 _LINE = 1.25 / 72  # height of a line of type of 1 point
 _MAX_LAYERS, _MAX_SQUARE = 6, 4  # columns: of panels that belong in a row, and of others
 
@@ -120,7 +121,7 @@ class _Content:
         if given and needed < given:
             widths = [width + (given - needed) / count for width in widths]
         width = given or max(needed, 5.8 * self.look.points / 9)
-        rooms = [widths[c] - abs(left[c] - right[c]) - 0.02 for c in range(count)]
+        rooms = [_TITLE * (widths[c] - abs(left[c] - right[c])) for c in range(count)]
         titles = [self._wrapped(title, rooms[c]) for title, (_, c) in zip(self.titles, cells, strict=True)]
         tops = [max(self._title_height(title) for title in _of(titles, cells, 0, r)) for r in range(rows)]
         head, foot = self.frame(width)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from atmviz.architecture import NETWORK_OPTIONS, Architecture, Head
+from atmviz.architecture import NETWORK_OPTIONS, Architecture, Head, require_named
 from atmviz.paper import CAPTIONS, INPUT_SIZES, split_metric
 from atmviz.training.recipe import Recipe
 
@@ -70,7 +70,7 @@ def complexity(
 
 
 def _architecture(model: str, head: Head | None, neck: Any) -> Architecture:
-    architecture = Architecture.parse(model)
+    architecture = require_named(model)
     if head and architecture.head:
         raise typer.BadParameter(f"got --head {head} and {model}, expected one of them")
     head = head or architecture.head

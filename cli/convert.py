@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from atmviz.choices import ModelChoice
 from atmviz.files import check_writable
 
 from . import options
@@ -33,6 +34,7 @@ def convert(
         raise typer.BadParameter(f"{target} exists: choose another name, or pass --overwrite")
     check_writable(target)
     image_size = options.parse_size(size or 224)
+    ModelChoice(checkpoint=source).require()
     with waiting("converting"):
         if target.suffix == ".onnx":
             from atmviz.export import export_onnx

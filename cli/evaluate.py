@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from atmviz.choices import ModelChoice
+from atmviz.data.names import require_labeled
 from atmviz.files import check_writable, write_csv
 from atmviz.training.evaluation_settings import EvaluationSettings
 
@@ -54,6 +56,9 @@ def evaluate(
 
     Processes of torchrun share the images. No image is counted twice.
     """
+    ModelChoice(checkpoint=checkpoint).require()
+    if settings["dataset"]:
+        require_labeled(settings["dataset"], settings["data_dir"], settings["split"] or "val")
     _require_writable(out, ".csv")
     _require_writable(confusion, ".png", ".pdf", ".svg")
     _require_writable(show and show / "image.png")

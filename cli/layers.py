@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 import typer
 
+from atmviz.choices import ModelChoice
+
 from . import options
 from .console import CONSOLE, print_json, print_rows, waiting
 
@@ -18,6 +20,7 @@ def layers(
 ) -> None:
     """List the ATM layers of a model: whose offsets they use, their channels, the size of their maps."""
     height, width = options.parse_size(size or 224)
+    ModelChoice(checkpoint=checkpoint).require()
     with waiting("loading the model"):
         from atmviz.checkpoints import load_model, origin_of
         from atmviz.geometry import map_size

@@ -1,10 +1,12 @@
 """Options made from the settings of the library, and options that several commands share."""
 
+import functools
 import inspect
 import shlex
 import sys
 import types
 from collections.abc import Callable, Container
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -13,16 +15,23 @@ import typer
 from atmviz.choices import DEFAULT_MODEL as DEFAULT_MODEL
 from atmviz.choices import DataChoice, ModelChoice
 from atmviz.geometry import parse_size as parse_size
+from atmviz.paper import FIGURES
+from atmviz.recording.array_files import is_recording
 from atmviz.recording.settings import RecordingSettings
 from atmviz.settings import settings_of
 
 
 def with_settings(
-    *kinds: type, only: Container[str] = (), without: tuple[str, ...] = (), overriding: bool = False
+    *kinds: type,
+    only: Container[str] = (),
+    without: tuple[str, ...] = (),
+    overriding: bool = False,
+    recordings: bool = False,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command one option per field of settings dataclasses, in place of its `**settings`.
 
-    The command receives None for each option that the command line does not name.
+    The command receives None for each option that the command line does not name. What can be known to be wrong
+    without torch or matplotlib, which take seconds to load, is refused before the command is called.
 
     Args:
         kinds: Dataclasses declared with `atmviz.settings.setting`.
@@ -30,6 +39,7 @@ def with_settings(
         without: Fields that get no option.
         overriding: The options change settings read from elsewhere, so that no default is shown and switches can be
             turned off too.
+        recordings: The sources may be a recording.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -40,11 +50,38 @@ def with_settings(
                     hint: Any = Annotated[_option_type(kind, name) | None, option_of(kind, name, overriding)]
                     option = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
                     parameters.append(option)
-        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        command.__annotations__ = {p.name: p.annotation for p in parameters}
-        return command
+
+        @functools.wraps(command)
+        def checked(**values: Any) -> None:
+            if not overriding:
+                _check(kinds, without, values, recordings)
+            command(**values)
+
+        checked.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        checked.__annotations__ = {p.name: p.annotation for p in parameters}
+        return checked
 
     return decorate
+
+
+def _check(kinds: tuple[type, ...], without: tuple[str, ...], values: dict[str, Any], recordings: bool) -> None:
+    """Make settings of the values, and check that the files that they name are there."""
+    sources, layers = values.get("sources"), values.get("layers") or ()
+    recording = next((path for path in sources or () if recordings and is_recording(Path(path))), None)
+    for kind in kinds:
+        settings = kind(
+            **given({name: values.get(name) for name in (each.name for each in settings_of(kind, without))})
+        )
+        if isinstance(settings, DataChoice) and not recording:
+            preset = None if sources or settings.dataset else FIGURES.get(values.get("figure") or 0)
+            (replace(settings, dataset=preset.dataset) if preset else settings).require(sources)  # type: ignore[arg-type]
+        if isinstance(settings, ModelChoice):
+            settings.require(() if recording else layers)
+    if recording and layers:
+        from atmviz.recording.store import open_recording
+        from atmviz.statistics.histogram import choose_layers
+
+        choose_layers(open_recording(recording), layers)
 
 
 def given(settings: dict[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,10 @@ ROOMS = {
     ],
     "atmviz.export": ["checkpoints", "dense", "files", "events", "errors"],
     "atmviz.sources": ["architecture", "geometry", "files", "events", "errors"],
-    "atmviz.choices": ["checkpoints", "sources", "settings", "geometry", "events", "errors"],
+    "atmviz.choices": [
+        *("checkpoints", "sources", "architecture", "variants", "layers", "settings", "geometry", "files", "events"),
+        "errors",
+    ],
     "atmviz.data": ["sources", "architecture", "geometry", "errors"],
     "atmviz.distributed": ["data.loader", "processes", "errors"],
     "atmviz.observe.site": ["layers", "errors"],

@@ -85,9 +85,23 @@ def query_text(query: str | Sequence[float]) -> str:
 
 
 def query_texts(queries: str | Sequence[float] | Sequence[str | Sequence[float]]) -> tuple[str, ...]:
-    """Return queries as texts, one alone as the only one of several; see `query_text`."""
+    """Return queries as texts, one alone as the only one of several.
+
+    Raises:
+        QueryError: a query is neither a text nor a pair of numbers, or has none of the known forms.
+    """
     is_list = isinstance(queries, Sequence) and not isinstance(queries, str) and not _is_pair(queries)
-    return tuple(query_text(query) for query in (queries if is_list else [queries]))  # type: ignore[arg-type]
+    texts = tuple(query_text(query) for query in (queries if is_list else [queries]))  # type: ignore[arg-type]
+    for text in texts:
+        parse_queries(text)
+    return texts
+
+
+def recorded_query(query: str | Sequence[float]) -> str:
+    """Return the query of a recording as text; raise QueryError if it is not one token for all images."""
+    text = query_text(query)
+    fixed_query(text)
+    return text
 
 
 def _is_pair(query: Any) -> bool:

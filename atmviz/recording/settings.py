@@ -7,7 +7,7 @@ from atmviz.choices import CROP_OR_SQUASH, FitChoice
 from atmviz.errors import SettingsError, describe
 from atmviz.geometry import Preprocessing
 from atmviz.layers import layer_patterns
-from atmviz.recording.query import query_text
+from atmviz.recording.query import recorded_query
 from atmviz.settings import setting
 
 
@@ -43,7 +43,7 @@ class RecordingSettings(FitChoice):
         (), "Layers: 3_18, 3_*, 3_last, all; repeatable.", "Model", flags=("--layer",), read=layer_patterns
     )
     query: str = setting(
-        "center", "center, fractions X,Y of the input, or ROW:COL in tokens.", "Model", read=query_text
+        "center", "center, fractions X,Y of the input, or ROW:COL in tokens.", "Model", read=recorded_query
     )
     batch_size: int = setting(8, "Images per forward pass.", "Model", 1, flags=("--batch-size", "-b"))
     workers: int | None = setting(None, "Processes that decode images.", "Model", 0, flags=("--workers", "-j"))

@@ -37,7 +37,10 @@ class ModelChoice(Settings):
         flags=("--checkpoint", "-c"),
     )
     model: str | None = setting(
-        None, "Expected variant; stop if the checkpoint holds another.", "Model", flags=("--model", "-m")
+        None,
+        "Expected variant; stop if the checkpoint holds another. By default any.",
+        "Model",
+        flags=("--model", "-m"),
     )
     weights: Literal["ema", "model"] | None = setting(
         None, "ema (averaged) or model; by default ema if the file has it.", "Model"
@@ -87,13 +90,20 @@ class DataChoice(Settings):
     """Which images."""
 
     dataset: DatasetName | None = setting(  # noqa: RUF009
-        None, "A public dataset in its published folders; or shapes or digits, which need no files.", "Data"
+        None,
+        "A public dataset in its published folders; or shapes or digits, which need no files. By default none.",
+        "Data",
     )
     data_dir: Path | str | None = setting(  # noqa: RUF009
-        None, "Folder of the dataset; else $ATMVIZ_DATA, else ./data.", "Data", flags=("--data-dir", "--data-path")
+        None,
+        "Folder of the dataset; by default $ATMVIZ_DATA, else ./data.",
+        "Data",
+        flags=("--data-dir", "--data-path"),
     )
     split: Literal["val", "train"] = setting("val", "Part of the dataset.", "Data")
-    limit: int | None = setting(None, "Number of images, drawn at random; of shapes, the first ones.", "Data", 1)
+    limit: int | None = setting(
+        None, "Number of images, drawn at random; of shapes, the first ones. By default all.", "Data", 1
+    )
     seed: int = setting(0, "Seed of random samples and of random queries.", "Data", 0)
 
     def open(
@@ -167,7 +177,7 @@ class FitChoice(Settings):
         read=parse_size,
     )
     fit: Fit | None = setting(  # noqa: RUF009
-        None, f"{CROP_OR_SQUASH} whole: keep all, shorter side = size.", "Data"
+        None, f"{CROP_OR_SQUASH} whole: keep all, shorter side = size. By default whole.", "Data"
     )
 
     def preprocessing(self, dataset: str | None = None, default_fit: Fit = "crop") -> Preprocessing:

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from atmviz.choices import ModelChoice
-from atmviz.files import check_writable
+from atmviz.files import check_writable, find_checkpoint
 
 from . import options
 from .console import CONSOLE, say, waiting
@@ -16,7 +15,7 @@ def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A checkpoint of any public layout.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="A name ending in .safetensors or .onnx.")],
     weights: options.Weights = None,
-    size: options.Size = None,
+    size: Annotated[str | None, options.size_option(" of an ONNX file; by default 224")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Write a checkpoint as a safetensors file under timm's names, or as an ONNX file.
@@ -34,7 +33,7 @@ def convert(
         raise typer.BadParameter(f"{target} exists: choose another name, or pass --overwrite")
     check_writable(target)
     image_size = options.parse_size(size or 224)
-    ModelChoice(checkpoint=source).require()
+    find_checkpoint(source, random=False)
     with waiting("converting"):
         if target.suffix == ".onnx":
             from atmviz.export import export_onnx

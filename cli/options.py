@@ -139,10 +139,15 @@ Device = Annotated[str, option_of(ModelChoice, "device")]
 DataDir = Annotated[Path | None, option_of(DataChoice, "data_dir")]
 BatchSize = Annotated[int, option_of(RecordingSettings, "batch_size")]
 TrainingDevice = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-Size = Annotated[
-    str | None,
-    typer.Option("--size", help="Input size in px: 224, or HEIGHTxWIDTH as in 600x800.", rich_help_panel="Data"),
-]
+
+
+def size_option(otherwise: str = "") -> Any:
+    """Return the option of an input size; `otherwise` says what it is without it, where no default is shown."""
+    help_ = f"Input size in px: 224, or HEIGHTxWIDTH as in 600x800{otherwise}."
+    return typer.Option("--size", help=help_, rich_help_panel="Data")
+
+
+Size = Annotated[str | None, size_option()]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the results as JSON.", rich_help_panel="Output")]
 Format = Annotated[
     str | None,

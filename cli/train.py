@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from atmviz.architecture import Task
-from atmviz.choices import ModelChoice
 from atmviz.data.names import require_labeled
+from atmviz.files import find_checkpoint
 from atmviz.training.recipe import Recipe
 from atmviz.training.recipe_files import default_folder, default_recipe, read_recipe, recipe_names
 
@@ -49,7 +49,7 @@ def train(
         return
     require_labeled(chosen.dataset, chosen.data_dir, "train", "val")
     if chosen.finetune:
-        ModelChoice(checkpoint=chosen.finetune).require()
+        find_checkpoint(chosen.finetune, random=False)
     folder = out or default_folder(name, chosen)
     with waiting("starting"):
         import_matplotlib()

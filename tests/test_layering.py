@@ -30,6 +30,7 @@ ROOMS = {
     "atmviz.layers": ["errors"],
     "atmviz.architecture": ["variants", "geometry", "errors"],
     "atmviz.paper": ["architecture"],
+    "atmviz.released": [],
     "atmviz.ops": ["files"],
     "atmviz.models": ["ops", "observe.site", "architecture", "variants", "layers", "geometry"],
     "atmviz.dense": ["models", "architecture", "variants", "layers", "geometry", "errors"],

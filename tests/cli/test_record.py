@@ -86,7 +86,7 @@ def test_shards_fill_one_recording_that_can_be_drawn_before_it_is_full(succeed, 
     assert (json.loads(first.stdout)["images"], json.loads(first.stdout)["complete"]) == (CHUNK_IMAGES, False)
     assert "other parts are missing" in first.stderr
     drawn = succeed("histogram", "recording", "--layer", "1_1")
-    assert "recording is incomplete: drawing its 64 finished images" in drawn.stderr
+    assert "recording is incomplete: drawing 64 finished images" in drawn.stderr
     second = succeed(*command, "--shard", "2/2")
     assert (json.loads(second.stdout)["images"], json.loads(second.stdout)["complete"]) == (CHUNK_IMAGES + 2, True)
     assert "missing" not in second.stderr

@@ -6,7 +6,7 @@ Source: the authors' page; results are those that it prints, of averaged weights
 from dataclasses import dataclass
 
 AUTHORS_PAGE = "https://github.com/microsoft/ActiveMLP"
-_LINKED, _NOT_PUBLIC = "linked from the authors' page", "not public"
+_LINKED, _NOT_PUBLIC = "authors' page", "not public"
 
 
 @dataclass(frozen=True)
@@ -35,5 +35,5 @@ RELEASED = (
     ReleasedCheckpoint("atmnet_base", "ImageNet-1K", "83.5 % top-1", _NOT_PUBLIC, is_public=False),
     ReleasedCheckpoint("atmnet_large", "ImageNet-1K", "83.8 % top-1", _LINKED),
     ReleasedCheckpoint("upernet(atmnet_large)", "ADE20K", "51.1 % mIoU, multi-scale", _LINKED),
-    ReleasedCheckpoint("atmnet_nano.shapes", "synthetic scenes", "97.0 % top-1", "bundled with atmviz"),
+    ReleasedCheckpoint("atmnet_nano.shapes", "synthetic scenes", "97.0 % top-1", "bundled"),
 )

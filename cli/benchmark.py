@@ -10,7 +10,7 @@ import typer
 from atmviz.errors import nearest
 from atmviz.variants import VARIANTS
 
-from . import options
+from . import completion, options
 from .console import print_json, print_rows, stdout, waiting
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ def benchmark(  # noqa: PLR0913  options
         What,
         typer.Argument(help="op: one branch, on the map of each stage. model: a whole network. record: recording."),
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help="Variant to time.")] = "atmnet_xtiny",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Variant to time.", autocompletion=completion.models)
+    ] = "atmnet_xtiny",
     size: options.Size = "224",
     batch_size: options.BatchSize = 8,
     precision: Annotated[

@@ -10,7 +10,7 @@ from atmviz.architecture import NETWORK_OPTIONS, Architecture, Head, require_nam
 from atmviz.paper import CAPTIONS, INPUT_SIZES, split_metric
 from atmviz.training.recipe import Recipe
 
-from . import options
+from . import completion, options
 from .console import METRIC_LABELS, print_json, print_rows, waiting
 
 _MARKS = {True: " ✓", False: " ✗", None: ""}
@@ -29,7 +29,11 @@ def complexity(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="Another network: atmnet_tiny, or semantic_fpn(atmnet_tiny, atmfpn)."),
+        typer.Option(
+            *("--model", "-m"),
+            help="Another network: atmnet_tiny, or semantic_fpn(atmnet_tiny, atmfpn).",
+            autocompletion=completion.models,
+        ),
     ] = None,
     size: Annotated[str | None, options.size_option("; by default the paper's")] = None,
     form: Annotated[

@@ -11,7 +11,7 @@ from atmviz.data.names import require_labeled
 from atmviz.files import check_writable, write_csv
 from atmviz.training.evaluation_settings import EvaluationSettings
 
-from . import options
+from . import completion, options
 from .console import (
     METRIC_LABELS,
     import_matplotlib,
@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 @options.with_settings(EvaluationSettings, without=("weights", "confusion"))
 def evaluate(
     checkpoint: Annotated[
-        str, typer.Argument(metavar="CHECKPOINT", help="A checkpoint file of any public layout; or a variant's name.")
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="A checkpoint file of any public layout; or a variant's name.",
+            autocompletion=completion.checkpoints,
+        ),
     ] = options.DEFAULT_MODEL,
     weights: Annotated[
         Literal["ema", "model", "both"] | None,

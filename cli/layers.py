@@ -6,13 +6,18 @@ import typer
 
 from atmviz.choices import ModelChoice
 
-from . import options
+from . import completion, options
 from .console import CONSOLE, print_json, print_rows, waiting
 
 
 def layers(
     checkpoint: Annotated[
-        str, typer.Argument(metavar="MODEL|CHECKPOINT", help="A variant's name or a checkpoint file.")
+        str,
+        typer.Argument(
+            metavar="MODEL|CHECKPOINT",
+            help="A variant's name or a checkpoint file.",
+            autocompletion=completion.checkpoints,
+        ),
     ] = options.DEFAULT_MODEL,
     size: options.Size = "224",
     weights: options.Weights = None,

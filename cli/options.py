@@ -20,6 +20,8 @@ from atmviz.recording.array_files import is_recording
 from atmviz.recording.settings import RecordingSettings
 from atmviz.settings import settings_of
 
+from . import completion
+
 
 def with_settings(
     *kinds: type,
@@ -109,6 +111,7 @@ def option_of(kind: type, name: str, overriding: bool = False) -> Any:
         rich_help_panel=about["panel"],
         show_default=False,
         metavar="<name>" if is_wide else None,
+        autocompletion=None if choices else completion.BY_NAME.get(name),
         **limits,
     )
 

@@ -47,7 +47,10 @@ class RecordingSettings(FitChoice):
         read=layer_patterns,
     )
     query: str = setting(
-        "center", "center, fractions X,Y of the input, or ROW:COL in tokens.", "Model", read=recorded_query
+        "center",
+        "center, fractions 0.3,0.6 of the input, or ROW:COL in tokens; not px, grid or random, which are no one token.",
+        "Model",
+        read=recorded_query,
     )
     batch_size: int = setting(8, "Images per forward pass.", "Model", 1, flags=("--batch-size", "-b"))
     workers: int | None = setting(

@@ -71,3 +71,8 @@ def test_help_is_grouped_and_names_every_command_once(succeed):
         words for words, _ in START
     ]
     assert max(map(len, said)) <= 80
+
+
+@pytest.mark.parametrize("words", LEAVES)
+def test_every_command_prints_json(words):
+    assert any("--json" in parameter.opts for parameter in LEAVES[words].params)

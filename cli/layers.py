@@ -1,24 +1,15 @@
 """`atmviz layers`: what can be named in --layer."""
 
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from atmviz.choices import ModelChoice
 
-from . import completion, options
+from . import options
 from .console import CONSOLE, print_json, print_rows, waiting
 
 
 def layers(
-    checkpoint: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL|CHECKPOINT",
-            help="A variant's name or a checkpoint file.",
-            autocompletion=completion.checkpoints,
-        ),
-    ] = options.DEFAULT_MODEL,
+    checkpoint: options.Checkpoint = options.DEFAULT_MODEL,
     size: options.Size = "224",
     weights: options.Weights = None,
     as_json: options.JsonOption = False,

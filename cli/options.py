@@ -137,6 +137,14 @@ def parse_formats(text: str | None) -> list[Any] | None:
     return formats
 
 
+Checkpoint = Annotated[
+    str,
+    typer.Argument(
+        metavar="CHECKPOINT",
+        help="A checkpoint file of any public layout; or a variant's name.",
+        autocompletion=completion.checkpoints,
+    ),
+]
 Weights = Annotated[Literal["ema", "model"] | None, option_of(ModelChoice, "weights")]
 Device = Annotated[str, option_of(ModelChoice, "device")]
 DataDir = Annotated[Path | None, option_of(DataChoice, "data_dir")]

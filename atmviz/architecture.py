@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from atmviz.errors import AtmvizError, CheckpointError
+from atmviz.errors import AtmvizError, CheckpointError, nearest
 from atmviz.geometry import MIN_SIZE_PX
 from atmviz.variants import VARIANTS
 
@@ -83,7 +83,7 @@ class Architecture:
         if head not in (None, *HEAD_TASKS) or neck not in get_args(Neck):
             raise AtmvizError(
                 f"got model {text!r}, expected a head of {', '.join(HEAD_TASKS)} "
-                f"and a neck of {', '.join(get_args(Neck))}"
+                f"and a neck of {', '.join(get_args(Neck))}{nearest(head or '', HEAD_TASKS)}"
             )
         return cls(match[2], head, neck)  # type: ignore[arg-type]
 
@@ -102,6 +102,22 @@ def is_architecture(name: object) -> bool:
     """Whether a text names a network to build (an ATMNet variant, or a head around a backbone) and not a file."""
     text = str(name)
     return text in VARIANTS or any(text.startswith(f"{head}(") for head in HEAD_TASKS)
+
+
+def require_named(name: str) -> Architecture:
+    """Read the name of a network whose backbone may be any of timm's models, but no variant that does not exist.
+
+    Raises:
+        AtmvizError: see `Architecture.parse`.
+        CheckpointError: the backbone is called like a variant, and is none.
+    """
+    architecture = Architecture.parse(name)
+    backbone = architecture.backbone.split(".")[0]
+    if backbone.startswith("atm") and backbone not in VARIANTS:
+        raise CheckpointError(
+            f"no model {backbone}: expected one of {', '.join(VARIANTS)}{nearest(backbone, VARIANTS)}"
+        )
+    return architecture
 
 
 def require_model(model: str, expected: str | None, source: object) -> None:

@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from atmviz.architecture import is_architecture, require_named
 from atmviz.errors import DatasetError, SettingsError, count, describe, require_type
 from atmviz.events import QUIET, Events
+from atmviz.files import BUNDLED_CHECKPOINTS, find_checkpoint
 from atmviz.geometry import Fit, Preprocessing, parse_size
+from atmviz.layers import Layers, offset_sources, select_layers
 from atmviz.settings import Settings, setting
+from atmviz.variants import VARIANTS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,7 +37,10 @@ class ModelChoice(Settings):
         flags=("--checkpoint", "-c"),
     )
     model: str | None = setting(
-        None, "Expected variant; stop if the checkpoint holds another.", "Model", flags=("--model", "-m")
+        None,
+        "Expected variant; stop if the checkpoint holds another. By default any.",
+        "Model",
+        flags=("--model", "-m"),
     )
     weights: Literal["ema", "model"] | None = setting(
         None, "ema (averaged) or model; by default ema if the file has it.", "Model"
@@ -55,19 +62,48 @@ class ModelChoice(Settings):
         checkpoint = self.checkpoint if network is None else network
         return load_model(checkpoint, model=self.model, weights=self.weights, device=self.device, events=events)
 
+    def require(self, layers: Layers = ()) -> None:
+        """Check what can be known of the checkpoint before torch is loaded and the file is read.
+
+        Args:
+            layers: Layers or patterns that a known variant must have.
+
+        Raises:
+            CheckpointError: there is no such file or variant.
+            LayerNotFoundError: the variant has no such layer.
+        """
+        path, is_named = Path(self.checkpoint), is_architecture(self.checkpoint)
+        if not is_named and not (path.is_dir() and (path / "best.safetensors").is_file()):
+            find_checkpoint(self.checkpoint)
+        if self.model:
+            require_named(self.model)
+        if is_named or str(self.checkpoint) in BUNDLED_CHECKPOINTS:
+            architecture = require_named(str(self.checkpoint))
+            variant = VARIANTS.get(architecture.backbone.split(".")[0])
+            if layers and variant and architecture.neck == "fpn":  # an ATMFpn has layers too
+                sources = offset_sources(variant.depths, variant.offset_interval)
+                select_layers(layers, [*map(str, sources)], [*map(str, dict.fromkeys(sources.values()))])
+
 
 @dataclass(frozen=True)
 class DataChoice(Settings):
     """Which images."""
 
     dataset: DatasetName | None = setting(  # noqa: RUF009
-        None, "A public dataset in its published folders; or shapes or digits, which need no files.", "Data"
+        None,
+        "A public dataset in its published folders; or shapes or digits, which need no files. By default none.",
+        "Data",
     )
     data_dir: Path | str | None = setting(  # noqa: RUF009
-        None, "Folder of the dataset; else $ATMVIZ_DATA, else ./data.", "Data", flags=("--data-dir", "--data-path")
+        None,
+        "Folder of the dataset; by default $ATMVIZ_DATA, else ./data.",
+        "Data",
+        flags=("--data-dir", "--data-path"),
     )
     split: Literal["val", "train"] = setting("val", "Part of the dataset.", "Data")
-    limit: int | None = setting(None, "Number of images, drawn at random; of shapes, the first ones.", "Data", 1)
+    limit: int | None = setting(
+        None, "Number of images, drawn at random; of shapes, the first ones. By default all.", "Data", 1
+    )
     seed: int = setting(0, "Seed of random samples and of random queries.", "Data", 0)
 
     def open(
@@ -96,6 +132,23 @@ class DataChoice(Settings):
             if not hasattr(source, "name"):
                 raise SettingsError(f"got {describe(source)} as source, expected paths or an opened source")
             return source.sample(self.limit, self.seed) if self.limit else source
+        images = open_source(
+            self._name_or_paths(source), data_dir=self.data_dir, split=self.split, seed=self.seed, size=size
+        )
+        if images.note:
+            events.message(images.note)
+        if self.limit and len(images) < self.limit:
+            events.message(f"got limit {self.limit}, but there are {count(len(images), 'image')}: all are taken")
+        return images.sample(self.limit, self.seed) if self.limit else images
+
+    def require(self, source: str | Path | Sequence[str | Path] | None = None) -> None:
+        """Raise what `open` raises for images that are missing, without a list of all images."""
+        from atmviz.sources.opening import require_source
+
+        require_source(self._name_or_paths(source), self.data_dir, self.split)
+
+    def _name_or_paths(self, source: Any) -> str | list[str | Path] | None:
+        """Return the name of the dataset, or the paths, None for the bundled photographs."""
         paths = [source] if isinstance(source, str | Path) else list(source or [])
         for path in paths:
             require_type(path, str | Path, "an image", "a path: a file, a folder or a glob")
@@ -105,14 +158,7 @@ class DataChoice(Settings):
             raise SettingsError(f"got {paths[0]} and dataset {self.dataset}, expected one of the two")
         if self.data_dir and not self.dataset:
             raise SettingsError("got a data folder without a dataset, expected both, or the folder in place of images")
-        images = open_source(
-            self.dataset or paths or None, data_dir=self.data_dir, split=self.split, seed=self.seed, size=size
-        )
-        if images.note:
-            events.message(images.note)
-        if self.limit and len(images) < self.limit:
-            events.message(f"got limit {self.limit}, but there are {count(len(images), 'image')}: all are taken")
-        return images.sample(self.limit, self.seed) if self.limit else images
+        return self.dataset or paths or None
 
 
 @dataclass(frozen=True)
@@ -131,7 +177,7 @@ class FitChoice(Settings):
         read=parse_size,
     )
     fit: Fit | None = setting(  # noqa: RUF009
-        None, f"{CROP_OR_SQUASH} whole: keep all, shorter side = size.", "Data"
+        None, f"{CROP_OR_SQUASH} whole: keep all, shorter side = size. By default whole.", "Data"
     )
 
     def preprocessing(self, dataset: str | None = None, default_fit: Fit = "crop") -> Preprocessing:

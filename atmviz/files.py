@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import difflib
 import errno
 import hashlib
 import os
@@ -23,7 +24,8 @@ from atmviz.variants import VARIANTS
 
 SOFTWARE = f"atmviz {version('atmviz')}"  # named as the producer in the metadata of figures
 _LOCK = ".lock"
-BUNDLED_CHECKPOINTS = ("atmnet_nano.shapes",)  # in assets/models, each with its model card
+_CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".tar", ".safetensors")
+BUNDLED_CHECKPOINTS: tuple[str, ...] = ("atmnet_nano.shapes",)  # in assets/models, each with its model card
 
 
 def file_name(text: str, limit: int = 180) -> str:
@@ -145,8 +147,12 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def find_checkpoint(path_or_name: str | Path) -> Path:
+def find_checkpoint(path_or_name: str | Path, random: bool = True) -> Path:
     """Return the path of a checkpoint file, given as a path or as the name of a bundled checkpoint.
+
+    Args:
+        path_or_name: The path or name.
+        random: Whether the name of a variant, for random weights, would do too: the error says so.
 
     Raises:
         SettingsError: something else than a path or a name.
@@ -161,12 +167,25 @@ def find_checkpoint(path_or_name: str | Path) -> Path:
         expected = f"a file in it: {best}" if best.is_file() else "a checkpoint file"
         raise CheckpointError(f"{path} is a folder, expected {expected}")
     if not path.is_file():
-        raise CheckpointError(
-            f"no checkpoint file {path}: expected a path, {', '.join(BUNDLED_CHECKPOINTS)}, "
-            f"or one of {', '.join(VARIANTS)} for random weights, also as mask_rcnn(atmnet_tiny)"
-            + ("" if path.suffix or str(path) in VARIANTS else nearest(str(path).lower().replace("-", "_"), VARIANTS))
-        )
+        expected, names = f"a path, or {', '.join(BUNDLED_CHECKPOINTS)}", BUNDLED_CHECKPOINTS
+        if random:
+            names += tuple(VARIANTS)
+            expected += f", or one of {', '.join(VARIANTS)} for random weights, also as mask_rcnn(atmnet_tiny)"
+        raise CheckpointError(f"no checkpoint file {path}: expected {expected}{_nearest_to(path, names)}")
     return path
+
+
+def _nearest_to(path: Path, known: Sequence[str]) -> str:
+    """Return "; did you mean X?" for a name, or for a checkpoint in the folder of the path."""
+    try:
+        files = [file for file in os.listdir(path.parent) if file.endswith(_CHECKPOINT_SUFFIXES)]
+    except OSError:
+        files = []
+    if near := difflib.get_close_matches(path.name, files, 1, 0.7):
+        return f"; did you mean {path.with_name(near[0])}?"
+    if path.suffix in _CHECKPOINT_SUFFIXES:
+        return ""
+    return nearest(str(path).lower().replace("-", "_"), known)
 
 
 _SIGNATURES = (  # first bytes of files that people give by mistake, and what to do

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from atmviz.errors import LayerNotFoundError, describe
+from atmviz.errors import LayerNotFoundError, describe, nearest
 
 
 @dataclass(frozen=True, order=True)
@@ -125,9 +125,12 @@ def select_layers(patterns: Layers, available: Sequence[str], generating: Sequen
         if matches:
             selected.update(dict.fromkeys(matches))
         else:
+            stages = {name.split("_")[0] for name in available if name[0].isdigit()}
+            known = [*("all", "generating"), *(f"{stage}_last" for stage in stages), *available]
+            is_number = re.fullmatch(r"(layer_)?\d+[_.]\d+", pattern)  # the nearest text is not the nearest layer
             raise LayerNotFoundError(
                 f"no layer {pattern!r}: expected one of {describe_layers(available)}, a glob like '3_*', "
-                "'3_last', 'generating' or 'all'"
+                f"'3_last', 'generating' or 'all'{'' if is_number else nearest(pattern.lower(), known)}"
             )
     return list(selected)
 

@@ -93,7 +93,12 @@ def _checked(declared: Field, value: Any, error: type[AtmvizError]) -> Any:
     if typed is _INVALID:
         *names, last = [text for kind in kinds for text in _KINDS.get(kind, get_args(kind))]
         expected = f"{', '.join(names)} or {last}" if names else last
-        raise error(f"got {name}: {describe(value)}, expected {expected}")
+        near = (
+            nearest(value.lower(), [text for text in (*names, last) if " " not in text])
+            if isinstance(value, str)
+            else ""
+        )
+        raise error(f"got {name}: {describe(value)}, expected {expected}{near}")
     low, high = about["low"], about["high"]
     if low is not None and typed is not None and (typed < low or (high is not None and typed > high)):
         upper = "" if high is None else f", at most {high}"

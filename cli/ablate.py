@@ -9,14 +9,16 @@ from atmviz.architecture import NETWORK_OPTIONS
 from atmviz.training.recipe import DENSE_SETTINGS, Recipe
 from atmviz.training.recipe_files import read_recipe
 
-from . import options
+from . import completion, options
 from .console import import_matplotlib, is_main_process, print_json, print_rows, waiting
 from .training import TrainingConsole, exit_if_stopped, recipe_settings
 
 
 @options.with_settings(Recipe, without=(*NETWORK_OPTIONS, "seed", *DENSE_SETTINGS), overriding=True)
 def ablate(
-    recipe: Annotated[str, typer.Option("--recipe", "-r", help="Recipe that all runs share.")] = "ablation",
+    recipe: Annotated[
+        str, typer.Option("--recipe", "-r", help="Recipe that all runs share.", autocompletion=completion.recipes)
+    ] = "ablation",
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs; finished ones are kept.")] = Path(
         "runs/ablation"
     ),

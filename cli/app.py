@@ -12,29 +12,46 @@ from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 
-from atmviz.errors import AtmvizError, LayerNotFoundError, QueryError, SettingsError, printable, reason_of
+from atmviz.errors import AtmvizError, LayerNotFoundError, QueryError, SettingsError, reason_of
 from atmviz.processes import this_process
 from atmviz.signals import on_end_signals, watch
 
+from .examples import EXAMPLES
+from .usage import Command, Group, usage_line
+
 # First lines of the commands' docstrings, repeated so that `atmviz --help` need not import the commands
 COMMANDS = {
-    "histogram": "Draw histograms of the offsets of each layer, horizontal and vertical (Figs. 3, 6, 7).",
     "overlay": "Draw on an image the tokens that a query token samples (Fig. 5).",
+    "histogram": "Draw histograms of the offsets of each layer, horizontal and vertical (Figs. 3, 6, 7).",
+    "layers": "List the ATM layers of a model: whose offsets they use, their channels, the size of their maps.",
+    "inspect": "Print what a figure, a recording or a checkpoint says of itself.",
     "record": "Record which tokens every ATM layer fetches, image by image, into a folder that opens without torch.",
     "merge": "Join recordings of the same model and settings into one, in the order given.",
+    "cache": "List or remove recordings and compiled kernels that are kept to save time.",
+    "data": "Say where the files of public datasets are, and check that yours are complete.",
     "train": "Train a classifier, a segmenter or a detector by a recipe; options override its settings.",
     "eval": "Evaluate a classifier (top-1, top-5), a segmenter (mIoU) or a detector (COCO's AP) on a dataset.",
     "ablate": "Train the ablations of Table 8 and Fig. 2 at a small size, and print them beside the paper's numbers.",
-    "layers": "List the ATM layers of a model: whose offsets they use, their channels, the size of their maps.",
     "models": "List the variants with their parameters and FLOPs, beside the numbers of the paper.",
     "complexity": "Count parameters and FLOPs of the networks in the paper's tables, beside the printed numbers.",
     "benchmark": "Time atmviz beside the released code, which samples by torchvision's deform_conv2d.",
-    "inspect": "Print what a figure, a recording or a checkpoint says of itself.",
     "convert": "Write a checkpoint as a safetensors file under timm's names, or as an ONNX file.",
-    "data": "Say where the files of public datasets are, and check that yours are complete.",
+    "checkpoints": "Say which released checkpoints are public, where they are, and how to use them.",
 }
+GROUPS = {
+    "Look": ("overlay", "histogram", "layers", "inspect"),
+    "Record": ("record", "merge", "cache", "data"),
+    "Train": ("train", "eval", "ablate"),
+    "Numbers": ("models", "complexity", "benchmark"),
+    "Files": ("convert", "checkpoints"),
+}
+START = (
+    ("atmviz overlay photo.jpg", "which tokens a query token samples"),
+    ("atmviz histogram photos/", "how far each layer looks"),
+    ("atmviz checkpoints", "where the released networks are"),
+)
 _MODULES = {"eval": "evaluate"}  # where module and command have different names
 _USAGE_ERRORS = (LayerNotFoundError, QueryError, SettingsError)
 
@@ -45,16 +62,24 @@ def load_command(name: str) -> Any:
     module = import_module(f".{function}", __package__)
     if (group := getattr(module, "app", None)) is None:
         group = typer.Typer(add_completion=False)
-        group.command()(getattr(module, function))
+        group.command(cls=Command)(getattr(module, function))
     command = typer.main.get_command(group)
     command.name = name
     # Typer keeps the line ends of a docstring, which do not fit the terminal's width
     paragraphs = (command.help or "").replace("[", "\\[").split("\n\n")  # not rich's markup
     command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    for words, leaf in leaves(name, command).items():
+        leaf.epilog = "\n".join(["Examples:", *(f"  {example}" for example in EXAMPLES[words])]).replace("[", "\\[")
     return command
 
 
-class _Commands(TyperGroup):
+def leaves(name: str, command: Any) -> dict[str, Any]:
+    """Return a command, or the commands that it has, by their words."""
+    inner = getattr(command, "commands", None)
+    return {f"{name} {word}": each for word, each in inner.items()} if inner else {name: command}
+
+
+class _Commands(Group):
     """Imports a command when it is run; the list of commands comes from `COMMANDS`.
 
     Errors that the caller can put right end in one line and exit code 2 for usage, 1 for data. Any other exception is
@@ -71,20 +96,24 @@ class _Commands(TyperGroup):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write plain text, because rich's panels would take three times as long as everything else."""
-        for write in (self.format_usage, self.format_help_text, self.format_options):
-            write(ctx, formatter)
+        self.format_usage(ctx, formatter)
+        self.format_help_text(ctx, formatter)
+        with formatter.section("Start"):
+            formatter.write_dl(START)
+        self.format_options(ctx, formatter)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, COMMANDS[name]) for name in names])
 
     def make_context(self, *args: Any, **settings: Any) -> Any:
-        with _usage_errors_printable():
+        with _usage_errors_in_one_line():
             return super().make_context(*args, **settings)
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            with _usage_errors_printable():
+            with _usage_errors_in_one_line():
                 return super().invoke(ctx)
         except AtmvizError as error:
             _exit(2 if isinstance(error, _USAGE_ERRORS) else 1, str(error))
@@ -104,13 +133,12 @@ class _Commands(TyperGroup):
 
 
 @contextmanager
-def _usage_errors_printable() -> Iterator[None]:
-    """Escape control characters in Typer's own errors, which quote arguments."""
+def _usage_errors_in_one_line() -> Iterator[None]:
+    """Print Typer's own errors as those of the library."""
     try:
         yield
     except typer.TyperException as error:
-        error.message = printable(error.message)
-        raise
+        _exit(error.exit_code, usage_line(error))
 
 
 def _print_line(message: str) -> None:
@@ -126,7 +154,6 @@ def _exit(code: int, message: str) -> NoReturn:
 
 app = typer.Typer(
     cls=_Commands,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",

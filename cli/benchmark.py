@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from atmviz.errors import nearest
 from atmviz.variants import VARIANTS
 
-from . import options
+from . import completion, options
 from .console import print_json, print_rows, stdout, waiting
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ def benchmark(  # noqa: PLR0913  options
         What,
         typer.Argument(help="op: one branch, on the map of each stage. model: a whole network. record: recording."),
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help="Variant to time.")] = "atmnet_xtiny",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Variant to time.", autocompletion=completion.models)
+    ] = "atmnet_xtiny",
     size: options.Size = "224",
     batch_size: options.BatchSize = 8,
     precision: Annotated[
@@ -45,11 +48,14 @@ def benchmark(  # noqa: PLR0913  options
     Compiling a network takes minutes.
     """
     if model not in VARIANTS:
-        raise typer.BadParameter(f"got --model {model}, expected one of {', '.join(VARIANTS)}")
+        raise typer.BadParameter(
+            f"got --model {model}, expected one of {', '.join(VARIANTS)}{nearest(model, VARIANTS)}"
+        )
     if what == "record" and precision != "float32":
         raise typer.BadParameter(f"got --dtype {precision}, expected float32: a recording has no other")
     if images and what != "record":
         raise typer.BadParameter(f"got --images for {what}, expected it only for record: leave it out")
+    pixels = options.parse_size(size or 224)
     with waiting("loading"):
         import torch
 
@@ -57,7 +63,6 @@ def benchmark(  # noqa: PLR0913  options
         from atmviz.devices import pick_device
 
         torch_device = pick_device(device)
-    pixels = options.parse_size(size or 224)
     machine = describe_machine(torch_device)
     if what == "record":
         timings = benchmark_record(model, pixels, batch_size, torch_device, rounds, images or 256)

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from atmviz.architecture import NETWORK_OPTIONS, Architecture, Head
+from atmviz.architecture import NETWORK_OPTIONS, Architecture, Head, require_named
 from atmviz.paper import CAPTIONS, INPUT_SIZES, split_metric
 from atmviz.training.recipe import Recipe
 
-from . import options
+from . import completion, options
 from .console import METRIC_LABELS, print_json, print_rows, waiting
 
 _MARKS = {True: " ✓", False: " ✗", None: ""}
@@ -25,15 +25,20 @@ _SHOWN = [f"paper_{name}" for name in ("top1", "miou", "miou_ms")] + [
 def complexity(
     table: Annotated[
         list[int] | None,
-        typer.Option("--table", "-t", min=1, max=8, help="Number of a table; repeatable."),
+        typer.Option("--table", "-t", min=1, max=8, help="Number of a table; repeatable; by default 1."),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="Another network: atmnet_tiny, or semantic_fpn(atmnet_tiny, atmfpn)."),
+        typer.Option(
+            *("--model", "-m"),
+            help="Another network: atmnet_tiny, or semantic_fpn(atmnet_tiny, atmfpn).",
+            autocompletion=completion.models,
+        ),
     ] = None,
-    size: options.Size = None,
+    size: Annotated[str | None, options.size_option("; by default the paper's")] = None,
     form: Annotated[
-        Literal["md", "csv"] | None, typer.Option("--format", help="Print Markdown or CSV, with all columns.")
+        Literal["md", "csv"] | None,
+        typer.Option("--format", help="Print Markdown or CSV, with all columns; by default a table."),
     ] = None,
     as_json: options.JsonOption = False,
     **settings: Any,
@@ -41,7 +46,8 @@ def complexity(
     """Count parameters and FLOPs of the networks in the paper's tables, beside the printed numbers.
 
     Without options, counts Table 1. FLOPs follow the paper's convention. Nothing is run. Options under "Dense
-    prediction" and "Model" describe the network of --model.
+    prediction" and "Model" describe the network of --model. By default it is a classifier with decoupled offsets, one
+    sample, fusion per image and PEG, at the input size of the paper.
     """
     config = options.given(settings)
     if table and model:
@@ -70,7 +76,7 @@ def complexity(
 
 
 def _architecture(model: str, head: Head | None, neck: Any) -> Architecture:
-    architecture = Architecture.parse(model)
+    architecture = require_named(model)
     if head and architecture.head:
         raise typer.BadParameter(f"got --head {head} and {model}, expected one of them")
     head = head or architecture.head

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import chdir, contextmanager
@@ -89,7 +90,9 @@ def print_rows(
     caption: str | None = None,
     texts: int = 1,
 ) -> None:
-    """Print rows as a table, or each row as a list where the terminal is too narrow; nothing is cut.
+    """Print rows as a table, whose widest text is wrapped to fit a terminal, or else each row as a list.
+
+    Nothing is cut, and texts are wrapped between words alone or after ./_- in them.
 
     Args:
         title, caption: Lines above and below.
@@ -98,15 +101,18 @@ def print_rows(
         texts: Number of columns, from the left, that are left-aligned; the others are right-aligned.
     """
     headings, cells = [*headings], [["–" if cell is None else str(cell) for cell in row] for row in rows]
-    table = Table()
-    for position, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if position < texts else "right")
-    for row in cells:
-        table.add_row(*row)
-    table.width = Measurement.get(stdout, stdout.options.update(max_width=10**6), table).maximum
+    table = _table(headings, cells, texts)
+    is_pipe = not (sys.stdout.isatty() or "COLUMNS" in os.environ)
+    if not is_pipe and table.width > stdout.width:
+        lengths = [max((len(row[k]) for row in cells), default=0) for k in range(texts)]
+        widest = lengths.index(max(lengths))
+        room = lengths[widest] - (table.width - stdout.width)
+        if room >= _NARROWEST_TEXT:
+            wrapped = [[_wrapped(cell, room) if k == widest else cell for k, cell in enumerate(row)] for row in cells]
+            table = _table(headings, wrapped, texts)
     if title:
         stdout.print(title)
-    if table.width <= stdout.width or not (sys.stdout.isatty() or "COLUMNS" in os.environ):
+    if is_pipe or table.width <= stdout.width:
         stdout.print(table)
     else:
         names = [" ".join(heading.split()) for heading in headings]
@@ -116,6 +122,30 @@ def print_rows(
                 stdout.print(f"  {name}: {cell}")
     if caption:
         stdout.print(caption)
+
+
+_NARROWEST_TEXT = 16  # characters of a column whose texts are wrapped
+
+
+def _table(headings: list[str], cells: list[list[str]], texts: int) -> Any:
+    """Return a table as wide as its cells."""
+    table = Table()
+    for position, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if position < texts else "right")
+    for row in cells:
+        table.add_row(*row)
+    table.width = Measurement.get(stdout, stdout.options.update(max_width=10**6), table).maximum
+    return table
+
+
+def _wrapped(text: str, width: int) -> str:
+    """Return a text in lines of `width` characters at most, as far as its words allow."""
+    lines = [""]
+    for part in re.findall(r"[^\s./_-]*(?:[\s./_-]|$)", text):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def import_matplotlib() -> None:

@@ -1,22 +1,23 @@
 """`atmviz convert`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from atmviz.files import check_writable
+from atmviz.files import check_writable, find_checkpoint
 
 from . import options
-from .console import CONSOLE, say, waiting
+from .console import CONSOLE, print_json, say, waiting
 
 
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A checkpoint of any public layout.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="A name ending in .safetensors or .onnx.")],
     weights: options.Weights = None,
-    size: options.Size = None,
+    size: Annotated[str | None, options.size_option(" of an ONNX file; by default 224")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Write a checkpoint as a safetensors file under timm's names, or as an ONNX file.
 
@@ -33,14 +34,21 @@ def convert(
         raise typer.BadParameter(f"{target} exists: choose another name, or pass --overwrite")
     check_writable(target)
     image_size = options.parse_size(size or 224)
+    find_checkpoint(source, random=False)
+    result: dict[str, Any] = {"out": str(target)}
     with waiting("converting"):
         if target.suffix == ".onnx":
             from atmviz.export import export_onnx
 
             difference = export_onnx(source, target, weights=weights, size=image_size, events=CONSOLE)
+            result["largest_difference"] = float(difference)
             say(f"largest difference from PyTorch's scores: {difference:.0e} of the largest score")
         else:
             from atmviz.checkpoints import convert_checkpoint
 
-            say(convert_checkpoint(source, target, weights).describe())
+            origin = convert_checkpoint(source, target, weights)
+            result |= {"model": origin.model, "weights": origin.weights, "source_sha256": origin.sha256}
+            say(origin.describe())
+    if as_json:
+        print_json(result | {"bytes": target.stat().st_size})
     say(f"wrote {target}, {target.stat().st_size / 1e6:.1f} MB")

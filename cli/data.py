@@ -10,16 +10,17 @@ from atmviz.choices import DatasetName
 from . import options
 from .console import print_json, print_rows, say
 from .progress import ProgressConsole
+from .usage import Command, Group
 
 app = typer.Typer(
-    no_args_is_help=True,
+    cls=Group,
     add_completion=False,
     help="Say where the files of public datasets are, and check that yours are complete.",
 )
 Name = Annotated[DatasetName, typer.Argument(metavar="NAME", help="ade20k, coco or imagenet.")]
 
 
-@app.command("info")
+@app.command("info", cls=Command)
 def info(name: Name, as_json: options.JsonOption = False) -> None:
     """Print the addresses and checksums of a dataset's files, and the folders they unpack to."""
     from atmviz.sources.datasets import dataset_info
@@ -36,7 +37,7 @@ def info(name: Name, as_json: options.JsonOption = False) -> None:
     typer.echo("\n".join(lines))
 
 
-@app.command("check")
+@app.command("check", cls=Command)
 def check(
     name: Name,
     data_dir: options.DataDir = None,

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from atmviz.choices import ModelChoice
+from atmviz.data.names import require_labeled
 from atmviz.files import check_writable, write_csv
 from atmviz.training.evaluation_settings import EvaluationSettings
 
@@ -28,9 +30,7 @@ if TYPE_CHECKING:
 
 @options.with_settings(EvaluationSettings, without=("weights", "confusion"))
 def evaluate(
-    checkpoint: Annotated[
-        str, typer.Argument(metavar="CHECKPOINT", help="A checkpoint file of any public layout; or a variant's name.")
-    ] = options.DEFAULT_MODEL,
+    checkpoint: options.Checkpoint = options.DEFAULT_MODEL,
     weights: Annotated[
         Literal["ema", "model", "both"] | None,
         typer.Option(help="ema (averaged), model or both; by default ema if the file has it."),
@@ -54,6 +54,7 @@ def evaluate(
 
     Processes of torchrun share the images. No image is counted twice.
     """
+    _require_inputs(checkpoint, settings)
     _require_writable(out, ".csv")
     _require_writable(confusion, ".png", ".pdf", ".svg")
     _require_writable(show and show / "image.png")
@@ -92,6 +93,13 @@ def evaluate(
         print_json([{**row, "paper": paper} for row in rows])
     else:
         _show(rows, paper)
+
+
+def _require_inputs(checkpoint: str, settings: dict[str, Any]) -> None:
+    """Check without torch that checkpoint and dataset are there."""
+    ModelChoice(checkpoint=checkpoint).require()
+    if settings["dataset"]:
+        require_labeled(settings["dataset"], settings["data_dir"], settings["split"] or "val")
 
 
 def _require_writable(path: Path | None, *suffixes: str) -> None:

@@ -1,23 +1,22 @@
 """`atmviz layers`: what can be named in --layer."""
 
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+from atmviz.choices import ModelChoice
 
 from . import options
 from .console import CONSOLE, print_json, print_rows, waiting
 
 
 def layers(
-    checkpoint: Annotated[
-        str, typer.Argument(metavar="MODEL|CHECKPOINT", help="A variant's name or a checkpoint file.")
-    ] = options.DEFAULT_MODEL,
+    checkpoint: options.Checkpoint = options.DEFAULT_MODEL,
     size: options.Size = "224",
     weights: options.Weights = None,
     as_json: options.JsonOption = False,
 ) -> None:
     """List the ATM layers of a model: whose offsets they use, their channels, the size of their maps."""
     height, width = options.parse_size(size or 224)
+    ModelChoice(checkpoint=checkpoint).require()
     with waiting("loading the model"):
         from atmviz.checkpoints import load_model, origin_of
         from atmviz.geometry import map_size

@@ -1,10 +1,12 @@
 """Options made from the settings of the library, and options that several commands share."""
 
+import functools
 import inspect
 import shlex
 import sys
 import types
 from collections.abc import Callable, Container
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -13,16 +15,25 @@ import typer
 from atmviz.choices import DEFAULT_MODEL as DEFAULT_MODEL
 from atmviz.choices import DataChoice, ModelChoice
 from atmviz.geometry import parse_size as parse_size
+from atmviz.paper import FIGURES
+from atmviz.recording.array_files import is_recording
 from atmviz.recording.settings import RecordingSettings
 from atmviz.settings import settings_of
 
+from . import completion
+
 
 def with_settings(
-    *kinds: type, only: Container[str] = (), without: tuple[str, ...] = (), overriding: bool = False
+    *kinds: type,
+    only: Container[str] = (),
+    without: tuple[str, ...] = (),
+    overriding: bool = False,
+    recordings: bool = False,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command one option per field of settings dataclasses, in place of its `**settings`.
 
-    The command receives None for each option that the command line does not name.
+    The command receives None for each option that the command line does not name. What can be known to be wrong
+    without torch or matplotlib, which take seconds to load, is refused before the command is called.
 
     Args:
         kinds: Dataclasses declared with `atmviz.settings.setting`.
@@ -30,6 +41,7 @@ def with_settings(
         without: Fields that get no option.
         overriding: The options change settings read from elsewhere, so that no default is shown and switches can be
             turned off too.
+        recordings: The sources may be a recording.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -40,11 +52,38 @@ def with_settings(
                     hint: Any = Annotated[_option_type(kind, name) | None, option_of(kind, name, overriding)]
                     option = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
                     parameters.append(option)
-        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        command.__annotations__ = {p.name: p.annotation for p in parameters}
-        return command
+
+        @functools.wraps(command)
+        def checked(**values: Any) -> None:
+            if not overriding:
+                _check(kinds, without, values, recordings)
+            command(**values)
+
+        checked.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        checked.__annotations__ = {p.name: p.annotation for p in parameters}
+        return checked
 
     return decorate
+
+
+def _check(kinds: tuple[type, ...], without: tuple[str, ...], values: dict[str, Any], recordings: bool) -> None:
+    """Make settings of the values, and check that the files that they name are there."""
+    sources, layers = values.get("sources"), values.get("layers") or ()
+    recording = next((path for path in sources or () if recordings and is_recording(Path(path))), None)
+    for kind in kinds:
+        settings = kind(
+            **given({name: values.get(name) for name in (each.name for each in settings_of(kind, without))})
+        )
+        if isinstance(settings, DataChoice) and not recording:
+            preset = None if sources or settings.dataset else FIGURES.get(values.get("figure") or 0)
+            (replace(settings, dataset=preset.dataset) if preset else settings).require(sources)  # type: ignore[arg-type]
+        if isinstance(settings, ModelChoice):
+            settings.require(() if recording else layers)
+    if recording and layers:
+        from atmviz.recording.store import open_recording
+        from atmviz.statistics.histogram import choose_layers
+
+        choose_layers(open_recording(recording), layers)
 
 
 def given(settings: dict[str, Any]) -> dict[str, Any]:
@@ -72,6 +111,7 @@ def option_of(kind: type, name: str, overriding: bool = False) -> Any:
         rich_help_panel=about["panel"],
         show_default=False,
         metavar="<name>" if is_wide else None,
+        autocompletion=None if choices else completion.BY_NAME.get(name),
         **limits,
     )
 
@@ -97,15 +137,28 @@ def parse_formats(text: str | None) -> list[Any] | None:
     return formats
 
 
+Checkpoint = Annotated[
+    str,
+    typer.Argument(
+        metavar="CHECKPOINT",
+        help="A checkpoint file of any public layout; or a variant's name.",
+        autocompletion=completion.checkpoints,
+    ),
+]
 Weights = Annotated[Literal["ema", "model"] | None, option_of(ModelChoice, "weights")]
 Device = Annotated[str, option_of(ModelChoice, "device")]
 DataDir = Annotated[Path | None, option_of(DataChoice, "data_dir")]
 BatchSize = Annotated[int, option_of(RecordingSettings, "batch_size")]
 TrainingDevice = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-Size = Annotated[
-    str | None,
-    typer.Option("--size", help="Input size in px: 224, or HEIGHTxWIDTH as in 600x800.", rich_help_panel="Data"),
-]
+
+
+def size_option(otherwise: str = "") -> Any:
+    """Return the option of an input size; `otherwise` says what it is without it, where no default is shown."""
+    help_ = f"Input size in px: 224, or HEIGHTxWIDTH as in 600x800{otherwise}."
+    return typer.Option("--size", help=help_, rich_help_panel="Data")
+
+
+Size = Annotated[str | None, size_option()]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the results as JSON.", rich_help_panel="Output")]
 Format = Annotated[
     str | None,

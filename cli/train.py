@@ -7,10 +7,12 @@ from typing import Annotated, Any
 import typer
 
 from atmviz.architecture import Task
+from atmviz.data.names import require_labeled
+from atmviz.files import find_checkpoint
 from atmviz.training.recipe import Recipe
 from atmviz.training.recipe_files import default_folder, default_recipe, read_recipe, recipe_names
 
-from . import options
+from . import completion, options
 from .console import import_matplotlib, is_main_process, print_json, say, say_if_alone, waiting
 from .training import TrainingConsole, exit_if_stopped, metrics_line, recipe_settings
 
@@ -19,7 +21,11 @@ from .training import TrainingConsole, exit_if_stopped, metrics_line, recipe_set
 def train(
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", "-r", help=f"{', '.join(recipe_names())}, or a YAML file. Default: that of --task."),
+        typer.Option(
+            *("--recipe", "-r"),
+            help=f"{', '.join(recipe_names())}, or a YAML file. Default: that of --task.",
+            autocompletion=completion.recipes,
+        ),
     ] = None,
     task: Annotated[
         Task | None, typer.Option("--task", help="Choose recipe shapes, shapes_segment or shapes_detect.")
@@ -45,6 +51,9 @@ def train(
     if print_recipe:
         typer.echo(chosen.to_yaml(), nl=False)
         return
+    require_labeled(chosen.dataset, chosen.data_dir, "train", "val")
+    if chosen.finetune:
+        find_checkpoint(chosen.finetune, random=False)
     folder = out or default_folder(name, chosen)
     with waiting("starting"):
         import_matplotlib()

@@ -5,9 +5,10 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from atmviz.choices import DataChoice, DatasetName, FitChoice
-from atmviz.errors import DatasetError, SettingsError
+from atmviz.choices import DataChoice, DatasetName, FitChoice, ModelChoice
+from atmviz.errors import AtmvizError, DatasetError, LayerNotFoundError, SettingsError
 from atmviz.geometry import parse_size
+from atmviz.observe import find_sites
 from atmviz.recording.settings import RecordingSettings
 from atmviz.settings import split_settings
 from atmviz.sources import DATASETS
@@ -95,3 +96,51 @@ def test_an_empty_list_of_images_is_no_request_for_the_bundled_ones():
 def test_values_of_another_kind_are_refused(values, says):
     with pytest.raises(SettingsError, match=says):
         split_settings(values, DataChoice)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "layers", "says"),
+    [
+        ("none.pth", (), "no checkpoint file none.pth"),
+        (".", (), "is a folder, expected a checkpoint file"),
+        ("atmnet_nano.shapes", "3_19", "no layer '3_19'"),
+        ("atmnet_tiny", ["1_1", "3_11"], "no layer '3_11'"),
+        ("mask_rcnn(atmnet_tiny)", "fpn_c2", "no layer 'fpn_c2'"),
+        ("mask_rcnn(atmnet_tny)", (), "no model atmnet_tny: expected one of .*; did you mean atmnet_tiny"),
+        ("mask_rcn(atmnet_tiny)", (), "no checkpoint file"),
+    ],
+)
+def test_a_wrong_checkpoint_or_layer_is_known_without_the_network(tmp_path, monkeypatch, checkpoint, layers, says):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AtmvizError, match=says):
+        ModelChoice(checkpoint=checkpoint).require(layers)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "layers"),
+    [
+        ("atmnet_nano.shapes", ["3_18", "generating", "4_last", "all"]),
+        ("atmnet_large", "stages.2.blocks.23"),
+        ("semantic_fpn(atmnet_tiny, atmfpn)", "fpn_c2"),
+        ("upernet(resnet50)", "1_1"),
+        ("run", ()),
+        ("file.pth", "9_9"),
+    ],
+)
+def test_what_only_the_network_can_tell_is_left_to_it(tmp_path, monkeypatch, checkpoint, layers):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    for file in ("file.pth", "run/best.safetensors"):
+        (tmp_path / file).touch()
+    ModelChoice(checkpoint=checkpoint).require(layers)
+
+
+def test_layers_that_are_known_without_the_network_are_the_network_s():
+    network = ModelChoice(checkpoint="atmnet_nano.shapes").load()
+    names = [site.name for site in find_sites(network)]
+    ModelChoice(checkpoint="atmnet_nano.shapes").require(names)
+    with pytest.raises(LayerNotFoundError) as known:
+        ModelChoice(checkpoint="atmnet_nano.shapes").require("x")
+    with pytest.raises(LayerNotFoundError) as loaded:
+        find_sites(network, "x")
+    assert str(known.value) == str(loaded.value)

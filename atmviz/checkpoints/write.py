@@ -16,7 +16,7 @@ from atmviz.checkpoints.metadata import TRAINING_INFO
 from atmviz.checkpoints.origin import Origin, origin_of
 from atmviz.checkpoints.read import read_checkpoint
 from atmviz.errors import CheckpointError, reason_of
-from atmviz.files import BUNDLED_CHECKPOINTS, atomic_path
+from atmviz.files import atomic_path, find_checkpoint
 
 
 def convert_checkpoint(source: str | Path, target: str | Path, weights: WeightChoice | None = None) -> Origin:
@@ -37,9 +37,7 @@ def convert_checkpoint(source: str | Path, target: str | Path, weights: WeightCh
     source, target = Path(source), Path(target)
     if target.suffix != ".safetensors":
         raise ValueError(f"got {target}, expected a name ending in .safetensors")
-    if not source.exists() and str(source) not in BUNDLED_CHECKPOINTS:  # random weights are not for files
-        raise CheckpointError(f"no checkpoint file {source}: expected a path, or {', '.join(BUNDLED_CHECKPOINTS)}")
-    checkpoint = read_checkpoint(source, weights)
+    checkpoint = read_checkpoint(find_checkpoint(source, random=False), weights)
     origin = origin_of(build(checkpoint))  # checks that the file fits
     metadata = {"source": os.fsencode(source.name).decode("utf-8", "replace"), "source_sha256": origin.sha256}
     if origin.weights:

@@ -52,20 +52,25 @@ class FigureStyle(Settings):
     """
 
     width: float | None = setting(
-        None, "Printed width: 3.25in, 8cm, column (3.25in), text (6.875in) or slide (10in).", "Style", read=parse_width
+        None,
+        "Printed width: 3.25in, 8cm, column (3.25in), text (6.875in) or slide (10in); by default what the panels need.",
+        "Style",
+        read=parse_width,
     )
     dpi: int | None = setting(None, "Pixels per inch of a PNG; by default 200.", "Style", low=30, high=2400)
     font_size: float | None = setting(
         None, "Type in points; by default 9, for a given width 7 (column) to 12 (slide).", "Style", low=4, high=72
     )
     style: Path | str | None = setting(  # noqa: RUF009
-        None, "A matplotlib style: a file (.mplstyle) or a name.", "Style"
+        None, "A matplotlib style: a file (.mplstyle) or a name; by default that of atmviz.", "Style"
     )
     palette: str | None = setting(
-        None, "Colors: a palette of seaborn's, or several for horizontal, vertical, query: '#0173b2,#de8f05'.", "Style"
+        None,
+        "A palette of seaborn's, or colors for horizontal, vertical, query: '#0173b2,#de8f05'. By default colorblind.",
+        "Style",
     )
     title: bool = setting(True, "A title above the panels.", "Style", flags=("--title/--no-title",))
     legend: bool = setting(True, "A legend and a note at the foot.", "Style", flags=("--legend/--no-legend",))
     axis: ShownAxis = setting("both", "The offsets to show.", "Style")  # noqa: RUF009
-    columns: int | None = setting(None, "Panels in a row.", "Style", low=1, high=64)
+    columns: int | None = setting(None, "Panels in a row; by default as fill rows evenly.", "Style", low=1, high=64)
     share_y: bool = setting(True, "One scale for the y axes of all panels.", "Style", flags=("--share-y/--no-share-y",))

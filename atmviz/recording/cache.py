@@ -2,12 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+import os
+import re
+import shutil
+import stat
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from atmviz.architecture import is_architecture
 from atmviz.errors import DatasetError, RecordingFormatError
@@ -70,6 +74,8 @@ def cached_recording(request: RecordingRequest, record: Callable[[Path], Recordi
         if is_recording(folder):
             recording = open_recording(folder)
             if recording.complete and not _can_be_read(request.images, recording.skipped):
+                with suppress(OSError):
+                    os.utime(folder)  # when it was last used
                 return recording
         recording = record(folder)
     except RecordingFormatError as error:
@@ -88,3 +94,78 @@ def _can_be_read(images: Source, names: list[str]) -> bool:
                 images.read(index)
                 return True
     return False
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """A recording or a compiled kernel in the cache of this user.
+
+    Attributes:
+        kind: "recording" or "kernel".
+        path: Its folder or file.
+        bytes: What it takes on the disk, without what links lead to.
+        used: When it was last used, in seconds since 1970; of a kernel as far as the file system says.
+    """
+
+    kind: Literal["recording", "kernel"]
+    path: Path
+    bytes: int
+    used: float
+
+
+def cache_entries() -> tuple[Path, list[CacheEntry]]:
+    """Return the folder of the cache and what atmviz keeps there for this user, the last used first.
+
+    Links, files of other users and what atmviz did not name are no entries.
+    """
+    base = cache_folder()
+    user = os.geteuid() if hasattr(os, "geteuid") else 0
+    found: list[CacheEntry] = []
+    for folder, kind in ((base / "recordings", "recording"), (base / f"kernels-{user}", "kernel")):
+        if _is_ours(folder, is_folder=True):
+            found += filter(None, (_entry(path, kind) for path in folder.iterdir()))  # type: ignore[arg-type]
+    return base, sorted(found, key=lambda entry: entry.used, reverse=True)
+
+
+def remove_entry(entry: CacheEntry) -> bool:
+    """Remove an entry if it is still one, and return whether it is gone. Links in it are removed, not followed."""
+    if _entry(entry.path, entry.kind) is None:
+        return False
+    with suppress(OSError):
+        if entry.kind == "recording":
+            shutil.rmtree(entry.path)
+        else:
+            entry.path.unlink()
+    return not os.path.lexists(entry.path)
+
+
+_NAMES = {"recording": re.compile(r".*-[0-9a-f]{10}([0-9a-f]{10})?"), "kernel": re.compile(r"[0-9a-f]{16}\.so")}
+
+
+def _entry(path: Path, kind: Literal["recording", "kernel"]) -> CacheEntry | None:
+    """Return the entry that a path is, None for anything else."""
+    if not _NAMES[kind].fullmatch(path.name) or not _is_ours(path, is_folder=kind == "recording"):
+        return None
+    with suppress(OSError):
+        status = path.lstat()
+        size = sum(_sizes(path)) if kind == "recording" else status.st_size
+        return CacheEntry(kind, path, size, status.st_mtime if kind == "recording" else max(status[7:9]))
+    return None
+
+
+def _is_ours(path: Path, is_folder: bool) -> bool:
+    """Whether a path is a folder or a regular file of this user, and no link."""
+    with suppress(OSError):
+        status = path.lstat()
+        is_kind = stat.S_ISDIR(status.st_mode) if is_folder else stat.S_ISREG(status.st_mode)
+        return is_kind and (not hasattr(os, "geteuid") or status.st_uid == os.geteuid())
+    return False
+
+
+def _sizes(folder: Path) -> Iterator[int]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _sizes(Path(entry.path))
+            else:
+                yield entry.stat(follow_symlinks=False).st_size

@@ -97,9 +97,23 @@ def query_text(query: str | Sequence[float]) -> str:
 
 
 def query_texts(queries: str | Sequence[float] | Sequence[str | Sequence[float]]) -> tuple[str, ...]:
-    """Return queries as texts, one alone as the only one of several; see `query_text`."""
+    """Return queries as texts, one alone as the only one of several.
+
+    Raises:
+        QueryError: a query is neither a text nor a pair of numbers, or has none of the known forms.
+    """
     is_list = isinstance(queries, Sequence) and not isinstance(queries, str) and not _is_pair(queries)
-    return tuple(query_text(query) for query in (queries if is_list else [queries]))  # type: ignore[arg-type]
+    texts = tuple(query_text(query) for query in (queries if is_list else [queries]))  # type: ignore[arg-type]
+    for text in texts:
+        parse_queries(text)
+    return texts
+
+
+def recorded_query(query: str | Sequence[float]) -> str:
+    """Return the query of a recording as text; raise QueryError if it is not one token for all images."""
+    text = query_text(query).strip().lower()
+    fixed_query(text)
+    return text
 
 
 def _is_pair(query: Any) -> bool:
@@ -113,6 +127,7 @@ def parse_queries(text: str, seed: int = 0) -> list[Query]:
         QueryError: the text has none of the known forms.
     """
     number = r"(-?\d{1,6}(?:\.\d*)?|-?\.\d+)"
+    given, text = text, text.strip().lower()
     if text in ("center", "centre"):
         return [Query("center")]
     if match := re.fullmatch(rf"{number},{number}", text.replace(" ", "")):
@@ -129,13 +144,16 @@ def parse_queries(text: str, seed: int = 0) -> list[Query]:
     if (match := re.fullmatch(r"random:(\d{1,4})", text)) and int(match[1]):
         draw = random.Random(seed)
         return [Query("input", draw.random(), draw.random()) for _ in range(int(match[1]))]
-    raise QueryError(f"no query {text!r}: expected {FORMS}")
+    raise QueryError(f"no query {given!r}: expected {FORMS}")
 
 
 def fixed_query(text: str) -> Query:
     """Read a query that is the same token in every image of a dataset: center, fractions of the input, or ROW:COL."""
-    queries = parse_queries(text)
-    if len(queries) != 1 or queries[0].kind in ("px", "input"):
-        raise QueryError(f"no query {text!r} for a dataset: expected center, fractions (0.3,0.6) or ROW:COL in tokens")
-    query = queries[0]
+    query = parse_queries(text)[0]
+    if query.kind in ("px", "input"):
+        reason = "is another token in images of another size" if query.kind == "px" else "is for several tokens"
+        raise QueryError(
+            f"query {text} cannot be recorded, because it {reason}: expected center, fractions (0.3,0.6) or ROW:COL in "
+            "tokens"
+        )
     return Query("input", query.first, query.second) if query.kind == "image" else query

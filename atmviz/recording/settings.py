@@ -7,7 +7,7 @@ from atmviz.choices import CROP_OR_SQUASH, FitChoice
 from atmviz.errors import SettingsError, describe
 from atmviz.geometry import Preprocessing
 from atmviz.layers import layer_patterns
-from atmviz.recording.query import query_text
+from atmviz.recording.query import recorded_query
 from atmviz.settings import setting
 
 
@@ -38,15 +38,24 @@ class RecordingSettings(FitChoice):
         SettingsError, LayerNotFoundError, QueryError: a value of another type, or outside its range.
     """
 
-    fit: Literal["crop", "squash"] | None = setting(None, CROP_OR_SQUASH, "Data")
+    fit: Literal["crop", "squash"] | None = setting(None, f"{CROP_OR_SQUASH} By default crop.", "Data")
     layers: tuple[str, ...] = setting(
-        (), "Layers: 3_18, 3_*, 3_last, all; repeatable.", "Model", flags=("--layer",), read=layer_patterns
+        (),
+        "Layers: 3_18, 3_*, 3_last, all; repeatable; by default all.",
+        "Model",
+        flags=("--layer",),
+        read=layer_patterns,
     )
     query: str = setting(
-        "center", "center, fractions X,Y of the input, or ROW:COL in tokens.", "Model", read=query_text
+        "center",
+        "center, fractions 0.3,0.6 of the input, or ROW:COL in tokens; not px, grid or random, which are no one token.",
+        "Model",
+        read=recorded_query,
     )
     batch_size: int = setting(8, "Images per forward pass.", "Model", 1, flags=("--batch-size", "-b"))
-    workers: int | None = setting(None, "Processes that decode images.", "Model", 0, flags=("--workers", "-j"))
+    workers: int | None = setting(
+        None, "Processes that decode images; by default one a core, at most 8.", "Model", 0, flags=("--workers", "-j")
+    )
     shard: tuple[int, int] = setting(
         "1/1", "K/N: record the K-th of N parts; all may share one folder.", "Data", read=parse_shard
     )

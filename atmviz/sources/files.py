@@ -13,7 +13,15 @@ import numpy as np
 from atmviz.errors import DatasetError
 from atmviz.geometry import MIN_SIZE_PX
 from atmviz.sources.decoding import decode_image, orientation_of, read_file, require_large_enough
-from atmviz.sources.listing import ATMVIZ_FIGURE, LeftOut, Listing, describe_left_out, is_atmviz_figure, list_images
+from atmviz.sources.listing import (
+    ATMVIZ_FIGURE,
+    LeftOut,
+    Listing,
+    describe_left_out,
+    holds_images,
+    is_atmviz_figure,
+    list_images,
+)
 from atmviz.sources.source import Truth, draw_sample, turn_truth
 
 
@@ -141,6 +149,31 @@ def find_images(sources: Sequence[str | Path] | str | Path) -> ImageFiles:
     return ImageFiles(name, root, names, left_out)
 
 
+def require_images(sources: Sequence[str | Path] | str | Path) -> None:
+    """Raise DatasetError as `find_images` does, but list no folder further than to its first image."""
+    if not sources or not all(map(_leads_to_image, [sources] if isinstance(sources, str | Path) else sources)):
+        find_images(sources)
+
+
+def _leads_to_image(source: str | Path) -> bool:
+    path = called(source)
+    if source == "":  # which pathlib takes for the working folder
+        return False
+    if os.path.isdir(path):
+        return holds_images(path)
+    if os.path.exists(path):
+        return not is_atmviz_figure(path)
+    root, pattern = _split_glob(source)
+    return os.path.isdir(root) and holds_images(root, pattern)
+
+
+def _split_glob(source: str | Path) -> tuple[Path, tuple[str, ...]]:
+    """Return the folder that a glob searches, and the parts of the glob below it; the path itself without a glob."""
+    parts = Path(source).parts
+    magic = next((k for k, part in enumerate(parts) if has_magic(part)), len(parts))
+    return called(Path(*parts[:magic])), parts[magic:]
+
+
 def _search(source: str | Path) -> tuple[Path, Listing]:
     """Return a folder, and the images in it that a file name, a folder or a glob means."""
     path = called(source)
@@ -149,11 +182,9 @@ def _search(source: str | Path) -> tuple[Path, Listing]:
     if os.path.exists(path):
         names = (path.name,)
         return path.parent, Listing((), {ATMVIZ_FIGURE: names}) if is_atmviz_figure(path) else Listing(names, {})
-    parts = Path(source).parts
-    magic = next((k for k, part in enumerate(parts) if has_magic(part)), len(parts))
-    root = called(Path(*parts[:magic]))
+    root, pattern = _split_glob(source)
     if os.path.isdir(root):  # not without a glob: then it is the path
-        listing = list_images(root, parts[magic:])
+        listing = list_images(root, pattern)
         if listing.names or listing.left_out:
             return root, listing.require_images(source)
     for folder in reversed((path, *path.parents)):

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -75,8 +75,18 @@ def list_images(folder: Path, pattern: Sequence[str] = ()) -> Listing:
     Raises:
         DatasetError: the folder may not be read.
     """
-    names: list[str] = []
     left_out: dict[str, list[str]] = defaultdict(list)
+    names = tuple(sorted(_walk(folder, pattern, left_out)))
+    return Listing(names, {reason: sorted(paths) for reason, paths in sorted(left_out.items())})
+
+
+def holds_images(folder: Path, pattern: Sequence[str] = ()) -> bool:
+    """Return whether `list_images` would list an image; the search ends at the first."""
+    return next(_walk(folder, pattern, defaultdict(list)), None) is not None
+
+
+def _walk(folder: Path, pattern: Sequence[str], left_out: dict[str, list[str]]) -> Iterator[str]:
+    """Yield the images of `list_images`, unsorted, and add to `left_out` what is none."""
     seen: set[tuple[int, int]] = set()
     links: deque[tuple[str, ...]] = deque([()])
     while links:
@@ -97,8 +107,10 @@ def list_images(folder: Path, pattern: Sequence[str] = ()) -> Listing:
                     reason = why_left_out(entry.name, entry.name in pattern)
                     if not reason and is_atmviz_figure(entry.path):
                         reason = ATMVIZ_FIGURE
-                    (left_out[reason] if reason else names).append("/".join(below))
-    return Listing(tuple(sorted(names)), {reason: sorted(paths) for reason, paths in sorted(left_out.items())})
+                    if reason:
+                        left_out[reason].append("/".join(below))
+                    else:
+                        yield "/".join(below)
 
 
 def _entries(

@@ -1,7 +1,7 @@
 """Opens images: a dataset by its name, or files, folders and globs. Torch-free."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +11,16 @@ from atmviz.sources.class_folders import ClassFolders
 from atmviz.sources.coco import CocoInstances
 from atmviz.sources.datasets import DATASETS, PUBLIC_DATASETS, preprocessing_for
 from atmviz.sources.digits import Digits
-from atmviz.sources.files import ImageFiles, Labels, bundled_photos, called, find_images, require_readable
-from atmviz.sources.listing import list_images
+from atmviz.sources.files import (
+    ImageFiles,
+    Labels,
+    bundled_photos,
+    called,
+    find_images,
+    require_images,
+    require_readable,
+)
+from atmviz.sources.listing import holds_images, list_images
 from atmviz.sources.shapes import Shapes
 from atmviz.sources.source import Source, Split
 
@@ -62,6 +70,26 @@ def open_source(
     return source.sample(limit, seed) if limit else source
 
 
+def require_source(
+    dataset_or_paths: str | Sequence[str | Path] | None, data_dir: str | Path | None = None, split: Split = "val"
+) -> None:
+    """Raise DatasetError as `open_source` does for files that are missing, but list no folder further than needed."""
+    if isinstance(dataset_or_paths, str):
+        if dataset_or_paths in PUBLIC_DATASETS and not any(
+            map(holds_images, _folders(dataset_or_paths, data_dir, split))
+        ):
+            find_dataset(dataset_or_paths, data_dir, split)
+    elif dataset_or_paths:
+        require_images(dataset_or_paths)
+
+
+def _folders(name: str, data_dir: str | Path | None, split: Split) -> Iterator[Path]:
+    """Yield the folders, of those that there are, in which the images of a public dataset may lie."""
+    for root in DATASETS[name].roots:
+        if os.path.isdir(folder := called(data_folder(data_dir) / root / DATASETS[name].folders[split])):
+            yield folder
+
+
 def _square_side(size: int | tuple[int, int] | None) -> int:
     height, width = (size, size) if isinstance(size, int) else size or DATASETS["shapes"].input_size
     if height != width:
@@ -84,9 +112,8 @@ def find_dataset(name: str, data_dir: str | Path | None = None, split: Split = "
         raise DatasetError(f"no dataset {name} {split}: expected val or train of {', '.join(PUBLIC_DATASETS)}")
     dataset = DATASETS[name]
     base = data_folder(data_dir)
-    for root in dataset.roots:
-        folder = called(base / root / dataset.folders[split])
-        if os.path.isdir(folder) and (listing := list_images(folder)).names:
+    for folder in _folders(name, data_dir, split):
+        if (listing := list_images(folder)).names:
             labels: Labels
             if name == "imagenet":
                 labels = ClassFolders(listing.names, dataset.num_classes)

@@ -26,7 +26,7 @@ class EvaluationSettings(Settings):
         None, "Dataset folder; default: $ATMVIZ_DATA, else ./data.", flags=("--data-dir", "--data-path")
     )
     split: Literal["val", "train"] = _data("val", "Part of the dataset.")
-    limit: int | None = _data(None, "Evaluate only the first images.", 1)
+    limit: int | None = _data(None, "Evaluate only the first images; by default all.", 1)
     size: int | None = _data(
         None,
         "Input size in px (crop side, or shorter side for segmentation and detection). Default: as in training.",
@@ -43,6 +43,13 @@ class EvaluationSettings(Settings):
     )
     seed: int = _model(0, "Seed of the shuffled positions.", 0)
     device: str = _model("auto", "auto, cpu, cuda, cuda:N or mps.")
-    batch_size: int | None = _model(None, "Images per forward pass.", 1, flags=("--batch-size", "-b"))
-    workers: int | None = _model(None, "Processes that decode images.", 0, flags=("--workers", "-j"))
+    batch_size: int | None = _model(
+        None,
+        "Images per forward pass; by default 64 (classification), 8 (segmentation), 4 (detection).",
+        1,
+        flags=("--batch-size", "-b"),
+    )
+    workers: int | None = _model(
+        None, "Processes that decode images; by default one a core, at most 4.", 0, flags=("--workers", "-j")
+    )
     confusion: bool = _model(False, "Count which class is taken for which (not for detection).")

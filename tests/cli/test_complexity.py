@@ -127,17 +127,18 @@ def test_any_model_is_counted(succeed, arguments, model, size):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--model", "atmnet_huge"], 1, "Unknown model"),
+        (["--model", "atmnet_huge"], 1, "no model atmnet_huge: expected one of atmnet_nano"),
+        (["--model", "resnet_huge"], 1, "Unknown model"),
         (["--model", "fcn(atmnet_tiny)"], 1, "expected a head of semantic_fpn"),
         (["--model", "vit_tiny_patch16_224", "--head", "mask_rcnn"], 1, "expected a backbone with 4, 8, 16, 32"),
         (["--model", "atmnet_nano", "--neck", "atmfpn"], 2, "--head too"),
         (["--neck", "atmfpn"], 2, "--model"),
         (["--channels-per-offset", "1"], 2, "--model"),
         (["--model", "atmnet_xtiny", "--channels-per-offset", "7"], 1, "expected a divisor of each"),
-        (["--model", "atmnet_xtiny", "--fusion", "pixel"], 2, "'image', 'token', 'paper'"),
+        (["--model", "atmnet_xtiny", "--fusion", "pixel"], 2, "expected image, token or paper"),
         (["-m", "semantic_fpn(atmnet_nano)", "--head", "upernet"], 2, "expected one of them"),
         (["--model", "atmnet_nano", "--table", "1"], 2, "one of them"),
-        (["--table", "9"], 2, "less than or equal to 8"),
+        (["--table", "9"], 2, "got --table 9, expected a whole number, 1 or more, at most 8"),
     ],
 )
 def test_what_cannot_be_counted_is_one_line(refuse, arguments, code, message):

@@ -95,3 +95,33 @@ def test_torch_s_warning_that_a_cpu_has_no_cuda_is_not_shown():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "other" in done.stderr
     assert "CUDA" not in done.stderr
+
+
+MODULES = [
+    ("1_1", "backbone.body.model.stages.0.blocks.0.token_mixer", "itself", "64"),
+    ("fpn_c2", "neck", "1_1", "256"),
+]
+HEADINGS = ("layer", "module", "offsets of", "C")
+
+
+def test_on_a_terminal_a_long_name_is_wrapped_after_its_dots(terminal):
+    written = terminal(60)
+    console.print_rows(None, HEADINGS, MODULES, texts=3)
+    lines = [line for line in written.getvalue().splitlines() if line.startswith("│")]
+    assert max(map(len, lines)) <= 60
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines]
+    assert [row for row in cells if row[0]] == [["1_1", "backbone.body.model.stages.", "itself", "64"], [*MODULES[1]]]
+    assert "".join(row[1] for row in cells[:-1]) == MODULES[0][1]
+
+
+def test_in_a_pipe_a_long_name_is_one_word(monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    console.print_rows(None, HEADINGS, MODULES, texts=3)
+    assert MODULES[0][1] in sys.stdout.getvalue()
+
+
+def test_a_table_of_no_rows_fits_any_terminal(terminal):
+    written = terminal(10)
+    console.print_rows("title", HEADINGS, [], texts=3)
+    assert written.getvalue() == "title\n"

@@ -1,5 +1,7 @@
 """`atmviz convert`: one file in, one safetensors file out, or nothing."""
 
+import json
+
 import pytest
 import torch
 from safetensors import safe_open
@@ -81,3 +83,11 @@ def test_a_file_is_asked_for_and_no_random_weights(refuse, source):
 def test_the_bundled_model_is_converted_by_its_name(succeed, folder):
     succeed("convert", "atmnet_nano.shapes", "x.safetensors")
     assert len(load_file(folder / "x.safetensors")) == 500
+
+
+def test_the_result_is_told_as_json(succeed, folder, checkpoint):
+    said = json.loads(succeed("convert", checkpoint, "nano.safetensors", "--json").stdout)
+    file = folder / "nano.safetensors"
+    assert (said["out"], said["bytes"], said["model"], said["weights"]) == (
+        "nano.safetensors", file.stat().st_size, "atmnet_nano", "ema",
+    )  # fmt: skip

@@ -44,7 +44,11 @@ def trained(monkeypatch):
          "runs/ade20k_upernet-atmnet_tiny-0"),
     ],
 )  # fmt: skip
-def test_task_and_head_pick_the_recipe_and_name_the_folder(succeed, trained, arguments, recipe, changes, out):
+def test_task_and_head_pick_the_recipe_and_name_the_folder(succeed, trained, folder, arguments, recipe, changes, out):
+    (folder / "w.pth").touch()
+    for data in ("val2017", "train2017", "images/validation", "images/training"):
+        (folder / "data" / data).mkdir(parents=True)
+        (folder / "data" / data / "1.jpg").touch()
     succeed("train", *arguments)
     assert trained == [(read_recipe(recipe, changes), out)]
 

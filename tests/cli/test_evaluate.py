@@ -17,6 +17,12 @@ SETUP = {
 METRICS = {"top1": 75.0, "top5": 100.0, "loss": 0.5}
 
 
+@pytest.fixture(autouse=True)
+def file(folder):
+    """A checkpoint that is there, whatever it holds."""
+    (folder / "a.pth").touch()
+
+
 @pytest.fixture
 def calls(monkeypatch):
     """The keyword arguments of each call, instead of evaluating."""
@@ -33,6 +39,7 @@ def calls(monkeypatch):
 
 
 def test_options_reach_the_library(succeed, calls, tmp_path):
+    (tmp_path / "train").mkdir()
     succeed("eval", "a.pth", "--dataset", "imagenet", "--data-dir", tmp_path, "--size", "384", "--offsets", "shuffle",
             "--limit", "9", "-b", "3", "-j", "0", "--device", "cpu", "--seed", "2", "--split", "train")  # fmt: skip
     (call,) = calls
@@ -73,7 +80,7 @@ def test_what_the_paper_prints_stands_beside(succeed, monkeypatch):
 def test_both_weights_are_evaluated_one_after_the_other(succeed, calls, folder):
     rows = json.loads(succeed("eval", "a.pth", "--weights", "both", "--json", "--confusion", "m.png").stdout)
     assert [row["weights"] for row in rows] == [call["weights"] for call in calls] == ["ema", "model"]
-    assert sorted(path.name for path in folder.iterdir()) == ["m-ema.png", "m-model.png"]
+    assert sorted(path.name for path in folder.glob("*.png")) == ["m-ema.png", "m-model.png"]
 
 
 def test_results_are_written_as_csv_and_the_confusion_matrix_drawn(succeed, calls, folder):
@@ -107,8 +114,8 @@ def test_a_checkpoint_is_really_evaluated(succeed, checkpoint, refuse):
         (1, "no checkpoint file nowhere.pth", ["nowhere.pth"]),
         (1, "no dataset 'cifar'", ["--dataset", "cifar"]),
         (1, "no val folder in data", ["--dataset", "imagenet"]),
-        (2, "Invalid value for '--size'", ["--size", "8"]),
-        (2, "Invalid value for '--size'", ["--size", "4097"]),
+        (2, "got --size 8, expected a whole number, 32 or more, at most 4096", ["--size", "8"]),
+        (2, "got --size 4097, expected a whole number, 32", ["--size", "4097"]),
         (2, "expected a name ending in .csv", ["--out", "results.txt"]),
         (1, "file is no folder", ["--out", "file/results.csv"]),
         (1, "file is no folder", ["--confusion", "file/matrix.png"]),

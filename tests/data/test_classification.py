@@ -270,7 +270,10 @@ def test_an_unreadable_image_is_one_line_with_its_name(folders, workers):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("imagenette", "no dataset 'imagenette': expected shapes"), ("hfds/nothing", "pip install datasets")],
+    [
+        ("imagenette", "no dataset 'imagenette': expected one of ade20k, .*; did you mean imagenet"),
+        ("hfds/nothing", "pip install datasets"),
+    ],
 )
 def test_an_unknown_dataset_says_what_there_is(name, message, tmp_path):
     with pytest.raises(DatasetError, match=message):

@@ -101,3 +101,68 @@ def test_a_figure_is_never_drawn_of_a_part(folder, cached, monkeypatch):
     with pytest.raises(RecordingFormatError, match="another process"):
         cached(folder)
     assert not open_recording(recording.path).complete
+
+
+def test_a_cached_recording_that_is_used_counts_as_used_now(folder, cached):
+    recording, _ = cached(folder)
+    os.utime(recording.path, (1, 1))
+    assert cache.cache_entries()[1][0].used == 1
+    cached(folder)
+    assert cache.cache_entries()[1][0].used > 1e9
+
+
+@pytest.fixture
+def littered(folder, cached, tmp_path):
+    """A cache with a recording, a kernel, and what is none of its entries; gives the paths of the latter."""
+    recording, _ = cached(folder)
+    kernels = tmp_path / "cache" / f"kernels-{os.geteuid()}"
+    kernels.mkdir()
+    (kernels / "0123456789abcdef.so").write_bytes(bytes(1000))
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "c").mkdir(parents=True)
+    (elsewhere / "c" / "0").write_bytes(b"mine")
+    (recording.path / "linked").symlink_to(elsewhere)
+    recordings = recording.path.parent
+    (recordings / f"link-{'0' * 20}").symlink_to(elsewhere)
+    (recordings / "notes").mkdir()
+    (recordings / f"file-{'0' * 20}").write_text("no folder")
+    (kernels / "fedcba9876543210.so").symlink_to(elsewhere / "c" / "0")
+    (kernels / "mine.so").touch()
+    (tmp_path / "cache" / "other").touch()
+    entries = [recording.path, kernels / "0123456789abcdef.so"]
+    foreign = [
+        path for path in (tmp_path / "cache").rglob("*") if path not in entries and recording.path not in path.parents
+    ]
+    return entries, [*foreign, elsewhere / "c" / "0"]
+
+
+def test_the_cache_s_entries_are_recordings_and_kernels_and_nothing_else(littered):
+    entries, foreign = littered
+    base, found = cache.cache_entries()
+    assert base.name == "cache"
+    assert {(entry.kind, entry.path) for entry in found} == set(zip(("recording", "kernel"), entries, strict=True))
+    sizes = {entry.kind: entry.bytes for entry in found}
+    inside = [os.path.join(top, name) for top, folders, names in os.walk(entries[0]) for name in (*folders, *names)]
+    taken = sum(os.lstat(path).st_size for path in inside if os.path.islink(path) or not os.path.isdir(path))
+    assert sizes == {"recording": taken, "kernel": 1000}
+    assert all(map(cache.remove_entry, found))
+    assert not any(path.exists() for path in entries)
+    assert all(os.path.lexists(path) for path in foreign)
+    assert cache.cache_entries()[1] == []
+
+
+def test_an_entry_that_became_a_link_is_not_removed(littered, tmp_path):
+    recording = next(entry for entry in cache.cache_entries()[1] if entry.kind == "recording")
+    moved = recording.path.rename(tmp_path / "moved")
+    recording.path.symlink_to(moved)
+    assert not cache.remove_entry(recording)
+    assert moved.is_dir()
+
+
+def test_files_of_other_users_and_linked_folders_are_no_entries(littered, tmp_path, monkeypatch):
+    recordings = tmp_path / "cache" / "recordings"
+    recordings.rename(tmp_path / "linked")
+    recordings.symlink_to(tmp_path / "linked")
+    assert [entry.kind for entry in cache.cache_entries()[1]] == ["kernel"]
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert cache.cache_entries()[1] == []

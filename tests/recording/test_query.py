@@ -5,6 +5,7 @@ import pytest
 from atmviz.errors import QueryError
 from atmviz.geometry import Placement, Preprocessing
 from atmviz.recording.query import Query, fixed_query, parse_queries, query_texts
+from atmviz.recording.settings import RecordingSettings
 
 # An image 200 wide and 100 high, seen whole and unscaled: at stage 1 each token is a cell of 4x4 pixels.
 WHOLE = Placement(image=(100, 200), resized=(100, 200), origin=(0, 0), size=(100, 200))
@@ -197,3 +198,32 @@ def test_the_exact_point_of_a_query_is_in_input_pixels(query, point):
     whole = Placement((100, 200), (64, 128), (0, 0), (64, 128 if query.kind in ("px", "image") else 96))
     found = query.point_px(whole)
     assert found == (None if point is None else pytest.approx(point, abs=0.4))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("120,80", "it is another token in images of another size"),
+        ("grid:2x2", "it is for several tokens"),
+        ("random:3", "it is for several tokens"),
+    ],
+)
+def test_a_query_that_cannot_be_recorded_is_told_why(text, reason):
+    assert parse_queries(text)
+    assert refusal(fixed_query, text) == (
+        f"query {text} cannot be recorded, because {reason}: expected center, fractions (0.3,0.6) or ROW:COL in tokens"
+    )
+
+
+@pytest.mark.parametrize("text", ["middle", "1;2", "4:", "grid:0x1", ""])
+def test_recordings_and_overlays_refuse_what_is_no_query_in_the_same_words(text):
+    assert refusal(RecordingSettings, query=text) == refusal(query_texts, text) == refusal(parse_queries, text)
+
+
+@pytest.mark.parametrize("text", ["Center", " CENTER ", "GRID:2X2"])
+def test_words_of_a_query_may_be_written_in_any_case(text):
+    assert parse_queries(text) == parse_queries(text.strip().lower())
+
+
+def test_a_recording_keeps_one_spelling_of_its_query():
+    assert RecordingSettings(query=" Center").query == "center"

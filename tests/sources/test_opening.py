@@ -2,7 +2,7 @@
 
 import pytest
 
-from atmviz.sources.opening import find_dataset, open_source
+from atmviz.sources.opening import find_dataset, open_source, require_source
 
 TREES = {
     "ade20k": ("ADEChallengeData2016", "images/validation", "images/training", ["ADE_1.jpg", "ADE_2.jpg"]),
@@ -72,3 +72,33 @@ def test_one_door_opens_paths_datasets_and_the_bundled_photographs(tmp_path, mon
 def test_unknown_splits_are_refused(split, tmp_path, refusal):
     for name in ("coco", "shapes", "digits"):
         assert "train" in refusal(open_source, name, data_dir=tmp_path, split=split)
+
+
+@pytest.mark.parametrize(
+    "paths", [["3.jpg"], ["folder"], ["folder/*.jpg"], ["**/*.jpg"], ["figure.png", "3.jpg"], None]
+)
+def test_what_opens_passes_the_check_before_opening(paths, tmp_path, monkeypatch, touch):
+    touch(tmp_path, "3.jpg", "folder/1.jpg", "data/coco/val2017/1.jpg")
+    (tmp_path / "figure.png").write_bytes(b"\x89PNG Software\0atmviz 1")
+    monkeypatch.chdir(tmp_path)
+    open_source(paths)
+    require_source(paths)
+    require_source("coco")
+    require_source("shapes")
+
+
+@pytest.mark.parametrize("paths", [[""], ["none.jpg"], ["none/*.jpg"], ["empty"], ["notes/*"], ["3.jpg", "none"]])
+def test_what_does_not_open_fails_the_check_with_the_same_words(paths, tmp_path, monkeypatch, touch, refusal):
+    touch(tmp_path, "3.jpg", "notes/a.txt", "empty/.hidden.jpg", "data/ade20k/images/validation/a.txt")
+    monkeypatch.chdir(tmp_path)
+    assert refusal(require_source, paths) == refusal(open_source, paths)
+    for name in ("ade20k", "coco"):
+        assert refusal(require_source, name) == refusal(open_source, name)
+
+
+def test_the_check_lists_no_folder_beyond_its_first_image(tmp_path, monkeypatch, touch):
+    touch(tmp_path, *(f"{k}.jpg" for k in range(9)))
+    seen = []
+    monkeypatch.setattr("atmviz.sources.listing.why_left_out", lambda name, named: seen.append(name))
+    require_source([tmp_path])
+    assert len(seen) == 1

@@ -121,6 +121,15 @@ def test_warnings_of_sick_offsets_are_shown(succeed, trained):
     )
 
 
+def test_the_offsets_of_a_stage_are_those_of_the_backbone_alone():
+    from atmviz_cli.training import epoch_line
+
+    means = {"1_1": 0.5, "2_1": 1.0, "2_3": 2.0, "fpn_c2": 90.0, "fpn_c3": 90.0, "fpn_p3": 90.0, "fpn_p6": 90.0}
+    health = [SimpleNamespace(layer=layer, mean_abs=mean) for layer, mean in means.items()]
+    assert epoch_line(ROW, health).endswith("; mean |offset| by stage 0.50 1.50")
+    assert "offset" not in epoch_line(ROW, health[3:])  # of a backbone without offsets, with a neck that has some
+
+
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_a_stopped_run_says_how_to_resume(run, trained, name, code):
     trained.outcome = loop.TrainResult("here", stopped=signal.Signals[name])

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from timm.data import ImageNetInfo
 from torch import nn
 from torch.utils.data import Dataset, Subset
 
@@ -181,10 +182,8 @@ def evaluate(
     if isinstance(images, DetectionImages):
         resizing: Any = network.transform
         resizing.min_size, resizing.max_size = (settings.size,), max(resizing.max_size, settings.size)
-    if isinstance(images, LabeledImages):
-        images.number_as(origin.training_info.get("classes", ()))
-    _require_learned_classes(origin, images.classes)
-    for note in images.notes:
+    chosen = _match_classes(images, origin)
+    for note in filter(None, [*images.notes, chosen]):
         notes.message(note)
     sites = find_sites(network) if settings.offsets != "learned" else []
     with observing(network, sites, edits_of(settings.offsets, sites, settings.seed)):
@@ -253,15 +252,31 @@ def _setup(
     }
 
 
-def _require_learned_classes(origin: Origin, classes: tuple[str, ...]) -> None:
-    learned = tuple(origin.training_info.get("classes", classes))
-    if learned != classes:
+def _match_classes(images: LabeledImages | SegmentationImages | DetectionImages, origin: Origin) -> str:
+    """Number a dataset's classes as a network does; return a line for people if the network knows more classes.
+
+    Raises:
+        CheckpointError: the network does not know these classes.
+        DatasetError: see `LabeledImages.choose_outputs`.
+    """
+    classes, num_classes = origin.training_info.get("classes", ()), origin.config.get("num_classes")
+    if isinstance(images, LabeledImages):
+        images.number_as(classes)
+        synsets = ImageNetInfo().label_names()
+        learned = classes or synsets  # in the order of the released classifiers
+        if num_classes == len(synsets) and sorted(learned) == synsets:
+            note = images.choose_outputs(learned)
+            if images.outputs:
+                return note
+    if classes and tuple(classes) != images.classes:
         raise CheckpointError(
-            f"got a network of the classes {join_limited(learned, 5)} for a dataset of {join_limited(classes, 5)}: "
+            f"got a network of the classes {join_limited(classes, 5)} for a dataset of "
+            f"{join_limited(images.classes, 5)}: "
             "fine-tune it on this dataset first, or evaluate it on the one that it was trained on"
         )
-    if count := origin.config.get("num_classes"):
-        require_classes(count, len(classes))
+    if num_classes:
+        require_classes(num_classes, len(images.classes))
+    return ""
 
 
 def _printed(origin: Origin, task: Task, settings: EvaluationSettings) -> dict[str, dict[str, str]]:

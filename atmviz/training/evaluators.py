@@ -73,7 +73,7 @@ def open_evaluator(network: nn.Module, dataset: Any, total: int, settings: Evalu
         return SegmentationEvaluator(len(dataset.classes), device, flip=settings.multi_scale)
     if isinstance(dataset, DetectionImages):
         return DetectionEvaluator(dataset, with_masks=predicts_masks(network))
-    return ClassificationEvaluator(len(dataset.classes), device, total, settings.confusion)
+    return ClassificationEvaluator(len(dataset.classes), device, total, settings.confusion, dataset.outputs)
 
 
 def pixels_of(image: Tensor) -> np.ndarray:
@@ -99,10 +99,15 @@ class ClassificationEvaluator(Evaluator):
         device: Where the network is.
         total: Images over all processes.
         confusion: Count which class is taken for which.
+        outputs: Output of the network for each class, where it has others too; those are left out.
+
+    Source: the authors' code of ImageNet-A and -R and timm's `validate.py` also leave other classes' outputs out.
     """
 
-    def __init__(self, classes: int, device: torch.device, total: int, confusion: bool) -> None:
-        self.classes, self.total = classes, total
+    def __init__(
+        self, classes: int, device: torch.device, total: int, confusion: bool, outputs: list[int] | None = None
+    ) -> None:
+        self.classes, self.total, self.outputs = classes, total, outputs
         self.top1 = MulticlassAccuracy(classes, average="micro").to(device)
         self.top5 = MulticlassAccuracy(classes, top_k=min(5, classes), average="micro").to(device)
         self.loss = MeanMetric(nan_strategy="disable").to(device)  # shows a NaN instead of leaving it out
@@ -111,6 +116,7 @@ class ClassificationEvaluator(Evaluator):
     def update(self, network: nn.Module, items: Sequence[Item]) -> Sequence[Any]:
         scores = forward_to_sites(network, torch.stack([item["image"] for item in items])).float()
         labels = torch.tensor([item["label"] for item in items], device=scores.device)
+        scores = scores if self.outputs is None else scores[:, self.outputs]
         require_classes(scores.shape[1], self.classes)
         for metric in (self.top1, self.top5, *([self.matrix] if self.matrix else [])):
             metric.update(scores, labels)

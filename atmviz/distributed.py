@@ -1,6 +1,8 @@
 """accelerate with explicit settings: variables of other launchers and users' accelerate settings have no effect."""
 
+import atexit
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -11,6 +13,7 @@ import torch
 from atmviz.data.loader import worker_error
 from atmviz.errors import AtmvizError
 from atmviz.processes import this_process
+from atmviz.signals import GRACE_S
 
 _TIMEOUT = timedelta(minutes=30)  # one process may record or save this much longer than the others
 _SETTINGS = ("ACCELERATE_", "FSDP_", "MEGATRON_LM_", "PARALLELISM_CONFIG_", "FORK_LAUNCHED", "USE_TORCH_XLA")
@@ -67,7 +70,22 @@ def as_launched() -> Iterator[None]:
 def join_processes(cpu: bool) -> PartialState:
     """Join the processes of one torchrun, waiting for them; a process alone joins none. Call it in `as_launched`."""
     alone = this_process().world == 1
-    return PartialState(cpu=cpu or not (alone or torch.cuda.is_available()), timeout=_TIMEOUT)
+    state = PartialState(cpu=cpu or not (alone or torch.cuda.is_available()), timeout=_TIMEOUT)
+    if not alone:
+        atexit.unregister(_leave_processes)  # registered by an earlier call: it needs to run once
+        atexit.register(_leave_processes)
+    return state
+
+
+def _leave_processes() -> None:
+    """Destroy the process group: its threads, if they still ran when Python ends, would abort the process.
+
+    Work that another process left unfinished may never end, so this waits no longer than `GRACE_S`.
+    """
+    if torch.distributed.is_initialized():
+        leaving = threading.Thread(target=torch.distributed.destroy_process_group, daemon=True)
+        leaving.start()
+        leaving.join(GRACE_S)
 
 
 def new_accelerator(cpu: bool, precision: str) -> Accelerator:

@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 @options.with_settings(EvaluationSettings, without=("weights", "confusion"))
 def evaluate(
     checkpoint: Annotated[
-        str, typer.Argument(metavar="CHECKPOINT", help="A checkpoint file of any public layout; or a variant's name.")
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="A checkpoint file of any public layout, the folder of a run (its best weights), or a variant's name.",
+        ),
     ] = options.DEFAULT_MODEL,
     weights: Annotated[
         Literal["ema", "model", "both"] | None,
@@ -57,6 +61,7 @@ def evaluate(
     _require_writable(out, ".csv")
     _require_writable(confusion, ".png", ".pdf", ".svg")
     _require_writable(show and show / "image.png")
+    EvaluationSettings(**options.given(settings))  # before torch is loaded
     say_if_alone()
     with waiting("starting"):
         import_matplotlib()

@@ -9,11 +9,9 @@ from PIL import Image
 from timm.data import create_dataset
 
 from atmviz.errors import DatasetError, summarize
+from atmviz.sources.datasets import READER_PACKAGES, require_dataset
 from atmviz.sources.decoding import decode_image, read_file
 from atmviz.sources.source import Split, Truth
-
-_READER_PACKAGES = {"hfds": "datasets", "torch": "torchvision"}
-_STREAMING_READERS = ("wds", "tfds", "hfids")
 
 
 class ReaderImages:
@@ -67,7 +65,10 @@ def open_reader(name: str, data_dir: str | Path | None, split: Split) -> tuple[R
     Raises:
         DatasetError: no such dataset, one that only streams or does not name its classes, or its package is missing.
     """
-    _require_reader(name)
+    require_dataset(name, "classify")
+    package = READER_PACKAGES[name.split("/")[0]]
+    if importlib.util.find_spec(package) is None:
+        raise DatasetError(f"got {name}, which {package} reads, which is not installed: pip install {package}")
     root = str(data_dir) if data_dir else None
     try:
         dataset = create_dataset(name, root=root, split="train" if split == "train" else "validation")
@@ -81,19 +82,6 @@ def open_reader(name: str, data_dir: str | Path | None, split: Split) -> tuple[R
     if not names:
         raise DatasetError(f"{name} does not name its classes, expected a dataset whose labels have names")
     return ReaderImages(dataset), names
-
-
-def _require_reader(name: str) -> None:
-    kind = name.split("/")[0]
-    if kind in _STREAMING_READERS:
-        raise DatasetError(f"{name} only streams, expected a dataset with an index: folders, tar files, hfds/, torch/")
-    package = _READER_PACKAGES.get(kind)
-    if package is None or name.endswith("/"):
-        raise DatasetError(
-            f"no dataset {name!r}: expected shapes, digits, imagenet, folder or a timm reader (hfds/NAME, torch/NAME)"
-        )
-    if importlib.util.find_spec(package) is None:
-        raise DatasetError(f"got {name}, which {package} reads, which is not installed: pip install {package}")
 
 
 def _open_image(path: str) -> Image.Image:

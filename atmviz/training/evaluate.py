@@ -150,7 +150,8 @@ def evaluate(
     """Load a network of any public layout and evaluate it; processes of one launcher share the images.
 
     Args:
-        checkpoint: A checkpoint file, or the name of a bundled one or of a variant, see `load_model`.
+        checkpoint: A checkpoint file, the folder of a run, whose best weights are taken, or the name of a bundled
+            checkpoint or of a variant, see `load_model`.
         settings: Dataset, input size, weights, ...; without a dataset, the one a run of this project trained on. Sizes
             default to those of training, else to the release's: 224 px crops at crop_pct 0.875 for classifiers,
             shorter sides of 512 and 800 px for segmenters and detectors, whose images stay whole.
@@ -170,6 +171,8 @@ def evaluate(
     require_type(checkpoint, str | Path, "a checkpoint", "a file or a name (evaluate_network takes a loaded network)")
     require_type(settings, EvaluationSettings | None, "settings", "EvaluationSettings: name each setting by a keyword")
     settings = replace(settings or EvaluationSettings(), **changes)
+    if (best := Path(checkpoint) / "best.safetensors").is_file():
+        checkpoint = best
     state = join_processes(cpu=settings.device == "cpu")
     notes = events if state.is_main_process else QUIET
     device = str(state.device) if state.num_processes > 1 else settings.device

@@ -7,6 +7,7 @@ from typing import Literal
 from atmviz.architecture import CROP_RANGE, RANGES
 from atmviz.observe.site import Intervention
 from atmviz.settings import Settings, settings_under
+from atmviz.sources.datasets import require_dataset
 
 _data, _model = settings_under("Data"), settings_under("Model")
 
@@ -17,6 +18,7 @@ class EvaluationSettings(Settings):
 
     Raises:
         SettingsError: a value of another type, of none of the choices or out of range.
+        DatasetError: no dataset has this name.
     """
 
     dataset: str | None = _data(
@@ -46,3 +48,8 @@ class EvaluationSettings(Settings):
     batch_size: int | None = _model(None, "Images per forward pass.", 1, flags=("--batch-size", "-b"))
     workers: int | None = _model(None, "Processes that decode images.", 0, flags=("--workers", "-j"))
     confusion: bool = _model(False, "Count which class is taken for which (not for detection).")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dataset is not None:
+            require_dataset(self.dataset)

@@ -23,6 +23,7 @@ from atmviz.data.loader import read_batches
 from atmviz.distributed import Accelerator, as_launched, send_to_device
 from atmviz.errors import TrainingError, require_type
 from atmviz.events import QUIET, Events, Progress
+from atmviz.processes import this_process
 from atmviz.signals import saving
 from atmviz.training.build import Parts, network_config, open_accelerator
 from atmviz.training.evaluate import HEADLINES, evaluate_network
@@ -73,6 +74,9 @@ def train(
 ) -> TrainResult:
     """Train one network, or resume a run that was stopped or killed where it last saved.
 
+    A finished run continues when it is called with more epochs. The further epochs have the learning rates of the
+    longer run, the earlier ones had those of the shorter: only where these are the same is the result that of one run.
+
     Args:
         recipe: A recipe, the name of one in the package, or a YAML file. Default: "shapes", or with a head the
             recipe of its task.
@@ -98,7 +102,7 @@ def train(
         name, recipe = recipe.dataset, recipe.override(settings)
     else:
         name = str(recipe or default_recipe(head=settings.get("head")))
-        recipe = read_recipe(name, settings)
+        recipe = read_recipe(name, settings, events=events if this_process().rank == 0 else QUIET)
     accelerator = open_accelerator(recipe, device)
     folder = RunFolder(Path(out or default_folder(name, recipe)), recipe)
     is_main = accelerator.is_main_process
@@ -111,7 +115,7 @@ class _Loop:
 
     def __init__(self, folder: RunFolder, accelerator: Accelerator, events: Events) -> None:
         self.folder, self.recipe, self.accelerator, self.events = folder, folder.recipe, accelerator, events
-        saved = folder.load()
+        saved = folder.load(events)
         self.parts = Parts(folder.recipe, accelerator, saved[0].data["classes"] if saved else None, events)
         self.state = RunState(self.parts.data)
         if saved:

@@ -113,12 +113,12 @@ def test_a_checkpoint_is_really_evaluated(succeed, checkpoint, refuse):
         (1, "file is no folder", ["--out", "file/results.csv"]),
         (1, "file is no folder", ["--confusion", "file/matrix.png"]),
         (1, "file is no folder", ["--show", "file/seen"]),
-        (1, "run is a folder, expected a file in it: run/best.safetensors", ["run"]),
+        (1, "run is a folder, expected a checkpoint file", ["run"]),
     ],
 )
 def test_wrong_wishes_are_one_error_and_leave_no_file(refuse, folder, monkeypatch, code, says, options):
     monkeypatch.setattr("atmviz.training.evaluate.evaluate_network", None)  # before any image is looked at
     (folder / "run").mkdir()
-    for name in ("run/best.safetensors", "file"):
+    for name in ("run/last.safetensors", "file"):
         (folder / name).touch()
     refuse(code, says, "eval", "--device", "cpu", *options)

@@ -109,6 +109,13 @@ def test_the_recipe_is_printed_whole_and_nothing_trained(succeed, folder):
     assert list(folder.iterdir()) == []
 
 
+def test_a_recipe_that_leaves_a_setting_open_is_printed_too(succeed):
+    text = succeed("train", "--recipe", "coco_1x", "--epochs", "1", "--print-recipe")
+    assert "finetune: required" in text.stdout
+    assert "# SET THIS: Checkpoint" in text.stdout
+    assert "1 epoch of 12: the schedule shrinks too; warmup_epochs 0.068 becomes 0.006" in text.stderr
+
+
 def test_warnings_of_sick_offsets_are_shown(succeed, trained):
     succeed("train")
     health = [SimpleNamespace(layer="1_1", mean_abs=0.5, warning="60% of the samples of 1_1 lie outside")]
@@ -148,6 +155,7 @@ def test_a_stopped_run_says_how_to_resume(run, trained, name, code):
         (1, "got precision fp16 on a CPU", [*SHORT, "--precision", "fp16"]),
         (1, "no train folder in data", ["--recipe", "imagenet1k", "--device", "cpu", "--precision", "fp32"]),
         (1, "no checkpoint file none.pth", [*SHORT, "--finetune", "none.pth"]),
+        (1, "no dataset 'digit': expected shapes", ["--dataset", "digit", "--device", "gpu"]),
         (1, "got device 'gpu'", [*SHORT, "--device", "gpu"]),
         (2, "Invalid value for '--lr': Input should be a valid number", ["--lr", "fast"]),
         (2, "No such option: --epoch", ["--epoch", "3"]),

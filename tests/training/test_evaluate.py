@@ -399,6 +399,19 @@ def test_what_is_no_checkpoint_is_refused(checkpoint):
         evaluate(checkpoint)
 
 
+def test_the_folder_of_a_run_stands_for_its_best_weights(checkpoint):
+    by_folder, by_file = (
+        evaluate(path, device="cpu", workers=0, limit=8).row for path in (checkpoint.parent, checkpoint)
+    )
+    assert by_folder == by_file
+    assert by_folder["checkpoint"] == str(checkpoint)
+
+
+def test_an_unknown_dataset_is_named_before_anything_is_loaded(tmp_path):
+    with pytest.raises(DatasetError, match=r"no dataset 'ade20': expected .* ade20k, coco, .*did you mean ade20k\?"):
+        evaluate(tmp_path / "nowhere.pth", dataset="ade20", device="cpu")
+
+
 def test_an_empty_name_is_no_dataset(checkpoint):
     with pytest.raises(SettingsError, match="got dataset: '', expected text"):
         evaluate(checkpoint, dataset="", device="cpu")

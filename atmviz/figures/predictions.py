@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from atmviz.architecture import IGNORE_INDEX
-from atmviz.events import QUIET, Events
 from atmviz.figures.saving import save_figure
 from atmviz.figures.style import drawable, figure_style, wrap_title
 from atmviz.files import file_name
@@ -33,11 +32,13 @@ class PredictionFolder:
     Args:
         folder: Where to draw; no image name leads out of it.
         limit: Largest number of images to draw.
-        events: Receives one line when the limit is reached.
+
+    Attributes:
+        drawn: Paths of the images so far.
     """
 
-    def __init__(self, folder: Path, limit: int = 24, events: Events = QUIET) -> None:
-        self.folder, self.limit, self.events = folder, limit, events
+    def __init__(self, folder: Path, limit: int = 24) -> None:
+        self.folder, self.limit = folder, limit
         self.drawn: list[Path] = []
 
     def __call__(self, prediction: "Prediction") -> None:
@@ -48,8 +49,6 @@ class PredictionFolder:
         path = self._path(prediction.name)
         arrays = prediction.image, prediction.truth, prediction.predicted
         self.drawn.append(draw(*arrays, prediction.classes, path, title=prediction.name))
-        if len(self.drawn) == self.limit:
-            self.events.message(f"drew the first {self.limit} images into {self.folder}")
 
     def _path(self, name: str) -> Path:
         """Return a path that is not drawn yet: names such as a.jpg and a.png would share one."""

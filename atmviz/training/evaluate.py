@@ -56,11 +56,14 @@ class Evaluation:
         images: Number of images.
         confusion: [classes, classes], int64: true class of images or pixels by row, predicted class by column; None
             where not asked for, and for detectors.
+        per_class: Values of each class in percent by metric, empty where not asked for: top1; iou and acc; box_ap and
+            mask_ap. NaN where the images have nothing of the class.
     """
 
     metrics: dict[str, float]
     images: int
     confusion: np.ndarray | None = None
+    per_class: dict[str, list[float]] = field(default_factory=dict)
 
 
 @torch.inference_mode()
@@ -78,8 +81,8 @@ def evaluate_network(
     Args:
         network: A classifier, a segmenter or a detector; put into evaluation mode meanwhile.
         dataset: Images with the labels of the network's task.
-        settings: Only batch_size (default 64), workers (default 0), limit, confusion and multi_scale (which mirrors
-            each view of a segmenter) are used. Images of different sizes pass one by one.
+        settings: Only batch_size (default 64), workers (default 0), limit, confusion, per_class and multi_scale (which
+            mirrors each view of a segmenter) are used. Images of different sizes pass one by one.
         events: Receives the number of this process's images that are done.
         on_prediction: Receives each image with its prediction; not called for classifiers.
         changes: Settings that replace those of `settings`.
@@ -108,7 +111,9 @@ def evaluate_network(
         done += len(items)
         events.images(done, len(indices))
     network.train(was_training)
-    return Evaluation(evaluator.metrics(), total, evaluator.confusion() if settings.confusion else None)
+    metrics = evaluator.metrics()
+    by_class = {name: values.tolist() for name, values in evaluator.per_class().items()} if settings.per_class else {}
+    return Evaluation(metrics, total, evaluator.confusion() if settings.confusion else None, by_class)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +135,13 @@ class EvaluationResult(Evaluation):
     def row(self) -> dict[str, Any]:
         """Setup and metrics as one row of a table."""
         return {**self.setup, **self.metrics}
+
+    @property
+    def class_rows(self) -> list[dict[str, Any]]:
+        """The values of each class as a row with its name; none where they were not asked for."""
+        values = zip(*self.per_class.values(), strict=True)
+        named = zip(self.classes, values, strict=True) if self.per_class else ()
+        return [{"class": name, **dict(zip(self.per_class, row, strict=True))} for name, row in named]
 
     @property
     def title(self) -> str:

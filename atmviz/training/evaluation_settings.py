@@ -48,6 +48,7 @@ class EvaluationSettings(Settings):
     batch_size: int | None = _model(None, "Images per forward pass.", 1, flags=("--batch-size", "-b"))
     workers: int | None = _model(None, "Processes that decode images.", 0, flags=("--workers", "-j"))
     confusion: bool = _model(False, "Count which class is taken for which (not for detection).")
+    per_class: bool = _model(False, "Also show the top-1, IoU and accuracy, or AP of every class.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,7 +7,6 @@ import pytest
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from atmviz.events import Events
 from atmviz.figures import predictions
 from atmviz.figures.predictions import PredictionFolder, class_color, draw_detection, draw_segmentation
 from atmviz.training.evaluators import Prediction
@@ -110,12 +109,9 @@ def test_images_of_one_stem_are_drawn_into_files_of_their_own(tmp_path):
     assert len(files) == 5
 
 
-def test_no_more_images_than_the_limit_are_drawn_and_that_is_said(tmp_path, monkeypatch):
+def test_no_more_images_than_the_limit_are_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr("atmviz.figures.predictions.draw_segmentation", lambda *args, **options: args[4])
-    messages = []
-    events = type("Heard", (Events,), {"message": lambda self, text: messages.append(text)})()
-    draw = PredictionFolder(tmp_path, limit=2, events=events)
+    draw = PredictionFolder(tmp_path, limit=2)
     for name in "abc":
         draw(Prediction(name, ("one",), np.zeros((8, 8, 3), np.uint8), 0, 0))
     assert [path.name for path in draw.drawn] == ["a.png", "b.png"]
-    assert messages == [f"drew the first 2 images into {tmp_path}"]

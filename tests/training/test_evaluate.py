@@ -87,6 +87,15 @@ def test_the_confusion_matrix_counts_true_class_by_predicted(numbered):
     assert {(i, j): matrix[i, j] for i, j in zip(*np.nonzero(matrix), strict=True)} == counts
 
 
+def test_the_accuracy_of_a_class_is_that_of_its_images(numbered):
+    evaluation = evaluate_network(Table(), numbered, per_class=True)
+    right = SCORES.argmax(1) == LABELS
+    of_class = [100 * right[np.flatnonzero(k == LABELS)].mean() for k in range(CLASSES)]
+    assert evaluation.per_class == {"top1": pytest.approx(of_class)}
+    assert evaluation.confusion is None
+    assert evaluate_network(Table(), numbered, confusion=True).per_class == {}
+
+
 def test_progress_counts_images(numbered, notes_class):
     notes = notes_class()
     evaluate_network(Table(), numbered, batch_size=20, events=notes)

@@ -16,7 +16,7 @@ _NAME_LENGTH = 32  # characters of a class name
 _TYPE = 6.5  # points: at its size, the smallest type of the figure can be read in print
 _SIDE = 5.8  # inches of a matrix without names
 _CELL = 0.165  # inches, of "100" in that type
-_MAX_LISTED, _LISTED_LENGTH = 20, 22  # pairs of classes, and characters of each name
+_MAX_LISTED, _LISTED_LENGTH = 20, 20  # pairs of classes, and characters of each name
 _NOTHING = "0.85"  # grey of a row without samples
 
 

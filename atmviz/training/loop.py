@@ -143,9 +143,7 @@ class _Loop:
             self.folder.open_tensorboard(updates) if is_logged else contextlib.nullcontext() as board,
         ):
             while not (self.is_finished or stopped):
-                stopped = self._train_epoch(signals)
-                if not stopped:
-                    self._finish_epoch(board)
+                stopped = self._train_epoch(signals) or self._finish_epoch(board, signals)
         state = self.state
         return TrainResult(self.folder.path, state.history, self._headline, state.best, stopped)
 
@@ -210,11 +208,18 @@ class _Loop:
         done = state.epoch + 1, parts.epochs, state.updates_done, parts.sampler.updates
         self.events.update(Progress(*done, means, rate))
 
-    def _finish_epoch(self, board: SummaryWriter | None) -> None:
-        """Validate, write weights and logs, then the state: a run killed in between repeats all of it."""
+    def _finish_epoch(self, board: SummaryWriter | None, signals: list[signal.Signals]) -> signal.Signals | None:
+        """Validate, write weights and logs, then the state: a run killed in between repeats all of it.
+
+        Return the signal that stopped the validation, which the resumed run repeats.
+        """
         state = self.state
         self._require_finite("the loss", [state.totals["loss"]])
-        metrics = self._validate()
+        try:
+            metrics = self._validate(signals)
+        except InterruptedError:
+            self._save()
+            return signals[0]
         self._require_finite_weights()
         self._require_finite("the validation loss", [torch.tensor(metrics.get("loss", 0.0))])
         means = _means(self.accelerator.reduce(state.totals, "sum"))
@@ -239,20 +244,26 @@ class _Loop:
         state.epoch, state.updates_done, state.totals = state.epoch + 1, 0, {}
         self._save()
         self.events.epoch(row, health)
+        return None
 
     @property
     def _headline(self) -> str:
         return f"val_{HEADLINES[self.recipe.task]}"
 
-    def _validate(self) -> dict[str, float]:
-        """Return the metrics of the averaged weights, or of the network where the run averages none."""
+    def _validate(self, signals: list[signal.Signals]) -> dict[str, float]:
+        """Return the metrics of the averaged weights, or of the network where the run averages none.
+
+        Raises:
+            InterruptedError: a signal arrived; several processes go on, as each would have to hear of it.
+        """
         recipe, world = self.recipe, self.accelerator.num_processes
         network = self.parts.ema.module if self.parts.ema is not None else self.parts.network
         if world > 1:  # all processes evaluate with the batch norm statistics that are saved
             distribute_bn(network, world)
         per_pass = recipe.batch_size // (world * recipe.accumulate)
         settings = EvaluationSettings(batch_size=per_pass, workers=recipe.workers, limit=recipe.val_images)
-        return evaluate_network(network, self.parts.val_set, settings).metrics
+        events = _Interruptible(signals) if world == 1 else QUIET
+        return evaluate_network(network, self.parts.val_set, settings, events=events).metrics
 
     def _measure_offsets(self) -> list[OffsetHealth]:
         size, val_set = (self.recipe.image_size,) * 2, self.parts.val_set
@@ -316,6 +327,17 @@ class _Loop:
             raise TrainingError(
                 f"the processes read different states in {self.folder.path}: expected one folder that all share"
             )
+
+
+class _Interruptible(Events):
+    """Raises InterruptedError after the batch in which a signal arrives."""
+
+    def __init__(self, signals: list[signal.Signals]) -> None:
+        self.signals = signals
+
+    def images(self, done: int, total: int) -> None:
+        if self.signals:
+            raise InterruptedError
 
 
 def _means(totals: dict[str, Tensor]) -> dict[str, float]:

@@ -136,6 +136,27 @@ def test_a_run_that_was_stopped_takes_no_other_number_of_epochs(tmp_path, small)
         train(recipe.override({"epochs": 3}), tmp_path)
 
 
+def test_a_signal_stops_validation_after_its_batch_and_the_run_resumes_there(tmp_path, small, monkeypatch):
+    recipe = small(train_images=32, epochs=1, val_images=24, batch_size=8)
+    whole = train(recipe, tmp_path / "whole")
+    seen, evaluate_network = [], loop.evaluate_network
+
+    def evaluate(network, dataset, settings, events):
+        class Signal(Events):
+            def images(self, done, total):
+                seen.append(done)
+                os.kill(os.getpid(), signal.SIGINT)
+                events.images(done, total)
+
+        return evaluate_network(network, dataset, settings, events=Signal())
+
+    monkeypatch.setattr(loop, "evaluate_network", evaluate)
+    stopped = train(recipe, tmp_path / "run")
+    assert (stopped.stopped, stopped.history, seen) == (signal.SIGINT, [], [8])
+    monkeypatch.setattr(loop, "evaluate_network", evaluate_network)
+    assert train(recipe, tmp_path / "run").history == whole.history
+
+
 def test_a_folder_with_another_recipe_lists_the_differences(finished):
     _, _, out, recipe = finished
     with pytest.raises(RecipeError, match=r"another recipe \(epochs: 9 here, 3 there; lr: 0.5 here, 0.002 there\)"):

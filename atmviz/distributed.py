@@ -13,9 +13,9 @@ import torch
 from atmviz.data.loader import worker_error
 from atmviz.errors import AtmvizError
 from atmviz.processes import this_process
-from atmviz.signals import GRACE_S
 
 _TIMEOUT = timedelta(minutes=30)  # one process may record or save this much longer than the others
+_LEAVE_S = 10.0
 _SETTINGS = ("ACCELERATE_", "FSDP_", "MEGATRON_LM_", "PARALLELISM_CONFIG_", "FORK_LAUNCHED", "USE_TORCH_XLA")
 _LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "PMI_", "OMPI_", "MV2_", "MPI_LOCAL")
 
@@ -80,12 +80,12 @@ def join_processes(cpu: bool) -> PartialState:
 def _leave_processes() -> None:
     """Destroy the process group: its threads, if they still ran when Python ends, would abort the process.
 
-    Work that another process left unfinished may never end, so this waits no longer than `GRACE_S`.
+    Work that another process left unfinished may never end, so this waits no longer than `_LEAVE_S`.
     """
     if torch.distributed.is_initialized():
         leaving = threading.Thread(target=torch.distributed.destroy_process_group, daemon=True)
         leaving.start()
-        leaving.join(GRACE_S)
+        leaving.join(_LEAVE_S)
 
 
 def new_accelerator(cpu: bool, precision: str) -> Accelerator:

@@ -96,7 +96,7 @@ def leave_last():
     os.write(1, f"left={not torch.distributed.is_initialized()} ".encode())
 atexit.register(leave_last)  # the first that is registered runs last
 from atmviz import distributed, signals
-distributed.GRACE_S = 2.0
+distributed._LEAVE_S = 2.0
 signals.on_end_signals(lambda number: sys.exit(128 + number))
 with distributed.as_launched():
     state = distributed.join_processes(cpu=True)

@@ -1,6 +1,8 @@
 """accelerate with explicit settings: variables of other launchers and users' accelerate settings have no effect."""
 
+import atexit
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -13,6 +15,7 @@ from atmviz.errors import AtmvizError
 from atmviz.processes import this_process
 
 _TIMEOUT = timedelta(minutes=30)  # one process may record or save this much longer than the others
+_LEAVE_S = 10.0
 _SETTINGS = ("ACCELERATE_", "FSDP_", "MEGATRON_LM_", "PARALLELISM_CONFIG_", "FORK_LAUNCHED", "USE_TORCH_XLA")
 _LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "PMI_", "OMPI_", "MV2_", "MPI_LOCAL")
 
@@ -67,7 +70,22 @@ def as_launched() -> Iterator[None]:
 def join_processes(cpu: bool) -> PartialState:
     """Join the processes of one torchrun, waiting for them; a process alone joins none. Call it in `as_launched`."""
     alone = this_process().world == 1
-    return PartialState(cpu=cpu or not (alone or torch.cuda.is_available()), timeout=_TIMEOUT)
+    state = PartialState(cpu=cpu or not (alone or torch.cuda.is_available()), timeout=_TIMEOUT)
+    if not alone:
+        atexit.unregister(_leave_processes)  # registered by an earlier call: it needs to run once
+        atexit.register(_leave_processes)
+    return state
+
+
+def _leave_processes() -> None:
+    """Destroy the process group: its threads, if they still ran when Python ends, would abort the process.
+
+    Work that another process left unfinished may never end, so this waits no longer than `_LEAVE_S`.
+    """
+    if torch.distributed.is_initialized():
+        leaving = threading.Thread(target=torch.distributed.destroy_process_group, daemon=True)
+        leaving.start()
+        leaving.join(_LEAVE_S)
 
 
 def new_accelerator(cpu: bool, precision: str) -> Accelerator:

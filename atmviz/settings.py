@@ -76,7 +76,7 @@ _KINDS: dict[Any, tuple[str, ...]] = {
     str: ("text",),
     Path: ("a path",),
     type(None): (),
-    tuple[int, ...]: ("whole numbers, e.g. 8,11",),
+    tuple[float, ...]: ("finite numbers, e.g. 8,11",),
 }
 
 
@@ -114,7 +114,9 @@ def _as_kind(value: Any, kind: Any) -> Any:
         elif get_origin(kind) is tuple:
             parts = value.split(",") if isinstance(value, str) and value else value
             is_valid = isinstance(parts, list | tuple | str)
-            value = tuple(int(part) for part in parts) if is_valid else value
+            numbers = [float(part) for part in parts] if is_valid else []
+            is_valid = is_valid and all(map(math.isfinite, numbers))
+            value = tuple(int(number) if number.is_integer() else number for number in numbers)
         elif kind is float:
             is_valid = not isinstance(value, bool) and math.isfinite(value := float(value))
         elif kind is int:

@@ -1,4 +1,4 @@
-"""End a process within seconds of a signal, also while it waits in C++ code where Python runs no handlers."""
+"""End a process within seconds of a signal, also while it waits or compiles in C++, where Python runs no handlers."""
 
 import contextlib
 import os
@@ -18,10 +18,11 @@ _watching = threading.Event()
 
 
 def watch(say: Callable[[str], None]) -> None:
-    """End this process `GRACE_S` after SIGTERM, SIGHUP or a second SIGINT, if it is still there and not `saving`.
+    """End this process `GRACE_S` after SIGTERM, SIGHUP or SIGINT, if it is still there and not `saving`.
 
-    Python's own handlers run in the main thread, between two of its steps, and may end the process sooner. A thread of
-    this watch receives a signal at once. Call it in the main thread; a second call does nothing.
+    A second SIGINT also ends a process that is `saving`. Python's own handlers run in the main thread, between two of
+    its steps, and may end the process sooner. A thread of this watch receives a signal at once. Call it in the main
+    thread; a second call does nothing.
 
     Args:
         say: Receives one line before the process is ended.
@@ -39,7 +40,7 @@ def _watch(read: int, say: Callable[[str], None]) -> None:
     while True:
         for number in os.read(read, 16):
             interrupts += number == signal.SIGINT
-            if number in END_SIGNALS and not saving.wait(GRACE_S):
+            if number in (*END_SIGNALS, signal.SIGINT) and not saving.wait(GRACE_S):
                 _end(number, say)
             if number == signal.SIGINT and interrupts > 1:
                 time.sleep(GRACE_S)

@@ -10,7 +10,7 @@ from atmviz.training.recipe import DENSE_SETTINGS, Recipe
 from atmviz.training.recipe_files import read_recipe
 
 from . import completion, options
-from .console import import_matplotlib, is_main_process, print_json, print_rows, waiting
+from .console import CONSOLE, import_matplotlib, is_main_process, print_json, print_rows, waiting
 from .training import TrainingConsole, exit_if_stopped, recipe_settings
 
 
@@ -31,7 +31,7 @@ def ablate(
 
     After a stop, the same command resumes.
     """
-    chosen = read_recipe(recipe, recipe_settings(settings))
+    chosen = read_recipe(recipe, recipe_settings(settings), events=CONSOLE)
     with waiting("starting"):
         import_matplotlib()
         from atmviz.training import ablation

@@ -8,6 +8,7 @@ import typer
 
 from atmviz.choices import ModelChoice
 from atmviz.data.names import require_labeled
+from atmviz.errors import count
 from atmviz.files import check_writable, write_csv
 from atmviz.training.evaluation_settings import EvaluationSettings
 
@@ -17,6 +18,7 @@ from .console import (
     import_matplotlib,
     is_main_process,
     print_json,
+    print_line,
     print_rows,
     say,
     say_if_alone,
@@ -26,6 +28,8 @@ from .progress import ProgressConsole
 
 if TYPE_CHECKING:
     from atmviz.training.evaluate import EvaluationResult
+
+_CLASS_LABELS = {"iou": "IoU", "acc": "accuracy", **METRIC_LABELS}
 
 
 @options.with_settings(EvaluationSettings, without=("weights", "confusion"))
@@ -45,7 +49,13 @@ def evaluate(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE.csv", dir_okay=False, help="Also write the results as CSV."),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE.csv",
+            dir_okay=False,
+            help="Also write the results as CSV; those of --per-class go to FILE-classes.csv.",
+        ),
     ] = None,
     as_json: options.JsonOption = False,
     **settings: Any,
@@ -58,6 +68,7 @@ def evaluate(
     _require_writable(out, ".csv")
     _require_writable(confusion, ".png", ".pdf", ".svg")
     _require_writable(show and show / "image.png")
+    EvaluationSettings(**options.given(settings))  # before torch is loaded
     say_if_alone()
     with waiting("starting"):
         import_matplotlib()
@@ -69,16 +80,19 @@ def evaluate(
     kinds: list[Any] = ["ema", "model"] if weights == "both" else [weights]
     for kind in kinds:
         suffix = kind if len(kinds) > 1 else ""
+        drawn = PredictionFolder(show / suffix) if show else None
         with ProgressConsole("loading the model", "evaluating") as events:
             result = library.evaluate(
                 checkpoint,
                 weights=kind,
                 confusion=confusion is not None,
                 events=events,
-                on_prediction=PredictionFolder(show / suffix, events=events) if show else None,
+                on_prediction=drawn,
                 **options.given(settings),
             )
         results.append(result)
+        if drawn:  # in every process: each draws the first of its images
+            print_line(f"wrote {count(len(drawn.drawn), 'image')} into {drawn.folder}")
         if confusion and result.confusion is not None and is_main_process():
             path = confusion.with_stem(f"{confusion.stem}-{suffix}") if suffix else confusion
             draw_confusion(result.confusion, result.classes, path, title=result.title)
@@ -87,12 +101,38 @@ def evaluate(
         return
     rows, paper = [result.row for result in results], results[0].paper  # the same for both weights
     if out:
-        write_csv(out, rows)
-        say(f"wrote {out}")
+        _write(out, results)
     if as_json:
-        print_json([{**row, "paper": paper} for row in rows])
+        pairs = zip(rows, results, strict=True)
+        print_json([row | {"paper": paper} | ({"per_class": x.class_rows} if x.per_class else {}) for row, x in pairs])
     else:
         _show(rows, paper)
+        if results[0].per_class:
+            _show_classes(results)
+
+
+def _write(out: Path, results: "list[EvaluationResult]") -> None:
+    """Write the results as CSV, the paper's values as further columns, and those of classes into a second file."""
+    printed = {
+        f"{metric} ({source})": value for source, values in results[0].paper.items() for metric, value in values.items()
+    }
+    write_csv(out, [result.row | printed for result in results])
+    say(f"wrote {out}")
+    if results[0].per_class:
+        path = out.with_stem(f"{out.stem}-classes")
+        write_csv(path, [{"weights": x.setup["weights"], **row} for x in results for row in x.class_rows])
+        say(f"wrote {path}")
+
+
+def _show_classes(results: "list[EvaluationResult]") -> None:
+    """Print a table with a row per class and a column per metric, for each of the weights."""
+    metrics = list(results[0].per_class)
+    suffixes = [f", {result.setup['weights']}" if len(results) > 1 else "" for result in results]
+    headings = ("class", *(f"{_CLASS_LABELS[name]} (%){suffix}" for suffix in suffixes for name in metrics))
+    rows = zip(*(result.class_rows for result in results), strict=True)
+    values = ([row[name] for row in of_class for name in metrics] for of_class in rows)
+    shown = ([None if isnan(value) else f"{value:.3f}" for value in of_class] for of_class in values)
+    print_rows("by class", headings, ([name, *cells] for name, cells in zip(results[0].classes, shown, strict=True)))
 
 
 def _require_inputs(checkpoint: str, settings: dict[str, Any]) -> None:

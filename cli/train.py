@@ -13,7 +13,7 @@ from atmviz.training.recipe import Recipe
 from atmviz.training.recipe_files import default_folder, default_recipe, read_recipe, recipe_names
 
 from . import completion, options
-from .console import import_matplotlib, is_main_process, print_json, say, say_if_alone, waiting
+from .console import CONSOLE, import_matplotlib, is_main_process, print_json, say, say_if_alone, waiting
 from .training import TrainingConsole, exit_if_stopped, metrics_line, recipe_settings
 
 
@@ -43,7 +43,7 @@ def train(
     Without options, train the demonstration model on synthetic images. After a stop, the same command resumes.
     """
     name = recipe or default_recipe(task, settings["head"])
-    chosen = read_recipe(name, recipe_settings(settings))
+    chosen = read_recipe(name, recipe_settings(settings), is_complete=not print_recipe, events=CONSOLE)
     if task and chosen.task != task:
         raise typer.BadParameter(
             f"got --task {task} and {chosen.architecture}, which is to {chosen.task}: leave one of the two out"

@@ -72,8 +72,8 @@ class TrainingConsole(ConsoleEvents, AbstractContextManager["TrainingConsole"]):
 def epoch_line(row: dict[str, float], health: "list[OffsetHealth]") -> str:
     """Return an epoch's row of the log as one line."""
     text = f"epoch {row['epoch']:>3}: loss {row['train_loss']:.3f}, {metrics_line(row)}"
-    if health:
-        by_stage = sorted((LayerId.parse(layer.layer).stage, layer.mean_abs) for layer in health)
+    layers = ((LayerId.parse(layer.layer), layer.mean_abs) for layer in health)
+    if by_stage := sorted((layer.stage, mean) for layer, mean in layers if not layer.unit):  # without a neck's
         means = (fmean(mean for _, mean in layers) for _, layers in groupby(by_stage, lambda pair: pair[0]))
         text += "; mean |offset| by stage " + " ".join(f"{mean:.2f}" for mean in means)
     return text

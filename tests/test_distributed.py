@@ -89,6 +89,48 @@ def test_the_end_of_a_loading_process_is_one_line_wherever_torch_raises_it(error
         raise RuntimeError("a bug")
 
 
+LEAVING = """
+import atexit, os, signal, sys, time
+import torch
+def leave_last():
+    os.write(1, f"left={not torch.distributed.is_initialized()} ".encode())
+atexit.register(leave_last)  # the first that is registered runs last
+from atmviz import distributed, signals
+distributed._LEAVE_S = 2.0
+signals.on_end_signals(lambda number: sys.exit(128 + number))
+with distributed.as_launched():
+    state = distributed.join_processes(cpu=True)
+    assert distributed.gather_all([state.process_index]) == [0, 1]
+    how, is_first = sys.argv[1], state.process_index == 0
+    if how == "error":
+        raise SystemExit("error: got x, expected y")
+    if how == "pending" and is_first:  # as an error within a backward pass, whose other process waits
+        torch.distributed.all_reduce(torch.ones(1), async_op=True)
+        raise SystemExit("error: got x, expected y")
+    if how == "signal" and is_first:
+        os.kill(os.getpid(), signal.SIGTERM)
+    if how != "end":
+        time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("how", "code"), [("end", 0), ("error", 1), ("pending", 1), ("signal", 143)])
+def test_a_process_leaves_its_group_before_it_ends(tmp_path, how, code):
+    """Threads of the group that still run when Python ends abort the process in some runs, by signal 6."""
+    script = tmp_path / "leaving.py"
+    script.write_text(LEAVING)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    launcher += ["--rdzv-endpoint", "localhost:0", str(script), how]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    ended = subprocess.run(launcher, env=environment, capture_output=True, text=True, timeout=60)
+    assert "terminate called" not in ended.stderr
+    assert (ended.returncode == 0) == (code == 0)
+    assert code == 0 or f"exitcode  : {code} (" in ended.stderr
+    assert "left=True" in ended.stdout
+    if how != "pending":
+        assert "left=False" not in ended.stdout
+
+
 WAITING = """
 import sys
 from atmviz import signals

@@ -51,7 +51,9 @@ def waiting(tmp_path):
     return start
 
 
-@pytest.mark.parametrize(("sent", "code"), [(["SIGTERM"], 143), (["SIGHUP"], 129), (["SIGINT", "SIGINT"], 130)])
+@pytest.mark.parametrize(
+    ("sent", "code"), [(["SIGTERM"], 143), (["SIGHUP"], 129), (["SIGINT"], 130), (["SIGINT", "SIGINT"], 130)]
+)
 def test_a_wait_in_c_ends_in_time(waiting, tmp_path, sent, code):
     process = waiting("600", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     for name in sent:
@@ -69,6 +71,16 @@ def test_what_will_save_is_not_hurried(waiting, tmp_path):
     process.send_signal(signal.SIGTERM)
     assert process.communicate(timeout=30)[1] == ""
     assert process.returncode == 128 + signal.SIGTERM  # by its own handler, when the wait is over
+
+
+def test_only_a_second_interrupt_ends_what_will_save(waiting, tmp_path):
+    process = waiting("600", "saving")
+    process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(2.5)  # longer than the grace
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
 
 
 def test_nohup_is_obeyed(waiting, tmp_path):

@@ -25,6 +25,8 @@ class LabeledImages(Dataset):
 
     Attributes:
         classes: Names, by label.
+        outputs: Index, for each label, among the outputs of a network that knows more classes; None for one output per
+            class.
         notes: Lines for people: what was left out, and in which order classes are numbered where there are two.
     """
 
@@ -34,6 +36,7 @@ class LabeledImages(Dataset):
         self.source, self.classes, self.transform = source, tuple(classes), transform
         self._labels: Sequence[int] = range(len(self.classes))  # new ones, by the source's
         self._order = order
+        self.outputs: list[int] | None = None
 
     @property
     def notes(self) -> list[str]:
@@ -47,6 +50,33 @@ class LabeledImages(Dataset):
         if self.classes != tuple(classes) and sorted(self.classes) == sorted(classes):
             self._labels = [classes.index(self.classes[label]) for label in self._labels]
             self.classes, self._order = tuple(classes), "as the checkpoint names them"
+
+    def choose_outputs(self, learned: Sequence[str]) -> str:
+        """Match ImageNet's classes, or a part of them, by synset with a network of all 1,000; no other classes.
+
+        Args:
+            learned: The classes of the network, by output: ImageNet's synsets in any order.
+
+        Returns:
+            A line for people where the dataset has a part of the classes, else "".
+
+        Raises:
+            DatasetError: some names are synsets of ImageNet-1K and others are not.
+        """
+        output_of = {name: output for output, name in enumerate(learned)}
+        unknown = [name for name in self.classes if name not in output_of]
+        if len(unknown) == len(self.classes) or self.classes == tuple(learned):
+            return ""
+        if unknown:
+            named = join_limited(unknown, 5)
+            raise DatasetError(
+                f"{len(unknown)} of {len(self.classes)} classes are none of ImageNet-1K's ({named}): "
+                "name each class folder by its synset, e.g. n01440764, or take it out"
+            )
+        self.outputs = [output_of[name] for name in self.classes]
+        if len(self.classes) == len(learned):
+            return ""
+        return f"{len(self.classes)} of {len(learned)} classes are evaluated: outputs for the others are left out"
 
     def __len__(self) -> int:
         return len(self.source)

@@ -3,12 +3,9 @@
 import importlib.util
 from pathlib import Path
 
-from atmviz.errors import DatasetError, nearest
-from atmviz.sources.datasets import DATASETS, PUBLIC_DATASETS
+from atmviz.errors import DatasetError
+from atmviz.sources.datasets import DATASETS, PUBLIC_DATASETS, READER_PACKAGES, require_dataset
 from atmviz.sources.source import Split
-
-_READER_PACKAGES = {"hfds": "datasets", "torch": "torchvision"}
-_STREAMING_READERS = ("wds", "tfds", "hfids")
 
 
 def require_labeled(name: str, data_dir: str | Path | None = None, *splits: Split) -> None:
@@ -17,6 +14,7 @@ def require_labeled(name: str, data_dir: str | Path | None = None, *splits: Spli
     Raises:
         DatasetError: no such dataset, or its files are missing.
     """
+    require_dataset(name)
     if name not in (*DATASETS, "folder"):
         require_reader(name)
     from atmviz.sources.opening import find_split, require_source  # which load OpenCV
@@ -29,16 +27,8 @@ def require_labeled(name: str, data_dir: str | Path | None = None, *splits: Spli
 
 
 def require_reader(name: str) -> None:
-    """Raise DatasetError if a name is none of a timm reader, or of one that only streams or is not installed."""
-    kind = name.split("/")[0]
-    if kind in _STREAMING_READERS:
-        raise DatasetError(f"{name} only streams, expected a dataset with an index: folders, tar files, hfds/, torch/")
-    package = _READER_PACKAGES.get(kind)
-    if package is None or name.endswith("/"):
-        known = (*DATASETS, "folder")
-        raise DatasetError(
-            f"no dataset {name!r}: expected one of {', '.join(known)}, or a timm reader (hfds/NAME, torch/NAME)"
-            + nearest(name.lower(), known)
-        )
+    """Raise DatasetError if a name is none of a timm reader, or of one whose package is not installed."""
+    require_dataset(name, "classify")
+    package = READER_PACKAGES[name.split("/")[0]]
     if importlib.util.find_spec(package) is None:
         raise DatasetError(f"got {name}, which {package} reads, which is not installed: pip install {package}")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
@@ -10,12 +11,20 @@ from matplotlib.figure import Figure
 from atmviz.figures.saving import save_figure
 from atmviz.figures.style import drawable, figure_style, wrap_title
 
-_MAX_NAMED = 40  # classes; of more, neither names nor numbers are shown
+_MAX_NAMED = 40  # classes; of more, the most confused are listed in place of names and numbers
 _NAME_LENGTH = 32  # characters of a class name
+_TYPE = 6.5  # points: at its size, the smallest type of the figure can be read in print
+_SIDE = 5.8  # inches of a matrix without names
+_CELL = 0.165  # inches, of "100" in that type
+_MAX_LISTED, _LISTED_LENGTH = 20, 20  # pairs of classes, and characters of each name
+_NOTHING = "0.85"  # grey of a row without samples
 
 
 def draw_confusion(counts: np.ndarray, classes: Sequence[str], path: Path, *, title: str = "") -> Path:
     """Draw a confusion matrix as percentages of each row, atomically, and return the path.
+
+    The row of a class without samples is grey and empty. Of more than 40 classes, the pairs that are confused most are
+    listed below the matrix.
 
     Args:
         counts: Number of samples or pixels by true class (row) and predicted class (column), [classes, classes].
@@ -30,13 +39,20 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str], path: Path, *, ti
         raise ValueError(
             f"got counts {list(counts.shape)} for {len(classes)} classes, expected one row and column each"
         )
-    percent = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    samples = counts.sum(1, keepdims=True)
+    percent = np.where(samples > 0, 100 * counts / np.maximum(samples, 1), np.nan)
     named = len(classes) <= _MAX_NAMED
-    names = [drawable(name, _NAME_LENGTH) for name in classes] if named else False
-    side = 2.5 + 0.45 * len(classes) if named else 9.0
-    with figure_style():
-        figure = Figure(figsize=(side + 1, side), layout="constrained")
-        axes = figure.subplots()
+    listed = [] if named else _most_confused(percent, classes)
+    longest = min(max(map(len, classes)), _NAME_LENGTH) if named else 0
+    cells = max(2.2, min(0.45 * len(classes), max(4.5, _CELL * len(classes)))) if named else _SIDE
+    width, height = cells + 0.055 * longest + 1.2, cells + 0.055 * longest + 0.4  # a character is 0.055 inches wide
+    with figure_style(), mpl.rc_context({"font.size": 8, "axes.labelsize": 8, "axes.titlesize": 9}):
+        text, above = wrap_title(title, width, 9)
+        below = 0.12 * -(-len(listed) // 2) + 0.3 if listed else 0.0
+        figure = Figure(figsize=(width, height + above + below), layout="constrained")
+        rows = figure.subplots(2, 1, height_ratios=(height, below)) if listed else [figure.subplots()]
+        axes = rows[0]
+        names = [drawable(name, _NAME_LENGTH) for name in classes] if named else False
         sns.heatmap(
             percent,
             ax=axes,
@@ -46,12 +62,34 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str], path: Path, *, ti
             square=True,
             annot=named,
             fmt=".0f",
-            annot_kws={"size": 8},
+            annot_kws={"size": _TYPE},
             xticklabels=names,
             yticklabels=names,
-            cbar_kws={"label": "% of the true class", "shrink": 0.8},
+            cbar_kws={"label": "% of the true class", "shrink": 0.8, "fraction": 0.05, "pad": 0.02},
         )
+        axes.set_facecolor(_NOTHING)
+        axes.tick_params(axis="both", labelsize=_TYPE)
+        axes.tick_params(axis="x", rotation=90)
         axes.tick_params(axis="y", rotation=0)
-        axes.set(xlabel="predicted class", ylabel="true class", title=wrap_title(title, side)[0])
+        grey = " (grey: no samples)" if np.isnan(percent).any() else ""
+        axes.set(xlabel="predicted class", ylabel=f"true class{grey}", title=text)
+        for axis in rows[1:]:
+            axis.set(xticks=[], yticks=[], frame_on=False)
+            half = -(-len(listed) // 2)
+            for x, lines in ((0.0, listed[:half]), (0.52, listed[half:])):
+                axis.text(x, 1, "\n".join(lines), fontsize=_TYPE, va="top", transform=axis.transAxes)
+            axis.set_title("confused most: true class taken for", fontsize=8, loc="left")
+        for _ in range(2):  # the layout beside a square settles after several passes
+            figure.draw_without_rendering()
         (written,) = save_figure(figure, [path])
     return written
+
+
+def _most_confused(percent: np.ndarray, classes: Sequence[str]) -> list[str]:
+    """Return the pairs of classes of which the largest parts are confused, as lines: `34 %  wall, for door`."""
+    wrong = np.nan_to_num(percent)
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:_MAX_LISTED]
+    pairs = ((*divmod(int(k), len(classes)), wrong.flat[k]) for k in order if wrong.flat[k] > 0)
+    names = [drawable(name, _LISTED_LENGTH) for name in classes]
+    return [f"{share:.0f} %  {names[true]}, for {names[predicted]}" for true, predicted, share in pairs]

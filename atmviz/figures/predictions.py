@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.transforms import Bbox
 
 from atmviz.architecture import IGNORE_INDEX
-from atmviz.events import QUIET, Events
 from atmviz.figures.saving import save_figure
 from atmviz.figures.style import drawable, figure_style, wrap_title
 from atmviz.files import file_name
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _MIN_SCORE = 0.3  # detections below it are not drawn
 _MAX_NAMED = 12  # classes in a legend
 _NAME_LENGTH = 24  # characters of a class name
+_BOX_NAME_LENGTH = 16  # of one at a box
+_LEGEND_TYPE = 7.5  # points
 _PANEL = 3.2  # inches
 _BACKGROUND = (0.88, 0.88, 0.88)
 _GOLDEN = 0.618034  # of the color circle: neighboring classes differ most
@@ -33,11 +35,13 @@ class PredictionFolder:
     Args:
         folder: Where to draw; no image name leads out of it.
         limit: Largest number of images to draw.
-        events: Receives one line when the limit is reached.
+
+    Attributes:
+        drawn: Paths of the images so far.
     """
 
-    def __init__(self, folder: Path, limit: int = 24, events: Events = QUIET) -> None:
-        self.folder, self.limit, self.events = folder, limit, events
+    def __init__(self, folder: Path, limit: int = 24) -> None:
+        self.folder, self.limit = folder, limit
         self.drawn: list[Path] = []
 
     def __call__(self, prediction: "Prediction") -> None:
@@ -48,8 +52,6 @@ class PredictionFolder:
         path = self._path(prediction.name)
         arrays = prediction.image, prediction.truth, prediction.predicted
         self.drawn.append(draw(*arrays, prediction.classes, path, title=prediction.name))
-        if len(self.drawn) == self.limit:
-            self.events.message(f"drew the first {self.limit} images into {self.folder}")
 
     def _path(self, name: str) -> Path:
         """Return a path that is not drawn yet: names such as a.jpg and a.png would share one."""
@@ -106,7 +108,7 @@ def draw_detection(
     legend = [Patch(color=class_color(k), label=drawable(classes[k], _NAME_LENGTH)) for k in labels[:_MAX_NAMED]]
     headings = (f"truth: {_count(truth['labels'])}", f"predicted: {_count(kept)} of score {_MIN_SCORE:g} or more")
     shown = [_with_masks(image, objects) for objects in (truth, chosen)]
-    return _draw(shown, headings, legend, path, title, boxes=(truth, chosen))
+    return _draw(shown, headings, legend, path, title, boxes=(truth, chosen), classes=classes)
 
 
 def class_color(label: int) -> tuple[float, float, float]:
@@ -121,10 +123,13 @@ def _draw(
     path: Path,
     title: str,
     boxes: Sequence[Mapping[str, np.ndarray]] = (),
+    classes: Sequence[str] = (),
 ) -> Path:
     height, width = panels[0].shape[:2]
     panel = (_PANEL, min(2 * _PANEL, _PANEL * height / width))
-    rows = -(-len(legend) // 6)
+    longest = max((len(str(patch.get_label())) for patch in legend), default=0)
+    columns = max(1, int(72 * _PANEL * len(panels) / (0.57 * _LEGEND_TYPE * longest + 35)))  # names, and room beside
+    rows = -(-len(legend) // columns)
     with figure_style():
         across = panel[0] * len(panels)
         text, above = wrap_title(title, across)
@@ -134,12 +139,18 @@ def _draw(
         ):
             axes.imshow(shown, interpolation="nearest" if width < 256 else None)
             axes.set_title(heading)
-            axes.set_axis_off()
+            axes.set(xticks=[], yticks=[], frame_on=False)
             for index in range(len(boxes[number]["labels"]) if boxes else 0):
                 _draw_box(axes, boxes[number], index)
         figure.suptitle(text, fontsize=10)
         if legend:
-            figure.legend(handles=legend, loc="outside lower center", ncols=min(6, len(legend)), frameon=False)
+            figure.legend(
+                handles=legend, loc="outside lower center", ncols=columns, frameon=False, fontsize=_LEGEND_TYPE
+            )
+        if boxes:
+            figure.draw_without_rendering()  # where the panels lie decides where names fit
+            for axes, objects in zip(figure.axes, boxes, strict=True):
+                _name_boxes(axes, objects, classes)
         (written,) = save_figure(figure, [path])
     return written
 
@@ -152,9 +163,45 @@ def _draw_box(axes: Any, objects: Mapping[str, np.ndarray], index: int) -> None:
     (x1, y1, x2, y2), color = objects["boxes"][index].tolist(), class_color(int(objects["labels"][index]))
     # imshow centers pixels on whole numbers; edges of boxes lie between pixels
     axes.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, edgecolor=color, linewidth=1.5))
-    if "scores" in objects:
-        style = {"ha": "left", "va": "bottom", "fontsize": 6, "color": "white", "clip_on": True}
-        axes.text(x1, y1, f"{objects['scores'][index]:.2f}", bbox={"facecolor": color, "pad": 0.8, "lw": 0}, **style)
+
+
+def _name_boxes(axes: Any, objects: Mapping[str, np.ndarray], classes: Sequence[str]) -> None:
+    """Write class and score at each box where no other name is in the way, the surest object first.
+
+    A name without a free corner is left out; the color of its box is in the legend.
+    """
+    taken: list[Bbox] = []
+    scores = objects.get("scores", np.ones(len(objects["labels"])))
+    for index in np.argsort(-scores, kind="stable").tolist():
+        (x1, y1, x2, y2), label = objects["boxes"][index].tolist(), int(objects["labels"][index])
+        score = f" {scores[index]:.2f}" if "scores" in objects else ""
+        text = axes.text(
+            *(x1, y1, f"{drawable(classes[label], _BOX_NAME_LENGTH)}{score}"),
+            fontsize=6,
+            color="white" if _luminance(class_color(label)) < 0.3 else "black",
+            bbox={"facecolor": class_color(label), "pad": 0.8, "lw": 0},
+            in_layout=False,
+        )
+        corners = [
+            (x, y, ha, va)
+            for y, va in ((y1, "bottom"), (y1, "top"), (y2, "bottom"), (y2, "top"))
+            for x, ha in ((x1, "left"), (x2, "right"))
+        ]
+        for x, y, ha, va in corners:
+            text.set(x=x, y=y, ha=ha, va=va)
+            extent = text.get_window_extent().padded(2)
+            is_inside = all(map(axes.bbox.padded(4).contains, *extent.get_points().T))
+            if is_inside and not any(extent.overlaps(other) for other in taken):
+                taken.append(extent)
+                break
+        else:
+            text.remove()
+
+
+def _luminance(color: tuple[float, float, float]) -> float:
+    """Return the relative luminance of an sRGB color, from 0 (black) to 1 (white)."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in color]
+    return float(np.dot((0.2126, 0.7152, 0.0722), linear))
 
 
 def _with_masks(image: np.ndarray, objects: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 
 from atmviz.architecture import Task
-from atmviz.errors import DatasetError
+from atmviz.errors import DatasetError, nearest
 from atmviz.geometry import Fit, Preprocessing
 from atmviz.sources.source import Split
 
@@ -143,6 +143,9 @@ imagenet/
         num_classes=10,
     ),
 }
+READER_PACKAGES = {"hfds": "datasets", "torch": "torchvision"}
+"""The packages behind timm's readers, by the prefix of a dataset's name."""
+_STREAMING_READERS = ("wds", "tfds", "hfids")
 PUBLIC_DATASETS = tuple(name for name, dataset in DATASETS.items() if dataset.folders)
 
 
@@ -160,10 +163,21 @@ def datasets_for(task: Task) -> tuple[str, ...]:
     return tuple(sorted(name for name, dataset in DATASETS.items() if task in dataset.tasks))
 
 
-def require_dataset(name: str, task: Task) -> None:
-    """Raise DatasetError if a dataset is unknown or has no labels for a task."""
-    if name not in datasets_for(task):
-        raise DatasetError(f"no dataset {name!r} to {task}: expected {' or '.join(datasets_for(task))}")
+def require_dataset(name: str, task: Task | None = None) -> None:
+    """Raise DatasetError if a dataset is unknown or has no labels for a task; without a task, for none of them."""
+    if task in ("segment", "detect"):
+        if name not in datasets_for(task):
+            raise DatasetError(f"no dataset {name!r} to {task}: expected {' or '.join(datasets_for(task))}")
+        return
+    kind, _, rest = name.partition("/")
+    if kind in _STREAMING_READERS:
+        raise DatasetError(f"{name} only streams, expected a dataset with an index: folders, tar files, hfds/, torch/")
+    known = ["shapes", "digits", "imagenet", *([] if task else ["ade20k", "coco"]), "folder"]
+    if name not in known and not (rest and kind in READER_PACKAGES):
+        raise DatasetError(
+            f"no dataset {name!r}: expected {', '.join(known)} or a timm reader (hfds/NAME, torch/NAME)"
+            f"{nearest(name, known)}"
+        )
 
 
 def class_names(name: str, task: Task) -> tuple[str, ...]:

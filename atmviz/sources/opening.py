@@ -1,6 +1,7 @@
 """Opens images: a dataset by its name, or files, folders and globs. Torch-free."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from atmviz.sources.files import (
 from atmviz.sources.listing import holds_images, list_images
 from atmviz.sources.shapes import Shapes
 from atmviz.sources.source import Source, Split
+
+_SYNSET = re.compile(r"n\d{8}")  # WordNet's name of a class of ImageNet
 
 
 def open_source(
@@ -128,7 +131,10 @@ def find_dataset(name: str, data_dir: str | Path | None = None, split: Split = "
 
 
 def find_split(name: str, data_dir: str | Path | None, split: Split) -> Path:
-    """Return where a split of "imagenet" or "folder" lies: a folder of class folders, or a tar file of them."""
+    """Return where a split of "imagenet" or "folder" lies: a folder of class folders, or a tar file of them.
+
+    Folders of synsets without splits are validation images.
+    """
     base = data_folder(data_dir)
     names = ("train", "training") if split == "train" else ("val", "validation", "valid", "test")
     roots = DATASETS[name].roots if name in DATASETS else ("",)
@@ -138,6 +144,8 @@ def find_split(name: str, data_dir: str | Path | None, split: Split) -> Path:
         if os.path.isfile(tar := path.with_suffix(".tar")):
             return tar
     require_readable(base)
+    if split == "val" and base.is_dir() and any(map(_SYNSET.fullmatch, os.listdir(base))):  # ImageNet-A and -R
+        return base
     raise DatasetError(
         f"no {split} folder in {base}: expected {base}/{{train,val}}/<class>/*.jpg; choose another data folder"
     )

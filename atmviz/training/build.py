@@ -1,5 +1,6 @@
 """Builds all that a training run consists of: data, network, task, optimizer, schedule, averaged weights."""
 
+import math
 from dataclasses import fields
 from typing import Any
 
@@ -79,7 +80,7 @@ class Parts:
         if recipe.compile:
             self.task.compile(options=COMPILE_OPTIONS)
         self.wrapped, self.optimizer = accelerator.prepare(self.task, optimizer)
-        self.epochs = recipe.epochs + recipe.cooldown_epochs
+        self.epochs = recipe.all_epochs
         self.ema = ModelEmaV3(network, decay=recipe.ema_decay) if recipe.ema_decay else None
 
     def state_dict(self) -> dict[str, Any]:
@@ -222,7 +223,7 @@ def build_scheduler(optimizer: torch.optim.Optimizer, recipe: Recipe, updates_pe
         sched="multistep" if is_step else recipe.schedule,
         decay_rate=0.1 if is_step else recipe.poly_power,  # timm's name for the power; cosine has none
         # timm lowers the rate one step before a milestone; with + 1 the first step after it has the lower rate.
-        decay_milestones=[epoch * steps + 1 for epoch in recipe.decay_epochs],
+        decay_milestones=[math.ceil(round(epoch * steps, 6)) + 1 for epoch in recipe.decay_epochs],
         num_epochs=recipe.epochs * steps,
         warmup_epochs=recipe.warmup_epochs * steps,  # type: ignore[arg-type]
         warmup_lr=recipe.warmup_lr,

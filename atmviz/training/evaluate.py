@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from timm.data import ImageNetInfo
 from torch import nn
 from torch.utils.data import Dataset, Subset
 
@@ -55,11 +56,14 @@ class Evaluation:
         images: Number of images.
         confusion: [classes, classes], int64: true class of images or pixels by row, predicted class by column; None
             where not asked for, and for detectors.
+        per_class: Values of each class in percent by metric, empty where not asked for: top1; iou and acc; box_ap and
+            mask_ap. NaN where the images have nothing of the class.
     """
 
     metrics: dict[str, float]
     images: int
     confusion: np.ndarray | None = None
+    per_class: dict[str, list[float]] = field(default_factory=dict)
 
 
 @torch.inference_mode()
@@ -77,8 +81,8 @@ def evaluate_network(
     Args:
         network: A classifier, a segmenter or a detector; put into evaluation mode meanwhile.
         dataset: Images with the labels of the network's task.
-        settings: Only batch_size (default 64), workers (default 0), limit, confusion and multi_scale (which mirrors
-            each view of a segmenter) are used. Images of different sizes pass one by one.
+        settings: Only batch_size (default 64), workers (default 0), limit, confusion, per_class and multi_scale (which
+            mirrors each view of a segmenter) are used. Images of different sizes pass one by one.
         events: Receives the number of this process's images that are done.
         on_prediction: Receives each image with its prediction; not called for classifiers.
         changes: Settings that replace those of `settings`.
@@ -107,7 +111,9 @@ def evaluate_network(
         done += len(items)
         events.images(done, len(indices))
     network.train(was_training)
-    return Evaluation(evaluator.metrics(), total, evaluator.confusion() if settings.confusion else None)
+    metrics = evaluator.metrics()
+    by_class = {name: values.tolist() for name, values in evaluator.per_class().items()} if settings.per_class else {}
+    return Evaluation(metrics, total, evaluator.confusion() if settings.confusion else None, by_class)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +137,13 @@ class EvaluationResult(Evaluation):
         return {**self.setup, **self.metrics}
 
     @property
+    def class_rows(self) -> list[dict[str, Any]]:
+        """The values of each class as a row with its name; none where they were not asked for."""
+        values = zip(*self.per_class.values(), strict=True)
+        named = zip(self.classes, values, strict=True) if self.per_class else ()
+        return [{"class": name, **dict(zip(self.per_class, row, strict=True))} for name, row in named]
+
+    @property
     def title(self) -> str:
         """What was evaluated on what, as the title of a figure."""
         return "{model}, {dataset} {split}, ".format(**self.setup) + count(self.images, "image")
@@ -149,7 +162,8 @@ def evaluate(
     """Load a network of any public layout and evaluate it; processes of one launcher share the images.
 
     Args:
-        checkpoint: A checkpoint file, or the name of a bundled one or of a variant, see `load_model`.
+        checkpoint: A checkpoint file, the folder of a run, whose best weights are taken, or the name of a bundled
+            checkpoint or of a variant, see `load_model`.
         settings: Dataset, input size, weights, ...; without a dataset, the one a run of this project trained on. Sizes
             default to those of training, else to the release's: 224 px crops at crop_pct 0.875 for classifiers,
             shorter sides of 512 and 800 px for segmenters and detectors, whose images stay whole.
@@ -169,6 +183,8 @@ def evaluate(
     require_type(checkpoint, str | Path, "a checkpoint", "a file or a name (evaluate_network takes a loaded network)")
     require_type(settings, EvaluationSettings | None, "settings", "EvaluationSettings: name each setting by a keyword")
     settings = replace(settings or EvaluationSettings(), **changes)
+    if (best := Path(checkpoint) / "best.safetensors").is_file():
+        checkpoint = best
     state = join_processes(cpu=settings.device == "cpu")
     notes = events if state.is_main_process else QUIET
     device = str(state.device) if state.num_processes > 1 else settings.device
@@ -181,10 +197,8 @@ def evaluate(
     if isinstance(images, DetectionImages):
         resizing: Any = network.transform
         resizing.min_size, resizing.max_size = (settings.size,), max(resizing.max_size, settings.size)
-    if isinstance(images, LabeledImages):
-        images.number_as(origin.training_info.get("classes", ()))
-    _require_learned_classes(origin, images.classes)
-    for note in images.notes:
+    chosen = _match_classes(images, origin)
+    for note in filter(None, [*images.notes, chosen]):
         notes.message(note)
     sites = find_sites(network) if settings.offsets != "learned" else []
     with observing(network, sites, edits_of(settings.offsets, sites, settings.seed)):
@@ -253,15 +267,31 @@ def _setup(
     }
 
 
-def _require_learned_classes(origin: Origin, classes: tuple[str, ...]) -> None:
-    learned = tuple(origin.training_info.get("classes", classes))
-    if learned != classes:
+def _match_classes(images: LabeledImages | SegmentationImages | DetectionImages, origin: Origin) -> str:
+    """Number a dataset's classes as a network does; return a line for people if the network knows more classes.
+
+    Raises:
+        CheckpointError: the network does not know these classes.
+        DatasetError: see `LabeledImages.choose_outputs`.
+    """
+    classes, num_classes = origin.training_info.get("classes", ()), origin.config.get("num_classes")
+    if isinstance(images, LabeledImages):
+        images.number_as(classes)
+        synsets = ImageNetInfo().label_names()
+        learned = classes or synsets  # in the order of the released classifiers
+        if num_classes == len(synsets) and sorted(learned) == synsets:
+            note = images.choose_outputs(learned)
+            if images.outputs:
+                return note
+    if classes and tuple(classes) != images.classes:
         raise CheckpointError(
-            f"got a network of the classes {join_limited(learned, 5)} for a dataset of {join_limited(classes, 5)}: "
+            f"got a network of the classes {join_limited(classes, 5)} for a dataset of "
+            f"{join_limited(images.classes, 5)}: "
             "fine-tune it on this dataset first, or evaluate it on the one that it was trained on"
         )
-    if count := origin.config.get("num_classes"):
-        require_classes(count, len(classes))
+    if num_classes:
+        require_classes(num_classes, len(images.classes))
+    return ""
 
 
 def _printed(origin: Origin, task: Task, settings: EvaluationSettings) -> dict[str, dict[str, str]]:

@@ -7,6 +7,7 @@ from typing import Literal
 from atmviz.architecture import CROP_RANGE, RANGES
 from atmviz.observe.site import Intervention
 from atmviz.settings import Settings, settings_under
+from atmviz.sources.datasets import require_dataset
 
 _data, _model = settings_under("Data"), settings_under("Model")
 
@@ -17,6 +18,7 @@ class EvaluationSettings(Settings):
 
     Raises:
         SettingsError: a value of another type, of none of the choices or out of range.
+        DatasetError: no dataset has this name.
     """
 
     dataset: str | None = _data(
@@ -53,3 +55,9 @@ class EvaluationSettings(Settings):
         None, "Processes that decode images; by default one a core, at most 4.", 0, flags=("--workers", "-j")
     )
     confusion: bool = _model(False, "Count which class is taken for which (not for detection).")
+    per_class: bool = _model(False, "Also show the top-1, IoU and accuracy, or AP of every class.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dataset is not None:
+            require_dataset(self.dataset)

@@ -61,6 +61,10 @@ class Evaluator:
         """Return the metrics over all images so far, of all processes."""
         raise NotImplementedError
 
+    def per_class(self) -> dict[str, np.ndarray]:
+        """Return values of each class, [classes] in percent, by metric; NaN where there are none. After `metrics`."""
+        raise NotImplementedError
+
     def confusion(self) -> np.ndarray | None:
         """Return counts [classes, classes], true class by row, predicted class by column; None where not counted."""
         return None
@@ -73,7 +77,8 @@ def open_evaluator(network: nn.Module, dataset: Any, total: int, settings: Evalu
         return SegmentationEvaluator(len(dataset.classes), device, flip=settings.multi_scale)
     if isinstance(dataset, DetectionImages):
         return DetectionEvaluator(dataset, with_masks=predicts_masks(network))
-    return ClassificationEvaluator(len(dataset.classes), device, total, settings.confusion)
+    counts = settings.confusion or settings.per_class
+    return ClassificationEvaluator(len(dataset.classes), device, total, counts, dataset.outputs)
 
 
 def pixels_of(image: Tensor) -> np.ndarray:
@@ -99,10 +104,15 @@ class ClassificationEvaluator(Evaluator):
         device: Where the network is.
         total: Images over all processes.
         confusion: Count which class is taken for which.
+        outputs: Output of the network for each class, where it has others too; those are left out.
+
+    Source: the authors' code of ImageNet-A and -R and timm's `validate.py` also leave other classes' outputs out.
     """
 
-    def __init__(self, classes: int, device: torch.device, total: int, confusion: bool) -> None:
-        self.classes, self.total = classes, total
+    def __init__(
+        self, classes: int, device: torch.device, total: int, confusion: bool, outputs: list[int] | None = None
+    ) -> None:
+        self.classes, self.total, self.outputs = classes, total, outputs
         self.top1 = MulticlassAccuracy(classes, average="micro").to(device)
         self.top5 = MulticlassAccuracy(classes, top_k=min(5, classes), average="micro").to(device)
         self.loss = MeanMetric(nan_strategy="disable").to(device)  # shows a NaN instead of leaving it out
@@ -111,6 +121,7 @@ class ClassificationEvaluator(Evaluator):
     def update(self, network: nn.Module, items: Sequence[Item]) -> Sequence[Any]:
         scores = forward_to_sites(network, torch.stack([item["image"] for item in items])).float()
         labels = torch.tensor([item["label"] for item in items], device=scores.device)
+        scores = scores if self.outputs is None else scores[:, self.outputs]
         require_classes(scores.shape[1], self.classes)
         for metric in (self.top1, self.top5, *([self.matrix] if self.matrix else [])):
             metric.update(scores, labels)
@@ -120,6 +131,10 @@ class ClassificationEvaluator(Evaluator):
     def metrics(self) -> dict[str, float]:
         top1, top5 = self._percent(self.top1), self._percent(self.top5)
         return {"top1": top1, "top5": top5, "loss": self.loss.compute().item()}
+
+    def per_class(self) -> dict[str, np.ndarray]:
+        matrix = self.confusion()
+        return {} if matrix is None else {"top1": 100 * class_fractions(matrix)["acc"]}
 
     def _percent(self, accuracy: Metric) -> float:
         """Return the exact percentage: single precision suffices for the number of right answers."""
@@ -162,6 +177,9 @@ class SegmentationEvaluator(Evaluator):
     def metrics(self) -> dict[str, float]:
         return segmentation_scores(self.confusion())
 
+    def per_class(self) -> dict[str, np.ndarray]:
+        return {name: 100 * values for name, values in class_fractions(self.confusion()).items()}
+
     def confusion(self) -> np.ndarray:
         return self._matrix.compute().cpu().numpy()
 
@@ -199,13 +217,22 @@ def segmentation_scores(confusion: np.ndarray) -> dict[str, float]:
     As in mmsegmentation, the means leave out classes without a value: without true and predicted pixels there is no
     IoU, without true pixels no accuracy.
     """
+    scores = class_fractions(confusion)
+    means = [np.nanmean(values) if np.isfinite(values).any() else np.nan for values in scores.values()]
+    pixels = confusion.sum()
+    overall = confusion.trace() / pixels if pixels else np.nan
+    return {name: 100 * float(value) for name, value in zip(("miou", "macc", "aacc"), (*means, overall), strict=True)}
+
+
+def class_fractions(confusion: np.ndarray) -> dict[str, np.ndarray]:
+    """Return IoU ("iou") and accuracy ("acc") of each class, 0 to 1, from a confusion matrix [classes, classes].
+
+    NaN where there is no value: an IoU needs true or predicted pixels of the class, an accuracy true ones.
+    """
     matrix = confusion.astype(np.float64)
     right, true, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
     with np.errstate(invalid="ignore"):
-        iou, accuracy = right / (true + predicted - right), right / true
-    means = [np.nanmean(values) if np.isfinite(values).any() else np.nan for values in (iou, accuracy)]
-    overall = right.sum() / true.sum() if true.sum() else np.nan
-    return {name: 100 * float(value) for name, value in zip(("miou", "macc", "aacc"), (*means, overall), strict=True)}
+        return {"iou": right / (true + predicted - right), "acc": right / true}
 
 
 class DetectionEvaluator(Evaluator):
@@ -225,6 +252,7 @@ class DetectionEvaluator(Evaluator):
         self._images: list[dict[str, Any]] = []
         self._truth: list[dict[str, Any]] = []
         self._detections: list[dict[str, Any]] = []
+        self._per_class: dict[str, np.ndarray] = {}
         coco_masks()
 
     def update(self, network: nn.Module, items: Sequence[Item]) -> Sequence[Any]:
@@ -295,4 +323,12 @@ class DetectionEvaluator(Evaluator):
             coco_eval.run()
             for name, value in zip(_AP_NAMES, coco_eval.stats[:6], strict=True):
                 scores[f"{prefix}_{name}"] = 100 * float(value) if value >= 0 else float("nan")
+            # [IoU thresholds, recalls, classes, areas, limits of detections], here for all areas and the largest limit
+            precision = coco_eval.eval["precision"][:, :, :, 0, -1].mean((0, 1))
+            by_id = dict(zip(coco_eval.params.catIds, precision.tolist(), strict=True))
+            values = np.array([by_id[category] for category in self.dataset.category_ids])
+            self._per_class[f"{prefix}_ap"] = np.where(values < 0, np.nan, 100 * values)  # -1: no true object
         return scores
+
+    def per_class(self) -> dict[str, np.ndarray]:
+        return self._per_class

@@ -23,6 +23,7 @@ from atmviz.data.loader import read_batches
 from atmviz.distributed import Accelerator, as_launched, send_to_device
 from atmviz.errors import TrainingError, require_type
 from atmviz.events import QUIET, Events, Progress
+from atmviz.processes import this_process
 from atmviz.signals import saving
 from atmviz.training.build import Parts, network_config, open_accelerator
 from atmviz.training.evaluate import HEADLINES, evaluate_network
@@ -73,6 +74,9 @@ def train(
 ) -> TrainResult:
     """Train one network, or resume a run that was stopped or killed where it last saved.
 
+    A finished run continues when it is called with more epochs. The further epochs have the learning rates of the
+    longer run, the earlier ones had those of the shorter: only where these are the same is the result that of one run.
+
     Args:
         recipe: A recipe, the name of one in the package, or a YAML file. Default: "shapes", or with a head the
             recipe of its task.
@@ -98,7 +102,7 @@ def train(
         name, recipe = recipe.dataset, recipe.override(settings)
     else:
         name = str(recipe or default_recipe(head=settings.get("head")))
-        recipe = read_recipe(name, settings)
+        recipe = read_recipe(name, settings, events=events if this_process().rank == 0 else QUIET)
     accelerator = open_accelerator(recipe, device)
     folder = RunFolder(Path(out or default_folder(name, recipe)), recipe)
     is_main = accelerator.is_main_process
@@ -111,7 +115,7 @@ class _Loop:
 
     def __init__(self, folder: RunFolder, accelerator: Accelerator, events: Events) -> None:
         self.folder, self.recipe, self.accelerator, self.events = folder, folder.recipe, accelerator, events
-        saved = folder.load()
+        saved = folder.load(events)
         self.parts = Parts(folder.recipe, accelerator, saved[0].data["classes"] if saved else None, events)
         self.state = RunState(self.parts.data)
         if saved:
@@ -139,9 +143,7 @@ class _Loop:
             self.folder.open_tensorboard(updates) if is_logged else contextlib.nullcontext() as board,
         ):
             while not (self.is_finished or stopped):
-                stopped = self._train_epoch(signals)
-                if not stopped:
-                    self._finish_epoch(board)
+                stopped = self._train_epoch(signals) or self._finish_epoch(board, signals)
         state = self.state
         return TrainResult(self.folder.path, state.history, self._headline, state.best, stopped)
 
@@ -206,11 +208,18 @@ class _Loop:
         done = state.epoch + 1, parts.epochs, state.updates_done, parts.sampler.updates
         self.events.update(Progress(*done, means, rate))
 
-    def _finish_epoch(self, board: SummaryWriter | None) -> None:
-        """Validate, write weights and logs, then the state: a run killed in between repeats all of it."""
+    def _finish_epoch(self, board: SummaryWriter | None, signals: list[signal.Signals]) -> signal.Signals | None:
+        """Validate, write weights and logs, then the state: a run killed in between repeats all of it.
+
+        Return the signal that stopped the validation, which the resumed run repeats.
+        """
         state = self.state
         self._require_finite("the loss", [state.totals["loss"]])
-        metrics = self._validate()
+        try:
+            metrics = self._validate(signals)
+        except InterruptedError:
+            self._save()
+            return signals[0]
         self._require_finite_weights()
         self._require_finite("the validation loss", [torch.tensor(metrics.get("loss", 0.0))])
         means = _means(self.accelerator.reduce(state.totals, "sum"))
@@ -235,20 +244,26 @@ class _Loop:
         state.epoch, state.updates_done, state.totals = state.epoch + 1, 0, {}
         self._save()
         self.events.epoch(row, health)
+        return None
 
     @property
     def _headline(self) -> str:
         return f"val_{HEADLINES[self.recipe.task]}"
 
-    def _validate(self) -> dict[str, float]:
-        """Return the metrics of the averaged weights, or of the network where the run averages none."""
+    def _validate(self, signals: list[signal.Signals]) -> dict[str, float]:
+        """Return the metrics of the averaged weights, or of the network where the run averages none.
+
+        Raises:
+            InterruptedError: a signal arrived; several processes go on, as each would have to hear of it.
+        """
         recipe, world = self.recipe, self.accelerator.num_processes
         network = self.parts.ema.module if self.parts.ema is not None else self.parts.network
         if world > 1:  # all processes evaluate with the batch norm statistics that are saved
             distribute_bn(network, world)
         per_pass = recipe.batch_size // (world * recipe.accumulate)
         settings = EvaluationSettings(batch_size=per_pass, workers=recipe.workers, limit=recipe.val_images)
-        return evaluate_network(network, self.parts.val_set, settings).metrics
+        events = _Interruptible(signals) if world == 1 else QUIET
+        return evaluate_network(network, self.parts.val_set, settings, events=events).metrics
 
     def _measure_offsets(self) -> list[OffsetHealth]:
         size, val_set = (self.recipe.image_size,) * 2, self.parts.val_set
@@ -312,6 +327,17 @@ class _Loop:
             raise TrainingError(
                 f"the processes read different states in {self.folder.path}: expected one folder that all share"
             )
+
+
+class _Interruptible(Events):
+    """Raises InterruptedError after the batch in which a signal arrives."""
+
+    def __init__(self, signals: list[signal.Signals]) -> None:
+        self.signals = signals
+
+    def images(self, done: int, total: int) -> None:
+        if self.signals:
+            raise InterruptedError
 
 
 def _means(totals: dict[str, Tensor]) -> dict[str, float]:

@@ -25,6 +25,7 @@ from atmviz.architecture import (
 from atmviz.errors import RecipeError, nearest, shorten
 from atmviz.geometry import MIN_SIZE_PX
 from atmviz.settings import Settings, settings_under
+from atmviz.sources.datasets import require_dataset
 from atmviz.variants import VARIANTS
 
 # Settings that only some kinds of training read
@@ -43,6 +44,10 @@ _FOREIGN: dict[Task, tuple[str, ...]] = {
     "detect": (*_CLASSIFIER_ONLY, *_SEGMENTER_ONLY),
 }
 _SIDES = RANGES["image_size"]  # px
+REQUIRED = "required"
+"""Value of a setting that a recipe leaves to the user."""
+SCHEDULE_SETTINGS = ("epochs", "warmup_epochs", "cooldown_epochs", "decay_epochs")
+"""Settings that say how long a run is and where in it the learning rate changes."""
 
 _data, _augment, _dense = map(settings_under, ("Data", "Augmentation", "Dense prediction"))
 _model, _optimize, _run = map(settings_under, ("Model", "Optimization", "Run"))
@@ -54,6 +59,7 @@ class Recipe(Settings):
 
     Raises:
         RecipeError: a value is out of range, or settings do not fit together.
+        DatasetError: no dataset of this name has labels for the task.
 
     Source: Table 9 and Sec. 4.1 to 4.3, whose values are in `recipes/imagenet1k.yaml` and its neighbors.
     """
@@ -126,7 +132,7 @@ class Recipe(Settings):
     )
     schedule: Literal["cosine", "poly", "step"] = _optimize("cosine", "Learning rate schedule.")
     poly_power: float = _optimize(1.0, "Power of the poly schedule.", 0, 100)
-    decay_epochs: tuple[int, ...] = _optimize(
+    decay_epochs: tuple[float, ...] = _optimize(
         (), "Epochs after which the step schedule divides the learning rate by 10, e.g. 8,11."
     )
     warmup_lr: float = _optimize(1e-6, "Learning rate at the start of the warm-up.", 0, 1000)
@@ -154,6 +160,7 @@ class Recipe(Settings):
         if not self.head and self.model not in VARIANTS:
             known = f"{', '.join(VARIANTS)}{nearest(self.model, VARIANTS)}"
             raise RecipeError(f"got model {self.model!r}, expected one of {known}")
+        require_dataset(self.dataset, self.task)
         checks = (self._batches, self._unread, self._unsupported, self._epochs, self._sizes, self._offsets)
         for conflict in chain.from_iterable(check() for check in checks):
             raise RecipeError(conflict)
@@ -203,7 +210,7 @@ class Recipe(Settings):
                 f"got schedule {self.schedule} with decay_epochs {decay}, expected decay_epochs for step only: "
                 "set them, e.g. 8,11, or choose schedule cosine without any"
             )
-        if decay != sorted({epoch for epoch in decay if max(1, self.warmup_epochs) <= epoch < self.epochs}):
+        if decay != sorted({epoch for epoch in decay if 0 < epoch < self.epochs and epoch >= self.warmup_epochs}):
             yield (
                 f"got decay_epochs {decay} of {self.epochs} epochs, {warmup} of them warm-up: "
                 "expected rising ones between warm-up and end, or schedule cosine without any"
@@ -245,6 +252,11 @@ class Recipe(Settings):
         return self.crop_scale_min < 1 or self.auto_augment != "none" or any(strengths)
 
     @property
+    def all_epochs(self) -> int:
+        """Number of epochs, cooldown included."""
+        return self.epochs + self.cooldown_epochs
+
+    @property
     def scaled_lr(self) -> float:
         """Peak learning rate for this batch size."""
         return self.lr * self.batch_size / (self.lr_batch_size or self.batch_size)
@@ -269,6 +281,23 @@ class Recipe(Settings):
             )
         return replace(self, **values)
 
+    def shrunk_schedule(self, epochs: int) -> dict[str, Any]:
+        """Return the settings of the learning rate schedule for fewer epochs: in proportion where it does not fit them.
+
+        Settings that stay as they are are left out.
+        """
+        lengths = (self.warmup_epochs, self.cooldown_epochs, *self.decay_epochs)
+        if epochs >= self.epochs or max(lengths) < epochs:
+            return {}
+        ratio = epochs / self.epochs
+        shrunk = {
+            # A rate that changes once an epoch would stay at warmup_lr for the whole of a part of one
+            "warmup_epochs": round(self.warmup_epochs * ratio, 3 if self.lr_steps == "update" else None),
+            "cooldown_epochs": round(self.cooldown_epochs * ratio),
+            "decay_epochs": tuple(round(epoch * ratio, 3) for epoch in self.decay_epochs),
+        }
+        return {name: value for name, value in shrunk.items() if value != getattr(self, name)}
+
     @classmethod
     def from_stored(cls, values: Mapping[Any, Any]) -> "Recipe":
         """Return a recipe from the settings of a file, which may use former names; raises as `override`."""
@@ -283,11 +312,16 @@ class Recipe(Settings):
         ]
 
     def to_yaml(self) -> str:
-        """Return all settings as YAML, one commented line each; `read_recipe` reads it back."""
+        """Return all settings as YAML, one commented line each; `read_recipe` reads it back.
+
+        The comments of settings that the recipe leaves to the user say so.
+        """
         lines = []
         for declared in fields(self):
-            value = yaml.safe_dump({declared.name: getattr(self, declared.name)}, width=1000).strip()
-            lines.append(f"{value:<36}# {declared.metadata['help']}")
+            chosen = getattr(self, declared.name)
+            value = yaml.safe_dump({declared.name: chosen}, width=1000).strip()
+            to_do = "SET THIS: " if chosen == REQUIRED else ""
+            lines.append(f"{value:<36}# {to_do}{declared.metadata['help']}")
         return "\n".join(lines) + "\n"
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import yaml
 
 from atmviz.architecture import HEAD_TASKS, Task
-from atmviz.errors import RecipeError, nearest, shorten
+from atmviz.errors import RecipeError, count, nearest, shorten
+from atmviz.events import QUIET, Events
 from atmviz.files import file_name, read_limited
-from atmviz.training.recipe import Recipe, with_todays_names
+from atmviz.training.recipe import REQUIRED, SCHEDULE_SETTINGS, Recipe, with_todays_names
 
 DEFAULT_RECIPES: dict[Task, str] = {"classify": "shapes", "segment": "shapes_segment", "detect": "shapes_detect"}
-REQUIRED = "required"  # value of a setting that a recipe leaves to the user
 _MAX_BYTES = 2**16  # size of a recipe file
 _MAX_BITS = 10_000  # size of a whole number, which error messages print
 
@@ -38,19 +38,58 @@ def default_folder(name: str, recipe: Recipe) -> Path:
     return Path("runs") / file_name("-".join(parts))
 
 
-def read_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+def read_recipe(
+    name_or_path: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    is_complete: bool = True,
+    events: Events = QUIET,
+) -> Recipe:
     """Return a recipe of the package by name, or of a YAML file, with `overrides` in place of its settings.
 
-    Settings that the file leaves out have `Recipe`'s defaults.
+    Settings that the file leaves out have `Recipe`'s defaults. A schedule that is too long for fewer epochs shrinks in
+    proportion, see `Recipe.shrunk_schedule`.
+
+    Args:
+        name_or_path: Name or file.
+        overrides: Settings by name.
+        is_complete: Refuse a recipe with settings that it leaves to the user; without it they stay "required".
+        events: Receives a line where the schedule shrinks.
 
     Raises:
         RecipeError: there is no such recipe, it is no YAML mapping, a setting is unknown (the nearest is named), has
             the wrong type, is out of range, or is left to the user.
     """
-    values = with_todays_names(_parse(_read_text(name_or_path), name_or_path)) | with_todays_names(overrides or {})
-    if missing := [key for key, value in values.items() if value == REQUIRED]:
+    written, changed = (
+        with_todays_names(_parse(_read_text(name_or_path), name_or_path)),
+        with_todays_names(overrides or {}),
+    )
+    values = written | changed
+    missing = [key for key, value in values.items() if value == REQUIRED]
+    if missing and is_complete:
         raise RecipeError(f"recipe {name_or_path} leaves {shorten(str(missing[0]))} to you: set it")
-    return Recipe().override(values)
+    return Recipe().override(values | _shrunk_schedule(written, changed, events))
+
+
+def _shrunk_schedule(written: Mapping[Any, Any], changed: Mapping[Any, Any], events: Events) -> dict[str, Any]:
+    """Return the settings of a recipe's schedule that shrink with its epochs, except those that were changed too."""
+    if "epochs" not in changed:
+        return {}
+    settings = ("schedule", "lr_steps", *SCHEDULE_SETTINGS)
+    try:
+        recipe = Recipe().override({key: value for key, value in written.items() if key in settings})
+        epochs = Recipe(epochs=changed["epochs"], warmup_epochs=0).epochs
+    except RecipeError:  # the whole recipe has the same fault, and says so
+        return {}
+    shrunk = {key: value for key, value in recipe.shrunk_schedule(epochs).items() if key not in changed}
+    if shrunk:
+        parts = (f"{key} {_shown(getattr(recipe, key))} becomes {_shown(value)}" for key, value in shrunk.items())
+        events.message(f"{count(epochs, 'epoch')} of {recipe.epochs}: the schedule shrinks too; {', '.join(parts)}")
+    return shrunk
+
+
+def _shown(value: Any) -> str:
+    return ",".join(f"{number:g}" for number in (value if isinstance(value, tuple) else [value]))
 
 
 def _read_text(name_or_path: str | Path) -> str:

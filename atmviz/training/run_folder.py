@@ -7,7 +7,7 @@ import os
 import warnings
 import zipfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from atmviz.checkpoints import write_checkpoint
-from atmviz.errors import RecipeError, TrainingError, join_limited, reason_of, summarize
+from atmviz.errors import RecipeError, TrainingError, count, join_limited, reason_of, summarize
+from atmviz.events import QUIET, Events
 from atmviz.files import atomic_path, write_csv
 from atmviz.training.health import OffsetHealth
-from atmviz.training.recipe import Recipe
+from atmviz.training.recipe import SCHEDULE_SETTINGS, Recipe
 
 _STATE_FORMAT = 3
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -91,8 +92,10 @@ class RunFolder:
                 for folder in created:
                     folder.rmdir()
 
-    def load(self) -> tuple[RunState, dict[str, Any]] | None:
+    def load(self, events: Events = QUIET) -> tuple[RunState, dict[str, Any]] | None:
         """Read the saved state and the tensors of the parts; None for a new run.
+
+        A finished run of fewer epochs is continued; `events` receives a line that says so.
 
         Raises:
             TrainingError: the state is damaged or of another version, or there are results without a state.
@@ -120,13 +123,25 @@ class RunFolder:
                 f"{file} is damaged or not the state of a run ({type(error).__name__}): "
                 "restore it, or choose another folder"
             ) from None
-        if differences := self.recipe.differences(recipe):
+        differences = self.recipe.differences(recipe)
+        if differences and self._continues(recipe, saved["epoch"]):
+            events.message(
+                f"{self.path} finished {count(saved['epoch'], 'epoch')}: its weights and optimizer continue at the "
+                f"learning rates of {self.recipe.all_epochs} epochs ({'; '.join(differences)})"
+            )
+        elif differences:
             raise RecipeError(
                 f"{self.path} holds a run of another recipe ({'; '.join(differences)}): "
                 "repeat its settings to resume, or choose another folder"
             )
         with self.fitting():
             return RunState(**{item.name: saved.pop(item.name) for item in fields(RunState)}), saved
+
+    def _continues(self, finished: Recipe, epoch: Any) -> bool:
+        """Whether this recipe is that of a run of `epoch` finished epochs, but for more epochs."""
+        schedule = {name: getattr(self.recipe, name) for name in SCHEDULE_SETTINGS}
+        is_same = not self.recipe.differences(replace(finished, **schedule))
+        return is_same and epoch == finished.all_epochs < self.recipe.all_epochs
 
     @contextlib.contextmanager
     def fitting(self) -> Iterator[None]:

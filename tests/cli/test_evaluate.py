@@ -91,6 +91,62 @@ def test_results_are_written_as_csv_and_the_confusion_matrix_drawn(succeed, call
         assert image.width > 200
 
 
+@pytest.fixture
+def by_class(monkeypatch):
+    """Evaluates a segmenter of three classes, of which one is nowhere, with a value that the paper prints."""
+    nan = float("nan")
+    values = {"iou": [50.0, 25.125, nan], "acc": [60.0, 30.0, nan]}
+
+    def evaluate(checkpoint, *, per_class=False, weights=None, **options):
+        setup = {**SETUP, "weights": weights or "ema"}
+        chosen = values if per_class else {}
+        about = {
+            "setup": setup,
+            "classes": ("wall", "door", "sky"),
+            "paper": {"Table 2 of the paper": {"miou": "43.0"}},
+        }
+        return EvaluationResult({"miou": 37.5}, 4, None, chosen, **about)
+
+    monkeypatch.setattr(module, "evaluate", evaluate)
+    rows = zip(("wall", "door", "sky"), *values.values(), strict=True)
+    return [dict(zip(("class", *values), row, strict=True)) for row in rows]
+
+
+def test_the_values_of_each_class_are_in_table_json_and_csv(succeed, by_class, folder):
+    table = succeed("eval", "a.pth", "--per-class")
+    lines = [line.replace("│", " ").split() for line in table.stdout.splitlines()]
+    assert ["door", "25.125", "30.000"] in lines
+    assert ["sky", "–", "–"] in lines
+    assert "IoU (%)" in table.stdout
+    both = succeed("eval", "a.pth", "--per-class", "--weights", "both", "--out", "a.csv")
+    assert "IoU (%), model" in both.stdout
+    with (folder / "a-classes.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows[1] == {"weights": "ema", "class": "door", "iou": "25.125", "acc": "30.0"}
+    assert [row["weights"] for row in rows] == ["ema"] * 3 + ["model"] * 3
+    assert "wrote a-classes.csv" in both.stderr
+    (found,) = json.loads(succeed("eval", "a.pth", "--per-class", "--json").stdout)
+    assert found["per_class"] == [*by_class[:2], {"class": "sky", "iou": None, "acc": None}]
+    assert "per_class" not in json.loads(succeed("eval", "a.pth", "--json").stdout)[0]
+
+
+def test_the_papers_value_is_in_the_csv_too(succeed, by_class, folder):
+    succeed("eval", "a.pth", "--out", "a.csv")
+    with (folder / "a.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["miou"], row["miou (Table 2 of the paper)"]) == ("37.5", "43.0")
+
+
+def test_a_folder_of_predictions_is_named_with_the_number_of_its_images(succeed, folder):
+    options = ("--limit", "3", "--device", "cpu", "-j", "0", "--size", "64", "--dataset", "shapes")
+    few = ("--epochs", "1", "--train-images", "8", "--val-images", "8", "--dim", "16", "--image-size", "64")
+    made = succeed("train", "--task", "segment", *few, "--device", "cpu", "--out", "run")
+    assert "1 epoch of 4" not in made.stderr  # half an epoch of warm-up fits
+    said = succeed("eval", "run", *options, "--show", "seen", "--per-class").stderr
+    assert "wrote 3 images into seen" in said
+    assert len(list((folder / "seen").rglob("*.png"))) == 3
+
+
 def test_a_checkpoint_is_really_evaluated(succeed, checkpoint, refuse):
     refuse(1, "does not say what it was trained on: name the dataset", "eval", checkpoint)
     refuse(
@@ -120,12 +176,12 @@ def test_a_checkpoint_is_really_evaluated(succeed, checkpoint, refuse):
         (1, "file is no folder", ["--out", "file/results.csv"]),
         (1, "file is no folder", ["--confusion", "file/matrix.png"]),
         (1, "file is no folder", ["--show", "file/seen"]),
-        (1, "run is a folder, expected a file in it: run/best.safetensors", ["run"]),
+        (1, "run is a folder, expected a checkpoint file", ["run"]),
     ],
 )
 def test_wrong_wishes_are_one_error_and_leave_no_file(refuse, folder, monkeypatch, code, says, options):
     monkeypatch.setattr("atmviz.training.evaluate.evaluate_network", None)  # before any image is looked at
     (folder / "run").mkdir()
-    for name in ("run/best.safetensors", "file"):
+    for name in ("run/last.safetensors", "file"):
         (folder / name).touch()
     refuse(code, says, "eval", "--device", "cpu", *options)

@@ -111,6 +111,13 @@ def test_the_recipe_is_printed_whole_and_nothing_trained(succeed, folder):
     assert list(folder.iterdir()) == []
 
 
+def test_a_recipe_that_leaves_a_setting_open_is_printed_too(succeed):
+    text = succeed("train", "--recipe", "coco_1x", "--epochs", "1", "--print-recipe")
+    assert "finetune: required" in text.stdout
+    assert "# SET THIS: Checkpoint" in text.stdout
+    assert "1 epoch of 12: the schedule shrinks too; warmup_epochs 0.068 becomes 0.006" in text.stderr
+
+
 def test_warnings_of_sick_offsets_are_shown(succeed, trained):
     succeed("train")
     health = [SimpleNamespace(layer="1_1", mean_abs=0.5, warning="60% of the samples of 1_1 lie outside")]
@@ -121,6 +128,15 @@ def test_warnings_of_sick_offsets_are_shown(succeed, trained):
         line
         == "epoch   1: loss 2.000, validation loss 2.100, top-1 25.00 %, top-5 75.00 %; mean |offset| by stage 0.50"
     )
+
+
+def test_the_offsets_of_a_stage_are_those_of_the_backbone_alone():
+    from atmviz_cli.training import epoch_line
+
+    means = {"1_1": 0.5, "2_1": 1.0, "2_3": 2.0, "fpn_c2": 90.0, "fpn_c3": 90.0, "fpn_p3": 90.0, "fpn_p6": 90.0}
+    health = [SimpleNamespace(layer=layer, mean_abs=mean) for layer, mean in means.items()]
+    assert epoch_line(ROW, health).endswith("; mean |offset| by stage 0.50 1.50")
+    assert "offset" not in epoch_line(ROW, health[3:])  # of a backbone without offsets, with a neck that has some
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
@@ -147,6 +163,7 @@ def without(option):
         (1, "got precision fp16 on a CPU", [*SHORT, "--precision", "fp16"]),
         (1, "no train folder in data", ["--recipe", "imagenet1k", "--device", "cpu", "--precision", "fp32"]),
         (1, "no checkpoint file none.pth", [*SHORT, "--finetune", "none.pth"]),
+        (1, "no dataset 'digit': expected shapes", ["--dataset", "digit", *without("--dataset")]),
         (1, "got device 'gpu'", [*without("--device"), "--device", "gpu"]),
         (2, "got --lr fast, expected a number", ["--lr", "fast"]),
         (2, "no option --epoch; did you mean --epochs?", ["--epoch", "3"]),

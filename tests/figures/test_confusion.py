@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 from atmviz.figures import confusion
@@ -20,10 +21,13 @@ def drawn(monkeypatch):
 def test_cells_are_shares_of_the_true_class(drawn, tmp_path):
     draw_confusion(COUNTS, ["cat", "dog", "emu"], tmp_path / "a.png", title="nano, val")
     axes = drawn[0].axes[0]
-    assert axes.collections[0].get_array().ravel().tolist() == [80, 20, 0, 25, 25, 50, 0, 0, 0]
-    assert [text.get_text() for text in axes.texts] == ["80", "20", "0", "25", "25", "50", "0", "0", "0"]
+    assert axes.collections[0].get_array().ravel().tolist() == [80, 20, 0, 25, 25, 50, None, None, None]  # masked
+    assert [text.get_text() for text in axes.texts] == ["80", "20", "0", "25", "25", "50"], "no emus: an empty row"
     assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog", "emu"]
-    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == ("predicted class", "true class", "nano, val")
+    assert (axes.get_xlabel(), axes.get_title()) == ("predicted class", "nano, val")
+    assert axes.get_ylabel() == "true class (grey: no samples)"
+    draw_confusion(COUNTS + 1, ["cat", "dog", "emu"], tmp_path / "a.png")
+    assert drawn[1].axes[0].get_ylabel() == "true class"
 
 
 def test_many_classes_are_drawn_without_names(drawn, tmp_path):
@@ -31,6 +35,34 @@ def test_many_classes_are_drawn_without_names(drawn, tmp_path):
     axes = drawn[0].axes[0]
     assert not axes.texts
     assert axes.get_xticklabels() == []
+
+
+def listed(figure):
+    return [line for axes in figure.axes[1:2] for text in axes.texts for line in text.get_text().splitlines()]
+
+
+def test_of_many_classes_the_most_confused_are_listed(drawn, tmp_path):
+    names = [f"kind {k}" for k in range(150)]
+    counts = np.diag(np.full(150, 50))
+    counts[7, 9], counts[100, 3], counts[5, 5] = 150, 50, 0  # 75 and 50 %; nothing of class 5
+    draw_confusion(counts, names, tmp_path / "a.png")
+    assert listed(drawn[0]) == ["75 %  kind 7, for kind 9", "50 %  kind 100, for kind 3"]
+    draw_confusion(np.ones((150, 150)), names, tmp_path / "a.png")
+    assert len(listed(drawn[1])) == 20
+    draw_confusion(np.eye(150), names, tmp_path / "a.png")
+    assert len(drawn[2].axes) == 2, "nothing is confused: matrix and color bar"
+
+
+@pytest.mark.parametrize("classes", [1, 3, 10, 40, 41, 150])
+@pytest.mark.parametrize("length", [1, 60])
+def test_a_matrix_of_any_size_can_be_read_in_print(drawn, tmp_path, unreadable, classes, length):
+    rng = np.random.default_rng(0)
+    names = [f"{k} {'e' * length}"[:60] for k in range(classes)]
+    draw_confusion(np.diag(np.full(classes, 99)) + rng.integers(0, 2, (classes,) * 2), names, tmp_path / "a.png")
+    (figure,) = drawn
+    assert unreadable(figure) == []
+    assert min(text.get_fontsize() for text in figure.findobj(Text) if text.get_text()) >= 6
+    assert max(figure.get_size_inches()) <= 11
 
 
 @pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])

@@ -5,9 +5,9 @@ import os
 import numpy as np
 import pytest
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from PIL import Image
 
-from atmviz.events import Events
 from atmviz.figures import predictions
 from atmviz.figures.predictions import PredictionFolder, class_color, draw_detection, draw_segmentation
 from atmviz.training.evaluators import Prediction
@@ -55,12 +55,34 @@ def test_boxes_lie_on_the_edges_of_pixels_and_weak_ones_are_left_out(image, draw
     assert (box.get_x(), box.get_y(), box.get_width(), box.get_height()) == (9.5, 4.5, 20, 20)
     assert box.get_edgecolor()[:3] == pytest.approx(class_color(1))
     assert len(right.patches) == 1
-    assert [text.get_text() for text in right.texts] == ["0.90"]
+    assert [text.get_text() for text in left.texts] == ["disc"]
+    assert [text.get_text() for text in right.texts] == ["ring 0.90"]
     shown = left.images[0].get_array()
     assert np.abs(shown[5:25, 10:30] - (0.5 * 100 / 255 + 0.5 * np.array(class_color(1)))).max() < 1e-6
     assert np.abs(shown[:5] - 100 / 255).max() < 1e-6
     assert left.get_title() == "truth: 1 object"
     assert right.get_title() == "predicted: 1 object of score 0.3 or more"
+
+
+@pytest.mark.parametrize("count", [2, 40, 100])
+@pytest.mark.parametrize("shape", [(480, 640), (640, 200)])
+def test_names_at_boxes_do_not_cover_each_other_and_the_surest_are_named(drawn, tmp_path, unreadable, count, shape):
+    rng = np.random.default_rng(count)
+    height, width = shape
+    corners = rng.random((count, 2)) * (width, height) * 0.8
+    boxes = np.concatenate([corners, corners + rng.integers(8, 40, (count, 2))], 1)
+    boxes[1] = boxes[0]  # as where two classes are seen in one thing
+    names = [f"a long name of class {k}" for k in range(80)]
+    objects = {"boxes": boxes, "labels": rng.integers(0, 80, count)}
+    scores = np.sort(rng.random(count) * 0.7 + 0.3)[::-1]
+    draw_detection(np.zeros((*shape, 3), np.uint8), objects, {**objects, "scores": scores}, names, tmp_path / "a.png")
+    (figure,) = drawn
+    assert unreadable(figure) == []
+    for panel in figure.axes:
+        assert len(panel.patches) == count, "every box is drawn"
+        assert len(panel.texts) >= min(count, 10)
+    assert figure.axes[1].texts[0].get_text().endswith(f" {scores[0]:.2f}")
+    assert min(text.get_fontsize() for text in figure.findobj(Text) if text.get_text()) >= 6
 
 
 def test_nothing_found_is_drawn_too(image, tmp_path):
@@ -110,12 +132,9 @@ def test_images_of_one_stem_are_drawn_into_files_of_their_own(tmp_path):
     assert len(files) == 5
 
 
-def test_no_more_images_than_the_limit_are_drawn_and_that_is_said(tmp_path, monkeypatch):
+def test_no_more_images_than_the_limit_are_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr("atmviz.figures.predictions.draw_segmentation", lambda *args, **options: args[4])
-    messages = []
-    events = type("Heard", (Events,), {"message": lambda self, text: messages.append(text)})()
-    draw = PredictionFolder(tmp_path, limit=2, events=events)
+    draw = PredictionFolder(tmp_path, limit=2)
     for name in "abc":
         draw(Prediction(name, ("one",), np.zeros((8, 8, 3), np.uint8), 0, 0))
     assert [path.name for path in draw.drawn] == ["a.png", "b.png"]
-    assert messages == [f"drew the first 2 images into {tmp_path}"]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from timm.data import ImageNetInfo
 from torch import nn
 
 import atmviz
@@ -84,6 +85,15 @@ def test_the_confusion_matrix_counts_true_class_by_predicted(numbered):
     matrix = evaluate_network(Table(), numbered, confusion=True).confusion
     assert matrix.shape == (CLASSES, CLASSES)
     assert {(i, j): matrix[i, j] for i, j in zip(*np.nonzero(matrix), strict=True)} == counts
+
+
+def test_the_accuracy_of_a_class_is_that_of_its_images(numbered):
+    evaluation = evaluate_network(Table(), numbered, per_class=True)
+    right = SCORES.argmax(1) == LABELS
+    of_class = [100 * right[np.flatnonzero(k == LABELS)].mean() for k in range(CLASSES)]
+    assert evaluation.per_class == {"top1": pytest.approx(of_class)}
+    assert evaluation.confusion is None
+    assert evaluate_network(Table(), numbered, confusion=True).per_class == {}
 
 
 def test_progress_counts_images(numbered, notes_class):
@@ -209,6 +219,91 @@ def test_a_released_file_is_evaluated_on_an_imagenet_tree(tmp_path):
     assert (row["weights"], row["images"], row["crop_pct"]) == ("ema", 12, 0.875)
 
 
+SYNSETS = ImageNetInfo().label_names()  # timm's copy of the order in which released classifiers number classes
+
+
+@pytest.fixture
+def answering(tmp_path):
+    """Makes a file of a network that always gives output k the score -k, its classes named or not."""
+
+    def make(classes=None, num_classes=1000):
+        network = create_model("atmnet_nano", num_classes=num_classes)
+        with torch.no_grad():
+            network.head.fc.weight.zero_()
+            network.head.fc.bias.copy_(-torch.arange(float(num_classes)))
+        config, about = {"num_classes": num_classes}, {"classes": classes} if classes else {}
+        path = tmp_path / "answering.safetensors"
+        write_checkpoint(path, "atmnet_nano", config, {"model": network.state_dict()}, about)
+        return path
+
+    return make
+
+
+def class_folders(folder, names):
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save(folder / name / "a.png")
+
+
+def on_folders(checkpoint, data_dir, **options):
+    return evaluate(
+        checkpoint, dataset="folder", data_dir=data_dir, size=32, device="cpu", workers=0, confusion=True, **options
+    )
+
+
+def test_the_order_of_imagenets_classes_is_that_of_their_synsets():
+    assert (len(SYNSETS), SYNSETS) == (1000, sorted({*SYNSETS}))
+    known = {0: "n01440764", 207: "n02099601", 281: "n02123045", 817: "n04285008", 999: "n15075141"}
+    assert {
+        label: SYNSETS[label] for label in known
+    } == known  # tench, golden retriever, tabby, sports car, toilet tissue
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+@pytest.mark.parametrize("tree", ["splits", "val", ""])
+def test_a_part_of_imagenets_classes_is_evaluated_by_its_own_outputs(answering, tmp_path, notes_class, is_named, tree):
+    chosen = [17, 500, 501, 999]
+    learned = SYNSETS[::-1] if is_named else None  # a run may have numbered its classes otherwise
+    order = learned or SYNSETS
+    folder = tmp_path / "data" / ("val" if tree else "")
+    class_folders(folder, [SYNSETS[k] for k in chosen])
+    if tree == "splits":
+        class_folders(tmp_path / "data" / "train", [SYNSETS[3]])  # which evaluation does not read
+    notes = notes_class()
+    result = on_folders(answering(learned), tmp_path / "data", events=notes)
+    outputs = [order.index(SYNSETS[k]) for k in chosen]
+    first = outputs.index(min(outputs))  # it has the largest score among those of the four classes
+    assert result.confusion.tolist() == [[int(k == first) for k in range(4)]] * 4
+    assert result.metrics["top1"] == 25
+    scores = -np.array(outputs, np.float64)
+    losses = np.log(np.exp(scores - scores.max()).sum()) + scores.max() - scores
+    assert result.metrics["loss"] == pytest.approx(losses.mean(), rel=1e-5)
+    assert result.classes == tuple(SYNSETS[k] for k in chosen)
+    assert "4 of 1000 classes are evaluated: outputs for the others are left out" in notes.messages
+    assert result.paper == {}
+
+
+@pytest.mark.parametrize("others", [["tench"], ["n00000001"], ["n01440764 tench", "N01440764"]])
+def test_classes_of_which_only_some_are_imagenets_are_refused(answering, tmp_path, others):
+    class_folders(tmp_path / "data" / "val", [*SYNSETS[:3], *others])
+    says = (
+        f"{len(others)} of {3 + len(others)} classes are none of ImageNet-1K's .*name each class folder by its synset"
+    )
+    with pytest.raises(DatasetError, match=says):
+        on_folders(answering(), tmp_path / "data")
+
+
+def test_only_a_network_of_imagenets_classes_is_evaluated_on_a_part_of_them(answering, tmp_path):
+    class_folders(tmp_path / "data" / "val", SYNSETS[:3])
+    with pytest.raises(CheckpointError, match="got a network of 10 classes for a dataset of 3"):
+        on_folders(answering(num_classes=10), tmp_path / "data")
+    with pytest.raises(CheckpointError, match=r"got a network of the classes 0, 1, .* for a dataset of n0"):
+        on_folders(answering([str(k) for k in range(1000)]), tmp_path / "data")
+    class_folders(tmp_path / "other" / "val", ["tench", "goldfish"])
+    with pytest.raises(CheckpointError, match="got a network of 1000 classes for a dataset of 2"):
+        on_folders(answering(), tmp_path / "other")
+
+
 @pytest.mark.parametrize(
     ("model", "options", "paper"),
     [
@@ -311,6 +406,19 @@ def test_settings_are_checked_and_may_be_given_by_name_or_as_a_whole(capsys):
 def test_what_is_no_checkpoint_is_refused(checkpoint):
     with pytest.raises(SettingsError, match="as a checkpoint, expected a file or a name"):
         evaluate(checkpoint)
+
+
+def test_the_folder_of_a_run_stands_for_its_best_weights(checkpoint):
+    by_folder, by_file = (
+        evaluate(path, device="cpu", workers=0, limit=8).row for path in (checkpoint.parent, checkpoint)
+    )
+    assert by_folder == by_file
+    assert by_folder["checkpoint"] == str(checkpoint)
+
+
+def test_an_unknown_dataset_is_named_before_anything_is_loaded(tmp_path):
+    with pytest.raises(DatasetError, match=r"no dataset 'ade20': expected .* ade20k, coco, .*did you mean ade20k\?"):
+        evaluate(tmp_path / "nowhere.pth", dataset="ade20", device="cpu")
 
 
 def test_an_empty_name_is_no_dataset(checkpoint):

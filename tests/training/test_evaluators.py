@@ -47,6 +47,13 @@ def test_segmentation_scores_are_those_of_the_written_out_formula(seed):
     scores = segmentation_scores(confusion)
     assert list(scores) == ["miou", "macc", "aacc"]
     assert list(scores.values()) == pytest.approx(written_out(predicted, mask, classes), abs=1e-9)
+    values = metric.per_class()
+    assert [np.nanmean(values["iou"]), np.nanmean(values["acc"])] == pytest.approx([scores["miou"], scores["macc"]])
+    right = np.sum((predicted == 2) & (mask == 2))
+    assert values["iou"][2] == pytest.approx(100 * right / (confusion[2].sum() + confusion[:, 2].sum() - right))
+    assert values["acc"][2] == pytest.approx(100 * right / confusion[2].sum())
+    assert (values["iou"][7], np.isnan(values["acc"][7])) == (0, True), "only predicted"
+    assert np.isnan([values["iou"][8], values["acc"][8]]).all(), "neither there nor predicted"
 
 
 def test_images_that_do_not_count_have_no_scores():
@@ -148,7 +155,7 @@ def evaluator(category_ids, with_masks):
 
 
 def judge(images, rng, category_ids):
-    """Our figures of these images, and pycocotools'; its -1 is NaN."""
+    """Our figures of these images and of each class, and pycocotools'; its -1 is NaN."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -174,7 +181,7 @@ def judge(images, rng, category_ids):
             rle = run_lengths({"mask": mask}, (128, 128))
             one = {"image_id": i, "category_id": category_ids[label], "score": score, "segmentation": rle}
             predicted.append({**one, "bbox": [x1, y1, x2 - x1, y2 - y1]})
-    expected = {}
+    expected, by_class = {}, {}
     with contextlib.redirect_stdout(io.StringIO()):
         ground, nothing = COCO(), COCO()
         kinds = {
@@ -194,13 +201,28 @@ def judge(images, rng, category_ids):
             parts = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
             for part, value in zip(parts, judged.stats, strict=False):
                 expected[f"{name}_{part}"] = float("nan") if value < 0 else 100 * value
-    return metric.metrics(), expected
+            by_class[f"{name}_ap"] = []
+            for category in category_ids:
+                judged.params.catIds = [category]
+                judged.evaluate()
+                judged.accumulate()
+                judged.summarize()
+                by_class[f"{name}_ap"].append(float("nan") if judged.stats[0] < 0 else 100 * judged.stats[0])
+    return (metric.metrics(), metric.per_class()), (expected, by_class)
+
+
+def same_by_class(values, expected):
+    assert values.keys() == expected.keys()
+    return all(values[name] == pytest.approx(expected[name], abs=1e-6, nan_ok=True) for name in expected)
 
 
 def test_average_precision_is_pycocotools_to_six_digits():
     rng, category_ids = np.random.default_rng(0), [3 * k + 1 for k in range(10)]
-    scores, expected = judge(scenes(rng, category_ids), rng, category_ids)
+    (scores, values), (expected, by_class) = judge(scenes(rng, category_ids), rng, category_ids)
     assert scores.keys() == expected.keys()
+    assert same_by_class(values, by_class)
+    assert values["box_ap"].mean() == pytest.approx(scores["box_ap"])
+    assert np.ptp(values["box_ap"]) > 5, "classes differ"
     assert scores == pytest.approx(expected, abs=1e-6)
     assert 5 < scores["box_ap"] < 95
     assert 5 < scores["mask_ap"] < 95
@@ -213,7 +235,8 @@ def test_figures_are_absent_exactly_where_pycocotools_has_none():
     for seed in range(60):
         rng = np.random.default_rng(seed)
         category_ids = sorted(rng.choice(range(1, 91), rng.integers(1, 4), replace=False).tolist())
-        scores, expected = judge(squares(rng, category_ids), rng, category_ids)
+        (scores, values), (expected, by_class) = judge(squares(rng, category_ids), rng, category_ids)
+        assert same_by_class(values, by_class), seed
         assert scores == pytest.approx(expected, abs=1e-6, nan_ok=True), seed
         absent, zero = absent + np.isnan(list(expected.values())).sum(), zero + list(expected.values()).count(0)
     assert min(absent, zero) > 100, "both kinds are there to be told apart"

@@ -16,7 +16,7 @@ from safetensors import safe_open
 import atmviz
 from atmviz.checkpoints import load_model, read_checkpoint
 from atmviz.errors import RecipeError, SettingsError, TrainingError
-from atmviz.events import QUIET
+from atmviz.events import QUIET, Events
 from atmviz.training import build, loop
 
 
@@ -98,6 +98,63 @@ def test_a_finished_run_trains_no_further(finished, notes_class):
     assert notes.updates == []
     assert "is finished" in notes.messages[0]
     assert (out / "last.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("is_constant", [True, False])
+def test_a_finished_run_continues_with_more_epochs(tmp_path, small, notes_class, is_constant):
+    """At a constant learning rate it ends as one run of all epochs does, to the bit."""
+    changes = {"min_lr": 1e-3, "train_images": 32, "ema_decay": 0.9, "hflip": 0.5}  # lr is 1e-3
+    recipe = small(**changes, epochs=1) if is_constant else small(train_images=32, epochs=1, warmup_epochs=0.5)
+    longer = recipe.override({"epochs": 3, "warmup_epochs": 0 if is_constant else 1.0})
+    train(recipe, tmp_path / "run")
+    notes = notes_class()
+    result = train(longer, tmp_path / "run", notes)
+    whole = train(longer, tmp_path / "whole")
+    assert "finished 1 epoch: its weights and optimizer continue at the learning rates of 3 epochs" in notes.messages[0]
+    assert "resuming in" in notes.messages[1]
+    assert [row["epoch"] for row in result.history] == [1, 2, 3]
+    assert [row["lr"] for row in result.history][1:] == [row["lr"] for row in whole.history][1:]
+    states = [read_checkpoint(tmp_path / name / "last.safetensors").state for name in ("run", "whole")]
+    assert is_constant == all(torch.equal(states[0][key], states[1][key]) for key in states[1])
+    assert is_constant == (result.history == whole.history)
+    assert (tmp_path / "run/recipe.yaml").read_text() == longer.to_yaml()
+    again = notes_class()
+    train(longer, tmp_path / "run", again)
+    assert "is finished" in again.messages[0]
+    with pytest.raises(RecipeError, match=r"another recipe .*epochs: 1 here, 3 there"):
+        train(recipe, tmp_path / "run")
+
+
+def test_a_run_that_was_stopped_takes_no_other_number_of_epochs(tmp_path, small):
+    class Stop(Events):
+        def epoch(self, row, health):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    recipe = small(train_images=32, epochs=2)
+    assert train(recipe, tmp_path, Stop()).stopped == signal.SIGTERM
+    with pytest.raises(RecipeError, match=r"another recipe \(epochs: 3 here, 2 there\)"):
+        train(recipe.override({"epochs": 3}), tmp_path)
+
+
+def test_a_signal_stops_validation_after_its_batch_and_the_run_resumes_there(tmp_path, small, monkeypatch):
+    recipe = small(train_images=32, epochs=1, val_images=24, batch_size=8)
+    whole = train(recipe, tmp_path / "whole")
+    seen, evaluate_network = [], loop.evaluate_network
+
+    def evaluate(network, dataset, settings, events):
+        class Signal(Events):
+            def images(self, done, total):
+                seen.append(done)
+                os.kill(os.getpid(), signal.SIGINT)
+                events.images(done, total)
+
+        return evaluate_network(network, dataset, settings, events=Signal())
+
+    monkeypatch.setattr(loop, "evaluate_network", evaluate)
+    stopped = train(recipe, tmp_path / "run")
+    assert (stopped.stopped, stopped.history, seen) == (signal.SIGINT, [], [8])
+    monkeypatch.setattr(loop, "evaluate_network", evaluate_network)
+    assert train(recipe, tmp_path / "run").history == whole.history
 
 
 def test_a_folder_with_another_recipe_lists_the_differences(finished):

@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import pytest
 
-from atmviz.errors import RecipeError
+from atmviz.errors import DatasetError, RecipeError
 from atmviz.training.recipe import Recipe
 from atmviz.training.recipe_files import read_recipe
 
@@ -47,6 +47,25 @@ def test_what_does_not_fit_is_one_clear_line(values, message):
     with pytest.raises(RecipeError, match=message) as caught:
         Recipe().override(values)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"dataset": "digit"},
+            r"no dataset 'digit': expected shapes, .* \(hfds/NAME, torch/NAME\); did you mean digits\?",
+        ),
+        ({"dataset": "coco"}, "no dataset 'coco': expected shapes"),
+        ({"dataset": "wds/a"}, "wds/a only streams"),
+        ({"dataset": "torch/"}, "no dataset 'torch/'"),
+        ({"dataset": "coco", "head": "upernet"}, "no dataset 'coco' to segment: expected ade20k or shapes"),
+    ],
+)
+def test_a_dataset_that_the_task_does_not_have_is_named_at_once(values, message):
+    with pytest.raises(DatasetError, match=message):
+        Recipe().override(values)
+    assert Recipe(dataset="hfds/someone/photographs").dataset == "hfds/someone/photographs"
 
 
 def test_differences_name_what_changes_the_result_and_nothing_else():

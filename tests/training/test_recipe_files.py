@@ -1,10 +1,12 @@
 """Recipe files: those of the package carry the paper's values; odd ones are refused in one line."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from atmviz.errors import RecipeError
+from atmviz.events import Events
 from atmviz.training.recipe import Recipe
 from atmviz.training.recipe_files import default_folder, default_recipe, read_recipe, recipe_names
 
@@ -181,3 +183,71 @@ def test_a_run_folder_is_named_for_recipe_head_neck_model_and_seed():
 def test_an_override_wins_over_a_former_name_in_the_file(tmp_path):
     (tmp_path / "old.yaml").write_text("framework: required\n")
     assert read_recipe(tmp_path / "old.yaml", {"head": "upernet"}).head == "upernet"
+
+
+class Lines(Events):
+    def __init__(self):
+        self.said = []
+
+    def message(self, text):
+        self.said.append(text)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_every_recipe_takes_few_epochs(name, epochs):
+    lines, usual = Lines(), read_recipe(name, {"finetune": "weights.pth"})
+    recipe = read_recipe(name, {"finetune": "weights.pth", "epochs": epochs}, events=lines)
+    assert recipe.epochs == epochs
+    fits = epochs >= usual.epochs or max(usual.warmup_epochs, *usual.decay_epochs, 0) < epochs
+    assert bool(lines.said) == (not fits)
+    assert (recipe.warmup_epochs == usual.warmup_epochs) or not fits
+    for had, has in zip(usual.decay_epochs, recipe.decay_epochs, strict=True):
+        assert has / epochs == pytest.approx(had / usual.epochs, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "schedule", "said"),
+    [
+        (
+            *("coco_1x", {"epochs": 6}, {"warmup_epochs": 0.034, "decay_epochs": (4, 5.5)}),
+            "12: the schedule shrinks too; warmup_epochs 0.068 becomes 0.034, decay_epochs 8,11 becomes 4,5.5",
+        ),
+        ("shapes", {"epochs": 1}, {"warmup_epochs": 0.067}, "1 epoch of 15: the schedule shrinks too; warmup_epochs 1"),
+        # a rate that changes once an epoch would stay at warmup_lr
+        ("imagenet1k", {"epochs": 1}, {"warmup_epochs": 0}, "warmup_epochs 5 becomes 0"),
+        ("imagenet1k", {"epochs": 100}, {"warmup_epochs": 5}, ""),  # it fits, and stays as it was
+        ("coco_1x", {"epochs": 24}, {"decay_epochs": (8, 11)}, ""),
+        ("shapes", {"epochs": 1, "warmup_epochs": 0.5}, {"warmup_epochs": 0.5}, ""),
+    ],
+)
+def test_a_schedule_that_does_not_fit_shrinks_and_says_so(name, changes, schedule, said):
+    lines = Lines()
+    recipe = read_recipe(name, {"finetune": "weights.pth", **changes}, events=lines)
+    assert {key: getattr(recipe, key) for key in schedule} == schedule
+    assert [said in line for line in lines.said] == ([True] if said else [])
+
+
+def test_a_cooldown_shrinks_with_the_epochs(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("epochs: 20\ncooldown_epochs: 10\n")
+    assert read_recipe(file, {"epochs": 2}).cooldown_epochs == 1
+    assert read_recipe(file, {"epochs": 12}).cooldown_epochs == 10
+
+
+def test_settings_that_contradict_the_epochs_are_refused_as_before():
+    with pytest.raises(RecipeError, match="got 3 warm-up epochs of 1: expected fewer"):
+        read_recipe("digits", {"epochs": 1, "warmup_epochs": 3})
+    with pytest.raises(RecipeError, match="got epochs: 0, expected 1 or more"):
+        read_recipe("digits", {"epochs": 0})
+
+
+def test_a_recipe_with_a_setting_left_to_the_user_is_printed_with_a_mark(tmp_path):
+    text = read_recipe("imagenet1k_384", is_complete=False).to_yaml()
+    (line,) = (line for line in text.splitlines() if "required" in line)
+    assert re.fullmatch("finetune: required +# SET THIS: Checkpoint to start from.*", line)
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(RecipeError, match="leaves finetune to you: set it"):
+        read_recipe(file)
+    assert "SET THIS" not in read_recipe("shapes_detect").to_yaml()

@@ -15,8 +15,8 @@ from .console import CONSOLE, import_matplotlib, is_main_process, print_json, pr
 from .progress import ProgressConsole
 
 
-@options.with_settings(DataChoice, RecordingSettings, ModelChoice, without=NOT_RECORDED, recordings=True)
 @options.with_settings(HistogramSettings, FigureStyle)
+@options.with_settings(DataChoice, RecordingSettings, ModelChoice, without=NOT_RECORDED, recordings=True)
 def histogram(
     sources: Annotated[
         list[str] | None,

@@ -171,7 +171,7 @@ USAGE = {
     "batch size": (["record", "{images}", "--batch-size", "0"], "got --batch-size 0, expected"),
     "workers": (["record", "{images}", "--workers", "-1"], "got --workers -1, expected"),
     "weights": (["record", "{images}", "--weights", "best"], "got --weights best, expected ema or model"),
-    "option": (["overlay", "{images}", "--colour", "red"], "no option --colour: see atmviz overlay --help"),
+    "option": (["overlay", "{images}", "--frobnicate", "red"], "no option --frobnicate: see atmviz overlay --help"),
     "nothing to convert": (["convert"], "missing IN: see atmviz convert --help"),
     "suffix": (["convert", "{checkpoint}", "out.pth"], "expected a name ending in .safetensors"),
     "folder": (["convert", "{checkpoint}", "{empty}/folder.onnx"], "folder.onnx is a folder, expected the name of"),

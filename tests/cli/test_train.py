@@ -163,7 +163,7 @@ def without(option):
         (1, "got precision fp16 on a CPU", [*SHORT, "--precision", "fp16"]),
         (1, "no train folder in data", ["--recipe", "imagenet1k", "--device", "cpu", "--precision", "fp32"]),
         (1, "no checkpoint file none.pth", [*SHORT, "--finetune", "none.pth"]),
-        (1, "no dataset 'digit': expected shapes", ["--dataset", "digit", *without("--dataset")]),
+        (1, "no dataset 'digit': expected shapes", ["--dataset", "digit", "--device", "gpu"]),
         (1, "got device 'gpu'", [*without("--device"), "--device", "gpu"]),
         (2, "got --lr fast, expected a number", ["--lr", "fast"]),
         (2, "no option --epoch; did you mean --epochs?", ["--epoch", "3"]),

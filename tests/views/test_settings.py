@@ -45,7 +45,7 @@ def test_fig_5_is_a_preset_of_overlays_that_other_settings_replace():
             settings(figure=figure)
 
 
-@pytest.mark.parametrize("values", [{"size": 16}, {"size": "big"}, {"layers": []}, {"queries": []}], ids=str)
+@pytest.mark.parametrize("values", [{"size": 16}, {"size": "big"}, {"queries": []}], ids=str)
 def test_values_that_settings_refuse_are_errors_of_the_caller(values):
     with pytest.raises(SettingsError, match="expected"):
         split_settings(values, OverlaySettings)
@@ -54,6 +54,6 @@ def test_values_that_settings_refuse_are_errors_of_the_caller(values):
 @pytest.mark.parametrize("view", ["density", "fusion"])
 @pytest.mark.parametrize("values", [{"queries": "0.3,0.4"}, {"together": True}])
 def test_views_of_all_tokens_take_no_queries(view, values):
-    assert OverlaySettings(view=view).details == [view]
+    assert OverlaySettings(view=view).queries == ("center",)
     with pytest.raises(SettingsError, match=f"got queries and view {view}"):
         OverlaySettings(view=view, **values)

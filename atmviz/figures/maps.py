@@ -17,7 +17,7 @@ from atmviz.statistics.sampling import Direction
 
 _COLORMAP = "magma"
 _OPACITY = 0.72  # of heat over the photograph
-BARS_SHAPE = 0.8  # height of a panel of bars, in its widths
+BARS_SHAPE = 0.55  # height of a panel of bars, in its widths
 _BRANCHES: dict[str, Direction] = {"width": "horizontal", "height": "vertical", "joint": "point"}
 
 

@@ -86,7 +86,6 @@ def test_other_values_are_refused_in_one_line(values, says):
         (DataChoice, {"limit": 0}, SettingsError),
         (RecordingSettings, {"shard": 2}, SettingsError),
         (RecordingSettings, {"query": ["center"]}, AtmvizError),
-        (OverlaySettings, {"layers": []}, SettingsError),
         (OverlaySettings, {"queries": ()}, SettingsError),
         (HistogramSettings, {"figure": "7"}, SettingsError),
         (HistogramSettings, {"figure": [3, 6]}, SettingsError),

@@ -271,7 +271,7 @@ def test_an_unreadable_image_is_one_line_with_its_name(folders, workers):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("imagenette", "no dataset 'imagenette': expected one of ade20k, .*; did you mean imagenet"),
+        ("imagenette", "no dataset 'imagenette': expected shapes, .*; did you mean imagenet"),
         ("hfds/nothing", "pip install datasets"),
     ],
 )

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import matplotlib as mpl
+from matplotlib.colors import is_color_like
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, fontManager, get_font
 
@@ -126,12 +127,13 @@ def _read_style(style: str | Path) -> dict[str, Any]:
             f"expected a .mplstyle file or one of {join_limited(available, 8)}"
         ) from None
     # matplotlib runs or opens some of what the other lines can say
-    kept = {name: line for line in lines if _LOOKS.fullmatch(name := line.partition(":")[0].strip())}
+    named = {line.partition(":")[0].strip(): line for line in lines if ":" in line.partition("#")[0]}
+    kept = {name: line for name, line in named.items() if _LOOKS.fullmatch(name)}
     with TemporaryDirectory() as folder:
         looks = Path(folder, "looks")
         looks.write_text("\n".join(kept.values()))
         try:
-            if unknown := kept.keys() - mpl.rcParamsDefault.keys():
+            if unknown := named.keys() - mpl.rcParamsDefault.keys():
                 raise KeyError(f"matplotlib has no {min(unknown)}")
             rc: Any = mpl.rc_params_from_file(looks, fail_on_error=True, use_default_template=False)
         except (ValueError, RuntimeError, KeyError) as error:
@@ -142,7 +144,8 @@ def _read_style(style: str | Path) -> dict[str, Any]:
 def _families(asked: Mapping[str, Any]) -> list[str]:
     """Return the fonts to take characters from: those asked for that exist, and the one that always does."""
     families = asked.get("font.family", [])
-    named = [name for family in families for name in asked.get(f"font.{family}", [family])]
+    generic: dict[Any, Any] = dict(mpl.rcParamsDefault) | dict(asked)
+    named = [name for family in families for name in generic.get(f"font.{family}", [family])]
     installed = set(fontManager.get_font_names()) if named else set()
     return list(dict.fromkeys([*(name for name in named if name in installed), _FONT]))
 
@@ -154,13 +157,14 @@ def _colors(palette: str | None) -> dict[Direction | Literal["query"], str]:
     import seaborn  # takes a second
 
     names = [part.strip() for part in palette.split(",")]
+    several = len(names) > 1
+    expected = "expected a palette like colorblind or viridis, or colors like '#0173b2,#de8f05'"
+    if several and (unknown := [name for name in names if not is_color_like(name)]):
+        raise SettingsError(f"got palette {shorten(palette)}, in which {shorten(unknown[0])} is no color: {expected}")
     try:
-        colors = seaborn.color_palette(names if len(names) > 1 else palette, None if len(names) > 1 else 3).as_hex()
-    except (ValueError, KeyError) as error:
-        raise SettingsError(
-            f"got palette {shorten(palette)} ({summarize(error)}), expected a palette like colorblind or viridis, "
-            "or two colors like '#0173b2,#de8f05'"
-        ) from None
+        colors = seaborn.color_palette(names if several else palette, None if several else 3).as_hex()
+    except (ValueError, KeyError):
+        raise SettingsError(f"got palette {shorten(palette)}, {expected}") from None
     return COLORS | dict(zip(("horizontal", "vertical", "query"), colors, strict=False))
 
 

@@ -148,7 +148,7 @@ def _about(
         "data": {
             **{key: attrs.get(key) for key in ("dataset", "sampling")},
             "images": len(recording),
-            "paths": sha256("\0".join(paths).encode(errors="surrogatepass")).hexdigest(),
+            "fingerprint of paths": sha256("\0".join(paths).encode(errors="surrogatepass")).hexdigest(),
         },
         "layers": list(layers),
         "tokens": settings.tokens,

@@ -161,7 +161,7 @@ def test_fonts_that_are_missing_are_replaced_without_a_warning(tmp_path, caplog)
     [
         ({"style": "nowhere.mplstyle"}, "cannot read style nowhere.mplstyle (No such file"),
         ({"palette": "nowhere"}, "got palette nowhere"),
-        ({"palette": "red,bleu"}, "got palette red,bleu"),
+        ({"palette": "red,bleu"}, "got palette red,bleu, in which bleu is no color: expected"),
     ],
 )
 def test_styles_and_palettes_that_are_none_are_refused(style, message):
@@ -171,7 +171,13 @@ def test_styles_and_palettes_that_are_none_are_refused(style, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("line", ["font.size: huge", "axes.edgecolor: bleu", "axes.no_such: 1"])
+def test_a_kind_of_font_is_the_first_of_that_kind_that_exists(tmp_path):
+    file = tmp_path / "paper.mplstyle"
+    file.write_text("font.family: serif\n")
+    assert "DejaVu Serif" in Look.of(FigureStyle(style=file)).rc["font.family"]
+
+
+@pytest.mark.parametrize("line", ["font.size: huge", "axes.edgecolor: bleu", "axes.no_such: 1", "fnot.size: 10"])
 def test_a_style_file_with_a_wrong_line_is_refused(tmp_path, line):
     file = tmp_path / "paper.mplstyle"
     file.write_text(f"font.size: 7\n{line}\n")

@@ -62,4 +62,7 @@ def _checkpoint(path: Path) -> dict[str, Any]:
 
     checkpoint = read_checkpoint(path)
     parameters = sum(tensor.numel() for tensor in checkpoint.state.values())
-    return {**asdict(checkpoint.origin), "tensors": len(checkpoint.state), "values": parameters}
+    origin = {
+        name: value for name, value in asdict(checkpoint.origin).items() if name != "matched"
+    }  # no network is built
+    return {**origin, "tensors": len(checkpoint.state), "values": parameters}

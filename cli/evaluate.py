@@ -45,7 +45,11 @@ def evaluate(
     ] = None,
     show: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", file_okay=False, help="Draw predictions beside labels, for the first 24 images."),
+        typer.Option(
+            metavar="DIR",
+            file_okay=False,
+            help="Segmentation and detection: draw predictions beside labels, of the first 24 images.",
+        ),
     ] = None,
     out: Annotated[
         Path | None,

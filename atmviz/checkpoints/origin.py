@@ -44,6 +44,11 @@ class Origin:
     matched: int = 0
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """What tells these weights from others, in recordings and figures."""
+        return {key: getattr(self, key) for key in ("sha256", "layout", "weights", "trained", "seed")}
+
+    @property
     def trained(self) -> bool | None:
         """Whether the weights were trained; None where unknown."""
         return None if self.layout == "memory" else self.seed is None

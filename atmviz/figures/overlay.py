@@ -17,7 +17,7 @@ from atmviz.figures.page import Margins, Page, lay_out
 from atmviz.figures.panels import OverlayPanel, TokenMap, common_title, panel_titles
 from atmviz.figures.samples import Canvas, Marks, Opacity
 from atmviz.figures.settings import FigureStyle
-from atmviz.figures.style import NOTE, Look, add_note, wrap_note, wrap_title
+from atmviz.figures.style import NOTE, Look, add_note, palette_colors, wrap_note, wrap_title
 from atmviz.statistics.fusion import BranchWeights
 
 _QUERY_COLORS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#ece133", "#56b4e9")
@@ -85,10 +85,8 @@ class _Drawing:
         if count < 2:
             return [marks]
         if self.style.palette:
-            import seaborn  # takes a second
-
-            names: Any = self.style.palette.split(",") if "," in self.style.palette else self.style.palette
-            return [marks.in_one_color(to_hex(color)) for color in seaborn.color_palette(names, count)]
+            colors = palette_colors(self.style.palette, count)
+            return [marks.in_one_color(colors[index % len(colors)]) for index in range(count)]
         if count <= len(_QUERY_COLORS):
             return [marks.in_one_color(color) for color in _QUERY_COLORS[:count]]
         return [marks.in_one_color(to_hex(colormaps["turbo"](index / (count - 1)))) for index in range(count)]

@@ -154,6 +154,15 @@ def _colors(palette: str | None) -> dict[Direction | Literal["query"], str]:
     """Return the colors of a palette by what they stand for; of a palette of two, the others stay."""
     if palette is None:
         return COLORS
+    return COLORS | dict(zip(("horizontal", "vertical", "query"), palette_colors(palette, 3), strict=False))
+
+
+def palette_colors(palette: str, count: int) -> list[str]:
+    """Return so many colors of a palette as hexadecimal texts; of colors joined by commas, these.
+
+    Raises:
+        SettingsError: there is no such palette or color.
+    """
     import seaborn  # takes a second
 
     names = [part.strip() for part in palette.split(",")]
@@ -162,10 +171,9 @@ def _colors(palette: str | None) -> dict[Direction | Literal["query"], str]:
     if several and (unknown := [name for name in names if not is_color_like(name)]):
         raise SettingsError(f"got palette {shorten(palette)}, in which {shorten(unknown[0])} is no color: {expected}")
     try:
-        colors = seaborn.color_palette(names if several else palette, None if several else 3).as_hex()
+        return list(seaborn.color_palette(names if several else palette, len(names) if several else count).as_hex())
     except (ValueError, KeyError):
         raise SettingsError(f"got palette {shorten(palette)}, {expected}") from None
-    return COLORS | dict(zip(("horizontal", "vertical", "query"), colors, strict=False))
 
 
 def figure_style() -> AbstractContextManager[None]:

@@ -218,7 +218,7 @@ def _identity(
     return {
         "model": origin.model,
         "model_config": origin.config,
-        "checkpoint": {key: getattr(origin, key) for key in ("sha256", "layout", "weights", "trained", "seed")},
+        "checkpoint": origin.identity,
         "preprocessing": asdict(preprocessing),
         "query": settings.query,
         "input_size": list(preprocessing.size),

@@ -185,7 +185,7 @@ class _View:
             "figure": "overlay",
             "model": origin.model,
             "model_config": origin.config,
-            "checkpoint": {key: getattr(origin, key) for key in ("sha256", "layout", "weights", "trained", "seed")},
+            "checkpoint": origin.identity,
             "preprocessing": asdict(self.preprocessing),
             "data": [{"image": p.title, "pixels": sha256(p.pixels.tobytes()).hexdigest()} for p in photos],
             "layers": [site.name for site in self.sites],

@@ -2,9 +2,20 @@
 
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from atmviz.figures.style import figure_style
 from atmviz.recording.sites import RecordedSite
+
+
+@pytest.fixture
+def figure():
+    """A small figure with a title."""
+    with figure_style():
+        figure = Figure(figsize=(2, 1))
+        figure.subplots().set_title("Offsets 3_18")
+    return figure
 
 
 @pytest.fixture

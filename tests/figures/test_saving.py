@@ -9,7 +9,6 @@ from PIL import Image
 
 from atmviz.errors import SettingsError
 from atmviz.figures.saving import FORMATS, figure_files, figure_name, fingerprint, read_about, save_figure, weights_name
-from atmviz.figures.style import figure_style
 
 ABOUT = {
     "figure": "overlay",
@@ -17,14 +16,6 @@ ABOUT = {
     "data": {"image": "写真 (1) \\ a.jpg\n</dc:description>"},
     "n": 0.1,
 }
-
-
-@pytest.fixture
-def figure():
-    with figure_style():
-        figure = Figure(figsize=(2, 1))
-        figure.subplots().set_title("Offsets 3_18")
-    return figure
 
 
 @pytest.mark.parametrize(

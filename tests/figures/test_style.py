@@ -17,17 +17,10 @@ from atmviz.figures.style import (
     add_note,
     drawable,
     figure_style,
+    palette_colors,
     wrap_note,
     wrap_title,
 )
-
-
-@pytest.fixture
-def figure():
-    with figure_style():
-        figure = Figure(figsize=(2, 1))
-        figure.subplots().set_title("Offsets 3_18")
-    return figure
 
 
 def test_pdf_embeds_truetype_so_that_text_stays_text(figure, tmp_path):
@@ -190,6 +183,14 @@ def test_a_palette_colors_the_axes_and_the_query():
     assert (colors["horizontal"], colors["vertical"]) == ("#112233", "#008080")
     assert colors["query"] == COLORS["query"]
     assert len(set(Look.of(FigureStyle(palette="viridis")).colors.values())) == 4
+
+
+@pytest.mark.parametrize(
+    ("palette", "colors"), [("red, Blue", ["#ff0000", "#0000ff"]), ("viridis", 5), ("colorblind", 5)], ids=str
+)
+def test_a_palette_gives_its_own_colors_or_as_many_as_are_asked_for(palette, colors):
+    made = palette_colors(palette, 5)
+    assert made == colors if isinstance(colors, list) else len(set(made)) == colors
 
 
 @pytest.mark.parametrize("width", ["0in", "-3", "1e9", "3.25 furlong", "100in", 0, None, [3], "", "nan", True])

@@ -322,3 +322,10 @@ def test_a_query_that_layers_round_apart_has_a_cross_and_a_note(pixels, nano):
 
 def said_of(figure):
     return " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
+
+
+def test_queries_together_take_the_colors_of_a_list_in_turn(pixels, nano):
+    queries = ["0.2,0.5", "0.5,0.5", "0.8,0.5"]
+    figure = atmviz.overlay(pixels, nano, queries=queries, together=True, palette="red, blue", size=64)
+    marks = [m for m in figure.axes[0].collections if m.get_gid() == "query"]
+    assert [tuple(m.get_facecolor()[0][:3]) for m in marks] == [(1, 0, 0), (0, 0, 1), (1, 0, 0)]

@@ -24,7 +24,8 @@ def test_intervals_of_a_ratio_cover_the_truth_in_93_to_97_percent_of_repetitions
 def test_fewer_than_eight_images_give_an_estimate_and_no_interval():
     found = ratio_interval(np.arange(7.0), np.ones(7), resample(7))
     assert found.estimate == 3
-    assert math.isnan(found.low) and math.isnan(found.p_value(0))
+    assert math.isnan(found.low)
+    assert math.isnan(found.p_value(0))
 
 
 def test_equal_images_have_an_interval_of_one_point_and_differ_from_any_other_null():

@@ -1,0 +1,206 @@
+"""The paper's claims about offsets, measured on a recording: every measure of every layer that generates offsets.
+
+Legend: N images, L layers, O distinct offsets, D draws.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from atmviz.errors import SettingsError
+from atmviz.layers import Layers
+from atmviz.observe.site import AXES, select_sites, sources_of
+from atmviz.recording.sites import RecordedSite
+from atmviz.recording.store import Recording
+from atmviz.statistics.boundary import boundary_shares
+from atmviz.statistics.depth import (
+    LIMITS,
+    kendall_trend,
+    mean_of_images,
+    untrained_beyond,
+    untrained_reach,
+)
+from atmviz.statistics.intervals import resample
+from atmviz.statistics.measures import Estimate, Measured, Null
+from atmviz.statistics.scale import in_comparison, log_reach, log_scale, scale_elasticity
+from atmviz.statistics.segment import MOVED, achievable_share, hit_rates, mirror_gap
+from atmviz.statistics.shape import anisotropy_slope, log_aspect, permuted_slopes
+
+
+def generating_sites(recording: Recording, layers: Layers = ()) -> dict[str, RecordedSite]:
+    """Return the sites that generate offsets, by name in order; of layers that reuse offsets, their sources.
+
+    Args:
+        recording: An opened recording.
+        layers: Names or patterns; all without them.
+
+    Raises:
+        LayerNotFoundError: a pattern selects no recorded layer.
+        SettingsError: none of the layers has offsets.
+    """
+    chosen = select_sites(layers, recording.sites) if layers else recording.sites
+    sites = {source: site for source, site in sources_of(chosen).items() if site.num_offsets}
+    if not sites:
+        raise SettingsError(f"no layer of {recording.path} has offsets: expected a network that learns them")
+    return sites
+
+
+def mean_reaches(recording: Recording, site: RecordedSite) -> np.ndarray:
+    """Return mean |offset| of each image and axis, [N, 2], float64, tokens."""
+    if "moments" not in recording.quantities:  # of an older recording; single precision
+        return recording.mean_abs_offset(site.name).astype(np.float64)
+    return recording.read("moments", site.name)[..., 2].sum(2) / samples_of(site)
+
+
+def samples_of(site: RecordedSite) -> int:
+    """Return the number of samples of one image and axis: tokens times distinct offsets."""
+    return site.grid[0] * site.grid[1] * site.num_offsets
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """A recording with draws of its images, and a recording of the untrained network or None.
+
+    Attributes:
+        weights, baseline_weights: Draws of the images of either, [D, N]; equal where the images are.
+    """
+
+    recording: Recording
+    weights: np.ndarray
+    baseline: Recording | None
+    baseline_weights: np.ndarray
+    seed: int
+
+    def untrained(self, site: RecordedSite, axis: int) -> Estimate | float:
+        """Return mean |offset| of the untrained network, tokens; by formula without a baseline."""
+        if self.baseline is None:
+            return untrained_reach(site.channels)
+        other = self.baseline.site(site.source)
+        return mean_of_images(mean_reaches(self.baseline, other)[:, axis], self.baseline_weights)
+
+    def beyond(self, site: RecordedSite, axis: int) -> Iterator[tuple[str, Estimate, Null]]:
+        """Yield the shares of samples beyond limits, %, of this and of the untrained network."""
+        limits = {**LIMITS, "beyond_half": site.grid[1 - axis] / 2}
+        scale = 100 / samples_of(site)
+        shares = self.recording.read("beyond", site.name)[:, axis] * scale
+        others = None
+        if self.baseline is not None:
+            others = self.baseline.read("beyond", site.source)[:, axis] * scale
+        for k, (measure, limit) in enumerate(limits.items()):
+            null: Null = 100 * untrained_beyond(site.channels, limit)
+            if others is not None:
+                null = mean_of_images(others[:, k], self.baseline_weights)
+            yield measure, mean_of_images(shares[:, k], self.weights), null
+
+
+def measure_claims(
+    recording: Recording, layers: Layers = (), *, baseline: Recording | None = None, seed: int = 0
+) -> list[Measured]:
+    """Measure all claims that a recording can tell of.
+
+    Args:
+        recording: An opened recording. Without labels, only depth is measured; without moments, only reach.
+        layers: Layers that generate offsets, by name or pattern; all without them.
+        baseline: A recording of the untrained network; a formula stands for it otherwise.
+        seed: Of the draws of images and the permutations.
+
+    Raises:
+        LayerNotFoundError: a layer was not recorded, in the recording or in the baseline.
+        SettingsError: no layer has offsets, or the baseline has maps of another size.
+        RecordingFormatError: the baseline lacks what the recording holds.
+    """
+    sites = generating_sites(recording, layers)
+    weights = others = resample(len(recording), seed)
+    if baseline is not None:
+        for name, site in sites.items():
+            if samples_of(baseline.site(name)) != samples_of(site):
+                raise SettingsError(
+                    f"layer {name} of {baseline.path} has maps or offsets of another size than in {recording.path}: "
+                    "record both alike"
+                )
+        if baseline.images != recording.images:
+            others = resample(len(baseline), seed + 1)
+    recorded = _Recorded(recording, weights, baseline, others, seed)
+    measured = list(_trends(recorded, sites.values()))
+    for site in sites.values():
+        for axis in range(len(AXES)):
+            measured += _depth(recorded, site, axis)
+            if "hits" in recording.quantities:
+                measured += _segments(recorded, site, axis)
+        if "objects" in recording.quantities:
+            measured += _objects(recorded, site)
+    return measured
+
+
+def _depth(recorded: _Recorded, site: RecordedSite, axis: int) -> Iterator[Measured]:
+    recording, place = recorded.recording, (site.source, AXES[axis])
+    images = len(recording)
+    counts = images, images * samples_of(site)
+    reach = mean_of_images(mean_reaches(recording, site)[:, axis], recorded.weights)
+    untrained = recorded.untrained(site, axis)
+    percent = 100 / site.grid[1 - axis]
+    for measure, factor in (("reach", 1.0), ("reach_px", site.stride_px[1 - axis]), ("reach_percent", percent)):
+        yield Measured.of((measure, *place), reach * factor, untrained * factor, *counts)
+    yield Measured.of(("growth", *place), reach / untrained, 1.0, *counts)
+    if "beyond" in recording.quantities:
+        for measure, share, null in recorded.beyond(site, axis):
+            yield Measured.of((measure, *place), share, null, *counts)
+
+
+def _trends(recorded: _Recorded, sites: Iterable[RecordedSite]) -> Iterator[Measured]:
+    """Yield the trends of reach over layers, where there are two or more."""
+    recording, sites = recorded.recording, list(sites)
+    for axis, name in enumerate(AXES) if len(sites) > 1 else ():
+        reaches = np.stack([mean_reaches(recording, site)[:, axis] for site in sites])
+        strides = np.array([[site.stride_px[1 - axis]] for site in sites])
+        untrained = [recorded.untrained(site, axis) for site in sites]
+        usual = np.array([[null.value if isinstance(null, Estimate) else null] for null in untrained])
+        for measure, values in (
+            ("trend", reaches),
+            ("trend_px", reaches * strides),
+            ("trend_growth", reaches / usual),
+        ):
+            tau = mean_of_images(kendall_trend(values), recorded.weights)
+            yield Measured.of((measure, "all", name), tau, 0.0, len(recording), len(recording))
+
+
+def _segments(recorded: _Recorded, site: RecordedSite, axis: int) -> Iterator[Measured]:
+    """Yield what is counted on the labels of tokens."""
+    place, weights = (site.source, AXES[axis]), recorded.weights
+    hits, other = (recorded.recording.read(name, site.name)[:, axis] for name in ("hits", "other_hits"))
+    moved = hits[..., MOVED].sum(1, dtype=np.int64)
+    counts = int(np.count_nonzero(moved)), int(moved.sum())
+    yield Measured.of(("hit_rate", *place), *hit_rates(hits, weights), *counts)
+    for measure, function in (("mirror_gap", mirror_gap), ("achievable", achievable_share)):
+        yield Measured.of((measure, *place), function(hits, weights), function(other, weights), *counts)
+    yield Measured.of(("boundary", *place), *boundary_shares(hits, weights), *counts)
+
+
+def _objects(recorded: _Recorded, site: RecordedSite) -> Iterator[Measured]:
+    """Yield what is measured on objects."""
+    recording, weights = recorded.recording, recorded.weights
+    objects: Any = recording.read("objects")  # type: ignore[call-arg]
+    own, other = (recording.read(name, site.name) for name in ("object_offsets", "other_object_offsets"))
+    scale, tokens = log_scale(objects), own[..., 0]
+    reaches = [log_reach(own[..., 1 + axis], tokens) for axis in range(len(AXES))]
+    for axis, name in enumerate(AXES):
+        elasticity = scale_elasticity(scale, reaches[axis], weights)
+        null = scale_elasticity(scale, log_reach(other[..., axis], tokens), weights)
+        compared = in_comparison(scale, reaches[axis])
+        counts = int(compared.any(1).sum()), int(compared.sum())
+        yield Measured.of(("elasticity", site.source, name), elasticity, null, *counts)
+    aspect, anisotropy = log_aspect(objects), reaches[0] - reaches[1]
+    slope = anisotropy_slope(aspect, anisotropy, weights)
+    used = np.isfinite(aspect + anisotropy)
+    permuted = permuted_slopes(aspect, anisotropy, scale, recorded.seed)
+    counts = int(used.any(1).sum()), int(used.sum())
+    yield Measured.of(("anisotropy", site.source, "both"), slope, permuted, *counts)
+
+
+def paired_differences(ours: Sequence[Measured], theirs: Sequence[Measured]) -> list[Measured]:
+    """Return each measure less that of another recording of the same images; what only one has is left out."""
+    other = {(each.measure, each.layer, each.axis): each for each in theirs}
+    keys = [(each.measure, each.layer, each.axis) for each in ours]
+    return [each.less(other[key]) for key, each in zip(keys, ours, strict=True) if key in other]

@@ -5,18 +5,17 @@ Legend: N images, L layers, O distinct offsets, D draws.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from atmviz.errors import SettingsError
 from atmviz.layers import Layers
 from atmviz.observe.site import AXES, select_sites, sources_of
+from atmviz.recording.label_quantities import THRESHOLDS
 from atmviz.recording.sites import RecordedSite
 from atmviz.recording.store import Recording
 from atmviz.statistics.boundary import boundary_shares
 from atmviz.statistics.depth import (
-    LIMITS,
     kendall_trend,
     mean_of_images,
     untrained_beyond,
@@ -27,6 +26,9 @@ from atmviz.statistics.measures import Estimate, Measured, Null
 from atmviz.statistics.scale import in_comparison, log_reach, log_scale, scale_elasticity
 from atmviz.statistics.segment import MOVED, achievable_share, hit_rates, mirror_gap
 from atmviz.statistics.shape import anisotropy_slope, log_aspect, permuted_slopes
+
+BEYOND = ("beyond_1_5", "beyond_2_5", "beyond_half")
+"""Measures of the shares beyond `THRESHOLDS` and half the map."""
 
 
 def generating_sites(recording: Recording, layers: Layers = ()) -> dict[str, RecordedSite]:
@@ -82,17 +84,17 @@ class _Recorded:
 
     def beyond(self, site: RecordedSite, axis: int) -> Iterator[tuple[str, Estimate, Null]]:
         """Yield the shares of samples beyond limits, %, of this and of the untrained network."""
-        limits = {**LIMITS, "beyond_half": site.grid[1 - axis] / 2}
+        limits = (*THRESHOLDS, site.grid[1 - axis] / 2)
         scale = 100 / samples_of(site)
         shares = self.recording.read("beyond", site.name)[:, axis] * scale
         others = None
         if self.baseline is not None:
             others = self.baseline.read("beyond", site.source)[:, axis] * scale
-        for k, (measure, limit) in enumerate(limits.items()):
+        for k, limit in enumerate(limits):
             null: Null = 100 * untrained_beyond(site.channels, limit)
             if others is not None:
                 null = mean_of_images(others[:, k], self.baseline_weights)
-            yield measure, mean_of_images(shares[:, k], self.weights), null
+            yield BEYOND[k], mean_of_images(shares[:, k], self.weights), null
 
 
 def measure_claims(
@@ -181,7 +183,7 @@ def _segments(recorded: _Recorded, site: RecordedSite, axis: int) -> Iterator[Me
 def _objects(recorded: _Recorded, site: RecordedSite) -> Iterator[Measured]:
     """Yield what is measured on objects."""
     recording, weights = recorded.recording, recorded.weights
-    objects: Any = recording.read("objects")  # type: ignore[call-arg]
+    objects = recording.read("objects")
     own, other = (recording.read(name, site.name) for name in ("object_offsets", "other_object_offsets"))
     scale, tokens = log_scale(objects), own[..., 0]
     reaches = [log_reach(own[..., 1 + axis], tokens) for axis in range(len(AXES))]

@@ -14,12 +14,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from atmviz.recording.label_quantities import BINS_PER_TOKEN
 from atmviz.statistics.measures import Estimate
 
 INITIAL_STD = 0.02
-LIMITS = {"beyond_1_5": 1.5, "beyond_2_5": 2.5}
-"""Tokens that a CycleMLP (1) and an AS-MLP of shift 5 (2) can reach at most, by the name of the measure."""
-_BINS_PER_TOKEN = 16
 
 
 def untrained_std(channels: int) -> float:
@@ -67,4 +65,4 @@ def distance_quantiles(distances: np.ndarray, levels: Sequence[float]) -> np.nda
         return np.full(len(levels), np.nan)
     wanted = np.asarray(levels) * total[-1]
     bins = np.searchsorted(total, wanted)
-    return (bins + 1 - (total[bins] - wanted) / distances[bins]) / _BINS_PER_TOKEN
+    return (bins + 1 - (total[bins] - wanted) / distances[bins]) / BINS_PER_TOKEN

@@ -7,11 +7,10 @@ Source: Sec. 3.2 and A2.2 (offsets adapt to the scale of objects).
 
 import numpy as np
 
+from atmviz.recording.label_quantities import OBJECT_FIELDS
 from atmviz.statistics.measures import Estimate
 
 LEAST_TOKENS = 4  # of an object at a layer
-LABEL, AREA, EXTENT_H, EXTENT_V, LENGTH = range(5)
-"""Entries of the last axis of `objects`."""
 
 
 def log_scale(objects: np.ndarray) -> np.ndarray:
@@ -22,8 +21,8 @@ def log_scale(objects: np.ndarray) -> np.ndarray:
     Args:
         objects: As recorded, [N, M, 7].
     """
-    length = np.where(objects[..., LENGTH] > 0, objects[..., LENGTH], np.sqrt(objects[..., AREA]))
-    return np.log(np.where(objects[..., LABEL] >= 0, length, np.nan))
+    label, area, length = (objects[..., OBJECT_FIELDS.index(name)] for name in ("label", "area_px", "length_px"))
+    return np.log(np.where(label < 0, np.nan, np.where(length > 0, length, np.sqrt(area))))
 
 
 def log_reach(sums: np.ndarray, tokens: np.ndarray) -> np.ndarray:

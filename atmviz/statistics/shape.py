@@ -9,18 +9,18 @@ import math
 
 import numpy as np
 
+from atmviz.recording.label_quantities import OBJECT_FIELDS
 from atmviz.statistics.intervals import Interval
 from atmviz.statistics.measures import Estimate
-from atmviz.statistics.scale import EXTENT_H, EXTENT_V
 
 PERMUTATIONS = 200
 
 
 def log_aspect(objects: np.ndarray) -> np.ndarray:
     """Return log(extent_h / extent_v) of the visible pixels of each object, [N, M]; NaN where one is 0."""
-    extents = objects[..., EXTENT_H : EXTENT_V + 1]
-    extents = np.log(np.where(extents > 0, extents, np.nan))
-    return extents[..., 0] - extents[..., 1]
+    extents = (objects[..., OBJECT_FIELDS.index(name)] for name in ("extent_h_px", "extent_v_px"))
+    horizontal, vertical = (np.log(np.where(extent > 0, extent, np.nan)) for extent in extents)
+    return horizontal - vertical
 
 
 def anisotropy_slope(aspect: np.ndarray, anisotropy: np.ndarray, weights: np.ndarray) -> Estimate:

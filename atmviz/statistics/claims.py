@@ -75,12 +75,20 @@ class _Recorded:
     baseline_weights: np.ndarray
     seed: int
 
-    def untrained(self, site: RecordedSite, axis: int) -> Estimate | float:
-        """Return mean |offset| of the untrained network, tokens; by formula without a baseline."""
+    def untrained_reaches(self, sites: Sequence[RecordedSite], axis: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean |offset| of the untrained network, [L, images], tokens, and the weights of these images.
+
+        Without a baseline, it is known by formula: [L, 1].
+        """
         if self.baseline is None:
-            return untrained_reach(site.channels)
-        other = self.baseline.site(site.source)
-        return mean_of_images(mean_reaches(self.baseline, other)[:, axis], self.baseline_weights)
+            return np.array([[untrained_reach(site.channels)] for site in sites]), np.empty((0, 1))
+        others = [self.baseline.site(site.source) for site in sites]
+        return np.stack([mean_reaches(self.baseline, site)[:, axis] for site in others]), self.baseline_weights
+
+    def untrained(self, site: RecordedSite, axis: int) -> Estimate | float:
+        """Return mean |offset| of the untrained network, tokens; a number that is known without a baseline."""
+        (reach,), weights = self.untrained_reaches([site], axis)
+        return mean_of_images(reach, weights) if self.baseline is not None else float(reach[0])
 
     def beyond(self, site: RecordedSite, axis: int) -> Iterator[tuple[str, Estimate, Null]]:
         """Yield the shares of samples beyond limits, %, of this and of the untrained network."""
@@ -153,19 +161,18 @@ def _depth(recorded: _Recorded, site: RecordedSite, axis: int) -> Iterator[Measu
 
 def _trends(recorded: _Recorded, sites: Iterable[RecordedSite]) -> Iterator[Measured]:
     """Yield the trends of reach over layers, where there are two or more."""
-    recording, sites = recorded.recording, list(sites)
+    sites, images = list(sites), len(recorded.recording)
     for axis, name in enumerate(AXES) if len(sites) > 1 else ():
-        reaches = np.stack([mean_reaches(recording, site)[:, axis] for site in sites])
         strides = np.array([[site.stride_px[1 - axis]] for site in sites])
-        untrained = [recorded.untrained(site, axis) for site in sites]
-        usual = np.array([[null.value if isinstance(null, Estimate) else null] for null in untrained])
-        for measure, values in (
-            ("trend", reaches),
-            ("trend_px", reaches * strides),
-            ("trend_growth", reaches / usual),
-        ):
-            tau = mean_of_images(kendall_trend(values), recorded.weights)
-            yield Measured.of((measure, "all", name), tau, 0.0, len(recording), len(recording))
+        reaches = np.stack([mean_reaches(recorded.recording, site)[:, axis] for site in sites])
+        usual, weights = recorded.untrained_reaches(sites, axis)
+        for measure, factor in (("trend", 1), ("trend_px", strides)):
+            tau = mean_of_images(kendall_trend(reaches * factor), recorded.weights)
+            null = mean_of_images(kendall_trend(usual * factor), weights)
+            known: Null = null if recorded.baseline is not None else null.value
+            yield Measured.of((measure, "all", name), tau, known, images, images)
+        growth = kendall_trend(reaches / usual.mean(1, keepdims=True))
+        yield Measured.of(("trend_growth", "all", name), mean_of_images(growth, recorded.weights), 0.0, images, images)
 
 
 def _segments(recorded: _Recorded, site: RecordedSite, axis: int) -> Iterator[Measured]:

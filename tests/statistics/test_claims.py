@@ -44,9 +44,8 @@ def test_every_measure_has_a_row_for_each_layer_and_axis(rows):
 
 
 def test_what_was_planted_holds(rows):
-    for measure in ("trend", "trend_px", "trend_growth"):
-        row = rows[measure, "all", "vertical"]
-        assert (row["estimate"], row["verdict"]) == (1, "holds")
+    growth = rows["trend_growth", "all", "vertical"]
+    assert (growth["estimate"], growth["verdict"]) == (1, "holds")
     for measure in ("growth", "mirror_gap"):
         assert rows[measure, "2_1", "horizontal"]["verdict"] == "holds"
     assert rows["elasticity", "2_1", "horizontal"]["low"] > 0
@@ -83,6 +82,16 @@ def test_a_recording_of_the_untrained_network_replaces_the_formula(recordings):
     assert rows["growth", "1_1", "horizontal"]["estimate"] == pytest.approx(found["estimate"] / reach)
     beyond = untrained.read("beyond", "1_1")[:, 0, 0].sum() / (30 * 12 * 16 * 3)
     assert rows["beyond_1_5", "1_1", "horizontal"]["null"] == pytest.approx(100 * beyond)
+
+
+def test_the_trend_of_the_untrained_network_is_the_null_of_the_trend(recordings, rows):
+    for measure in ("trend", "trend_px"):
+        row = rows[measure, "all", "horizontal"]
+        assert (row["estimate"], row["null"], row["verdict"]) == (1, 0, "")  # both layers are equally wide and large
+    measured = rows_of(recordings[0], baseline=recordings[1])["trend", "all", "horizontal"]
+    reaches = [recordings[1].read("mean_abs_offset", layer)[:, 0] for layer in ("1_1", "2_1")]
+    assert measured["null"] == np.sign(reaches[1] - reaches[0]).mean()
+    assert measured["null_low"] < measured["null"] < measured["null_high"]
 
 
 def test_a_network_has_not_grown_beyond_itself(recordings):

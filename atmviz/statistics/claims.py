@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from atmviz.errors import SettingsError
+from atmviz.errors import RecordingFormatError, SettingsError
 from atmviz.layers import Layers
 from atmviz.observe.site import AXES, select_sites, sources_of
 from atmviz.recording.label_quantities import THRESHOLDS
 from atmviz.recording.sites import RecordedSite
-from atmviz.recording.store import Recording
+from atmviz.recording.store import Recording, open_recording
 from atmviz.statistics.boundary import boundary_shares
 from atmviz.statistics.depth import (
     kendall_trend,
@@ -22,10 +22,13 @@ from atmviz.statistics.depth import (
     untrained_reach,
 )
 from atmviz.statistics.intervals import resample
-from atmviz.statistics.measures import Estimate, Measured, Null
+from atmviz.statistics.measures import Estimate, Measured, Null, claim_rows
 from atmviz.statistics.scale import in_comparison, log_reach, log_scale, scale_elasticity
 from atmviz.statistics.segment import MOVED, achievable_share, hit_rates, mirror_gap
 from atmviz.statistics.shape import anisotropy_slope, log_aspect, permuted_slopes
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 BEYOND = ("beyond_1_5", "beyond_2_5", "beyond_half")
 """Measures of the shares beyond `THRESHOLDS` and half the map."""
@@ -206,6 +209,69 @@ def _objects(recorded: _Recorded, site: RecordedSite) -> Iterator[Measured]:
     permuted = permuted_slopes(aspect, anisotropy, scale, recorded.seed)
     counts = int(used.any(1).sum()), int(used.sum())
     yield Measured.of(("anisotropy", site.source, "both"), slope, permuted, *counts)
+
+
+def claims_of(
+    recording: Recording,
+    layers: Layers = (),
+    *,
+    against: Recording | None = None,
+    baseline: Recording | None = None,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Return the rows of a recording, or of its differences to another of the same images; see `claims_table`."""
+    if not len(recording):
+        raise RecordingFormatError(f"{recording.path} holds no finished image: resume the recording first")
+    measured = measure_claims(recording, layers, baseline=baseline, seed=seed)
+    if against is None:
+        return claim_rows(measured)
+    if against.images != recording.images:
+        raise SettingsError(
+            f"{recording.path} and {against.path} hold other images, expected the same: record both alike"
+        )
+    shared = [name for name in generating_sites(recording, layers) if name in generating_sites(against)]
+    if not shared:
+        raise SettingsError(f"{recording.path} and {against.path} have no layer in common")
+    other = measure_claims(against, shared, baseline=baseline, seed=seed)
+    return claim_rows(paired_differences(measured, other), differences=True)
+
+
+def claims_table(
+    recording: Recording | str | Path,
+    layers: Layers = (),
+    *,
+    against: Recording | str | Path | None = None,
+    baseline: Recording | str | Path | None = None,
+    seed: int = 0,
+) -> "DataFrame":
+    """Return the paper's claims about offsets as numbers: the CSV beside the figure.
+
+    Args:
+        recording: An opened recording, or its folder. Without labels it tells of depth only.
+        layers: Layers that generate offsets, by name or pattern; all without them.
+        against: A recording of the same images: each row becomes the difference, this recording less that one.
+        baseline: A recording of the untrained network; without it, a formula stands for the untrained network.
+        seed: Of the draws of images and the permutations.
+
+    Returns:
+        One row per measure, layer and axis; columns as in `atmviz.statistics.measures.claim_rows`. Definitions are in
+        docs/statistics.md.
+
+    Raises:
+        LayerNotFoundError: a layer was not recorded, in one of the recordings.
+        SettingsError: no layer has offsets, the recordings hold other images or have no layer in common, or the
+            baseline has maps of another size.
+        RecordingFormatError: a recording is damaged or empty, or the baseline lacks what the recording holds.
+
+    Source: Sec. 3.2, A2.1 and A2.2.
+    """
+    import pandas
+
+    first, second, untrained = (
+        None if each is None else open_recording(each) for each in (recording, against, baseline)
+    )
+    assert first is not None
+    return pandas.DataFrame(claims_of(first, layers, against=second, baseline=untrained, seed=seed))
 
 
 def paired_differences(ours: Sequence[Measured], theirs: Sequence[Measured]) -> list[Measured]:

@@ -55,9 +55,9 @@ DEFINITIONS = {
         Definition("hit_rate/1", "segment", "%", "samples in the same segment"),
         Definition("mirror_gap/1", "segment", "pp", "mirror gap", tested=True),
         Definition("achievable/1", "segment", "%", "share of the achievable gap"),
-        Definition("elasticity/1", "scale", "d log / d log", "scale elasticity", tested=True),
-        Definition("anisotropy/1", "shape", "d log / d log", "slope of anisotropy", tested=True),
-        Definition("boundary/1", "boundary", "%", "samples near the segment's border", tested=True),
+        Definition("elasticity/1", "scale", "% per %", "scale elasticity", tested=True),
+        Definition("anisotropy/1", "shape", "% per %", "slope of anisotropy", tested=True),
+        Definition("boundary/1", "boundary", "%", "samples near the border", tested=True),
     )
 }
 """Every measure by its name."""

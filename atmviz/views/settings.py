@@ -6,11 +6,11 @@ from typing import Literal
 from atmviz.choices import FitChoice
 from atmviz.errors import SettingsError, describe
 from atmviz.geometry import Anchor
-from atmviz.layers import figure_patterns
+from atmviz.layers import figure_patterns, layer_patterns
 from atmviz.paper import FIGURES, FigurePreset
 from atmviz.recording.query import query_texts
 from atmviz.settings import Settings, setting
-from atmviz.statistics import TokenSelection
+from atmviz.statistics import ReachUnit, TokenSelection
 
 NOT_RECORDED = ("layers", "query", "shard")
 """Fields of `RecordingSettings` that a recording for a histogram leaves as they are: it holds all layers."""
@@ -120,3 +120,23 @@ class HistogramSettings(Settings):
     def chosen_layers(self) -> tuple[str, ...]:
         """The layers that are asked for, else those of the figure of the paper; () for the default."""
         return self.layers or (self.preset.layers if self.preset else ())
+
+
+@dataclass(frozen=True)
+class AnswerSettings(Settings):
+    """Which layers an answer is about."""
+
+    layers: tuple[str, ...] = setting(
+        (),
+        "Layers: 3_18, 2_1,3_7, 3_*, 3_last; repeatable; by default all that generate offsets.",
+        "Figure",
+        flags=("--layer",),
+        read=layer_patterns,
+    )
+
+
+@dataclass(frozen=True)
+class DepthSettings(AnswerSettings):
+    """What reach against depth shows."""
+
+    unit: ReachUnit = setting("tokens", "tokens, px, or percent of the map's axis.", "Figure")  # noqa: RUF009

@@ -159,6 +159,22 @@ def size_option(otherwise: str = "") -> Any:
 
 
 Size = Annotated[str | None, size_option()]
+AnswerSource = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A recording; or images, folders or globs. Default: 400 drawn scenes.",
+        show_default=False,
+    ),
+]
+Baseline = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RECORDING",
+        help="A recording of the untrained network; by default a formula stands for it.",
+        rich_help_panel="Answer",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the results as JSON.", rich_help_panel="Output")]
 Format = Annotated[
     str | None,

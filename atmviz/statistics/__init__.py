@@ -13,8 +13,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "claims": ["claims_table"],
-        "depth": ["depth_table"],
         "histogram": ["OffsetHistogram", "histogram_table", "offset_histogram"],
+        "reach": ["depth_table"],
         "sampling": ["SampledTokens", "SamplingMap", "nearest_index", "sampling_map"],
     },
 )

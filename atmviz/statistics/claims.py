@@ -5,6 +5,8 @@ Legend: N images, L layers, O distinct offsets, D draws.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -222,9 +224,8 @@ def claims_of(
     """Return the rows of a recording, or of its differences to another of the same images; see `claims_table`."""
     if not len(recording):
         raise RecordingFormatError(f"{recording.path} holds no finished image: resume the recording first")
-    measured = measure_claims(recording, layers, baseline=baseline, seed=seed)
     if against is None:
-        return claim_rows(measured)
+        return claim_rows(measure_claims(recording, layers, baseline=baseline, seed=seed))
     if against.images != recording.images:
         raise SettingsError(
             f"{recording.path} and {against.path} hold other images, expected the same: record both alike"
@@ -232,8 +233,8 @@ def claims_of(
     shared = [name for name in generating_sites(recording, layers) if name in generating_sites(against)]
     if not shared:
         raise SettingsError(f"{recording.path} and {against.path} have no layer in common")
-    other = measure_claims(against, shared, baseline=baseline, seed=seed)
-    return claim_rows(paired_differences(measured, other), differences=True)
+    both = (measure_claims(each, shared, baseline=baseline, seed=seed) for each in (recording, against))
+    return claim_rows(paired_differences(*both), differences=True)
 
 
 def claims_table(

@@ -5,9 +5,11 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "claims": ["draw_claims"],
+        "depth": ["draw_depth"],
         "drawn": ["DrawnFigure"],
         "histograms": ["draw_histogram", "histogram"],
         "overlays": ["Overlays", "draw_overlays", "overlay"],
-        "settings": ["HistogramSettings", "OverlaySettings"],
+        "settings": ["AnswerSettings", "DepthSettings", "HistogramSettings", "OverlaySettings"],
     },
 )

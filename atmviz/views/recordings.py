@@ -72,7 +72,7 @@ class RecordedSource:
         data, running = self.data, self.running
         if self.source is None and data.dataset is None:
             data = replace(data, dataset="shapes", limit=data.limit or ANSWER_SCENES)
-        title = data.dataset or getattr(self.source, "title", self.source)
+        title: Any = data.dataset or getattr(self.source, "title", None) or self.source
         known = "auto" if labels and isinstance(title, str) and title in WITH_OBJECTS else None
         running = replace(running, keep=(*running.keep, *keep), labels=running.labels or known)
         return replace(self, data=data, running=running)
@@ -123,7 +123,7 @@ class RecordedSource:
         given = {"network": self.network is not None}
         for choice, names in (
             (self.data, ("dataset", "data_dir", "limit")),
-            (self.running, ("size", "fit")),
+            (self.running, ("size", "fit", "labels")),
             (self.model, ("checkpoint", "model", "weights")),
         ):
             usual = type(choice)()

@@ -14,7 +14,8 @@ from atmviz.statistics import ReachUnit, TokenSelection
 
 NOT_RECORDED = ("layers", "query", "shard", "labels", "keep")
 """Fields of `RecordingSettings` that a recording for a histogram leaves as they are: it holds all layers."""
-
+NOT_ASKED = ("query", "shard", "keep")
+"""Fields of `RecordingSettings` that an answer decides."""
 
 OVERLAY_FIGURE = 5
 """The figure of the paper that is an overlay; the others are histograms."""

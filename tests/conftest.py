@@ -33,3 +33,13 @@ def nano(_seed):
     from atmviz.models import create_model
 
     return create_model("atmnet_nano", num_classes=5).eval()
+
+
+@pytest.fixture(scope="session")
+def labeled_scenes(tmp_path_factory):
+    """The folder of a recording, with labels, of 64 drawn scenes at 128 px by the demonstration model."""
+    from atmviz.recording.run import record
+
+    out = tmp_path_factory.mktemp("labeled") / "scenes"
+    record("shapes", "atmnet_nano.shapes", out=out, limit=64, labels="auto", workers=0, device="cpu")
+    return out

@@ -70,7 +70,7 @@ def draw_reach(
         layout_above(figure, foot + key)
         axes = figure.subplots(lines, columns, squeeze=False, sharey=style.share_y)
         for index, (panel, profile) in enumerate(zip(axes.flat, shown, strict=False)):
-            _draw_panel(panel, profile, look)
+            _draw_panel(panel, profile, look, width / columns - 5 * look.points / 72)
             panel.set_ylabel(f"|offset| ({unit})" if index % columns == 0 else "")
         for panel in list(axes.flat)[len(shown) :]:
             panel.set_visible(False)
@@ -81,7 +81,8 @@ def draw_reach(
     return figure
 
 
-def _draw_panel(panel: Axes, profile: ReachProfile, look: Look) -> None:
+def _draw_panel(panel: Axes, profile: ReachProfile, look: Look, width: float) -> None:
+    """Draw the lines and bands of an axis on `width` inches."""
     color, places = axis_color(profile.axis, look), np.arange(len(profile.layers))
     low, lower, median, upper, high = profile.quantiles.T
     panel.fill_between(places, low, high, color=color, alpha=_LIGHT, lw=0)
@@ -89,8 +90,9 @@ def _draw_panel(panel: Axes, profile: ReachProfile, look: Look) -> None:
     size: Any = {"lw": 1.5, "ms": 0.5 * look.points}
     panel.plot(places, median, color=color, marker=MARKERS[profile.axis], **size)
     panel.plot(places, profile.untrained, color=NOTE, ls="--", lw=1.2)
-    step = -(-len(places) // 8)
-    panel.set_xticks(places[::step], [profile.layers[k] for k in places[::step]])
+    longest = max(map(len, profile.layers)) + 1
+    step = -(-len(places) * 0.64 * longest * look.points // (72 * width))  # as many labels as fit
+    panel.set_xticks(places[:: int(step)], profile.layers[:: int(step)])
     panel.set_title(profile.axis)
     panel.set_xlabel("layer")
     panel.set_ylim(bottom=0)

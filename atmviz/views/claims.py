@@ -218,4 +218,4 @@ def printed_claims(rows: Sequence[dict[str, Any]], differences: bool = False) ->
 
 def _number(value: float, digits: int) -> str:
     """Return a number with so many decimals; "" for NaN."""
-    return "" if value != value else f"{value:.{digits}f}"
+    return "" if value != value else f"{round(value, digits) + 0.0:.{digits}f}"  # no -0.00

@@ -72,8 +72,8 @@ class RecordedSource:
         data, running = self.data, self.running
         if self.source is None and data.dataset is None:
             data = replace(data, dataset="shapes", limit=data.limit or ANSWER_SCENES)
-        title: Any = data.dataset or getattr(self.source, "title", None) or self.source
-        known = "auto" if labels and isinstance(title, str) and title in WITH_OBJECTS else None
+        source = self.source if isinstance(self.source, str) else getattr(self.source, "title", "")
+        known = "auto" if labels and (data.dataset or source) in WITH_OBJECTS else None
         running = replace(running, keep=(*running.keep, *keep), labels=running.labels or known)
         return replace(self, data=data, running=running)
 

@@ -85,7 +85,7 @@ class RecordingSettings(FitChoice):
     )
     keep: tuple[Keep, ...] = setting(
         (),
-        "Also keep moments (of each offset), positions (sums by token) or maps (every offset); repeatable.",
+        "Also keep moments (of each offset), positions (sums by token), maps (every offset); repeatable; by default none.",
         "Keep",
         read=kept_names,
     )

@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "claims": ["claims_table"],
         "histogram": ["OffsetHistogram", "histogram_table", "offset_histogram"],
+        "objects": ["object_table"],
         "reach": ["depth_table"],
         "sampling": ["SampledTokens", "SamplingMap", "nearest_index", "sampling_map"],
     },

@@ -23,7 +23,7 @@ from .console import (
 from .progress import ProgressConsole
 
 
-@options.with_settings(AnswerSettings, FigureStyle)
+@options.with_settings(AnswerSettings, FigureStyle, without=("share_y",))
 @options.with_settings(DataChoice, RecordingSettings, ModelChoice, without=(*NOT_ASKED, "layers"), recordings=True)
 def claims(
     sources: options.AnswerSource = None,

@@ -21,6 +21,7 @@ from atmviz.statistics.depth import distance_quantiles, untrained_std
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+DEFINITION = "quantiles/1"
 QUANTILES = {"q2_5": 0.025, "q25": 0.25, "median": 0.5, "q75": 0.75, "q97_5": 0.975}
 """Levels of quantiles by the name of their column: the median, and the ends of 50 % and 95 % of the samples."""
 
@@ -44,7 +45,7 @@ def reach_rows(
                 {
                     **{"layer": name, "axis": axis_name},
                     **dict(zip(QUANTILES, quantiles.tolist(), strict=True)),
-                    **{"untrained_median": factor * median, "unit": unit, "definition": "depth/1"},
+                    **{"untrained_median": factor * median, "unit": unit, "definition": DEFINITION},
                     **{"n_images": len(recording), "n": len(recording) * samples_of(site)},
                 }
             )

@@ -1,12 +1,15 @@
 """Estimates over draws of images, and the rows of claims: intervals, correction and verdicts."""
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from atmviz.statistics.intervals import Interval, holm, ratio_interval, resample
 from atmviz.statistics.measures import DEFINITIONS, Estimate, Measured, claim_rows
+from atmviz.statistics.reach import DEFINITION
 
 WEIGHTS = resample(40)
 
@@ -91,5 +94,8 @@ def test_a_known_null_has_no_interval_and_a_measured_one_has():
     assert rows[2]["effect_high"] - rows[2]["effect_low"] < 1e-9  # the same noise in both
 
 
-def test_definitions_are_named_after_their_measures():
-    assert {definition.measure for definition in DEFINITIONS.values()} == set(DEFINITIONS)
+def test_definitions_are_those_of_the_docs():
+    page = Path(__file__).parents[2].joinpath("docs/statistics.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if re.match(r"\| `\w+/\d", line)]
+    ids = {name: "**tested**" in row for row in rows for name in re.findall(r"`(\w+/\d)`", row)}
+    assert ids == {each.id: each.tested for each in DEFINITIONS.values()} | {DEFINITION: False}

@@ -8,7 +8,7 @@ import typer
 from atmviz.choices import DataChoice, ModelChoice
 from atmviz.figures.settings import FigureStyle
 from atmviz.recording.settings import RecordingSettings
-from atmviz.views.settings import NOT_ASKED, AnswerSettings
+from atmviz.views.settings import NOT_ASKED, ClaimSettings
 
 from . import options
 from .console import (
@@ -23,7 +23,7 @@ from .console import (
 from .progress import ProgressConsole
 
 
-@options.with_settings(AnswerSettings, FigureStyle, without=("share_y",))
+@options.with_settings(ClaimSettings, FigureStyle, without=("share_y",))
 @options.with_settings(DataChoice, RecordingSettings, ModelChoice, without=(*NOT_ASKED, "layers"), recordings=True)
 def claims(
     sources: options.AnswerSource = None,
@@ -31,7 +31,7 @@ def claims(
         Path | None,
         typer.Option(
             metavar="RECORDING",
-            help="A recording of the same images: print the differences, paired by image.",
+            help="A recording of the same images: print the differences, paired by image; by default none.",
             rich_help_panel="Answer",
         ),
     ] = None,

@@ -12,11 +12,9 @@ from . import options
 from .console import CONSOLE, import_matplotlib, is_main_process, print_json, print_paths, say_if_alone
 from .progress import ProgressConsole
 
-_NOT_ASKED = (*NOT_ASKED, "layers", "labels")
-
 
 @options.with_settings(DepthSettings, FigureStyle)
-@options.with_settings(DataChoice, RecordingSettings, ModelChoice, without=_NOT_ASKED, recordings=True)
+@options.with_settings(DataChoice, RecordingSettings, ModelChoice, without=(*NOT_ASKED, "layers"), recordings=True)
 def depth(
     sources: options.AnswerSource = None,
     baseline: options.Baseline = None,

@@ -10,6 +10,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "drawn": ["DrawnFigure"],
         "histograms": ["draw_histogram", "histogram"],
         "overlays": ["Overlays", "draw_overlays", "overlay"],
-        "settings": ["AnswerSettings", "DepthSettings", "HistogramSettings", "OverlaySettings"],
+        "settings": ["ClaimSettings", "DepthSettings", "HistogramSettings", "OverlaySettings"],
     },
 )

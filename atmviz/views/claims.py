@@ -1,6 +1,7 @@
 """The paper's claims about offsets as numbers with intervals and nulls, and reach against depth: recorded and drawn."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from atmviz.statistics.claims import claims_of, generating_sites
 from atmviz.statistics.measures import DEFINITIONS
 from atmviz.views.drawn import DrawnFigure, describe_preprocessing, describe_style
 from atmviz.views.recordings import Images, RecordedSource, describe_source
-from atmviz.views.settings import NOT_ASKED, AnswerSettings
+from atmviz.views.settings import NOT_ASKED, ClaimSettings
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -29,11 +30,12 @@ PANELS = ("growth", "mirror_gap", "elasticity", "anisotropy", "boundary")
 """Measures that the figure shows."""
 PRINTED = ("trend_growth", *PANELS)
 """Measures that the printed table shows: those that decide a claim."""
-_SETTINGS = (AnswerSettings, DataChoice, RecordingSettings, ModelChoice, FigureStyle)
+_SETTINGS = (ClaimSettings, DataChoice, RecordingSettings, ModelChoice, FigureStyle)
+_HIDDEN = tuple(name for name in NOT_ASKED if name != "labels")
 _DECIMALS = {"% per %": 3}  # by unit; 2 of others
 
 
-@with_keywords(*_SETTINGS, without=(*NOT_ASKED, "checkpoint"))
+@with_keywords(*_SETTINGS, without=(*_HIDDEN, "checkpoint"))
 def claims(
     source: Recording | Images | None = None,
     network: "nn.Module | str | Path | None" = None,
@@ -75,7 +77,7 @@ def claims(
     return draw_claims(source, network, against=against, baseline=baseline, events=events, **settings).figure
 
 
-@with_keywords(*_SETTINGS, without=NOT_ASKED)
+@with_keywords(*_SETTINGS, without=_HIDDEN)
 def draw_claims(
     source: Recording | Images | None = None,
     network: "nn.Module | str | Path | None" = None,
@@ -88,6 +90,7 @@ def draw_claims(
     """Measure and draw claims, and return the figure with file name, numbers and tables; see `claims`."""
     answer, data, running, model, style = split_settings(settings, *_SETTINGS)
     other, untrained = (None if each is None else open_recording(each) for each in (against, baseline))
+    running = replace(running, labels=answer.labels)
     asked = RecordedSource.of(source, network, data, running, model)
     with asked.asking(("moments",), labels=True).recording(events) as recording:
         rows = claims_of(recording, answer.layers, against=other, baseline=untrained, seed=data.seed)

@@ -29,7 +29,7 @@ _SETTINGS = (DepthSettings, DataChoice, RecordingSettings, ModelChoice, FigureSt
 _UNITS = {"tokens": "tokens", "px": "px", "percent": "% of the axis"}
 
 
-@with_keywords(*_SETTINGS, without=(*NOT_ASKED, "labels", "checkpoint"))
+@with_keywords(*_SETTINGS, without=(*NOT_ASKED, "checkpoint"))
 def depth(
     source: Recording | Images | None = None,
     network: "nn.Module | str | Path | None" = None,
@@ -62,7 +62,7 @@ def depth(
     return draw_depth(source, network, baseline=baseline, events=events, **settings).figure
 
 
-@with_keywords(*_SETTINGS, without=(*NOT_ASKED, "labels"))
+@with_keywords(*_SETTINGS, without=NOT_ASKED)
 def draw_depth(
     source: Recording | Images | None = None,
     network: "nn.Module | str | Path | None" = None,

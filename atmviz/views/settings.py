@@ -14,7 +14,7 @@ from atmviz.statistics import ReachUnit, TokenSelection
 
 NOT_RECORDED = ("layers", "query", "shard", "labels", "keep")
 """Fields of `RecordingSettings` that a recording for a histogram leaves as they are: it holds all layers."""
-NOT_ASKED = ("query", "shard", "keep")
+NOT_ASKED = ("query", "shard", "labels", "keep")
 """Fields of `RecordingSettings` that an answer decides."""
 
 OVERLAY_FIGURE = 5
@@ -133,6 +133,18 @@ class AnswerSettings(Settings):
         "Figure",
         flags=("--layer",),
         read=layer_patterns,
+    )
+
+
+@dataclass(frozen=True)
+class ClaimSettings(AnswerSettings):
+    """Which layers claims are measured on, and whose objects."""
+
+    labels: str | None = setting(
+        None,
+        "A folder of masks of the images' names; by default the objects of the dataset (shapes, ade20k, coco).",
+        "Data",
+        read=str,
     )
 
 

@@ -81,15 +81,15 @@ def _draw_panel(panel: Axes, rows: Sequence[dict[str, Any]], layers: Sequence[st
     """Draw the rows of a measure: grey what their nulls are, in color the estimates."""
     for row in rows:
         place = layers.index(row["layer"]) + _PLACES[row["axis"]]
-        if row["null_low"] is None:
-            panel.axvline(row["null"], color=_NULL, lw=1.2, zorder=0)
-        else:
+        if row["null_low"] is not None:
             panel.barh(place, row["null_high"] - row["null_low"], 0.34, row["null_low"], color=_NULL, lw=0, zorder=1)
         color = axis_color(row["axis"], look)
         size = 0.5 * look.points
         panel.plot([row["low"], row["high"]], [place, place], color=color, lw=1.2, zorder=2, solid_capstyle="butt")
         face = "white" if row["verdict"] == _OPEN else color
         panel.plot(row["estimate"], place, MARKERS[row["axis"]], color=color, mfc=face, ms=size, mew=1, zorder=3)
+    for null in {row["null"] for row in rows if row["null_low"] is None}:
+        panel.axvline(null, color=_NULL, lw=1.2, zorder=0)
     panel.use_sticky_edges = False  # bars have room at their ends, too
     panel.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     panel.tick_params(axis="y", length=0)

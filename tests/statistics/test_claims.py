@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from atmviz.errors import LayerNotFoundError, SettingsError
-from atmviz.statistics.claims import generating_sites, measure_claims, paired_differences
+from atmviz.errors import LayerNotFoundError, RecordingFormatError, SettingsError
+from atmviz.statistics.claims import claims_of, generating_sites, measure_claims, paired_differences
 from atmviz.statistics.depth import untrained_reach
 from atmviz.statistics.measures import DEFINITIONS, claim_rows
 
@@ -107,6 +107,28 @@ def test_differences_are_those_of_the_estimates(recordings):
         assert row["estimate"] == first.estimate.value - second.estimate.value
     gap = next(row for row in claim_rows(paired_differences(ours, theirs), differences=True) if row["layer"] == "2_1")
     assert gap["verdict"] == "higher"
+
+
+def test_recordings_are_compared_in_the_layers_that_both_have(recordings, planted, scenes):
+    fields = {"2_1": scenes.to_center, "3_1": scenes.to_center}
+    other = planted(fields, scenes.masks, scenes.things)
+    rows = claims_of(recordings[0], against=other)
+    assert {row["layer"] for row in rows} == {"2_1"}  # no trend of one layer
+    with pytest.raises(SettingsError, match="have no layer in common"):
+        claims_of(recordings[0], ("1_1",), against=other)
+
+
+def test_recordings_of_other_images_are_not_compared(recordings, planted, scenes):
+    other = planted({"1_1": scenes.to_center[:9]}, scenes.masks[:9], scenes.things[:9])
+    with pytest.raises(SettingsError, match="hold other images, expected the same"):
+        claims_of(recordings[0], against=other)
+
+
+def test_a_recording_without_a_finished_image_is_refused(planted, scenes):
+    empty = planted({"1_1": scenes.to_center[:1]}, scenes.masks[:1], scenes.things[:1])
+    empty.images = []
+    with pytest.raises(RecordingFormatError, match="no finished image: resume the recording first"):
+        claims_of(empty)
 
 
 def test_noise_holds_nothing_but_its_reach(recordings):

@@ -107,6 +107,14 @@ def test_the_untrained_network_is_recorded_as_well_as_known(labeled_scenes, tmp_
     assert gap["verdict"] == "not decidable"  # hardly a sample of the untrained network moves
 
 
+def test_layers_that_one_recording_lacks_are_named(labeled_scenes, tmp_path):
+    few, heard = tmp_path / "few", Heard()
+    atmviz.record(out=few, network="atmnet_nano.shapes", like=labeled_scenes, layers=("2_1", "4_1"), workers=0)
+    drawn = draw_claims(labeled_scenes, against=few, events=heard)
+    assert {row["layer"] for row in drawn.numbers["rows"]} == {"all", "2_1", "4_1"}
+    assert heard.messages == ["layers that one of the recordings lacks are left out: 1_1, 3_1, 3_7, 3_13"]
+
+
 def test_recordings_of_other_images_are_not_compared(labeled_scenes, recorded):
     with pytest.raises(SettingsError, match="hold other images, expected the same"):
         draw_claims(labeled_scenes, against=recorded)

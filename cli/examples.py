@@ -11,6 +11,10 @@ EXAMPLES = {
     ),
     "layers": ("atmviz layers", "atmviz layers atmnet_large --size 512x512 --json"),
     "inspect": ("atmviz inspect fig3.pdf", "atmviz inspect ATMNet-T.pth --json"),
+    "compare": (
+        "atmviz compare first second --baseline init --width column",
+        "atmviz compare -c atmnet_nano.shapes -c atmnet_nano --dataset shapes --limit 640",
+    ),
     "record": (
         "atmviz record photos/ --out recording",
         "atmviz record --dataset ade20k --limit 500 -c ATMNet-T.pth --out ade20k",

@@ -93,7 +93,10 @@ def match_layers(a: Recording, b: Recording, layers: Layers = ()) -> tuple[list[
         )
     generating = [[site.name for site in recording.sites if site.is_source] for recording in (a, b)]
     both = [name for name in generating[0] if name in generating[1]]
-    chosen = select_layers(layers or ("generating" if both else "all"), common, both)
+    try:
+        chosen = select_layers(layers or ("generating" if both else "all"), common, both)
+    except LayerNotFoundError as error:
+        raise LayerNotFoundError(f"{a.path} and {b.path}: {error}") from None
     if layers:
         return chosen, ()
     left_out = [name for names in generating for name in names if name not in chosen]
@@ -105,7 +108,7 @@ def describe_differences(a: Recording, b: Recording) -> list[str]:
     said = []
     sizes = ["×".join(map(str, recording.attrs["input_size"])) for recording in (a, b)]
     if sizes[0] != sizes[1]:
-        said.append(f"inputs of {sizes[0]} and {sizes[1]} px: compare maps of different sizes in % of their axes")
+        said.append(f"inputs of {sizes[0]} and {sizes[1]} px: maps differ in size, for which w1_percent allows")
     if a.preprocessing.fit != b.preprocessing.fit:
         said.append(f"images fitted by {a.preprocessing.fit} and {b.preprocessing.fit}: they show different parts")
     if a.attrs["query"] != b.attrs["query"]:

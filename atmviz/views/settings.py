@@ -1,6 +1,7 @@
 """Settings of the figures. Torch-free, without matplotlib: commands read their options from here."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from atmviz.choices import FitChoice
@@ -120,3 +121,21 @@ class HistogramSettings(Settings):
     def chosen_layers(self) -> tuple[str, ...]:
         """The layers that are asked for, else those of the figure of the paper; () for the default."""
         return self.layers or (self.preset.layers if self.preset else ())
+
+
+@dataclass(frozen=True)
+class ComparisonSettings(Settings):
+    """What of two recordings is compared."""
+
+    layers: tuple[str, ...] = setting(
+        (),
+        "Layers: 3_18, 2_1,3_7, 3_*, 3_last, all (that generate offsets); repeatable; by default all.",
+        "Comparison",
+        flags=("--layer",),
+        read=figure_patterns,
+    )
+    baseline: str | Path | None = setting(  # noqa: RUF009
+        None,
+        "init (untrained offset layers, by formula) or a recording: growth of both over it. By default none.",
+        "Comparison",
+    )

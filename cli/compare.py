@@ -20,7 +20,11 @@ from .progress import ProgressConsole
 
 @options.with_settings(ComparisonSettings, FigureStyle)
 @options.with_settings(
-    DataChoice, RecordingSettings, ModelChoice, without=(*NOT_RECORDED, "checkpoint", "model"), recordings=True
+    DataChoice,
+    RecordingSettings,
+    ModelChoice,
+    without=(*NOT_RECORDED, "keep", "labels", "checkpoint", "model"),
+    recordings=True,
 )
 def compare(
     sources: Annotated[
@@ -37,6 +41,13 @@ def compare(
             autocompletion=completion.checkpoints,
         ),
     ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            help="init (offset layers before training, by formula) or a recording: adds growth over it.",
+            rich_help_panel="Comparison",
+        ),
+    ] = None,
     out: options.FigurePath = Path("."),
     formats: options.Format = None,
     as_json: options.JsonOption = False,
@@ -51,10 +62,10 @@ def compare(
     say_if_alone()
     with ProgressConsole("loading", "recording", "recorded images are kept in the cache") as events:
         import_matplotlib()
-        from atmviz.views import compare as compare_views
+        from atmviz.views import draw_comparison
 
         images = (sources or None) if checkpoints else None
-        drawn = compare_views(a, b, images, events=events, **options.given(settings))
+        drawn = draw_comparison(a, b, images, baseline=baseline, events=events, **options.given(settings))
     if not is_main_process():
         return  # the first of torchrun's processes writes
     files = drawn.save(out, kinds, command=options.command_line(), events=CONSOLE)

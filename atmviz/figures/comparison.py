@@ -20,7 +20,6 @@ BAND = (10, 90)  # percentiles over images
 _MOST_COLUMNS = 4  # layers with panels of their own
 _NARROWEST_INCHES = 1.5  # of a panel, for type of 7 points
 _PANEL_INCHES = (2.6, 1.7)  # for type of 9 points
-_MOST_NAMES = 3  # layers named on an inch of an axis, for type of 9 points
 _HEADROOM = 1.25  # of histograms, for the legend
 _SLIDE_INCHES = 9.0  # width from which parts stand side by side
 _MOST_DOTS = 1000  # of images; a vector file of more could hardly be opened
@@ -170,8 +169,10 @@ def _draw_depths(
     for panel, axis in zip(panels, axes, strict=True):
         layers = [layer for layer in comparison.layers if layer.axis == axis]
         _draw_depth(panel, layers, [row for row in comparison.rows if row["axis"] == axis], look)
-        named = _spread(len(layers), int(_MOST_NAMES * width * 9 / look.points))
-        panel.set_xticks(named, [layers[index].sites[0].name for index in named])
+        names = [layer.sites[0].name for layer in layers]
+        letter = 0.65 * look.points / 72  # with room for the labels of the y axis, and a letter between names
+        named = _spread(len(names), int((width - 9 * letter) / letter / (max(map(len, names)) + 1)))
+        panel.set_xticks(named, [names[index] for index in named])
         panel.set_xlabel(f"layer, {axis} offsets")
         panel.spines[["top", "right"]].set_visible(False)
         panel.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1, **_legend(look))

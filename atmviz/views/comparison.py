@@ -4,10 +4,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from matplotlib.figure import Figure
+
 from atmviz.choices import DataChoice, ModelChoice
 from atmviz.errors import SettingsError, count, describe
 from atmviz.events import QUIET, Events
-from atmviz.figures.comparison import BAND, SHOWN_PERCENT, draw_comparison, shown_layers
+from atmviz.figures import comparison as drawing
 from atmviz.figures.saving import figure_name, weights_name
 from atmviz.figures.settings import FigureStyle
 from atmviz.recording.array_files import is_recording
@@ -23,9 +25,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 _SETTINGS = (ComparisonSettings, DataChoice, RecordingSettings, ModelChoice, FigureStyle)
+_NOT_SHOWN = ("query", "shard", "checkpoint", "model", "keep", "labels")
 
 
-@with_keywords(*_SETTINGS, without=("query", "shard", "checkpoint", "model", "baseline"))
+@with_keywords(*_SETTINGS, without=_NOT_SHOWN)
 def compare(
     a: "Recording | nn.Module | str | Path",
     b: "Recording | nn.Module | str | Path",
@@ -34,44 +37,59 @@ def compare(
     baseline: Recording | str | Path | None = None,
     events: Events = QUIET,
     **settings: Any,
-) -> DrawnFigure:
-    """Compare the offsets of two recordings, or of two networks on the same images.
+) -> Figure:
+    """Draw how the offsets of two recordings differ, or those of two networks on the same images.
 
     Args:
         a, b: Two recordings, opened or as folders; or two networks, each in evaluation mode or what `load_model` takes.
-        source: Images for two networks: files, folders, globs, the name of a dataset, or an opened source. Their
-            recordings are kept in the cache if the network is a name or a file.
-        baseline: "init" for untrained offset layers, or a recording: adds the growth of A and B over it.
+        source: Images for two networks, as `atmviz.histogram` takes them. Their recordings are kept in the cache if
+            the network is a name or a file.
+        baseline: "init" for offset layers before training, or a recording; drawn beside A and B.
         events: Receives messages, e.g. what is left out, and how many images are recorded.
-        settings: `layers` ("3_18" or ["2_1", "3_*"]; by default all that generate offsets in both); fields of
-            `DataChoice`, e.g. `limit`, of `RecordingSettings`, e.g. `size`, of `ModelChoice`, and of `FigureStyle`,
-            e.g. `width="column"`.
+        settings: `layers` of `ComparisonSettings`, by default all that generate offsets in both; fields of
+            `DataChoice`, `RecordingSettings`, `ModelChoice` and `FigureStyle`.
 
     Returns:
-        The figure; its `numbers` and `table` have the rows of `compare_recordings`.
+        A matplotlib figure: histograms over each other, reach of each image, reach against depth.
 
     Raises:
-        SettingsError: a recording and a network, or settings that exclude each other.
+        SettingsError: a recording and a network, settings that exclude each other, or no such baseline.
         LayerNotFoundError: the two have no layer in common, or not the layers asked for.
         DatasetError: no readable image.
         CheckpointError: a network cannot be loaded, or has no sites.
         RecordingFormatError: a recording is damaged or holds no finished image.
     """
-    known = {} if isinstance(baseline, Recording) else {"baseline": baseline}
-    chosen, data, running, model, style = split_settings({**settings, **known}, *_SETTINGS)
-    against = _open_baseline(baseline if isinstance(baseline, Recording) else chosen.baseline)
-    are_recordings = [_is_recording(each) for each in (a, b)]
-    if any(are_recordings) and (not all(are_recordings) or source is not None):
-        other = "images" if all(are_recordings) else "a network"
-        raise SettingsError(f"got a recording and {other}, expected two recordings, or two networks and images")
+    return draw_comparison(a, b, source, baseline=baseline, events=events, **settings).figure
+
+
+@with_keywords(*_SETTINGS, without=_NOT_SHOWN)
+def draw_comparison(
+    a: "Recording | nn.Module | str | Path",
+    b: "Recording | nn.Module | str | Path",
+    source: Images | None = None,
+    *,
+    baseline: Recording | str | Path | None = None,
+    events: Events = QUIET,
+    **settings: Any,
+) -> DrawnFigure:
+    """Draw a comparison and return it with file name, table and numbers; see `compare`.
+
+    The table, and "rows" of the numbers, are those of `atmviz.statistics.comparison.compare_recordings`.
+    """
+    chosen, data, running, model, style = split_settings(settings, *_SETTINGS)
+    against = _open_baseline(baseline)
+    are_recordings = _is_recording(a), _is_recording(b)
+    if are_recordings == (True, True) and source is None:
+        asked = [RecordedSource.of(each, None, data, running, model) for each in (a, b)]  # type: ignore[arg-type]
+    elif any(are_recordings):
+        raise SettingsError(
+            f"got recordings and {'images' if all(are_recordings) else 'a network'}, "
+            "expected two recordings, or two networks and images"
+        )
+    else:
+        asked = [RecordedSource.of(source, each, data, running, model) for each in (a, b)]  # type: ignore[arg-type]
     with ExitStack() as stack:
-        sources = [
-            RecordedSource.of(each, None, data, running, model)  # type: ignore[arg-type]
-            if are_recordings[0]
-            else RecordedSource.of(source, each, data, running, model)  # type: ignore[arg-type]
-            for each in (a, b)
-        ]
-        first, second = (stack.enter_context(each.recording(events)) for each in sources)
+        first, second = (stack.enter_context(each.recording(events)) for each in asked)
         comparison = compare_recordings(first, second, chosen.layers, against, data.seed)
         for text in comparison.left_out:
             events.message(text)
@@ -109,7 +127,7 @@ def _draw(
         "style": describe_style(style),
     }
     trained = [each.trained for each in recordings]
-    figure = draw_comparison(
+    figure = drawing.draw_comparison(
         comparison,
         title=_title(a, b, weights),
         note=_note(comparison, layers, style),
@@ -142,14 +160,14 @@ def _title(a: Recording, b: Recording, weights: list[str]) -> str:
 
 
 def _note(comparison: Comparison, layers: list[str], style: FigureStyle) -> str:
-    row, shown = comparison.rows[0], shown_layers(comparison, style)
+    row, shown = comparison.rows[0], drawing.shown_layers(comparison, style)
     images = count(row["n_images"], "image")
     counted = [row["n_images_a"], row["n_images_b"]]
     histograms = "" if counted == [row["n_images"]] * 2 else f", histograms of {counted[0]:,} and {counted[1]:,}"
     parts = [
         f"{images}{histograms}",
-        f"W₁ in tokens, with its 95 % interval over chunks of images, above histograms of {SHOWN_PERCENT} % of samples",
-        f"bands: {BAND[0]} to {BAND[1]} % of images",
+        f"W₁ in tokens [95 % interval over chunks of images]; {drawing.SHOWN_PERCENT} % of samples are shown",
+        f"bands: {drawing.BAND[0]} to {drawing.BAND[1]} % of images",
     ]
     if len(shown) < len(layers):
         parts.append(f"panels of {len(shown)} of {len(layers)} layers, the last part of all")

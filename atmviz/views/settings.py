@@ -1,7 +1,6 @@
 """Settings of the figures. Torch-free, without matplotlib: commands read their options from here."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 from atmviz.choices import FitChoice
@@ -133,9 +132,4 @@ class ComparisonSettings(Settings):
         "Comparison",
         flags=("--layer",),
         read=figure_patterns,
-    )
-    baseline: str | Path | None = setting(  # noqa: RUF009
-        None,
-        "init (untrained offset layers, by formula) or a recording: growth of both over it. By default none.",
-        "Comparison",
     )

@@ -126,7 +126,9 @@ def _draw_row(panels: Sequence[Axes], layers: Sequence[ComparedLayer], look: Loo
         panel.set_xlim(-reach - 0.5, reach + 0.5)
         panel.set_ylim(0, _HEADROOM * (tallest or max(_percent(counts).max() for counts in layer.counts)))
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 4, 5, 8, 10]))
-        panel.yaxis.set_major_locator(MaxNLocator(4))
+        panel.set_yticks(
+            [tick for tick in MaxNLocator(4).tick_values(0, panel.get_ylim()[1] / _HEADROOM) if tick <= 100]
+        )
         panel.set_xlabel(f"{layer.axis} offset (tokens)")
         panel.set_title(f"W₁ {_describe(layer.w1)}", fontsize=look.points)
         panel.tick_params(labelleft=panel is panels[0] or tallest is None)

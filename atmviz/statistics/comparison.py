@@ -7,7 +7,7 @@ Legend: N images, K chunks of images, D draws of images or chunks. A and B are t
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -239,13 +239,31 @@ def _compare(sides: tuple[_Side, _Side], layer: str) -> list[ComparedLayer]:
     for axis, name in enumerate(AXES):
         totals = chunks[0][axis].sum(0), chunks[1][axis].sum(0)
         drawn = [side.chunk_draws @ counts[axis] for side, counts in zip(sides, chunks, strict=True)]
-        offsets = [nearest_offsets(counts) for counts in totals]
-        w1, w1_draws = (wasserstein1(offsets[0], a, offsets[1], b) for a, b in (totals, drawn))
+        w1 = distance_interval(totals, (drawn[0], drawn[1]))
         own = reach[0][:, axis], reach[1][:, axis]
         means = [side.image_draws @ values / len(values) for side, values in zip(sides, own, strict=True)]
         difference = Interval.of_draws(own[1].mean() - own[0].mean(), means[1] - means[0])
-        compared.append(ComparedLayer(sites, name, totals, own, Interval.of_draws(float(w1), w1_draws), difference))
+        compared.append(ComparedLayer(sites, name, totals, own, w1, difference))
     return compared
+
+
+def distance_interval(counts: tuple[np.ndarray, np.ndarray], draws: tuple[np.ndarray, np.ndarray]) -> Interval:
+    """Return the Wasserstein-1 distance of two histograms of nearest offsets, tokens, with its interval.
+
+    A distance cannot be negative, so noise adds to it: once in the estimate, twice in the draws. The mean of the draws
+    less the estimate says how much. The lower end is that of the draws less twice that, at least 0.
+
+    Args:
+        counts: Samples by offset -n ... n, of A and of B, [2n + 1] each.
+        draws: The same of D draws, [D, 2n + 1] each.
+    """
+    first, second = map(nearest_offsets, counts)
+    drawn = wasserstein1(first, draws[0], second, draws[1])
+    interval = Interval.of_draws(float(wasserstein1(first, counts[0], second, counts[1])), drawn)
+    if not len(drawn):
+        return interval
+    added = max(float(drawn.mean()) - interval.estimate, 0)
+    return replace(interval, low=max(interval.low - 2 * added, 0))
 
 
 def nearest_offsets(counts: np.ndarray) -> np.ndarray:

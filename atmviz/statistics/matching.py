@@ -99,8 +99,9 @@ def match_layers(a: Recording, b: Recording, layers: Layers = ()) -> tuple[list[
         raise LayerNotFoundError(f"{a.path} and {b.path}: {error}") from None
     if layers:
         return chosen, ()
-    left_out = [name for names in generating for name in names if name not in chosen]
-    return chosen, (f"layers that generate offsets in one network alone: {', '.join(left_out)}",) * bool(left_out)
+    alone = [[name for name in names if name not in chosen] for names in generating]
+    said = [f"in {which} alone: {', '.join(names)}" for which, names in zip("AB", alone, strict=True) if names]
+    return chosen, (f"layers that generate offsets {'; '.join(said)}",) * bool(said)
 
 
 def describe_differences(a: Recording, b: Recording) -> list[str]:

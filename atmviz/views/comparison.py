@@ -163,12 +163,14 @@ def _note(comparison: Comparison, layers: list[str], style: FigureStyle) -> str:
     row, shown = comparison.rows[0], drawing.shown_layers(comparison, style)
     images = count(row["n_images"], "image")
     counted = [row["n_images_a"], row["n_images_b"]]
-    histograms = "" if counted == [row["n_images"]] * 2 else f", histograms of {counted[0]:,} and {counted[1]:,}"
+    histograms = (
+        "" if counted == [row["n_images"]] * 2 else f", {counted[0]:,} in the histograms of A, {counted[1]:,} of B"
+    )
     parts = [
         f"{images}{histograms}",
         f"W₁ in tokens [95 % interval over chunks of images]; {drawing.SHOWN_PERCENT} % of samples are shown",
         f"bands: {drawing.BAND[0]} to {drawing.BAND[1]} % of images",
     ]
     if len(shown) < len(layers):
-        parts.append(f"panels of {len(shown)} of {len(layers)} layers, the last part of all")
+        parts.append(f"histograms of {len(shown)} of {len(layers)} layers")
     return "; ".join([*parts, *comparison.left_out])

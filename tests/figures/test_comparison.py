@@ -31,7 +31,7 @@ def comparison(compare):
 
 
 def draw(comparison, **style):
-    note = "9 images; panels of 4 of 6 layers, the last part of all; " + "; ".join(comparison.left_out)
+    note = "9 images; histograms of 4 of 6 layers; " + "; ".join(comparison.left_out)
     return draw_comparison(
         comparison, title="A: atmnet_nano, B: atmnet_tiny", note=note, trained=True, style=FigureStyle(**style)
     )

@@ -9,8 +9,8 @@ from scipy.stats import norm, wasserstein_distance
 from atmviz.errors import LayerNotFoundError, RecordingFormatError
 from atmviz.models import create_model
 from atmviz.models.token_mixer import OffsetLayer
-from atmviz.statistics.comparison import compare_recordings, initial_reach, wasserstein1
-from atmviz.statistics.intervals import Interval, resample
+from atmviz.statistics.comparison import compare_recordings, distance_interval, initial_reach, wasserstein1
+from atmviz.statistics.intervals import resample
 
 GRID = (6, 9)
 
@@ -197,21 +197,27 @@ def test_layers_that_both_lack_are_refused(compare):
         compare(field(), field(), layers="4_1")
 
 
-def test_intervals_of_the_distance_cover_the_truth():
-    """Unpaired chunks of images, whose offsets vary in mean and spread; B reaches farther than A."""
+@pytest.mark.parametrize(("shift", "most"), [(0.01, 0.99), (0.3, 0.97)])
+def test_intervals_of_the_distance_cover_the_truth_also_near_zero(shift, most):
+    """Unpaired chunks of images, whose offsets vary in mean and spread."""
     random, offsets, chunks = np.random.default_rng(0), np.arange(-8, 9), 64
     edges = np.concatenate([[-np.inf], offsets[:-1] + 0.5, [np.inf]])
 
-    def shares(effects, spread):
-        mean, scale = 0.05 * effects[:, :1], spread * np.exp(0.03 * effects[:, 1:])
-        return np.diff(norm.cdf((edges - mean) / scale), axis=1)
+    def shares(effects, shift):
+        return np.diff(norm.cdf((edges - shift - 0.05 * effects[0]) / (1.5 * np.exp(0.03 * effects[1]))), axis=1)
 
-    many = random.normal(size=(20_000, 2))
-    truth = wasserstein1(offsets, shares(many, 1.5).mean(0), offsets, shares(many, 2.0).mean(0))
-    first, second = resample(chunks, 0), resample(chunks, 1)
-    covered = []
+    many = random.normal(size=(2, 20_000, 1))
+    truth = wasserstein1(offsets, shares(many, 0).mean(0), offsets, shares(many, shift).mean(0))
+    weights, covered = (resample(chunks, 0), resample(chunks, 1)), []
     for _ in range(400):
-        a, b = (random.multinomial(10_000, shares(random.normal(size=(chunks, 2)), spread)) for spread in (1.5, 2.0))
-        interval = Interval.of_draws(0, wasserstein1(offsets, first @ a, offsets, second @ b))
+        effects = random.normal(size=(2, 2, chunks, 1))
+        a, b = (random.multinomial(10_000, shares(*each)) for each in zip(effects, (0, shift), strict=True))
+        interval = distance_interval((a.sum(0), b.sum(0)), (weights[0] @ a, weights[1] @ b))
         covered.append(interval.low <= truth <= interval.high)
-    assert 0.93 <= np.mean(covered) <= 0.97
+    assert 0.93 <= np.mean(covered) <= most
+
+
+def test_the_interval_holds_the_distance_where_images_alone_differ(compare):
+    comparison = compare(field(520), field(520, seed=1), of_b={"names": [f"other {n}" for n in range(520)]})
+    assert all(row["w1_low"] <= row["w1"] <= row["w1_high"] for row in comparison.rows)
+    assert max(column(comparison, "w1_low")) < 0.02 < 0.1 * column(comparison, "reach_a")[0]

@@ -99,7 +99,7 @@ def test_merged_recordings_are_matched_by_image_and_not_by_chunk(record, tmp_pat
 
 def test_layers_are_those_that_generate_offsets_in_both(record):
     a, b = record("a", layers=("1_1", "3_1", "3_7")), record("b", layers=("1_1", "3_1", "4_1"))
-    assert match_layers(a, b) == (["1_1", "3_1"], ("layers that generate offsets in one network alone: 3_7, 4_1",))
+    assert match_layers(a, b) == (["1_1", "3_1"], ("layers that generate offsets in A alone: 3_7; in B alone: 4_1",))
     assert match_layers(a, b, "3_*") == (["3_1"], ())
     with pytest.raises(LayerNotFoundError, match=r"a and .*b: no layer '4_1'"):
         match_layers(a, b, "4_1")

@@ -30,7 +30,7 @@ READABLE_SCHEMAS = (1, 2)
 CHUNK_IMAGES = 64
 NOT_RECORDED, RECORDED, SKIPPED = 0, 1, 2
 # Bounds for files of unknown origin, far above what a network or data set needs
-_MAX_CHUNK_BYTES = 2**26
+_MAX_CHUNK_BYTES = 2**28
 _MAX_QUANTITIES = 100
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _DTYPES = ("float32", "float64", "int64", "int32", "int16", "uint8", "bool")
@@ -217,7 +217,9 @@ def all_arrays(
     sizes = {"axis": len(AXES), "layer": len(sites), "source": len(sources_of(sites)), "branch": len(sites[0].branches)}
     for name, array in arrays.items():
         if array.chunk_bytes > _MAX_CHUNK_BYTES:
-            raise ValueError(f"chunks of {name} above {_MAX_CHUNK_BYTES:,} bytes")
+            raise ValueError(
+                f"64 images make more than {_MAX_CHUNK_BYTES:,} bytes of {name}: record them smaller, or keep less"
+            )
         for dim, size in zip(array.dims, array.shape, strict=True):  # as xarray needs them
             if sizes.setdefault(dim, size) != size:
                 raise ValueError(f"dim {short(dim)} has {size} entries in {name}, {sizes[dim]} elsewhere: rename it")

@@ -36,7 +36,7 @@ def compare(
         typer.Option(
             "--checkpoint",
             "-c",
-            help="Twice: networks to record on the same images; each a checkpoint file or a variant's name.",
+            help="Twice: networks to record on the same images, as checkpoint files or names; by default recordings.",
             rich_help_panel="Model",
             autocompletion=completion.checkpoints,
         ),
@@ -44,7 +44,7 @@ def compare(
     baseline: Annotated[
         str | None,
         typer.Option(
-            help="init (offset layers before training, by formula) or a recording: adds growth over it.",
+            help="init (offset layers before training, by formula) or a recording: adds growth over it. By default none.",
             rich_help_panel="Comparison",
         ),
     ] = None,

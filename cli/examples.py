@@ -13,7 +13,7 @@ EXAMPLES = {
     "inspect": ("atmviz inspect fig3.pdf", "atmviz inspect ATMNet-T.pth --json"),
     "compare": (
         "atmviz compare first second --baseline init --width column",
-        "atmviz compare -c atmnet_nano.shapes -c atmnet_nano --dataset shapes --limit 640",
+        "atmviz compare -c init:atmnet_tiny -c ATMNet-T.pth photos/",
     ),
     "record": (
         "atmviz record photos/ --out recording",

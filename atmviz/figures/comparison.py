@@ -146,7 +146,7 @@ def _draw_images(panel: Axes, layers: Sequence[ComparedLayer], look: Look) -> No
             layer.reach[1][chosen],
             linestyle="",
             marker=_MARKERS[layer.axis],
-            markersize=2.2,
+            markersize=2.2 if len(chosen) > 100 else 4,
             markeredgewidth=0,
             alpha=0.5,
             color=look.colors[layer.axis],  # type: ignore[index]

@@ -44,7 +44,7 @@ def compare(
     baseline: Annotated[
         str | None,
         typer.Option(
-            help="init (offset layers before training, by formula) or a recording: adds growth over it. By default none.",
+            help="init (offset layers before training) or a recording: adds growth over it. By default none.",
             rich_help_panel="Comparison",
         ),
     ] = None,

@@ -25,6 +25,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "training.loop": ["train"],
         "views.claims": ["claims"],
         "views.depth": ["depth"],
+        "views.comparison": ["compare"],
         "views.histograms": ["histogram"],
         "views.overlays": ["overlay"],
     },

@@ -24,6 +24,7 @@ from atmviz.statistics.depth import (
     untrained_reach,
 )
 from atmviz.statistics.intervals import resample
+from atmviz.statistics.matching import have_same_images
 from atmviz.statistics.measures import Estimate, Measured, Null, claim_rows
 from atmviz.statistics.scale import in_comparison, log_reach, log_scale, scale_elasticity
 from atmviz.statistics.segment import MOVED, achievable_share, hit_rates, mirror_gap
@@ -135,7 +136,7 @@ def measure_claims(
                     f"layer {name} of {baseline.path} has maps or offsets of another size than in {recording.path}: "
                     "record both alike"
                 )
-        if baseline.images != recording.images:
+        if not have_same_images(recording, baseline):
             others = resample(len(baseline), seed + 1)
     recorded = _Recorded(recording, weights, baseline, others, seed)
     measured = list(_trends(recorded, sites.values()))
@@ -226,7 +227,7 @@ def claims_of(
         raise RecordingFormatError(f"{recording.path} holds no finished image: resume the recording first")
     if against is None:
         return claim_rows(measure_claims(recording, layers, baseline=baseline, seed=seed))
-    if against.images != recording.images:
+    if not have_same_images(recording, against):
         raise SettingsError(
             f"{recording.path} and {against.path} hold other images, expected the same: record both alike"
         )

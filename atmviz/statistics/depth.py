@@ -26,7 +26,11 @@ def untrained_std(channels: int) -> float:
 
 
 def untrained_reach(channels: int) -> float:
-    """Return mean |offset| of an untrained layer, tokens: 0.02 sqrt(2 C / pi)."""
+    """Return mean |offset| of an untrained layer, tokens: 0.02 sqrt(2 C / pi).
+
+    >>> round(untrained_reach(24), 3)
+    0.078
+    """
     return untrained_std(channels) * math.sqrt(2 / math.pi)
 
 

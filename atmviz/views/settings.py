@@ -6,7 +6,7 @@ from typing import Literal
 from atmviz.choices import FitChoice
 from atmviz.errors import SettingsError, describe
 from atmviz.geometry import Anchor
-from atmviz.layers import figure_patterns, layer_patterns
+from atmviz.layers import figure_patterns
 from atmviz.paper import FIGURES, FigurePreset
 from atmviz.recording.query import query_texts
 from atmviz.settings import Settings, setting
@@ -129,11 +129,16 @@ class AnswerSettings(Settings):
 
     layers: tuple[str, ...] = setting(
         (),
-        "Layers: 3_18, 2_1,3_7, 3_*, 3_last; repeatable; by default all that generate offsets.",
-        "Figure",
+        "Layers: 3_18, 2_1,3_7, 3_*, 3_last, all (that generate offsets); repeatable; by default all.",
+        "Answer",
         flags=("--layer",),
-        read=layer_patterns,
+        read=figure_patterns,
     )
+
+
+@dataclass(frozen=True)
+class ComparisonSettings(AnswerSettings):
+    """What of two recordings is compared."""
 
 
 @dataclass(frozen=True)
@@ -152,4 +157,4 @@ class ClaimSettings(AnswerSettings):
 class DepthSettings(AnswerSettings):
     """What reach against depth shows."""
 
-    unit: ReachUnit = setting("tokens", "tokens, px, or percent of the map's axis.", "Figure")  # noqa: RUF009
+    unit: ReachUnit = setting("tokens", "tokens, px, or percent of the map's axis.", "Answer")  # noqa: RUF009

@@ -16,7 +16,8 @@ class Planted:
 
     path = "planted"
 
-    def __init__(self, offsets, masks, things):
+    def __init__(self, offsets, masks, things, seed=0):
+        self.attrs = {"dataset": "planted", "image_root": "", "sampling": {"seed": seed}}
         images = len(masks)
         self.images = [f"{k:03d}" for k in range(images)]
         self.sites, self.arrays = [], {}

@@ -119,9 +119,11 @@ def test_recordings_are_compared_in_the_layers_that_both_have(recordings, plante
 
 
 def test_recordings_of_other_images_are_not_compared(recordings, planted, scenes):
-    other = planted({"1_1": scenes.to_center[:9]}, scenes.masks[:9], scenes.things[:9])
-    with pytest.raises(SettingsError, match="hold other images, expected the same"):
-        claims_of(recordings[0], against=other)
+    few = planted({"1_1": scenes.to_center[:9]}, scenes.masks[:9], scenes.things[:9])
+    reseeded = planted({"1_1": scenes.to_center}, scenes.masks, scenes.things, seed=1)  # scenes of equal names
+    for other in (few, reseeded):
+        with pytest.raises(SettingsError, match="hold other images, expected the same"):
+            claims_of(recordings[0], against=other)
 
 
 def test_a_recording_without_a_finished_image_is_refused(planted, scenes):

@@ -25,6 +25,8 @@ from .usage import Command, Group, usage_line
 COMMANDS = {
     "overlay": "Draw on an image the tokens that a query token samples (Fig. 5).",
     "histogram": "Draw histograms of the offsets of each layer, horizontal and vertical (Figs. 3, 6, 7).",
+    "claims": "Measure the paper's claims about offsets: depth, segment, scale, shape and boundary.",
+    "depth": "Draw how far each layer reaches, from the first to the last, beside the untrained network.",
     "layers": "List the ATM layers of a model: whose offsets they use, their channels, the size of their maps.",
     "inspect": "Print what a figure, a recording or a checkpoint says of itself.",
     "compare": "Compare the offsets of two recordings, or of two networks on the same images.",
@@ -43,7 +45,7 @@ COMMANDS = {
 }
 GROUPS = {
     "Look": ("overlay", "histogram", "layers", "inspect"),
-    "Answers": ("compare",),
+    "Answers": ("claims", "depth", "compare"),
     "Record": ("record", "merge", "cache", "data"),
     "Train": ("train", "eval", "ablate"),
     "Numbers": ("models", "complexity", "benchmark"),

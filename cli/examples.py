@@ -9,6 +9,11 @@ EXAMPLES = {
         "atmviz histogram photos/ --layer '2_1,3_*' --width column --out fig3.pdf",
         "atmviz histogram --figure 3 -c ATMNet-T.pth --data-dir data",
     ),
+    "claims": (
+        "atmviz claims",
+        "atmviz claims --dataset ade20k --limit 500 -c ATMNet-T.pth --format pdf,tex",
+    ),
+    "depth": ("atmviz depth --unit px", "atmviz depth recording --width column --out depth.pdf"),
     "layers": ("atmviz layers", "atmviz layers atmnet_large --size 512x512 --json"),
     "inspect": ("atmviz inspect fig3.pdf", "atmviz inspect ATMNet-T.pth --json"),
     "compare": (

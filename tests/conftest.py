@@ -36,6 +36,16 @@ def nano(_seed):
 
 
 @pytest.fixture(scope="session")
+def labeled_scenes(tmp_path_factory):
+    """The folder of a recording, with labels, of 64 drawn scenes at 128 px by the demonstration model."""
+    from atmviz.recording.run import record
+
+    out = tmp_path_factory.mktemp("labeled") / "scenes"
+    record("shapes", "atmnet_nano.shapes", out=out, limit=64, labels="auto", workers=0, device="cpu")
+    return out
+
+
+@pytest.fixture(scope="session")
 def write_recording():
     """`write_recording(folder, {"1_1": offsets}, names)` records chosen offsets [N, H, W, 2, O] by generating layer."""
     from dataclasses import asdict

@@ -18,6 +18,7 @@ from atmviz.observe.site import AXES
 from atmviz.recording.layout import CHUNK_IMAGES
 from atmviz.recording.sites import RecordedSite
 from atmviz.recording.store import Recording
+from atmviz.statistics.depth import untrained_reach
 from atmviz.statistics.intervals import MIN_IMAGES, Interval, holm, resample
 from atmviz.statistics.matching import MatchedImages, describe_differences, match_images, match_layers
 
@@ -53,18 +54,6 @@ def wasserstein1(
             shares[..., np.searchsorted(positions, own)] = counts / counts.sum(-1, keepdims=True)
         cumulative.append(shares.cumsum(-1))
     return (np.abs(cumulative[0] - cumulative[1])[..., :-1] * np.diff(positions)).sum(-1)
-
-
-def initial_reach(channels: int) -> float:
-    """Return the mean |offset| of an offset layer of C channels before training, tokens: 0.02 * sqrt(2 C / pi).
-
-    The layer is linear, its weights have standard deviation 0.02, and its C inputs come from a LayerNorm and have unit
-    mean square. Offsets are then normal with standard deviation 0.02 * sqrt(C).
-
-    >>> round(initial_reach(24), 3)
-    0.078
-    """
-    return 0.02 * math.sqrt(2 * channels / math.pi)
 
 
 @dataclass(frozen=True)
@@ -164,7 +153,7 @@ def compare_recordings(
     Args:
         a, b: The recordings.
         layers: Names or patterns; by default all layers that generate offsets in both.
-        baseline: A recording, or "init" for `initial_reach` of the layer's channels.
+        baseline: A recording, or "init" for `untrained_reach` of the layer's channels.
         seed: Of the draws.
 
     Returns:
@@ -287,7 +276,7 @@ def _growth(layer: ComparedLayer, row: dict[str, Any], baseline: Baseline) -> di
         reach = baseline.mean_abs_offset(layer.sites[0].name) if known else np.full((1, len(AXES)), np.nan)
         of_a = of_b = float(reach[:, AXES.index(layer.axis)].mean(dtype=np.float64))
     else:
-        of_a, of_b = (initial_reach(site.channels) for site in layer.sites)
+        of_a, of_b = (untrained_reach(site.channels) for site in layer.sites)
     growth = {"growth_a": _ratio(row["reach_a"], of_a), "growth_b": _ratio(row["reach_b"], of_b)}
     return {"baseline_a": of_a, "baseline_b": of_b, **growth}
 

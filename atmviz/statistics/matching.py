@@ -57,6 +57,11 @@ def match_images(a: Recording, b: Recording) -> MatchedImages:
     return MatchedImages(images, chunks or every, True, chunks is not None, tuple(left_out))  # type: ignore[arg-type]
 
 
+def have_same_images(a: Recording, b: Recording) -> bool:
+    """Whether two recordings hold the same images in the same order, so that rows are pairs."""
+    return _dataset(a) == _dataset(b) and a.images == b.images
+
+
 def _dataset(recording: Recording) -> tuple:
     """Return what two recordings of images with equal names must have in common."""
     sampling = recording.attrs.get("sampling") or {}

@@ -5,10 +5,12 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "claims": ["draw_claims"],
         "comparison": ["compare", "draw_comparison"],
+        "depth": ["draw_depth"],
         "drawn": ["DrawnFigure"],
         "histograms": ["draw_histogram", "histogram"],
         "overlays": ["Overlays", "draw_overlays", "overlay"],
-        "settings": ["ComparisonSettings", "HistogramSettings", "OverlaySettings"],
+        "settings": ["ClaimSettings", "ComparisonSettings", "DepthSettings", "HistogramSettings", "OverlaySettings"],
     },
 )

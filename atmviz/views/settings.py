@@ -10,11 +10,12 @@ from atmviz.layers import figure_patterns
 from atmviz.paper import FIGURES, FigurePreset
 from atmviz.recording.query import query_texts
 from atmviz.settings import Settings, setting
-from atmviz.statistics import TokenSelection
+from atmviz.statistics import ReachUnit, TokenSelection
 
 NOT_RECORDED = ("layers", "query", "shard", "labels", "keep")
 """Fields of `RecordingSettings` that a recording for a histogram leaves as they are: it holds all layers."""
-
+NOT_ASKED = ("query", "shard", "labels", "keep")
+"""Fields of `RecordingSettings` that an answer decides."""
 
 OVERLAY_FIGURE = 5
 """The figure of the paper that is an overlay; the others are histograms."""
@@ -123,13 +124,37 @@ class HistogramSettings(Settings):
 
 
 @dataclass(frozen=True)
-class ComparisonSettings(Settings):
-    """What of two recordings is compared."""
+class AnswerSettings(Settings):
+    """Which layers an answer is about."""
 
     layers: tuple[str, ...] = setting(
         (),
         "Layers: 3_18, 2_1,3_7, 3_*, 3_last, all (that generate offsets); repeatable; by default all.",
-        "Comparison",
+        "Answer",
         flags=("--layer",),
         read=figure_patterns,
     )
+
+
+@dataclass(frozen=True)
+class ComparisonSettings(AnswerSettings):
+    """What of two recordings is compared."""
+
+
+@dataclass(frozen=True)
+class ClaimSettings(AnswerSettings):
+    """Which layers claims are measured on, and whose objects."""
+
+    labels: str | None = setting(
+        None,
+        "A folder of masks of the images' names; by default the objects of the dataset (shapes, ade20k, coco).",
+        "Data",
+        read=str,
+    )
+
+
+@dataclass(frozen=True)
+class DepthSettings(AnswerSettings):
+    """What reach against depth shows."""
+
+    unit: ReachUnit = setting("tokens", "tokens, px, or percent of the map's axis.", "Answer")  # noqa: RUF009

@@ -141,7 +141,7 @@ USAGE = {
     "three sizes": (["record", "{images}", "--size", "64x64x64"], "got size '64x64x64'"),
     "size too large": (["benchmark", "op", "--size", "64x9999999999"], "got size '64x9999999999', expected 32"),
     "half a size": (["layers", "--size", "64x"], "got size '64x'"),
-    "format": (["histogram", "{recording}", "--format", "png,gif"], "got format 'gif', expected png, pdf or svg"),
+    "format": (["histogram", "{recording}", "--format", "png,gif"], "got format 'gif', expected png, pdf, svg or tex"),
     "no format": (["overlay", "{images}", "--format", ""], "got format ''"),
     "figure": (["histogram", "--figure", "4"], "got figure 4, expected 3, 6 or 7"),
     "figure 5": (["histogram", "--figure", "5"], "Fig. 5 is an overlay"),

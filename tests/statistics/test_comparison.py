@@ -9,7 +9,8 @@ from scipy.stats import norm, wasserstein_distance
 from atmviz.errors import LayerNotFoundError, RecordingFormatError
 from atmviz.models import create_model
 from atmviz.models.token_mixer import OffsetLayer
-from atmviz.statistics.comparison import compare_recordings, distance_interval, initial_reach, wasserstein1
+from atmviz.statistics.comparison import compare_recordings, distance_interval, wasserstein1
+from atmviz.statistics.depth import untrained_reach
 from atmviz.statistics.intervals import resample
 
 GRID = (6, 9)
@@ -150,7 +151,7 @@ def test_untrained_offset_layers_reach_as_far_as_the_formula_says():
             )
             widths.append(layer.linear.in_features)
             reach.append(layer.linear(inputs).abs().mean().item())
-    ratios = np.divide(reach, [initial_reach(width) for width in widths])
+    ratios = np.divide(reach, [untrained_reach(width) for width in widths])
     assert ratios.mean() == pytest.approx(1, abs=0.03)
 
 

@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from atmviz.errors import AtmvizError, CheckpointError, nearest, require_type
+from atmviz.errors import AtmvizError, CheckpointError, SettingsError, nearest, require_type
 from atmviz.variants import VARIANTS
 
 SOFTWARE = f"atmviz {version('atmviz')}"  # named as the producer in the metadata of figures
@@ -155,7 +155,7 @@ def find_checkpoint(path_or_name: str | Path, random: bool = True) -> Path:
         random: Whether the name of a variant, for random weights, would do too: the error says so.
 
     Raises:
-        SettingsError: something else than a path or a name.
+        SettingsError: something else than a path or a name, or there is no such name.
         CheckpointError: there is no such file.
     """
     require_type(path_or_name, str | Path, "a checkpoint", "a file, or the name of a bundled one or of a variant")
@@ -171,7 +171,8 @@ def find_checkpoint(path_or_name: str | Path, random: bool = True) -> Path:
         if random:
             names += tuple(VARIANTS)
             expected += f", or one of {', '.join(VARIANTS)} for random weights, also as mask_rcnn(atmnet_tiny)"
-        raise CheckpointError(f"no checkpoint file {path}: expected {expected}{_nearest_to(path, names)}")
+        kind = CheckpointError if path.suffix in _CHECKPOINT_SUFFIXES or path.name != str(path) else SettingsError
+        raise kind(f"no checkpoint file {path}: expected {expected}{_nearest_to(path, names)}")
     return path
 
 

@@ -12,7 +12,8 @@ def require_labeled(name: str, data_dir: str | Path | None = None, *splits: Spli
     """Check that a dataset has a known name, and that the folders of its splits are there.
 
     Raises:
-        DatasetError: no such dataset, or its files are missing.
+        SettingsError: no such dataset.
+        DatasetError: its files are missing.
     """
     require_dataset(name)
     if name not in (*DATASETS, "folder"):
@@ -27,7 +28,7 @@ def require_labeled(name: str, data_dir: str | Path | None = None, *splits: Spli
 
 
 def require_reader(name: str) -> None:
-    """Raise DatasetError if a name is none of a timm reader, or of one whose package is not installed."""
+    """Raise SettingsError for a name of no timm reader, DatasetError for a reader whose package is not installed."""
     require_dataset(name, "classify")
     package = READER_PACKAGES[name.split("/")[0]]
     if importlib.util.find_spec(package) is None:

@@ -168,7 +168,7 @@ def test_a_checkpoint_is_really_evaluated(succeed, checkpoint, refuse):
     [
         (2, "expected a name ending in .png or .pdf or .svg", ["--confusion", "matrix"]),
         (1, "no checkpoint file nowhere.pth", ["nowhere.pth"]),
-        (1, "no dataset 'cifar'", ["--dataset", "cifar"]),
+        (2, "no dataset 'cifar'", ["--dataset", "cifar"]),
         (1, "no val folder in data", ["--dataset", "imagenet"]),
         (2, "got --size 8, expected a whole number, 32 or more, at most 4096", ["--size", "8"]),
         (2, "got --size 4097, expected a whole number, 32", ["--size", "4097"]),

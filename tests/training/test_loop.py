@@ -248,14 +248,14 @@ def test_a_batch_larger_than_the_data_is_refused(tmp_path, small):
 
 
 @pytest.mark.parametrize(
-    ("device", "precision", "message"),
+    ("device", "precision", "error", "message"),
     [
-        ("cpu", "fp16", "got precision fp16 on a CPU, expected fp32 or bf16"),
-        ("gpu", "fp32", "got device 'gpu', expected auto, cpu or cuda"),
+        ("cpu", "fp16", TrainingError, "got precision fp16 on a CPU, expected fp32 or bf16"),
+        ("gpu", "fp32", SettingsError, "got device 'gpu', expected auto, cpu or cuda"),
     ],
 )
-def test_what_the_device_cannot_do_is_refused(tmp_path, small, device, precision, message):
-    with pytest.raises(TrainingError, match=message):
+def test_what_the_device_cannot_do_is_refused(tmp_path, small, device, precision, error, message):
+    with pytest.raises(error, match=message):
         loop.train(small(precision=precision), tmp_path / "run", device=device)
 
 
@@ -362,7 +362,7 @@ def test_a_resumed_run_keeps_the_order_of_classes_that_it_saved(tmp_path, small,
 
 
 def test_a_run_that_cannot_begin_leaves_nothing_behind(tmp_path, small):
-    with pytest.raises(RecipeError, match=r"got optimizer 'nonsense' .* expected a timm optimizer"):
+    with pytest.raises(SettingsError, match=r"got optimizer 'nonsense' .* expected a timm optimizer"):
         train(small(optimizer="nonsense"), tmp_path / "runs" / "new")
     assert list(tmp_path.iterdir()) == []
 

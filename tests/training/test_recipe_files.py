@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from atmviz.errors import RecipeError
+from atmviz.errors import RecipeError, SettingsError
 from atmviz.events import Events
 from atmviz.training.recipe import Recipe
 from atmviz.training.recipe_files import default_folder, default_recipe, read_recipe, recipe_names
@@ -112,7 +112,7 @@ def test_a_file_may_use_the_former_names_of_settings(tmp_path):
 
 
 def test_an_unknown_recipe_names_the_nearest():
-    with pytest.raises(RecipeError, match=r"no recipe 'imagenet'.*did you mean imagenet1k\?"):
+    with pytest.raises(SettingsError, match=r"no recipe 'imagenet'.*did you mean imagenet1k\?"):
         read_recipe("imagenet")
 
 

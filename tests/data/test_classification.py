@@ -269,14 +269,14 @@ def test_an_unreadable_image_is_one_line_with_its_name(folders, workers):
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("name", "error", "message"),
     [
-        ("imagenette", "no dataset 'imagenette': expected shapes, .*; did you mean imagenet"),
-        ("hfds/nothing", "pip install datasets"),
+        ("imagenette", SettingsError, "no dataset 'imagenette': expected shapes, .*; did you mean imagenet"),
+        ("hfds/nothing", DatasetError, "pip install datasets"),
     ],
 )
-def test_an_unknown_dataset_says_what_there_is(name, message, tmp_path):
-    with pytest.raises(DatasetError, match=message):
+def test_an_unknown_dataset_says_what_there_is(name, error, message, tmp_path):
+    with pytest.raises(error, match=message):
         open_labeled(name, "train", 32, data_dir=tmp_path)
 
 

@@ -315,7 +315,7 @@ def test_how_much_of_the_photographs_is_seen_is_said(succeed, monkeypatch, recor
     said = json.loads(succeed("histogram", recording, "--layer", "3_18", "--json").stdout)["preprocessing"]
     seen = {"4:3": 1, "1:1": 0.75, "3:4": pytest.approx(0.5625, abs=1e-3)}
     assert said == {"size": [600, 800], "fit": "crop", "crop_pct": 1, "seen": seen}
-    assert notes[0].endswith("; center crop to 600×800 px: 100 % of a 4:3 photograph is seen, 75 % of 1:1, 56 % of 3:4")
+    assert notes[0].endswith("; a center crop to 600×800 px shows 56 % to 100 % of a photograph, by its shape")
 
 
 @pytest.mark.parametrize("preprocessing", [{}, None, {"size": [64, 64], "fit": "melt", "crop_pct": 1}, "crop"])

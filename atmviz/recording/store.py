@@ -124,6 +124,11 @@ class Recording:
         return [name for name, status in zip(self.attrs["images"], self._status, strict=True) if status == RECORDED]
 
     @property
+    def indices(self) -> np.ndarray:
+        """Index of each recorded image among all images, [N]."""
+        return np.flatnonzero(self._status == RECORDED)
+
+    @property
     def skipped(self) -> list[str]:
         """Names of the images that could not be read."""
         return [name for name, status in zip(self.attrs["images"], self._status, strict=True) if status == SKIPPED]
@@ -175,12 +180,13 @@ class Recording:
         except LayerNotFoundError as error:
             raise LayerNotFoundError(f"{self.path}: {error}") from None
 
-    def read(self, quantity: str, layer: str | LayerId) -> np.ndarray:
+    def read(self, quantity: str, layer: str | LayerId | None = None) -> np.ndarray:
         """Return what is recorded of a layer: one row per image, or one per finished chunk of images.
 
         Args:
             quantity: A key of `quantities`, which gives unit and dimensions.
-            layer: A layer; where it reuses offsets and the quantity is of offsets, its source is read.
+            layer: A layer; where it reuses offsets and the quantity is of offsets, its source is read. None for what no
+                layer has a part in.
 
         Raises:
             LayerNotFoundError: no such layer.
@@ -190,14 +196,18 @@ class Recording:
         rows = self._rows(array)
         return rows if index is None else rows[:, index]
 
-    def _find(self, quantity: str, layer: str | LayerId) -> tuple[str, int | None]:
+    def _find(self, quantity: str, layer: str | LayerId | None) -> tuple[str, int | None]:
         """Return the array that holds a quantity of a layer, and the index along its second axis."""
-        site = self.site(layer)
         if quantity not in self.quantities:
             raise RecordingFormatError(
                 f"no {quantity!r} in {self.path}: expected one of {', '.join(self.quantities)}; record again to add it"
             )
         stored = self.quantities[quantity]
+        if stored.of == "image":
+            return quantity, None
+        if layer is None:
+            raise LayerNotFoundError(f"{quantity} differs by layer: name one of {', '.join(self.layers)}")
+        site = self.site(layer)
         member = site.source if stored.of == "source" else site.name
         if stored.separate:
             return f"{quantity}_{member}", None

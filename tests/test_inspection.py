@@ -1,5 +1,6 @@
 """`atmviz.inspect` and the command: figures, recordings, run folders and checkpoints say what they are."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -41,6 +42,23 @@ def test_a_checkpoint_says_its_network_and_origin(where, tmp_path):
     said = atmviz.inspect({"name": "atmnet_nano.shapes", "file": bundled, "run folder": tmp_path}[where])
     assert (said["kind"], said["model"], said["weights"], said["tensors"]) == ("checkpoint", "atmnet_nano", "ema", 500)
     assert json.loads(json.dumps(said)) == said
+
+
+def test_a_photograph_is_refused_with_what_is_expected(tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff" + bytes(600))
+    with pytest.raises(AtmvizError, match=r"photo.jpg is an image, expected a checkpoint: choose another file"):
+        atmviz.inspect(tmp_path / "photo.jpg")
+
+
+def test_a_name_that_atmviz_or_a_recording_has_not_names_the_nearest(recording):
+    with pytest.raises(AttributeError, match=r"atmviz has no 'overlai'; did you mean overlay\?"):
+        atmviz.overlai  # noqa: B018
+    opened = atmviz.open_recording(recording)
+    with pytest.raises(AttributeError, match=r"a recording has no 'offset'; did you mean offsets\?"):
+        opened.offset  # noqa: B018
+    assert copy.copy(opened).model == opened.model
+    with pytest.raises(AtmvizError, match=r"no recording in .*; did you mean .*\?"):
+        atmviz.open_recording(recording.with_name(f"{recording.name}x"))
 
 
 @pytest.mark.parametrize("name", ["nowhere.png", "nowhere", "empty", "text.png", "text.pth", ""])

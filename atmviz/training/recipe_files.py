@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from atmviz.architecture import HEAD_TASKS, Task
-from atmviz.errors import RecipeError, SettingsError, count, nearest, shorten
+from atmviz.errors import RecipeError, SettingsError, nearest, shorten
 from atmviz.events import QUIET, Events
 from atmviz.files import file_name, read_limited
 from atmviz.training.recipe import REQUIRED, SCHEDULE_SETTINGS, Recipe, with_todays_names
@@ -85,7 +85,7 @@ def _shrunk_schedule(written: Mapping[Any, Any], changed: Mapping[Any, Any], eve
     shrunk = {key: value for key, value in recipe.shrunk_schedule(epochs).items() if key not in changed}
     if shrunk:
         parts = (f"{key} {_shown(getattr(recipe, key))} becomes {_shown(value)}" for key, value in shrunk.items())
-        events.message(f"{count(epochs, 'epoch')} of {recipe.epochs}: the schedule shrinks too; {', '.join(parts)}")
+        events.message(f"the recipe's schedule of {recipe.epochs} epochs is shortened to {epochs}: {', '.join(parts)}")
     return shrunk
 
 

@@ -134,7 +134,7 @@ USAGE = {
     "layer of images": (["histogram", "{images}", *SMALL, "--layer", "3_19"], "no layer '3_19': expected"),
     "source and dataset": (["histogram", "{images}", "--dataset", "coco"], "expected one of the two"),
     "source and dataset to record": (["record", "{images}", "--dataset", "coco"], "expected one of the two"),
-    "recording and dataset": (["histogram", "{recording}", "--dataset", "coco"], "and dataset, which it has fixed"),
+    "recording and dataset": (["histogram", "{recording}", "--dataset", "coco"], "got dataset for the recording"),
     "dataset's name": (["histogram", "--dataset", "cifar"], "got --dataset cifar, expected ade20k, coco"),
     "size of text": (["histogram", "{images}", "--size", "big"], "got size 'big', expected 32 to 65535"),
     "size too small": (["overlay", "{images}", "--size", "31"], "got size '31', expected 32 to 65535"),

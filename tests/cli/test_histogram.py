@@ -244,7 +244,7 @@ def test_a_recording_of_few_layers_is_drawn_without_naming_them(succeed, images)
 @pytest.mark.parametrize("options", [["--size", "96"], ["-c", "atmnet_tiny"], ["--limit", "1"]], ids=str)
 def test_options_that_a_recording_has_fixed_are_refused(refuse, recording, options):
     name = options[0].replace("-c", "checkpoint").lstrip("-")
-    refuse(2, f"and {name}, which it has fixed", "histogram", recording, *options)
+    refuse(2, f"got {name} for the recording", "histogram", recording, *options)
 
 
 def test_two_recordings_are_told_to_be_merged(refuse, recording):

@@ -115,7 +115,7 @@ def test_a_recipe_that_leaves_a_setting_open_is_printed_too(succeed):
     text = succeed("train", "--recipe", "coco_1x", "--epochs", "1", "--print-recipe")
     assert "finetune: required" in text.stdout
     assert "# SET THIS: Checkpoint" in text.stdout
-    assert "1 epoch of 12: the schedule shrinks too; warmup_epochs 0.068 becomes 0.006" in text.stderr
+    assert "the recipe's schedule of 12 epochs is shortened to 1: warmup_epochs 0.068 becomes 0.006" in text.stderr
 
 
 def test_warnings_of_sick_offsets_are_shown(succeed, trained):

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from atmviz.files import find_checkpoint
+
 WRONG = {
     "image": ["overlay", "nowhere.jpg"],
     "glob": ["overlay", "nowhere/*.jpg"],
@@ -71,6 +73,11 @@ WRONG = {
     "offsets": ["eval", "--offsets", "zeros"],
     "recipe file": ["train", "--recipe", "nope.yaml"],
     "dataset of a reader that only streams": ["eval", "--dataset", "wds/a"],
+    "text as checkpoint": ["overlay", "-c", "damaged/text.pth"],
+    "photograph as checkpoint": ["layers", "damaged/photo.jpg"],
+    "zip archive that is cut off": ["eval", "damaged/zip.pth"],
+    "safetensors that are cut off": ["record", "-c", "damaged/half.safetensors"],
+    "safetensors to convert": ["convert", "damaged/half.safetensors", "out.onnx"],
     "command": ["draw"],
     "option": ["overlay", "--colour", "red"],
 }  # fmt: skip
@@ -80,7 +87,8 @@ FILES = {  # missing or damaged: exit code 1; anything else is usage
     *("folder as checkpoint", "checkpoint to evaluate", "dataset to evaluate on that is missing"),
     *("masks to evaluate on that are missing", "checkpoint to list", "checkpoint to convert", "recipe file"),
     *("dataset to train on that is missing", "weights to finetune", "path to inspect", "recordings to merge"),
-    "dataset to check",
+    *("dataset to check", "text as checkpoint", "photograph as checkpoint", "zip archive that is cut off"),
+    *("safetensors that are cut off", "safetensors to convert"),
 }
 _CODE = """
 import json, sys
@@ -97,6 +105,11 @@ def answers(folder, recording, images):
     """Exit code, message and slow modules that were loaded, after each wrong command in turn, in one process."""
     (folder / "recording").symlink_to(recording)
     (folder / "photos").symlink_to(images)
+    whole = find_checkpoint("atmnet_nano.shapes").read_bytes()
+    contents = {"text.pth": b"weights", "photo.jpg": b"\xff\xd8\xff", "zip.pth": b"PK\3\4" + bytes(200)}
+    (folder / "damaged").mkdir()
+    for name, content in (contents | {"half.safetensors": whole[: len(whole) // 2]}).items():
+        (folder / "damaged" / name).write_bytes(content)
     for name in ("empty", "data/val2017"):
         (folder / name).mkdir(parents=True)
     command = [sys.executable, "-c", _CODE, json.dumps([*WRONG.values()])]

@@ -110,7 +110,8 @@ def test_a_finished_run_continues_with_more_epochs(tmp_path, small, notes_class,
     notes = notes_class()
     result = train(longer, tmp_path / "run", notes)
     whole = train(longer, tmp_path / "whole")
-    assert "finished 1 epoch: its weights and optimizer continue at the learning rates of 3 epochs" in notes.messages[0]
+    said = "finished 1 epoch and is trained further; the next epochs have the learning rates of a run of 3 epochs"
+    assert said in notes.messages[0]
     assert "resuming in" in notes.messages[1]
     assert [row["epoch"] for row in result.history] == [1, 2, 3]
     assert [row["lr"] for row in result.history][1:] == [row["lr"] for row in whole.history][1:]

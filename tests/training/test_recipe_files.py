@@ -211,9 +211,12 @@ def test_every_recipe_takes_few_epochs(name, epochs):
     [
         (
             *("coco_1x", {"epochs": 6}, {"warmup_epochs": 0.034, "decay_epochs": (4, 5.5)}),
-            "12: the schedule shrinks too; warmup_epochs 0.068 becomes 0.034, decay_epochs 8,11 becomes 4,5.5",
+            " is shortened to 6: warmup_epochs 0.068 becomes 0.034, decay_epochs 8,11 becomes 4,5.5",
         ),
-        ("shapes", {"epochs": 1}, {"warmup_epochs": 0.067}, "1 epoch of 15: the schedule shrinks too; warmup_epochs 1"),
+        (
+            *("shapes", {"epochs": 1}, {"warmup_epochs": 0.067}),
+            "the recipe's schedule of 15 epochs is shortened to 1: warmup_epochs 1",
+        ),
         # a rate that changes once an epoch would stay at warmup_lr
         ("imagenet1k", {"epochs": 1}, {"warmup_epochs": 0}, "warmup_epochs 5 becomes 0"),
         ("imagenet1k", {"epochs": 100}, {"warmup_epochs": 5}, ""),  # it fits, and stays as it was

@@ -16,7 +16,7 @@ from atmviz.statistics.fusion import BranchWeights
 from atmviz.statistics.sampling import Direction
 
 _COLORMAP = "magma"
-_OPACITY = 0.55  # of heat over the photograph, which stays recognizable
+_OPACITY = 0.5  # of heat over the photograph, which stays recognizable
 BARS_SHAPE = 0.55  # height of a panel of bars, in its widths
 _BRANCHES: dict[str, Direction] = {"width": "horizontal", "height": "vertical", "joint": "point"}
 
@@ -30,7 +30,9 @@ def heat_scale(maps: Sequence[TokenMap]) -> Normalize:
 def draw_map(axis: Axes, panel: OverlayPanel, shown: TokenMap, scale: Normalize) -> None:
     """Draw a map over the photograph, without its colors."""
     (photo,) = axis.images
-    grey = 80 + 175 / 255 * np.asarray(photo.get_array()).mean(2, keepdims=True)  # light, as behind the color bar
+    grey = np.asarray(photo.get_array()).mean(2, keepdims=True)
+    dark, light = np.percentile(grey, (2, 98))  # of a dark photograph too, shapes are to be seen
+    grey = 80 + 175 * np.clip((grey - dark) / max(light - dark, 1), 0, 1)  # light, as behind the color bar
     photo.set_data(np.repeat(grey.astype(np.uint8), 3, axis=2))
     height, width = shown.values.shape
     (top, left), (bottom, right) = panel.position_px(-0.5, -0.5), panel.position_px(height - 0.5, width - 0.5)

@@ -18,6 +18,8 @@ WRONG = {
     "dataset without images": ["record", "--dataset", "coco", "--data-dir", "data"],
     "query": ["overlay", "--query", "middle"],
     "second query": ["overlay", "--query", "center", "--query", "1;2"],
+    "query outside a photograph": ["overlay", "photos/a.png", "--query", "72,10"],
+    "query outside the crop of a photograph": ["overlay", "photos/a.png", "--size", "32", "--fit", "crop", "-q", "0,9"],
     "query to record": ["record", "--query", "middle"],
     "query to record in px": ["record", "--query", "10,10"],
     "layer": ["overlay", "--layer", "3_19"],

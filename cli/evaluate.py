@@ -72,7 +72,6 @@ def evaluate(
     _require_writable(out, ".csv")
     _require_writable(confusion, ".png", ".pdf", ".svg")
     _require_writable(show and show / "image.png")
-    EvaluationSettings(**options.given(settings))  # before torch is loaded
     say_if_alone()
     with waiting("starting"):
         import_matplotlib()

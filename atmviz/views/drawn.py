@@ -1,6 +1,5 @@
 """A figure with its file name, its numbers, its table and what it shows."""
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 
 from atmviz.errors import SettingsError
 from atmviz.events import QUIET, Events
-from atmviz.figures.saving import About, FigureFormat, figure_files, read_about, save_figure
+from atmviz.figures.saving import About, FigureFormat, figure_files, save_figure
 from atmviz.figures.settings import FigureStyle
 from atmviz.figures.style import Look
 from atmviz.files import atomic_path
@@ -62,16 +61,12 @@ class DrawnFigure:
         """
         files = figure_files(out, self.name, formats)
         table = files[0].with_suffix(".csv") if files[0] == Path(out) else files[0].with_name(f"{self.name}.csv")
-        earlier = {file: read_about(file) for file in files if file.exists()}
-        if self.table is not None and not earlier and files[0] == Path(out) and table.exists():
+        if self.table is not None and files[0] == Path(out) and table.exists() and not files[0].exists():
             raise SettingsError(f"{table} exists and belongs to no figure of atmviz: choose another name")
         with ExitStack() as stack:
             if self.table is not None:  # moved into place after the figure was written: both are of the same data
                 self.table.to_csv(stack.enter_context(atomic_path(table)), index=False, lineterminator="\n")
-            save_figure(self.figure, files, self.about, look=Look.of(self.style), command=command)
-        for file, said in earlier.items():
-            if said and said.get("shows") != json.loads(json.dumps(self.about)):
-                events.message(f"replaced {file}, which showed something else")
+            save_figure(self.figure, files, self.about, look=Look.of(self.style), command=command, events=events)
         return files if self.table is None else [*files, table]
 
 

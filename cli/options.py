@@ -79,6 +79,8 @@ def _check(kinds: tuple[type, ...], without: tuple[str, ...], values: dict[str, 
             (replace(settings, dataset=preset.dataset) if preset else settings).require(sources)  # type: ignore[arg-type]
         if isinstance(settings, ModelChoice):
             settings.require(() if recording else layers)
+        if require_queries := getattr(settings, "require_queries", None):
+            require_queries(sources or ())
     if recording and layers:
         from atmviz.recording.store import open_recording
         from atmviz.statistics.histogram import choose_layers

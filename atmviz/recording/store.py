@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from atmviz.errors import DatasetError, LayerNotFoundError, RecordingFormatError, count, require_type
+from atmviz.errors import DatasetError, LayerNotFoundError, RecordingFormatError, count, nearest, require_type
+from atmviz.files import near_path
 from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId, find_layer
 from atmviz.observe.site import AXES, sources_of
@@ -71,6 +72,7 @@ class Recording:
         except (OSError, KeyError, ValueError, TypeError, RecursionError) as error:
             raise RecordingFormatError(
                 f"no recording in {path} ({type(error).__name__}): expected a folder that atmviz recorded into"
+                + ("" if path.exists() else near_path(path))
             ) from None
         if schema not in READABLE_SCHEMAS:
             versions = self.attrs.get("versions")
@@ -151,6 +153,10 @@ class Recording:
         state = "" if self.complete else f", incomplete: {len(self)} of {len(self._status)}"
         images = count(len(self), "image")
         return f"<Recording {self.path}: {self.model} on {self.attrs['dataset']}, {images}{state}>"
+
+    def __getattr__(self, name: str) -> Any:
+        near = nearest(name, [each for each in dir(type(self)) if not each.startswith("_")])
+        raise AttributeError(f"a recording has no {name!r}{near}", name=name, obj=self)
 
     def summary(self) -> dict[str, Any]:
         """Return what the recording is, as plain values."""

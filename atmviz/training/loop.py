@@ -122,6 +122,7 @@ class _Loop:
             self._restore(*saved)
         self._require_same_progress()
         if accelerator.is_main_process and not self.is_finished:
+            events.message(f"training {self.recipe.architecture} on {self.recipe.dataset} into {folder.path}")
             folder.write_recipe()
         accelerator.wait_for_everyone()
         self.images_here = 0  # since this process started, over all processes

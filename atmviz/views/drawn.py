@@ -1,6 +1,5 @@
 """A figure with its file name, its numbers, its table and what it shows."""
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 
 from atmviz.errors import SettingsError
 from atmviz.events import QUIET, Events
-from atmviz.figures.saving import About, FigureFormat, figure_files, read_about, save_figure
+from atmviz.figures.saving import About, FigureFormat, figure_files, save_figure
 from atmviz.figures.settings import FigureStyle
 from atmviz.figures.style import Look
 from atmviz.files import atomic_path
@@ -74,17 +73,13 @@ class DrawnFigure:
             if len(tables) > 1:
                 raise SettingsError("got format tex, expected png, pdf or svg: this figure has no table")
             tables = []
-        earlier = {file: read_about(file) for file in files if file.exists()}
         for table in (each for each in tables if each.exists()):
-            if is_latex_of_others(table) or (is_named and not earlier):
+            if is_latex_of_others(table) or (is_named and not files[0].exists()):
                 raise SettingsError(f"{table} exists and belongs to no figure of atmviz: choose another name")
         with ExitStack() as stack:
             for table in tables:  # moved into place after the figure was written: all are of the same data
                 self._write_table(stack.enter_context(atomic_path(table)), table.suffix)
-            save_figure(self.figure, files, self.about, look=Look.of(self.style), command=command)
-        for file, said in earlier.items():
-            if said and said.get("shows") != json.loads(json.dumps(self.about)):
-                events.message(f"replaced {file}, which showed something else")
+            save_figure(self.figure, files, self.about, look=Look.of(self.style), command=command, events=events)
         return [*files, *tables]
 
     def _write_table(self, path: Path, suffix: str) -> None:

@@ -113,7 +113,9 @@ class RecordedSource:
                 raise SettingsError(f"got {recordings[0]} and other sources, expected one: merge recordings first")
             recording = open_recording(recordings[0])
         if fixed := self._fixed_by_recording():
-            raise SettingsError(f"got the recording {recording.path} and {fixed}, which it has fixed: leave one out")
+            raise SettingsError(
+                f"got {fixed} for the recording {recording.path}, which was made with its own: leave it out"
+            )
         if not recording.complete:
             events.message(f"{recording.path} is incomplete: drawing {count(len(recording), 'finished image')}")
         return recording

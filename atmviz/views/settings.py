@@ -1,14 +1,16 @@
 """Settings of the figures. Torch-free, without matplotlib: commands read their options from here."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from atmviz.choices import FitChoice
 from atmviz.errors import SettingsError, describe
-from atmviz.geometry import Anchor
+from atmviz.geometry import MIN_SIZE_PX, Anchor
 from atmviz.layers import figure_patterns
 from atmviz.paper import FIGURES, FigurePreset
-from atmviz.recording.query import query_texts
+from atmviz.recording.query import parse_queries, query_texts
 from atmviz.settings import Settings, setting
 from atmviz.statistics import ReachUnit, TokenSelection
 
@@ -76,6 +78,20 @@ class OverlaySettings(FitChoice):
         super().__post_init__()
         if self.view != "samples" and (self.together or self.queries != ("center",)):
             raise SettingsError(f"got queries and view {self.view}, which shows all tokens: leave one of the two out")
+
+    def require_queries(self, images: Iterable[str | Path]) -> None:
+        """Check queries against the sizes that image files have by their headers; folders and globs are not read.
+
+        Raises:
+            QueryError: a query lies outside an image, or outside what the network sees of it.
+        """
+        from atmviz.sources.decoding import upright_size  # which loads OpenCV
+
+        fitted = self.with_preset().preprocessing(None, "whole")
+        for path in images:
+            if Path(path).is_file() and (size := upright_size(path)) and min(size) >= MIN_SIZE_PX:
+                for query in (query for text in self.queries for query in parse_queries(text)):
+                    query.point_px(fitted.place(*size))
 
     @property
     def preset(self) -> FigurePreset | None:

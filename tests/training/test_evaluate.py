@@ -417,7 +417,7 @@ def test_the_folder_of_a_run_stands_for_its_best_weights(checkpoint):
 
 
 def test_an_unknown_dataset_is_named_before_anything_is_loaded(tmp_path):
-    with pytest.raises(DatasetError, match=r"no dataset 'ade20': expected .* ade20k, coco, .*did you mean ade20k\?"):
+    with pytest.raises(SettingsError, match=r"no dataset 'ade20': expected .* ade20k, coco, .*did you mean ade20k\?"):
         evaluate(tmp_path / "nowhere.pth", dataset="ade20", device="cpu")
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Literal
 
 from atmviz.architecture import CROP_RANGE, RANGES
-from atmviz.observe.site import Intervention
 from atmviz.settings import Settings, settings_under
 from atmviz.sources.datasets import require_dataset
 
@@ -40,7 +39,7 @@ class EvaluationSettings(Settings):
     multi_scale: bool = _data(False, "Segmentation: average over 0.5 to 1.75 times the size, each also mirrored.")
 
     weights: Literal["ema", "model"] | None = _model(None, "Which weights; averaged ones if the file has them.")
-    offsets: Intervention = _model(  # noqa: RUF009
+    offsets: Literal["learned", "zero", "shuffle"] = _model(
         "learned", "zero: read the query token itself; shuffle: use another token's offsets."
     )
     seed: int = _model(0, "Seed of the shuffled positions.", 0)

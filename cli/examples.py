@@ -29,6 +29,10 @@ EXAMPLES = {
         "atmviz eval --offsets zero --limit 500",
     ),
     "ablate": ("atmviz ablate --seeds 1 --epochs 1",),
+    "intervene": (
+        "atmviz intervene --limit 300",
+        "atmviz intervene ATMNet-T.pth --dataset imagenet --data-dir data --do clamp:0.5,1,2,4,8 --by stage",
+    ),
     "models": ("atmviz models", "atmviz models --json"),
     "complexity": (
         "atmviz complexity --table 1 --table 7",

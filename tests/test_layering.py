@@ -60,8 +60,8 @@ ROOMS = {
         *("variants", "layers", "geometry", "files", "events", "errors"),
     ],
     "atmviz.views": [
-        *("figures", "statistics", "recording", "observe", "sources", "checkpoints", "choices", "paper", "layers"),
-        *("architecture", "geometry", "settings", "files", "events", "errors"),
+        *("figures", "statistics", "training", "recording", "observe", "sources", "checkpoints", "choices", "paper"),
+        *("layers", "architecture", "geometry", "settings", "files", "events", "errors"),
     ],
     "atmviz.training": [
         *("checkpoints", "observe", "statistics", "data", "sources", "models", "dense", "distributed", "processes"),

@@ -80,6 +80,12 @@ def figure_files(out: str | Path, name: str, formats: Sequence[FigureFormat] | N
     return [path]
 
 
+def require_own(files: Sequence[Path]) -> None:
+    """Raise SettingsError if one of the files exists and is no figure of atmviz."""
+    if foreign := [file for file in files if file.exists() and read_about(file) is None]:
+        raise SettingsError(f"{foreign[0]} exists and is no figure of atmviz: choose another name")
+
+
 def save_figure(
     figure: Figure, files: Sequence[Path], about: About | None = None, *, look: Look | None = None, command: str = ""
 ) -> list[Path]:
@@ -95,8 +101,7 @@ def save_figure(
     Raises:
         SettingsError: a file exists that is no figure of atmviz.
     """
-    if foreign := [file for file in files if file.exists() and read_about(file) is None]:
-        raise SettingsError(f"{foreign[0]} exists and is no figure of atmviz: choose another name")
+    require_own(files)
     look = look or Look.of()
     said = {**({"command": command} if command else {}), "shows": about} if about else None
     with ExitStack() as stack, look.applied():

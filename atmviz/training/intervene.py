@@ -81,6 +81,8 @@ def measure_interventions(
         LayerNotFoundError: the network has no such layer.
         CheckpointError, DatasetError, AtmvizError: see `evaluate`.
     """
+    if settings.offsets != "learned":
+        raise SettingsError(f"got offsets {settings.offsets!r} beside interventions, expected one of the two")
     opened = open_evaluation(checkpoint, settings, events)
     sites = find_sites(opened.network)
     sources = {site.source for site in find_sites(opened.network, asked.layers)}
@@ -88,6 +90,8 @@ def measure_interventions(
     if asked.by is None and len(sources) < len({site.source for site in sites}):
         groups = {", ".join(site.name for site in sites if site.name in sources): groups["all"]}
     chosen = [Intervention.parse(text) for text in asked.do or DEFAULTS[opened.task]]
+    if number_of_images(opened.images, opened.settings) < 2 and any(each.kind.name == "other" for each in chosen):
+        raise SettingsError("got 1 image to evaluate on, expected 2 or more for other")
     run = _Run(opened, asked, _Passes(events, 1 + len(chosen) * len(groups)))
     calibration = run.calibrate(sites, {each.kind.name for each in chosen}, events)
     baseline = run.evaluate()

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "drawn": ["DrawnFigure"],
         "histograms": ["draw_histogram", "histogram"],
+        "interventions": ["intervene"],
         "overlays": ["Overlays", "draw_overlays", "overlay"],
         "settings": ["HistogramSettings", "OverlaySettings"],
     },

@@ -140,6 +140,32 @@ def test_average_precision_is_pycocotools_to_six_digits():
     assert all(np.isfinite(value) for value in scores.values()), "every size is there"
 
 
+def test_outcomes_are_the_precision_without_each_group_of_images():
+    category_ids = [*range(10)]
+    images = [*scenes(np.random.default_rng(0), category_ids)]
+
+    def counted(left_out=None):
+        metric = evaluator(category_ids, with_masks=False)
+        for i, (annotations, boxes, labels, _) in enumerate(images):
+            if i % 16 != left_out:
+                scores = torch.from_numpy(np.random.default_rng(i).random(len(boxes)).astype(np.float32))
+                boxes_ = torch.from_numpy(np.array(boxes, np.float32).reshape(-1, 4))
+                detections = {"boxes": boxes_, "labels": torch.tensor(labels, dtype=torch.int64), "scores": scores}
+                metric.count(i, (128, 128), annotations, detections)
+        return metric
+
+    metric = counted()
+    ap = metric.metrics()["box_ap"]
+    values = metric.outcomes().values
+    assert len(values) == 16
+    assert np.ptp(values) > 0.5
+    for group in (0, 7, 15):
+        assert values[group] == pytest.approx(counted(group).metrics()["box_ap"], abs=1e-9)
+    assert metric.metrics()["box_ap"] == ap
+    del images[15:]
+    assert counted().outcomes().values.size == 0, "a group without an image"
+
+
 def test_figures_are_absent_exactly_where_pycocotools_has_none():
     absent = zero = 0
     for seed in range(60):

@@ -7,6 +7,7 @@ import torch
 from atmviz.architecture import IGNORE_INDEX
 from atmviz.data.segmentation import open_segmentation
 from atmviz.errors import CheckpointError
+from atmviz.statistics.paired import miou_draws
 from atmviz.training import evaluators
 from atmviz.training.evaluate import MULTI_SCALES, evaluate_network
 from atmviz.training.evaluators import SegmentationEvaluator, segment, segmentation_scores
@@ -48,6 +49,21 @@ def test_segmentation_scores_are_those_of_the_written_out_formula(seed):
     assert values["acc"][2] == pytest.approx(100 * right / confusion[2].sum())
     assert (values["iou"][7], np.isnan(values["acc"][7])) == (0, True), "only predicted"
     assert np.isnan([values["iou"][8], values["acc"][8]]).all(), "neither there nor predicted"
+
+
+def test_the_overlaps_of_images_add_up_to_the_miou():
+    rng = np.random.default_rng(0)
+    mask = torch.from_numpy(rng.integers(0, 6, (4, 30, 40)).astype(np.uint8))
+    predicted = torch.where(torch.from_numpy(rng.random(mask.shape) < 0.6), mask, 7).long()
+    mask[:, 0] = IGNORE_INDEX
+    metric = SegmentationEvaluator(9, by_image=True)
+    metric.count(predicted[:3], mask[:3])
+    metric.count(predicted[3:], mask[3:])
+    outcomes = metric.outcomes()
+    assert outcomes.unions.shape == (4, 9)
+    assert miou_draws(outcomes, np.ones((1, 4))) == pytest.approx(metric.metrics()["miou"], abs=1e-9)
+    alone = written_out(predicted[1].numpy(), mask[1].numpy(), 9)[0]
+    assert miou_draws(outcomes, np.eye(4))[1] == pytest.approx(alone, abs=1e-9)
 
 
 def test_images_that_do_not_count_have_no_scores():

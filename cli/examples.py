@@ -31,7 +31,7 @@ EXAMPLES = {
     "ablate": ("atmviz ablate --seeds 1 --epochs 1",),
     "intervene": (
         "atmviz intervene --limit 300",
-        "atmviz intervene ATMNet-T.pth --dataset imagenet --data-dir data --do clamp:0.5,1,2,4,8 --by stage",
+        "atmviz intervene ATMNet-T.pth --dataset imagenet --do clamp:1,2,4 --by stage",
     ),
     "models": ("atmviz models", "atmviz models --json"),
     "complexity": (

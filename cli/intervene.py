@@ -70,7 +70,7 @@ def _show(numbers: dict[str, Any]) -> None:
             *(row["intervention"], *([row["layer"]] if several else [])),
             *(_number(row["value"], ".1f"), _number(row["change"], "+.1f")),
             *(f"{row['low']:+.1f} to {row['high']:+.1f}" if row["low"] == row["low"] else None,),
-            _number(row["p_corrected"], ".1g"),
+            "<0.0001" if row["p_corrected"] < 1e-4 else _number(row["p_corrected"], ".1g"),
         ]
         for row in rows
     ]

@@ -38,11 +38,11 @@ class EvaluationSettings(Settings):
     )
     multi_scale: bool = _data(False, "Segmentation: average over 0.5 to 1.75 times the size, each also mirrored.")
 
-    weights: Literal["ema", "model"] | None = _model(None, "Which weights; averaged ones if the file has them.")
+    weights: Literal["ema", "model"] | None = _model(None, "ema (averaged) or model; by default ema if the file has it.")
     offsets: Literal["learned", "zero", "shuffle"] = _model(
         "learned", "zero: read the query token itself; shuffle: use another token's offsets."
     )
-    seed: int = _model(0, "Seed of the shuffled positions.", 0)
+    seed: int = _model(0, "Seed of all random draws.", 0)
     device: str = _model("auto", "auto, cpu, cuda, cuda:N or mps.")
     batch_size: int | None = _model(
         None,

@@ -26,7 +26,9 @@ class InterventionSettings(Settings):
         read=read_interventions,
     )
     by: Literal["layer", "stage"] | None = _intervention(
-        None, "layer: one layer that generates offsets at a time, with those that reuse them. stage: one stage."
+        None,
+        "layer: one layer that generates offsets at a time, with those that reuse them. stage: one stage. By default all "
+        "layers together.",
     )
     layers: tuple[str, ...] = setting(
         ("all",),

@@ -9,6 +9,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.transforms import offset_copy
 
 from atmviz.figures.settings import FigureStyle
 from atmviz.figures.style import NOTE, Look, add_note, layout_above, wrap_note, wrap_title
@@ -118,22 +119,29 @@ def _draw_bars(part: SubFigure, panels: dict[str, list[Row]], columns: int, labe
 
 def _draw_curves(part: SubFigure, rows: Sequence[Row], look: Look, with_legend: bool) -> None:
     """Draw the metric against the radius of clamps, a line for each group of layers, above its legend."""
-    panel = part.subplots()
+    panel, root = part.subplots(), part.get_figure(root=True)
     names = list(dict.fromkeys(row["layer"] for row in rows))
     shades = mpl.colormaps["viridis"].resampled(max(len(names), 2) + 1)
     for index, (name, marker) in enumerate(zip(names, cycle(_MARKERS), strict=False)):
         line = sorted(((_radius(row), row) for row in rows if row["layer"] == name), key=lambda pair: pair[0])
         radii, values = [radius for radius, _ in line], [row["value"] for _, row in line]
         color = shades(index / max(len(names), 2))
-        panel.plot(radii, values, marker=marker, color=color, markersize=0.5 * look.points, label=_layer_label(name))
+        shift = 0.3 * look.points * (index - (len(names) - 1) / 2) / max(len(names) / 4, 1)  # side by side
+        beside = offset_copy(panel.transData, root, x=shift, units="points")
+        looks: dict[str, Any] = {"marker": marker, "markersize": 0.5 * look.points, "label": _layer_label(name)}
+        panel.plot(radii, values, color=color, transform=beside, **looks)
         low, high = ([row["baseline"] + row[end] for _, row in line] for end in ("low", "high"))
-        panel.vlines(radii, low, high, color=color, linewidth=0.8)
+        panel.vlines(radii, low, high, color=color, linewidth=0.8, transform=beside)
     panel.axhline(rows[0]["baseline"], color=NOTE, linestyle="--", linewidth=1, label="learned offsets")
     _scale_radii(panel, sorted({*map(_radius, rows)}))
+    shown = [row["baseline"] + change for row in rows for change in (0, *(row[x] for x in ("change", "low", "high")))]
+    bottom, top = min(filter(isfinite, shown), default=0), max(filter(isfinite, shown), default=0)
+    room = 0.05 * (top - bottom) or 1
+    panel.set_ylim(bottom - room, top + room)
     panel.set(xlabel="largest offset (tokens)", ylabel=f"{_LABELS[rows[0]['metric']]} (%)")
     panel.spines[["top", "right"]].set_visible(False)
     if with_legend:
-        columns = max(int(part.get_figure(root=True).get_figwidth() / (0.24 * look.small)), 1)
+        columns = max(int(root.get_figwidth() / (0.24 * look.small)), 1)
         part.legend(loc="outside lower center", ncols=columns, fontsize=look.small, frameon=False)
 
 
@@ -148,6 +156,7 @@ def _scale_radii(panel: Axes, radii: list[float]) -> None:
     else:
         panel.set_xscale("symlog", base=2, linthresh=radii[1])
     panel.set_xticks(radii)
+    panel.set_xlim(radii[0] / 1.25 if radii[0] > 0 else -radii[1] / 5, 1.25 * radii[-1])
     panel.xaxis.set_major_formatter(FuncFormatter(lambda radius, _: f"{radius:g}"))
     panel.minorticks_off()
     for (reach, name), line in zip(REACHES.items(), (":", "-."), strict=True):

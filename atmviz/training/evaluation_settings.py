@@ -38,7 +38,7 @@ class EvaluationSettings(Settings):
     )
     multi_scale: bool = _data(False, "Segmentation: average over 0.5 to 1.75 times the size, each also mirrored.")
 
-    weights: Literal["ema", "model"] | None = _model(None, "ema (averaged) or model; by default ema if the file has it.")
+    weights: Literal["ema", "model"] | None = _model(None, "ema (averaged) or model; by default ema if it is there.")
     offsets: Literal["learned", "zero", "shuffle"] = _model(
         "learned", "zero: read the query token itself; shuffle: use another token's offsets."
     )

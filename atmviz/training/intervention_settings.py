@@ -27,8 +27,8 @@ class InterventionSettings(Settings):
     )
     by: Literal["layer", "stage"] | None = _intervention(
         None,
-        "layer: one layer that generates offsets at a time, with those that reuse them. stage: one stage. By default all "
-        "layers together.",
+        "layer: one layer that generates offsets at a time, with those that reuse them. stage: one stage. By default "
+        "all layers together.",
     )
     layers: tuple[str, ...] = setting(
         ("all",),

@@ -64,9 +64,7 @@ def draw_result(result: "InterventionResult", style: FigureStyle = FigureStyle()
     weights = weights_name(origin.model, origin.trained, origin.sha256)
     figure = figures.draw_interventions(
         rows,
-        title="{} on {dataset} {split}, {}: worth of the learned offsets".format(
-            weights, count(setup["images"], "image"), **setup
-        ),
+        title="{} on {dataset} {split}, {}: worth of offsets".format(weights, count(setup["images"], "image"), **setup),
         note=_note(result),
         trained=origin.trained,
         style=style,

@@ -30,7 +30,6 @@ class InterventionKind:
 
     Attributes:
         name: Name, before the colon.
-        summary: What each token gets, for people.
         change: Takes offsets [B, H, W, 2, O], the argument, and what a random draw depends on: seed and source. None
             for kinds that use offsets of other images.
         argument: Letter and meaning of the argument; "" without one.
@@ -39,7 +38,6 @@ class InterventionKind:
     """
 
     name: str
-    summary: str
     change: "Callable[[Tensor, float, tuple[int, str]], Tensor] | None" = None
     argument: str = ""
     low: float = -math.inf
@@ -66,21 +64,16 @@ def _shuffle(offset: "Tensor", _: float, key: tuple[int, str]) -> "Tensor":
 KINDS = {
     kind.name: kind
     for kind in (
-        InterventionKind(
-            "zero", "reads itself (Table 8, row 1, without training for it)", lambda o, *_: o.new_zeros(o.shape)
-        ),
-        InterventionKind("constant", "each offset's mean over calibration images and tokens"),
-        InterventionKind("position", "each offset's mean over calibration images at this place"),
-        InterventionKind("other", "the offsets of this place in another image"),
-        InterventionKind("shuffle", "the offsets of another token of the image", _shuffle),
-        InterventionKind("mirror", "its offsets with the opposite sign", lambda o, *_: -o),
-        InterventionKind("swap", "horizontal and vertical offsets exchanged", lambda o, *_: o.flip(3)),
-        InterventionKind(
-            *("clamp", "its offsets, limited to R tokens", lambda o, most, _: o.clamp(-most, most)),
-            *("R, a number of tokens", 0, False),
-        ),
-        InterventionKind("round", "its offsets, rounded to whole tokens", lambda o, *_: o.round()),
-        InterventionKind("scale", "its offsets times F", lambda o, factor, _: o * factor, "F, a factor"),
+        InterventionKind("zero", lambda o, *_: o.new_zeros(o.shape)),
+        InterventionKind("constant"),  # each offset's mean over calibration images and tokens
+        InterventionKind("position"),  # its mean over calibration images at the same token
+        InterventionKind("other"),  # the offsets of the same token in another image
+        InterventionKind("shuffle", _shuffle),
+        InterventionKind("mirror", lambda o, *_: -o),
+        InterventionKind("swap", lambda o, *_: o.flip(3)),  # horizontal and vertical
+        InterventionKind("clamp", lambda o, most, _: o.clamp(-most, most), "R, a number of tokens", 0, finite=False),
+        InterventionKind("round", lambda o, *_: o.round()),  # to whole tokens
+        InterventionKind("scale", lambda o, factor, _: o * factor, "F, a factor"),
     )
 }
 """Kinds of interventions by name."""
@@ -94,7 +87,8 @@ class Intervention:
     argument: float = math.nan
 
     def __str__(self) -> str:
-        return f"{self.kind.name}:{self.argument:g}" if self.kind.argument else self.kind.name
+        number = str(self.argument).removesuffix(".0")  # all digits, so that the text says the same
+        return f"{self.kind.name}:{number}" if self.kind.argument else self.kind.name
 
     @classmethod
     def parse(cls, text: str) -> "Intervention":

@@ -151,24 +151,14 @@ class _Run:
             before_batch = self._fetch_others(references)
         edits = edits_of(intervention or "learned", sites or [], self.settings.seed, references)
         with observing(self.network, sites or [], edits):
-            return evaluate_network(
-                self.network,
-                self.images,
-                self.settings,
-                events=self.events,
-                before_batch=before_batch,
-                by_image=True,
-            )
+            options: dict[str, Any] = {"events": self.events, "before_batch": before_batch, "by_image": True}
+            return evaluate_network(self.network, self.images, self.settings, **options)
 
     def _fetch_others(self, others: OtherOffsets) -> Callable[[Evaluator], None]:
         """Return what runs the unchanged network, before each batch, on another image for each image of the batch.
 
         It is the next image in an order drawn by the seed, cyclic, whatever the size of batches.
         """
-        if self.total < 2:
-            raise SettingsError(
-                "got 1 image to evaluate on, expected 2 or more for other: it takes another image's offsets"
-            )
         order = np.random.default_rng(self.settings.seed).permutation(self.total)
         following = dict(zip(order.tolist(), np.roll(order, -1).tolist(), strict=True))
         batches = batches_of(self.images, [following[index] for index in share_of(self.total)], self.settings)

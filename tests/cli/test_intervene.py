@@ -81,9 +81,11 @@ def test_json_has_the_rows_and_null_for_what_there_is_not(succeed, monkeypatch, 
 
 
 def test_a_checkpoint_is_really_evaluated(succeed):
-    asked = ("--do", "zero", "--limit", "8", "--size", "64", "--device", "cpu", "-j", "0")
-    said = json.loads(succeed("intervene", *asked, "--json").stdout)
-    assert said["rows"][0]["value"] + 0.0 == said["rows"][0]["baseline"] + said["rows"][0]["change"]
+    asked = ("--limit", "8", "--size", "64", "--device", "cpu", "-j", "0", "--json")
+    (found,) = json.loads(succeed("intervene", "--do", "zero", *asked).stdout)["rows"]
+    for offsets, value in (("learned", found["baseline"]), ("zero", found["value"])):
+        (evaluated,) = json.loads(succeed("eval", "--offsets", offsets, *asked).stdout)
+        assert evaluated["top1"] == value
 
 
 @pytest.mark.parametrize(

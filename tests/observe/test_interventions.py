@@ -101,6 +101,9 @@ def test_several_arguments_and_interventions_are_read_each_once():
     assert read_interventions(expected) == expected
     assert math.isnan(Intervention.parse("zero").argument)
     assert str(Intervention.parse("clamp:-0")) == "clamp:0"
+    for exact in ("scale:0.12345678901", "clamp:1e-05", "scale:1e+30", "clamp:inf"):
+        assert read_interventions(exact) == (exact,)
+        assert Intervention.parse(exact).argument == float(exact.split(":")[1])
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,19 @@ def test_the_jackknife_of_a_mean_has_its_standard_error():
     )
 
 
+def test_the_jackknife_covers_the_true_ratio():
+    """Of images that differ: the sum of what is right over the sum of all, with a mean of 0.8."""
+    covered = 0
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        sizes = rng.integers(1, 200, 80)
+        right = rng.binomial(sizes, rng.beta(8, 2, 80))
+        kept = [np.arange(80) % paired.GROUPS != group for group in range(paired.GROUPS)]
+        interval = jackknife(right.sum() / sizes.sum(), np.array([right[k].sum() / sizes[k].sum() for k in kept]))
+        covered += interval.low <= 0.8 <= interval.high
+    assert 0.93 <= covered / 400 <= 0.97
+
+
 def test_nothing_changed_is_an_interval_of_no_width():
     found = right(np.random.default_rng(0), 20, 0.5)
     interval, p = paired_change(0.0, found, found)

@@ -51,7 +51,7 @@ class MeanOffsets:
         """
         self._require_size(offset, site.source)
         mean: Tensor = self._sums[site.source] / self._counts[site.source]
-        return mean.to(offset).expand_as(offset)
+        return mean.to(offset.dtype).to(offset.device).expand_as(offset)  # in this order: MPS has no float64
 
     def _require_size(self, offset: "Tensor", source: str) -> None:
         if self.by_position and source in self._sums and offset.shape[1:] != self._sums[source].shape:

@@ -107,7 +107,7 @@ def measure_interventions(
         for row, p in zip(rows, corrected, strict=True)
     ]
     setup = {name: value for name, value in opened.setup(baseline.images).items() if name != "offsets"}
-    return InterventionResult(opened.origin, {**setup, "calibration": calibration}, rows)
+    return InterventionResult(opened.origin, {**setup, "seed": settings.seed, "calibration": calibration}, rows)
 
 
 def _describe_change(baseline: Evaluation, evaluation: Evaluation, metric: str) -> dict[str, Any]:

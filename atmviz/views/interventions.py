@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from atmviz.errors import count
 from atmviz.events import QUIET, Events
 from atmviz.figures import interventions as figures
-from atmviz.figures.saving import figure_name, weights_name
+from atmviz.figures.saving import figure_name, fingerprint, weights_name
 from atmviz.figures.settings import FigureStyle
 from atmviz.settings import split_settings, with_keywords
 from atmviz.training.evaluation_settings import EvaluationSettings
@@ -59,6 +59,7 @@ def draw_result(result: "InterventionResult", style: FigureStyle = FigureStyle()
         "figure": "interventions",
         **{"model": origin.model, "model_config": origin.config, "checkpoint": origin.identity},
         **{"data": {name: setup[name] for name in setup if name not in ("checkpoint", "model", "weights")}},
+        "fingerprint of values": fingerprint({"values": [row["value"] for row in rows]}),  # tells folders apart
         **{"interventions": names["intervention"], "layers": names["layer"], "style": describe_style(style)},
     }
     weights = weights_name(origin.model, origin.trained, origin.sha256)

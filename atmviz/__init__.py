@@ -31,6 +31,7 @@ _load, __dir__, __all__ = lazy_loader.attach(
         "views.depth": ["depth"],
         "views.comparison": ["compare"],
         "views.histograms": ["histogram"],
+        "views.interventions": ["intervene"],
         "views.overlays": ["overlay"],
     },
 )

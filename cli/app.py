@@ -37,6 +37,7 @@ COMMANDS = {
     "train": "Train a classifier, a segmenter or a detector by a recipe; options override its settings.",
     "eval": "Evaluate a classifier (top-1, top-5), a segmenter (mIoU) or a detector (COCO's AP) on a dataset.",
     "ablate": "Train the ablations of Table 8 and Fig. 2 at a small size, and print them beside the paper's numbers.",
+    "intervene": "Measure what learned offsets are worth: evaluate a checkpoint with others in their place.",
     "models": "List the variants with their parameters and FLOPs, beside the numbers of the paper.",
     "complexity": "Count parameters and FLOPs of the networks in the paper's tables, beside the printed numbers.",
     "benchmark": "Time atmviz beside the released code, which samples by torchvision's deform_conv2d.",
@@ -48,6 +49,7 @@ GROUPS = {
     "Answers": ("claims", "depth", "compare"),
     "Record": ("record", "merge", "cache", "data"),
     "Train": ("train", "eval", "ablate"),
+    "Answers": ("intervene",),
     "Numbers": ("models", "complexity", "benchmark"),
     "Files": ("convert", "checkpoints"),
 }

@@ -10,6 +10,7 @@ from atmviz.choices import ModelChoice
 from atmviz.data.names import require_labeled
 from atmviz.errors import count
 from atmviz.files import check_writable, write_csv
+from atmviz.layers import Layers
 from atmviz.training.evaluation_settings import EvaluationSettings
 
 from . import options
@@ -68,7 +69,7 @@ def evaluate(
 
     Processes of torchrun share the images. No image is counted twice.
     """
-    _require_inputs(checkpoint, settings)
+    require_inputs(checkpoint, settings)
     _require_writable(out, ".csv")
     _require_writable(confusion, ".png", ".pdf", ".svg")
     _require_writable(show and show / "image.png")
@@ -144,9 +145,9 @@ def _show_classes(results: "list[EvaluationResult]") -> None:
     print_rows("by class", headings, ([name, *cells] for name, cells in zip(results[0].classes, shown, strict=True)))
 
 
-def _require_inputs(checkpoint: str, settings: dict[str, Any]) -> None:
-    """Check without torch that checkpoint and dataset are there."""
-    ModelChoice(checkpoint=checkpoint).require()
+def require_inputs(checkpoint: str, settings: dict[str, Any], layers: Layers = ()) -> None:
+    """Check without torch that checkpoint, layers and dataset are there."""
+    ModelChoice(checkpoint=checkpoint).require(layers)
     if settings["dataset"]:
         require_labeled(settings["dataset"], settings["data_dir"], settings["split"] or "val")
 

@@ -38,6 +38,10 @@ EXAMPLES = {
         "atmviz eval --offsets zero --limit 500",
     ),
     "ablate": ("atmviz ablate --seeds 1 --epochs 1",),
+    "intervene": (
+        "atmviz intervene --limit 300",
+        "atmviz intervene ATMNet-T.pth --dataset imagenet --do clamp:1,2,4 --by stage",
+    ),
     "models": ("atmviz models", "atmviz models --json"),
     "complexity": (
         "atmviz complexity --table 1 --table 7",

@@ -81,6 +81,14 @@ def figure_files(out: str | Path, name: str, formats: Sequence[FigureFormat] | N
     return [path]
 
 
+def require_own(files: Sequence[Path]) -> dict[Path, dict[str, Any]]:
+    """Return what those of the files that exist say of themselves; raise SettingsError for one not of atmviz."""
+    earlier = {file: read_about(file) for file in files if file.exists()}
+    if foreign := [file for file, said in earlier.items() if said is None]:
+        raise SettingsError(f"{foreign[0]} exists and is no figure of atmviz: choose another name")
+    return {file: said for file, said in earlier.items() if said}
+
+
 def save_figure(
     figure: Figure,
     files: Sequence[Path],
@@ -103,9 +111,7 @@ def save_figure(
     Raises:
         SettingsError: a file exists that is no figure of atmviz.
     """
-    earlier = {file: read_about(file) for file in files if file.exists()}
-    if foreign := [file for file, before in earlier.items() if before is None]:
-        raise SettingsError(f"{foreign[0]} exists and is no figure of atmviz: choose another name")
+    earlier = require_own(files)
     look = look or Look.of()
     said = {**({"command": command} if command else {}), "shows": about} if about else None
     with ExitStack() as stack, look.applied():
@@ -118,7 +124,7 @@ def save_figure(
             temporary = stack.enter_context(atomic_path(file))
             figure.savefig(temporary, format=kind, metadata=metadata)
     for file, before in earlier.items():
-        if before and before.get("shows") != json.loads(json.dumps(about)):
+        if before.get("shows") != json.loads(json.dumps(about)):
             events.message(f"replaced {file}, which showed something else")
     return list(files)
 

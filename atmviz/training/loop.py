@@ -26,7 +26,8 @@ from atmviz.events import QUIET, Events, Progress
 from atmviz.processes import this_process
 from atmviz.signals import saving
 from atmviz.training.build import Parts, network_config, open_accelerator
-from atmviz.training.evaluate import HEADLINES, evaluate_network
+from atmviz.training.evaluate import HEADLINES
+from atmviz.training.evaluation import evaluate_network
 from atmviz.training.evaluation_settings import EvaluationSettings
 from atmviz.training.health import OffsetHealth, measure_offsets
 from atmviz.training.recipe import Recipe

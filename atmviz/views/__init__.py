@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "depth": ["draw_depth"],
         "drawn": ["DrawnFigure"],
         "histograms": ["draw_histogram", "histogram"],
+        "interventions": ["intervene"],
         "overlays": ["Overlays", "draw_overlays", "overlay"],
         "settings": ["ClaimSettings", "ComparisonSettings", "DepthSettings", "HistogramSettings", "OverlaySettings"],
     },

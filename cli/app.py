@@ -46,10 +46,9 @@ COMMANDS = {
 }
 GROUPS = {
     "Look": ("overlay", "histogram", "layers", "inspect"),
-    "Answers": ("claims", "depth", "compare"),
+    "Answers": ("claims", "depth", "compare", "intervene"),
     "Record": ("record", "merge", "cache", "data"),
     "Train": ("train", "eval", "ablate"),
-    "Answers": ("intervene",),
     "Numbers": ("models", "complexity", "benchmark"),
     "Files": ("convert", "checkpoints"),
 }

@@ -1,0 +1,126 @@
+"""Parts of an offset: constant, position, image and content, as shares of its mean square. Torch-free.
+
+An offset of image n at token p is o = mu + alpha_p + beta_n + eps_np: a two-way random-effects model without replicates.
+
+Legend: N images, P tokens, A axes, O distinct offsets per direction.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from atmviz.statistics.intervals import Interval
+
+PARTS = ("constant", "position", "image", "content")
+"""What an offset consists of: mu^2 and the variances of alpha, beta and eps, in the order of every array here."""
+GROUPS = 16
+"""Groups of images of the jackknife; an image belongs to the group of its index mod 16."""
+_T_QUANTILE = 2.131449545559323  # 97.5 % of Student's t with 15 degrees of freedom
+
+
+@dataclass(frozen=True)
+class VarianceShares:
+    """Parts of the offsets of one layer.
+
+    Attributes:
+        components: mu^2 and the variances of position, image and content of each distinct offset, [4, A, O], tokens^2.
+            A variance may be estimated below 0.
+        shares: Interval of each part and axis, over all offsets of the layer; the estimates of an axis add to 1.
+        images: Number of images.
+    """
+
+    components: np.ndarray
+    shares: Sequence[Sequence[Interval]]
+    images: int
+
+    @property
+    def channel_shares(self) -> np.ndarray:
+        """Share of each part of each distinct offset, [4, A, O]; NaN for an offset that is always 0."""
+        return _shares(self.components)
+
+    @property
+    def rms(self) -> np.ndarray:
+        """Root mean square of each distinct offset, [A, O], tokens."""
+        return np.sqrt(self.components.sum(axis=0))
+
+
+def variance_shares(moments: np.ndarray, positions: np.ndarray, groups: np.ndarray) -> VarianceShares:
+    """Return the shares of constant, position, image and content in the mean square of offsets.
+
+    The 95 % interval is that of the delete-one-group jackknife over 16 groups of images, with the quantile of Student's
+    t for 15 degrees of freedom. Tokens are not drawn again: they are all tokens of the map.
+
+    Args:
+        moments: Sum of o and of o^2 over the tokens of each image, [N, A, O, 2 or more].
+        positions: Sum of o over the images of each group, [16, H, W, A, O].
+        groups: Group of each image, [N], 0 to 15.
+
+    Returns:
+        The shares, without intervals where a group has no image. They are NaN where there is one image or one token, of
+        which the parts cannot be told apart, and where all offsets are 0.
+
+    Source: Searle, Casella and McCulloch, Variance Components, 1992, chapter 4 (two-way crossed, balanced).
+    """
+    positions = positions.reshape(len(positions), -1, *positions.shape[3:])
+    members = [groups == group for group in range(GROUPS)]
+    components = variance_components(moments, positions.sum(axis=0))
+    estimate = _shares(components.sum(axis=-1))
+    errors = np.full_like(estimate, math.nan)
+    if all(member.any() for member in members):
+        total = positions.sum(axis=0)
+        kept = (
+            variance_components(moments[~member], total - removed)
+            for member, removed in zip(members, positions, strict=True)
+        )
+        errors = _jackknife_error(np.stack([_shares(each.sum(axis=-1)) for each in kept]))
+    reach = _T_QUANTILE * errors
+    intervals = [
+        [Interval(*map(float, values)) for values in zip(*part, strict=True)]
+        for part in zip(estimate, estimate - reach, estimate + reach, errors, strict=True)
+    ]
+    return VarianceShares(components, intervals, len(moments))
+
+
+def variance_components(moments: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Return mu^2 and the unbiased variances of position, image and content, [4, A, O], tokens^2.
+
+    mu is the mean of all samples. The variances are s2_pos = (MS_pos - MS_res) / N, s2_img = (MS_img - MS_res) / P and
+    s2_eps = MS_res, from sums alone.
+
+    Args:
+        moments: Sum of o and of o^2 over the tokens of each image, [N, A, O, 2 or more].
+        positions: Sum of o over the images, [P, A, O].
+
+    Returns:
+        The components; NaN for one image or one token.
+    """
+    num_images, num_tokens = len(moments), len(positions)
+    sums, squares = moments[..., 0], moments[..., 1].sum(axis=0)
+    total = sums.sum(axis=0)
+    correction = total**2 / (num_images * num_tokens)
+    of_positions = (positions**2).sum(axis=0) / num_images - correction
+    of_images = (sums**2).sum(axis=0) / num_tokens - correction
+    freedom_p, freedom_n = num_tokens - 1, num_images - 1
+    if not freedom_p * freedom_n > 0:
+        return np.full((len(PARTS), *total.shape), math.nan)
+    residual = (squares - correction - of_positions - of_images) / (freedom_p * freedom_n)
+    return np.stack(
+        [
+            (total / (num_images * num_tokens)) ** 2,
+            (of_positions / freedom_p - residual) / num_images,
+            (of_images / freedom_n - residual) / num_tokens,
+            residual,
+        ]
+    )
+
+
+def _shares(components: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        return components / components.sum(axis=0)
+
+
+def _jackknife_error(values: np.ndarray) -> np.ndarray:
+    """Return the standard error of a value from what it is without each of G groups, [G, ...]."""
+    return np.sqrt((len(values) - 1) * values.var(axis=0))

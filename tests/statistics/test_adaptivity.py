@@ -1,0 +1,136 @@
+"""Shares of constant, position, image and content: of planted fields, against dense maps, and their intervals."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from atmviz.statistics import adaptivity
+from atmviz.statistics.adaptivity import GROUPS, variance_components, variance_shares
+
+GRID = (4, 6)
+TOKENS = 24
+
+
+def sums(field, groups=None):
+    """Moments, position sums by group, and groups of a field [N, H, W, A, O]; an image's group is its index mod 16."""
+    groups = np.arange(len(field)) % GROUPS if groups is None else groups
+    moments = np.stack([field.sum(axis=(1, 2)), (field**2).sum(axis=(1, 2)), np.abs(field).sum(axis=(1, 2))], axis=-1)
+    return moments, np.stack([field[groups == group].sum(axis=0) for group in range(GROUPS)]), groups
+
+
+def drawn(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def with_components(mu, position, image, content, images=32, offsets=1):
+    """Return a field [N, H, W, 2, O] whose estimates are exactly these: mu^2 and three variances."""
+    tokens = drawn(1, TOKENS, 2, offsets)
+    of_images = drawn(images, 1, 2, offsets, seed=1)
+    rest = drawn(images, TOKENS, 2, offsets, seed=2)
+    rest -= rest.mean(axis=0, keepdims=True) + rest.mean(axis=1, keepdims=True) - rest.mean(axis=(0, 1), keepdims=True)
+    rest *= np.sqrt(content * (images - 1) * (TOKENS - 1) / (rest**2).sum(axis=(0, 1)))
+    tokens = (tokens - tokens.mean(axis=1)) / tokens.std(axis=1, ddof=1) * math.sqrt(position + content / images)
+    of_images = (of_images - of_images.mean(axis=0)) / of_images.std(axis=0, ddof=1)
+    of_images *= math.sqrt(image + content / TOKENS)
+    return (mu + tokens + of_images + rest).reshape(images, *GRID, 2, offsets)
+
+
+def estimates(shares):
+    return np.array([[interval.estimate for interval in part] for part in shares.shares])
+
+
+def test_planted_components_give_their_shares():
+    found = variance_shares(*sums(with_components(0.7, 0.04, 0.09, 0.38, offsets=3)))
+    assert found.components == pytest.approx(np.tile(np.array([0.49, 0.04, 0.09, 0.38])[:, None, None], (2, 3)))
+    assert estimates(found) == pytest.approx(np.tile([[0.49], [0.04], [0.09], [0.38]], 2), abs=1e-12)
+    assert found.rms == pytest.approx(np.ones((2, 3)))
+    assert found.images == 32
+
+
+def test_variances_of_random_fields_are_unbiased():
+    random = np.random.default_rng(0)
+    field = 0.3 * random.normal(size=(20, 1, 1, 2, 4000)) + 0.8 * random.normal(size=(20, *GRID, 2, 4000))
+    field += 0.4 * random.normal(size=(1, *GRID, 2, 4000))
+    moments, positions, _ = sums(field)
+    found = variance_components(moments, positions.sum(axis=0).reshape(TOKENS, 2, -1))[1:].reshape(3, -1)
+    error = found.std(axis=1) / math.sqrt(found.shape[1])
+    assert (np.abs(found.mean(axis=1) - [0.16, 0.09, 0.64]) < 3 * error).all()
+
+
+def test_constants_are_constant_altogether():
+    field = np.broadcast_to([[0.3, -2.7], [1.1, 0.01]], (20, *GRID, 2, 2))
+    found = variance_shares(*sums(field))
+    assert found.channel_shares == pytest.approx(np.array([1, 0, 0, 0])[:, None, None] * np.ones((2, 2)), abs=1e-12)
+    assert [interval.high for interval in found.shares[0]] == pytest.approx([1, 1], abs=1e-12)
+
+
+@pytest.mark.parametrize(("part", "shape"), [(1, (1, *GRID)), (2, (20, 1, 1))])
+def test_a_field_of_positions_or_of_images_alone_has_no_other_part(part, shape):
+    field = drawn(*shape, 2, 3)
+    field = np.broadcast_to(field - field.mean(axis=(0, 1, 2)), (20, *GRID, 2, 3))
+    assert estimates(variance_shares(*sums(field)))[part] == pytest.approx([1, 1], abs=1e-12)
+
+
+def test_sums_give_what_an_analysis_of_variance_of_dense_maps_gives():
+    field = 0.4 + drawn(37, *GRID, 2, 5) * np.linspace(0.1, 2, 5) + drawn(37, 1, 1, 2, 5, seed=1)
+    groups = np.delete(np.arange(40), (3, 19, 20)) % GROUPS  # three images could not be read
+    dense = field.reshape(37, TOKENS, 2, 5)
+    mean = dense.mean(axis=(0, 1))
+    of_tokens, of_images = dense.mean(axis=0), dense.mean(axis=1)
+    residual = ((dense - of_tokens - of_images[:, None] + mean) ** 2).sum(axis=(0, 1)) / (36 * (TOKENS - 1))
+    position = of_tokens.var(axis=0, ddof=1) - residual / 37
+    image = of_images.var(axis=0, ddof=1) - residual / TOKENS
+    expected = np.stack([mean**2, position, image, residual])
+    found = variance_shares(*sums(field, groups))
+    assert found.components == pytest.approx(expected, abs=1e-12)
+    assert found.channel_shares == pytest.approx(expected / expected.sum(axis=0), abs=1e-12)
+    pooled = expected.sum(axis=-1) / expected.sum(axis=(0, -1))
+    assert estimates(found) == pytest.approx(pooled, abs=1e-12)
+    assert estimates(found).sum(axis=0) == pytest.approx([1, 1], abs=1e-12)
+
+
+def test_the_error_is_that_of_leaving_out_one_group_of_images_at_a_time():
+    field, groups = drawn(37, *GRID, 2, 2), np.arange(37) % GROUPS
+    found = variance_shares(*sums(field, groups))
+    without = [estimates(variance_shares(*sums(field[groups != group], groups[groups != group]))) for group in range(16)]
+    expected = np.sqrt(15 / 16 * ((without - np.mean(without, axis=0)) ** 2).sum(axis=0))
+    interval = found.shares[3][1]
+    assert interval.error == pytest.approx(expected[3, 1])
+    assert interval.high - interval.estimate == pytest.approx(stats.t.ppf(0.975, 15) * expected[3, 1])
+    assert interval.estimate - interval.low == pytest.approx(interval.high - interval.estimate)
+
+
+def test_intervals_cover_the_truth_in_93_to_97_percent_of_repetitions():
+    random = np.random.default_rng(0)
+    images, repetitions, offsets = 128, 400, 4  # repetitions take the place of axes
+    position = 0.2 * random.normal(size=(1, 4, 4, 1, offsets))
+    field = 0.7 + position + 0.25 * random.normal(size=(images, 1, 1, repetitions, offsets))
+    field = field + 0.65 * random.normal(size=(images, 4, 4, repetitions, offsets))
+    of_position = position.reshape(16, offsets)
+    truth = np.array([(0.7 + of_position.mean(axis=0)) ** 2, of_position.var(axis=0, ddof=1), *np.full((2, offsets), 0)])
+    truth[2:] = [[0.25**2], [0.65**2]]
+    truth = truth.sum(axis=1) / truth.sum()
+    found = variance_shares(*sums(field))
+    for part, share in zip(found.shares, truth, strict=True):
+        covered = np.mean([interval.low <= share <= interval.high for interval in part])
+        assert 0.93 <= covered <= 0.97
+
+
+def test_where_a_group_has_no_image_there_is_no_interval():
+    for images, is_given in ((15, False), (16, True)):
+        interval = variance_shares(*sums(drawn(images, *GRID, 2, 2))).shares[0][0]
+        assert math.isfinite(interval.estimate)
+        assert math.isfinite(interval.low) is is_given
+
+
+@pytest.mark.parametrize("field", [drawn(1, *GRID, 2, 2), drawn(20, 1, 1, 2, 2), np.zeros((20, *GRID, 2, 2))])
+def test_nothing_can_be_told_of_one_image_of_one_token_or_of_offsets_that_are_all_zero(field):
+    found = variance_shares(*sums(field))
+    assert np.isnan(estimates(found)).all()
+    assert all(math.isnan(interval.high) for part in found.shares for interval in part)
+
+
+def test_the_quantile_is_that_of_student():
+    assert stats.t.ppf(0.975, GROUPS - 1) == pytest.approx(adaptivity._T_QUANTILE, abs=1e-12)

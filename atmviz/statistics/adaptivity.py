@@ -1,6 +1,6 @@
 """Parts of an offset: constant, position, image and content, as shares of its mean square. Torch-free.
 
-An offset of image n at token p is o = mu + alpha_p + beta_n + eps_np: a two-way random-effects model without replicates.
+An offset of image n at token p is o = mu + alpha_p + beta_n + eps_np: a two-way random-effects model, one value a cell.
 
 Legend: N images, P tokens, A axes, O distinct offsets per direction.
 """

@@ -23,6 +23,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "statistics": ["histogram_table", "offset_histogram"],
         "training.evaluate": ["evaluate"],
         "training.loop": ["train"],
+        "views.adaptivity": ["adaptivity"],
         "views.histograms": ["histogram"],
         "views.overlays": ["overlay"],
     },

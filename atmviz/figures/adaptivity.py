@@ -23,7 +23,7 @@ _USUAL_INCHES = 6.4  # width for type of 9 points where none is given
 _HEIGHTS = (3, 1)  # of the bars and of what is below them
 
 
-def draw_adaptivity(
+def draw_shares(
     layers: Mapping[str, VarianceShares],
     *,
     title: str,

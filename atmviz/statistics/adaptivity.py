@@ -6,17 +6,23 @@ Legend: N images, P tokens, A axes, O distinct offsets per direction.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from atmviz.errors import RecordingFormatError, SettingsError, count
+from atmviz.layers import LayerId
+from atmviz.observe.site import AXES
+from atmviz.recording.store import Recording
 from atmviz.statistics.intervals import Interval
 
 PARTS = ("constant", "position", "image", "content")
 """What an offset consists of: mu^2 and the variances of alpha, beta and eps, in the order of every array here."""
 GROUPS = 16
 """Groups of images of the jackknife; an image belongs to the group of its index mod 16."""
+DEFINITION = "variance_shares/1"
 _T_QUANTILE = 2.131449545559323  # 97.5 % of Student's t with 15 degrees of freedom
 
 
@@ -44,6 +50,34 @@ class VarianceShares:
     def rms(self) -> np.ndarray:
         """Root mean square of each distinct offset, [A, O], tokens."""
         return np.sqrt(self.components.sum(axis=0))
+
+
+def recorded_shares(recording: Recording, layer: str | LayerId) -> VarianceShares:
+    """Return the shares of constant, position, image and content in the offsets that a layer uses.
+
+    Raises:
+        LayerNotFoundError: the layer was not recorded.
+        SettingsError: the recording holds no sums by token, or fewer than two images.
+        RecordingFormatError: it is damaged.
+    """
+    if missing := {"moments", "positions"} - recording.quantities.keys():
+        raise SettingsError(
+            f"{recording.path} holds no {max(missing)} of offsets: record the images again and keep positions"
+        )
+    if len(recording) < 2:
+        raise SettingsError(
+            f"{recording.path} holds {count(len(recording), 'image')}, expected 2 or more, of which image and content "
+            "can be told apart: record more"
+        )
+    moments, positions = recording.read("moments", layer), recording.total("positions", layer)
+    groups = recording.part_indices % GROUPS
+    of_groups = np.stack([moments[groups == group, ..., 0].sum(axis=0) for group in range(GROUPS)])
+    limit = 1e-9 * moments[..., 2].sum(axis=0)
+    if not (np.abs(positions.sum(axis=(1, 2)) - of_groups) <= limit).all():
+        raise RecordingFormatError(
+            f"positions and moments in {recording.path} are not of the same images: delete it and record again"
+        )
+    return variance_shares(moments, positions, groups)
 
 
 def variance_shares(moments: np.ndarray, positions: np.ndarray, groups: np.ndarray) -> VarianceShares:
@@ -114,6 +148,58 @@ def variance_components(moments: np.ndarray, positions: np.ndarray) -> np.ndarra
             residual,
         ]
     )
+
+
+def share_rows(layers: Mapping[str, VarianceShares]) -> list[dict[str, Any]]:
+    """Return one row per layer and axis, of the shares of layers by name.
+
+    Columns:
+        layer, axis: Whose offsets.
+        constant, position, image, content: Shares of the mean square; they add to 1.
+        constant_low, constant_high and so on: Ends of their 95 % intervals over images, else NaN.
+        rms: Root mean square of the offsets, tokens.
+        n_images: Images.
+        definition: "variance_shares/1".
+    """
+    return [
+        {
+            "layer": layer,
+            "axis": axis,
+            **{
+                f"{part}{end}": value
+                for part, intervals in zip(PARTS, shares.shares, strict=True)
+                for end, value in _ends(intervals[index]).items()
+            },
+            "rms": float(np.sqrt((shares.rms[index] ** 2).mean())),
+            "n_images": shares.images,
+            "definition": DEFINITION,
+        }
+        for layer, shares in layers.items()
+        for index, axis in enumerate(AXES)
+    ]
+
+
+def _ends(interval: Interval) -> dict[str, float]:
+    return {"": interval.estimate, "_low": interval.low, "_high": interval.high}
+
+
+def channel_rows(layers: Mapping[str, VarianceShares]) -> list[dict[str, Any]]:
+    """Return one row per layer, axis and distinct offset, those with the largest content share first.
+
+    Columns:
+        layer, axis: Whose offsets.
+        offset: Index of the distinct offset: k is that of channels k S to (k + 1) S - 1, where S channels share one.
+        constant, position, image, content: Shares of its mean square; NaN where it is always 0.
+        rms: Its root mean square, tokens.
+    """
+    rows = []
+    for layer, shares in layers.items():
+        for index, axis in enumerate(AXES):
+            values, rms = shares.channel_shares[:, index], shares.rms[index]
+            for offset in np.argsort(-values[PARTS.index("content")]).tolist():  # NaN last
+                parts = dict(zip(PARTS, values[:, offset].tolist(), strict=True))
+                rows.append({"layer": layer, "axis": axis, "offset": offset, **parts, "rms": float(rms[offset])})
+    return rows
 
 
 def _shares(components: np.ndarray) -> np.ndarray:

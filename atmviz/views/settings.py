@@ -120,3 +120,16 @@ class HistogramSettings(Settings):
     def chosen_layers(self) -> tuple[str, ...]:
         """The layers that are asked for, else those of the figure of the paper; () for the default."""
         return self.layers or (self.preset.layers if self.preset else ())
+
+
+@dataclass(frozen=True)
+class AdaptivitySettings(Settings):
+    """Whose offsets are taken apart."""
+
+    layers: tuple[str, ...] = setting(
+        (),
+        "Layers: 3_18, 2_1,3_7, 3_*, 3_last, all; repeatable; by default all that generate offsets.",
+        "Figure",
+        flags=("--layer",),
+        read=figure_patterns,
+    )

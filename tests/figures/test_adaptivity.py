@@ -5,7 +5,7 @@ import pytest
 from matplotlib.text import Text
 
 from atmviz.figures import adaptivity
-from atmviz.figures.adaptivity import draw_adaptivity
+from atmviz.figures.adaptivity import draw_shares
 from atmviz.figures.settings import WIDTHS, FigureStyle
 from atmviz.statistics.adaptivity import PARTS, VarianceShares
 from atmviz.statistics.intervals import Interval
@@ -24,7 +24,7 @@ def parts(shares=None, channels=(0.9, 0.1, -0.2, 0.5)):
 
 def draw(layers, trained=True, **style):
     said = {"title": "nano on shapes", "note": "20 images", "trained": trained}
-    return draw_adaptivity(layers, **said, style=FigureStyle(**style))
+    return draw_shares(layers, **said, style=FigureStyle(**style))
 
 
 def bars(panel):

@@ -1,0 +1,53 @@
+"""`atmviz adaptivity`: which part of the offsets adapts to content."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from atmviz.choices import DataChoice, ModelChoice
+from atmviz.figures.settings import FigureStyle
+from atmviz.recording.settings import RecordingSettings
+from atmviz.views.settings import NOT_RECORDED, AdaptivitySettings
+
+from . import options
+from .console import CONSOLE, import_matplotlib, is_main_process, print_json, print_paths, say_if_alone
+from .progress import ProgressConsole
+
+
+@options.with_settings(AdaptivitySettings, FigureStyle)
+@options.with_settings(
+    DataChoice, RecordingSettings, ModelChoice, without=(*NOT_RECORDED, "keep", "labels"), recordings=True
+)
+def adaptivity(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A recording made with --keep positions; or images, folders or globs. Default: 400 scenes of shapes.",
+            show_default=False,
+        ),
+    ] = None,
+    out: options.FigurePath = Path("."),
+    formats: options.Format = None,
+    as_json: options.JsonOption = False,
+    **settings: Any,
+) -> None:
+    """Draw which part of the offsets is constant, position, image and content, by layer and axis.
+
+    The parts are shares of the mean square of the offsets, with 95 % intervals over images in the CSV file and in --json.
+    """
+    kinds = options.parse_formats(formats)
+    say_if_alone()
+    with ProgressConsole("loading", "recording", "recorded images are kept in the cache") as events:
+        import_matplotlib()
+        from atmviz.views import draw_adaptivity
+
+        drawn = draw_adaptivity(sources or None, events=events, **options.given(settings))
+    if not is_main_process():
+        return  # the first of torchrun's processes writes
+    files = drawn.save(out, kinds, command=options.command_line(), events=CONSOLE)
+    if as_json:
+        print_json({"files": [str(file) for file in files], **drawn.numbers})
+    else:
+        print_paths(files)

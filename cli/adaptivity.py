@@ -35,7 +35,7 @@ def adaptivity(
 ) -> None:
     """Draw which part of the offsets is constant, position, image and content, by layer and axis.
 
-    The parts are shares of the mean square of the offsets, with 95 % intervals over images in the CSV file and in --json.
+    The parts are shares of the mean square. Their 95 % intervals over images are in the CSV file and in --json.
     """
     kinds = options.parse_formats(formats)
     say_if_alone()

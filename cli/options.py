@@ -123,7 +123,7 @@ def _option_type(kind: type, name: str) -> Any:
     if get_origin(hint) in (types.UnionType, Union):  # X | None -> X; of several types the first
         hint = get_args(hint)[0]
     if get_origin(hint) is tuple:
-        return list[str] if get_args(hint) == (str, ...) else str
+        return list[str] if get_args(hint)[0] is str or get_origin(get_args(hint)[0]) is Literal else str
     return str if (reader and hint is not int) or get_origin(hint) not in (None, Literal) else hint
 
 

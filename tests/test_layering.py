@@ -78,7 +78,8 @@ ROOMS = {
 NEED_TORCH = [
     *("atmviz.models", "atmviz.ops", "atmviz.dense", "atmviz.complexity", "atmviz.devices", "atmviz.distributed"),
     *("atmviz.export", "atmviz.benchmark", "atmviz.observe.hooks", "atmviz.observe.image"),
-    *("atmviz.observe.interventions", "atmviz.recording.run", "atmviz.recording.batches", "atmviz.views.overlays"),
+    *("atmviz.observe.interventions", "atmviz.recording.run", "atmviz.recording.batches", "atmviz.recording.reducer"),
+    "atmviz.views.overlays",
     *(f"atmviz.training.{name}" for name in ("ablation", "build", "evaluate", "finetune", "health", "loop")),
     *(f"atmviz.training.{name}" for name in ("run_folder", "tasks", "evaluators")),
     *("atmviz.data.*", "atmviz.checkpoints.*"),  # but for their __init__

@@ -6,7 +6,7 @@ Legend: B batch.
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,9 +18,11 @@ from atmviz.data.loader import open_loader, read_batches
 from atmviz.errors import AtmvizError, DatasetError
 from atmviz.geometry import Preprocessing
 from atmviz.processes import available_cores
+from atmviz.recording.labels import fit_labels
 from atmviz.recording.layout import CHUNK_IMAGES, RECORDED, SKIPPED, StoredArray
 from atmviz.recording.writer import RecordingWriter
 from atmviz.sources import Source
+from atmviz.sources.source import read_labeled
 
 
 class Batch(NamedTuple):
@@ -30,11 +32,26 @@ class Batch(NamedTuple):
         indices: Indices of the images.
         pixels: Images that could be read, [B, H, W, 3], uint8; None without any.
         errors: Why the others could not be read, by index.
+        instances: Object of each pixel, [B, H, W], int32; see `ImageLabels`. None where labels were not asked for.
+        objects: [B, 64, fields], float64; or None.
     """
 
     indices: Sequence[int]
     pixels: Tensor | None
     errors: dict[int, str]
+    instances: Tensor | None = None
+    objects: Tensor | None = None
+
+    @property
+    def readable(self) -> list[int]:
+        """Indices of the images that could be read."""
+        return [index for index in self.indices if index not in self.errors]
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch with its tensors on a device."""
+        tensors = self.pixels, self.instances, self.objects
+        pixels, instances, objects = (t if t is None else t.to(device, non_blocking=True) for t in tensors)
+        return self._replace(pixels=pixels, instances=instances, objects=objects)
 
 
 class StageTimer:
@@ -75,6 +92,7 @@ def load_batches(
     batches: Sequence[Sequence[int]],
     workers: int | None,
     device: torch.device,
+    labeled: bool = False,
 ) -> Iterator[Batch]:
     """Yield batches of images fitted to the network, their pixels on its device.
 
@@ -84,35 +102,43 @@ def load_batches(
         batches: Indices of the images of each batch.
         workers: Processes that decode; chosen from the number of batches and cores for None.
         device: A GPU copies the pixels of the next batch while it computes.
+        labeled: Whether to read the objects of each image too.
     """
     if workers is None:
         workers = min(8, available_cores()) if len(batches) > 8 else 0
     workers = min(workers, len(batches))
-    inputs, on_gpu = _Inputs(images, preprocessing), device.type == "cuda"
+    inputs, on_gpu = _Inputs(images, preprocessing, labeled), device.type == "cuda"
     loader = open_loader(inputs, workers, _collate, batch_sampler=batches, pin_memory=on_gpu)
     loaded = (Batch(indices, *read) for indices, read in zip(batches, read_batches(loader), strict=True))
     if on_gpu:
         return _copy_ahead(loaded, device)
-    return (batch._replace(pixels=None if batch.pixels is None else batch.pixels.to(device)) for batch in loaded)
+    return (batch.to(device) for batch in loaded)
 
 
 class _Inputs(Dataset):
-    """Network inputs by image index; the reason instead for an image that cannot be read."""
+    """Network inputs by image index, with their objects where asked; the reason for an image that cannot be read."""
 
-    def __init__(self, images: Source, preprocessing: Preprocessing) -> None:
+    def __init__(self, images: Source, preprocessing: Preprocessing, labeled: bool) -> None:
         self.images = images
         self.preprocessing = preprocessing
+        self.labeled = labeled
 
-    def __getitem__(self, index: int) -> tuple[int, np.ndarray | str]:
+    def __getitem__(self, index: int) -> tuple[int, tuple[np.ndarray, ...] | str]:
         try:
-            return index, fit_image(self.images.read(index), self.preprocessing)[0]
+            if not self.labeled:
+                return index, fit_image(self.images.read(index), self.preprocessing)[:1]
+            image, truth = read_labeled(self.images, index)
+            pixels, placement = fit_image(image, self.preprocessing)
+            return index, (pixels, *fit_labels(truth, placement))
         except DatasetError as error:
             return index, str(error)
 
 
-def _collate(items: list[tuple[int, np.ndarray | str]]) -> tuple[Tensor | None, dict[int, str]]:
-    pixels = [torch.from_numpy(item) for _, item in items if not isinstance(item, str)]
-    return torch.stack(pixels) if pixels else None, {i: item for i, item in items if isinstance(item, str)}
+def _collate(items: list[tuple[int, tuple[np.ndarray, ...] | str]]) -> tuple:
+    """Return the fields of a `Batch` after `indices`."""
+    read = [[torch.from_numpy(array) for array in item] for _, item in items if not isinstance(item, str)]
+    tensors: list[Any] = [torch.stack(arrays) for arrays in zip(*read, strict=True)] or [None]
+    return tensors[0], {index: item for index, item in items if isinstance(item, str)}, *tensors[1:]
 
 
 def _copy_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
@@ -121,13 +147,13 @@ def _copy_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batc
     waiting: Batch | None = None
     for batch in batches:
         with torch.cuda.stream(stream):
-            copied = None if batch.pixels is None else batch.pixels.to(device, non_blocking=True)
+            copied = batch.to(device)
         if waiting:
             yield waiting
         compute.wait_stream(stream)
-        if copied is not None:
-            copied.record_stream(compute)  # its memory is not given to the next copy before it was read
-        waiting = batch._replace(pixels=copied)
+        for tensor in filter(torch.is_tensor, copied):
+            tensor.record_stream(compute)  # its memory is not given to the next copy before it was read
+        waiting = copied
     if waiting:
         yield waiting
 
@@ -150,15 +176,16 @@ class ChunkBuffer:
     def __init__(self, writer: RecordingWriter, images: int, timer: StageTimer) -> None:
         self.writer, self.images, self.timer = writer, images, timer
         self._pending: _Pending | None = None
-        self._parts: list[dict[str, np.ndarray]] = []
+        self._status: list[np.ndarray] = []
+        self._rows: dict[str, list[np.ndarray]] = {}
 
     def add(self, batch: Batch, tensors: Mapping[str, Tensor]) -> int:
         """Take a batch; return the number of images of the batch before, which has arrived meanwhile.
 
         Args:
             batch: The batch; its pixels are not kept.
-            tensors: By name of the array: rows of the readable images, or the sum over them for arrays per chunk; empty
-                where no image could be read.
+            tensors: By name of the array: rows of readable images, in the order of the chunk, or the sum over them for
+                arrays per chunk. Rows may come with a later batch than their images, all with the last of the chunk.
         """
         status = np.where([index in batch.errors for index in batch.indices], SKIPPED, RECORDED).astype(np.uint8)
         moved = {name: tensor.to("cpu", non_blocking=tensor.is_cuda) for name, tensor in tensors.items()}
@@ -178,37 +205,41 @@ class ChunkBuffer:
         with self.timer.measure("network"):
             if event:
                 event.synchronize()
-            self._parts.append(self._rows(status, tensors))
+            self._status.append(status)
+            for name, tensor in tensors.items():
+                self._keep(name, tensor)
         if indices[-1] + 1 == self.images or (indices[-1] + 1) % CHUNK_IMAGES == 0:
             with self.timer.measure("output"):
                 self.writer.write_chunk(indices[-1] // CHUNK_IMAGES, self._join())
         return len(indices)
 
-    def _rows(self, status: np.ndarray, tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-        """Return rows of every array but "done"; those of unreadable images keep the fill value."""
+    def _keep(self, name: str, tensor: Tensor) -> None:
+        """Keep rows until the chunk is finished; those of arrays per chunk are added at once."""
+        array, kept = self.writer.arrays[name], self._rows.setdefault(name, [])
+        values = _stored((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy(), name, array)
+        if not np.isfinite(values).all():
+            raise AtmvizError(f"{name} holds NaN or infinite values: check the checkpoint and the images")
+        if array.per_image or not kept:
+            kept.append(values)
+        else:
+            kept[0] = np.sum([kept[0], values], axis=0)
+
+    def _join(self) -> dict[str, np.ndarray]:
+        """Return the arrays of one chunk; rows of unreadable images keep the fill value."""
+        status, kept = np.concatenate(self._status), self._rows
+        self._status, self._rows = [], {}
         rows = {"status": status}
         for name, array in self.writer.arrays.items():
             if name in ("status", "done"):
                 continue
             length, fill = (len(status), array.fill) if array.per_image else (1, 0)
             rows[name] = np.full((length, *array.shape[1:]), fill, array.dtype)
-            if name in tensors:
-                filled = status == RECORDED if array.per_image else 0
-                values = tensors[name].float() if tensors[name].dtype == torch.bfloat16 else tensors[name]
-                rows[name][filled] = _stored(values.numpy(), name, array)
-                if not np.isfinite(rows[name][filled]).all():
-                    raise AtmvizError(f"{name} holds NaN or infinite values: check the checkpoint and the images")
+            if name in kept:
+                chosen = status == RECORDED if array.per_image else 0
+                rows[name][chosen] = (
+                    np.concatenate(kept[name]) if array.per_image else _stored(kept[name][0], name, array)
+                )
         return rows
-
-    def _join(self) -> dict[str, np.ndarray]:
-        """Join the batches of one chunk: rows of images one after the other, rows of chunks added."""
-        parts, self._parts = self._parts, []
-        return {
-            name: np.concatenate([part[name] for part in parts])
-            if self.writer.arrays[name].per_image
-            else _stored(np.sum([part[name] for part in parts], axis=0), name, self.writer.arrays[name])
-            for name in parts[0]
-        }
 
 
 def _stored(values: np.ndarray, name: str, array: StoredArray) -> np.ndarray:

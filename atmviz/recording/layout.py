@@ -21,6 +21,7 @@ from numcodecs.zstd import Zstd
 
 from atmviz.errors import shorten
 from atmviz.observe.site import AXES, sources_of
+from atmviz.recording.label_quantities import HITS, MAPS, MOMENTS, POSITIONS
 from atmviz.recording.quantities import QUANTITIES, Quantity, QuantityInfo
 from atmviz.recording.sites import MAX_SITES, RecordedSite
 
@@ -51,7 +52,7 @@ KINDS: dict[str, Any] = {
 # Attributes that it may have
 _OPTIONAL = {
     *("quantities", "model_config", "seed", "sampling", "batch_size", "decoding", "axes"),
-    *("checkpoint_path", "device", "versions", "merged_from", "parts"),
+    *("checkpoint_path", "device", "versions", "merged_from", "parts", "labels", "masks"),
 }
 
 
@@ -94,8 +95,8 @@ class StoredQuantity(QuantityInfo):
             "dims": (all(isinstance(dim, str) for dim in self.dims), "texts"),
             "dtype": (self.dtype in _DTYPES, f"one of {', '.join(_DTYPES)}"),
             "per": (self.per in get_args(hints["per"]), "image or chunk"),
-            "of": (self.of in get_args(hints["of"]), "source or site"),
-            "separate": (type(self.separate) is bool, "True or False"),
+            "of": (self.of in get_args(hints["of"]), "source, site or image"),
+            "separate": (type(self.separate) is bool and not (self.separate and self.of == "image"), "True or False"),
             "shapes": (
                 all(len(shape) == len(self.dims) for shape in self.shapes)
                 and all(type(size) is int and 0 < size <= _MAX_CHUNK_BYTES for size in sizes),
@@ -118,7 +119,8 @@ class StoredQuantity(QuantityInfo):
             }
         else:
             (shape,) = self.shapes
-            laid_out = {self.name: ((len(members), *shape), ("layer" if self.of == "site" else "source", *self.dims))}
+            each = [] if self.of == "image" else ["layer" if self.of == "site" else "source"]
+            laid_out = {self.name: ((*([len(members)] if each else []), *shape), (*each, *self.dims))}
         length, rows = (images, min(CHUNK_IMAGES, images)) if self.per == "image" else (chunks, 1)
         fill = math.nan if self.dtype.startswith("float") else False if self.dtype == "bool" else 0
         about = {"description": self.description, "units": self.unit}
@@ -235,7 +237,8 @@ def stored_quantities(attrs: Mapping[str, Any], sites: Sequence[RecordedSite]) -
     names = [quantity.name for quantity in quantities]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"two quantities named {twice[0]}")
-    laid_out = {quantity.name: _layout(StoredQuantity.of_sites(quantity, sites)) for quantity in QUANTITIES}
+    ours = (*QUANTITIES, *MOMENTS, *HITS, POSITIONS, MAPS)
+    laid_out = {quantity.name: _layout(StoredQuantity.of_sites(quantity, sites)) for quantity in ours}
     for quantity in quantities:
         if _layout(quantity) != laid_out.get(quantity.name, _layout(quantity)):
             raise ValueError(f"quantity {quantity.name} is not laid out as atmviz does: give it another name")

@@ -31,11 +31,13 @@ class QuantityInfo:
     dims: tuple[str, ...]
     dtype: str
     per: Literal["image", "chunk"] = "image"
-    of: Literal["source", "site"] = "source"
+    of: Literal["source", "site", "image"] = "source"
     separate: bool = False
 
     def members(self, sites: Sequence[RecordedSite]) -> dict[str, RecordedSite]:
-        """Return the sites that have values, by the name that the values are stored under."""
+        """Return the sites that have values, by the name that the values are stored under; none for those of images."""
+        if self.of == "image":
+            return {}
         return sources_of(sites) if self.of == "source" else {site.name: site for site in sites}
 
 
@@ -50,15 +52,20 @@ class Quantity(QuantityInfo):
         dims: Names of the axes of one site's values; "{source}" stands for the name of the site.
         dtype: Type of the stored array. Floats are NaN for images that could not be read, and finite for others.
         per: "image": one row per image. "chunk": one row per chunk of images, summed over them.
-        of: "source": a value for each site that generates offsets. "site": a value for each site.
+        of: "source": a value for each site that generates offsets. "site": a value for each site. "image": a value
+            that no site has a part in; it is reduced from the batch of the first.
         separate: Whether each site has a separate array, `name_3_13`, because their shapes differ. Otherwise one array
             holds all sites along its second axis.
         shape: Shape of one site's values, from the sites that share an array.
+        labels: Whether it needs the labels of the images: "same" as the offsets', or "crossed": labels of each image
+            with the offsets of the next readable image of its chunk, for the last image those of the first. Of a chunk
+            of one image, no token has a label then.
         reduce: Reduces a batch to [B, *shape], or to [*shape] for quantities per chunk. Leaves the batch's tensors as
             they are: other quantities are reduced from the same.
     """
 
     shape: Callable[[Sequence[RecordedSite]], Shape] = lambda sites: ()
+    labels: Literal["same", "crossed"] | None = None
     reduce: "Callable[[SiteBatch], Tensor]" = lambda batch: batch.offsets
 
     def __repr__(self) -> str:
@@ -74,12 +81,19 @@ class SiteBatch:
         sites: All recorded sites.
         offsets: [B, H, W, 2, O], float32, tokens; axis 3: horizontal, vertical.
         fusion: Fusion weights, [B, 1, 1, C, branches] or [B, H, W, C, branches], float32.
+        images: Index of each image, [B], int64.
+        labels: Object of each token, [B, H, W], int32, 0 for none; see `label_tokens`. None where labels were not asked
+            for.
+        objects: What is known of the objects, [B, 64, fields], see `label_quantities.OBJECT_FIELDS`; or None.
     """
 
     site: RecordedSite
     sites: Sequence[RecordedSite]
     offsets: "Tensor"
     fusion: "Tensor"
+    images: "Tensor"
+    labels: "Tensor | None" = None
+    objects: "Tensor | None" = None
 
     @property
     def samples(self) -> int:
@@ -100,7 +114,7 @@ class SiteBatch:
 def _counts(batch: SiteBatch) -> "Tensor":
     """Count samples by nearest offset -R ... R, [2, 2R + 1]; on an axis of n tokens, -n and n also count all beyond."""
     counts = batch.summary[2]
-    reach, middle = _reach(batch.sites), counts.shape[1] // 2
+    reach, middle = longest_axis(batch.sites), counts.shape[1] // 2
     kept = counts.new_zeros((2, 2 * reach + 1))
     for axis, size in enumerate(batch.site.grid[::-1]):
         kept[axis, reach - size : reach + size + 1] = counts[axis, middle - size : middle + size + 1]
@@ -109,7 +123,8 @@ def _counts(batch: SiteBatch) -> "Tensor":
     return kept
 
 
-def _reach(sites: Sequence[RecordedSite]) -> int:
+def longest_axis(sites: Sequence[RecordedSite]) -> int:
+    """Return R."""
     return max(max(site.grid) for site in sites)
 
 
@@ -158,7 +173,7 @@ COUNTS = Quantity(
     dims=("axis", "bin"),
     dtype="int64",
     per="chunk",
-    shape=lambda sites: (2, 2 * _reach(sites) + 1),
+    shape=lambda sites: (2, 2 * longest_axis(sites) + 1),
     reduce=_counts,
 )
 QUANTITIES = (QUERY_OFFSETS, MEAN_ABS_OFFSET, OUTSIDE_SHARE, FUSION, COUNTS)

@@ -7,7 +7,7 @@ Legend: B batch, H/W grid in tokens, O distinct offsets per direction.
 """
 
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -20,16 +20,19 @@ from atmviz.checkpoints import origin_of
 from atmviz.choices import DataChoice, ModelChoice
 from atmviz.data.fitting import normalize_batch
 from atmviz.distributed import as_launched, gather_all, join_processes
-from atmviz.errors import AtmvizError, DatasetError, SettingsError, count, require_type
+from atmviz.errors import DatasetError, SettingsError, count, require_type
 from atmviz.events import QUIET, Events
 from atmviz.geometry import Preprocessing
-from atmviz.observe.hooks import Observation, find_sites, forward_to_sites, observing, require_observable
-from atmviz.observe.site import select_sites, sources_of
+from atmviz.observe.hooks import find_sites, forward_to_sites, observing, require_observable
+from atmviz.observe.site import select_sites
 from atmviz.recording.batches import ChunkBuffer, StageTimer, load_batches
-from atmviz.recording.layout import CHUNK_IMAGES, StoredArray
-from atmviz.recording.quantities import QUANTITIES, Quantity, SiteBatch
+from atmviz.recording.label_quantities import asked_quantities
+from atmviz.recording.labels import with_labels
+from atmviz.recording.layout import CHUNK_IMAGES
+from atmviz.recording.quantities import QUANTITIES, Quantity
+from atmviz.recording.reducer import Reducer
 from atmviz.recording.settings import RecordingSettings
-from atmviz.recording.sites import RecordedSite, recorded_sites
+from atmviz.recording.sites import recorded_sites
 from atmviz.recording.store import Recording, open_recording
 from atmviz.recording.writer import RecordingWriter
 from atmviz.settings import split_settings, with_keywords
@@ -144,16 +147,15 @@ def run_recording(
     if preprocessing.fit == "whole":
         raise SettingsError("got fit 'whole', expected crop or squash: a recording needs one map size")
     require_observable(network)
-    require_type(quantities, Iterable, "quantities", "several, as in (*atmviz.QUANTITIES, mine)")
-    for quantity in (quantities := tuple(quantities)):
-        require_type(quantity, Quantity, "a quantity", "an atmviz.Quantity")
+    quantities = _all_quantities(quantities, settings)
+    images, labels = with_labels(images, settings.labels)
     every_site = find_sites(network)
     chosen = select_sites(map(str, settings.layers or ("all",)), every_site)
     sites = recorded_sites([site for site in every_site if site in chosen], preprocessing.size, settings.query)
     device = next(network.parameters()).device
     processes = join_processes(cpu=device.type != "cuda")
     with processes.main_process_first():
-        identity = _identity(images, network, preprocessing, settings)
+        identity = {**_identity(images, network, preprocessing, settings), "labels": labels}
         writer = RecordingWriter(Path(out), identity, _context(images, network), sites, quantities)
     done = writer.finished
     processes.wait_for_everyone()  # what is finished is seen alike by all: before anything is written
@@ -172,8 +174,9 @@ def run_recording(
     skipped: dict[str, str] = {}
     timer, done_images = StageTimer(), total - left
     indices = [chunk[start : start + size] for chunk in missing for start in range(0, len(chunk), size)]
-    batches = load_batches(images, preprocessing, indices, settings.workers, device)
+    batches = load_batches(images, preprocessing, indices, settings.workers, device, labeled=labels is not None)
     buffer = ChunkBuffer(writer, len(images), timer)
+    reducer = Reducer(sites, quantities, writer.arrays)
     events.images(done_images, total)
     with observing(network, sites) as observed, torch.inference_mode():
         for batch in timer.waiting("input", batches):
@@ -181,16 +184,29 @@ def run_recording(
                 raise DatasetError(next(iter(batch.errors.values())))
             skipped |= {images.name(index): reason for index, reason in batch.errors.items()}
             tensors: dict[str, Tensor] = {}
-            if batch.pixels is not None:
-                with timer.measure("network"):
+            with timer.measure("network"):
+                if batch.pixels is not None:
                     forward_to_sites(network, normalize_batch(batch.pixels, preprocessing))
-                    tensors = _reduce(observed, sites, quantities, writer.arrays)
+                    tensors = reducer.reduce(observed, batch)
+                if (batch.indices[-1] + 1) % CHUNK_IMAGES == 0 or batch.indices[-1] + 1 == len(images):
+                    tensors = reducer.end_chunk(tensors)
             if arrived := buffer.add(batch, tensors):
                 done_images += arrived
                 events.images(done_images, total)
         if arrived := buffer.flush():
             events.images(done_images + arrived, total)
     return _result(out, images, settings, skipped, left, timer)
+
+
+def _all_quantities(quantities: Sequence[Quantity], settings: RecordingSettings) -> tuple[Quantity, ...]:
+    """Return the quantities with those that labels and `keep` add."""
+    require_type(quantities, Iterable, "quantities", "several, as in (*atmviz.QUANTITIES, mine)")
+    quantities = (*quantities, *asked_quantities(settings.labels is not None, settings.keep))
+    for quantity in quantities:
+        require_type(quantity, Quantity, "a quantity", "an atmviz.Quantity")
+        if quantity.labels and settings.labels is None:
+            raise SettingsError(f"got quantity {quantity.name} and no labels, expected labels: say where they are")
+    return quantities
 
 
 def _result(
@@ -240,46 +256,3 @@ def _context(images: Source, network: nn.Module) -> dict[str, Any]:
         "device": str(next(network.parameters()).device),
         "versions": {**versions, "python": platform.python_version()},
     }
-
-
-def _reduce(
-    observed: Observation,
-    sites: Sequence[RecordedSite],
-    quantities: Sequence[Quantity],
-    arrays: Mapping[str, StoredArray],
-) -> dict[str, Tensor]:
-    """Reduce what the sites did with a batch of images, on the device; by name of the array."""
-    offsets = {source: _offsets(observed, site) for source, site in sources_of(sites).items()}
-    done = {s.name: SiteBatch(s, sites, offsets[s.source], observed.fusion[s.name].float()) for s in sites}
-    tensors: dict[str, Tensor] = {}
-    for quantity in quantities:
-        values = {member: quantity.reduce(done[site.name]) for member, site in quantity.members(sites).items()}
-        rows = (len(done[sites[0].name].offsets),) if quantity.per == "image" else ()
-        for member, value in values.items():
-            array, skipped = (f"{quantity.name}_{member}", 1) if quantity.separate else (quantity.name, 2)
-            _require_declared(quantity, value, (*rows, *arrays[array].shape[skipped:]))
-        if quantity.separate:
-            tensors |= {f"{quantity.name}_{member}": value for member, value in values.items()}
-        else:
-            tensors[quantity.name] = torch.stack([*values.values()], 1 if quantity.per == "image" else 0)
-    return tensors
-
-
-def _require_declared(quantity: Quantity, value: Tensor, shape: Sequence[int]) -> None:
-    """Raise AtmvizError if a reduced value is not of the declared shape and kind: numpy would repeat or cut it."""
-    if value.shape != shape or not torch.can_cast(value.dtype, getattr(torch, quantity.dtype)):
-        raise AtmvizError(
-            f"{quantity.name} was reduced to {list(value.shape)} of {str(value.dtype).removeprefix('torch.')}, "
-            f"expected {list(shape)} of {quantity.dtype}: change reduce or what is declared"
-        )
-
-
-def _offsets(observed: Observation, site: RecordedSite) -> Tensor:
-    """Return the offsets of a site, [B, H, W, 2, O], float32."""
-    offsets = observed.offsets[site.name].float()
-    if offsets.shape[1:3] != site.grid:
-        raise AtmvizError(
-            f"layer {site.source} has a map of {tuple(offsets.shape[1:3])} tokens, expected {site.grid}: "
-            "record the ATMNet itself, not a model that resizes its input"
-        )
-    return offsets

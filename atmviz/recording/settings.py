@@ -1,14 +1,26 @@
 """What decides a recording besides images and network. Torch-free."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from atmviz.choices import CROP_OR_SQUASH, FitChoice
-from atmviz.errors import SettingsError, describe
+from atmviz.errors import SettingsError, describe, nearest
 from atmviz.geometry import Preprocessing
 from atmviz.layers import layer_patterns
+from atmviz.recording.label_quantities import Keep
 from atmviz.recording.query import recorded_query
 from atmviz.settings import setting
+
+
+def kept(names: str | Sequence[str]) -> tuple[Keep, ...]:
+    """Return what to keep, from one name or several, also with commas; raise SettingsError for other names."""
+    texts = [names] if isinstance(names, str) else names
+    asked = [word.strip().lower() for text in texts for word in str(text).split(",")]
+    if unknown := [word for word in asked if word not in get_args(Keep)]:
+        known = get_args(Keep)
+        raise SettingsError(f"got keep {unknown[0]!r}, expected {', '.join(known)}{nearest(unknown[0], known)}")
+    return tuple(name for name in get_args(Keep) if name in asked)
 
 
 def parse_shard(shard: str | tuple[int, int]) -> tuple[int, int]:
@@ -33,6 +45,10 @@ class RecordingSettings(FitChoice):
         workers: Processes that decode images; chosen from the number of images and cores without it.
         shard: (K, N), made of "K/N", records the K-th of N parts; N machines with one folder fill one recording.
         strict: Fail at the first unreadable image instead of leaving it out.
+        labels: "auto" also records what offsets hit among the objects that the dataset knows; a folder does so with
+            masks of the images' names. See `recording.label_quantities`.
+        keep: What else is recorded: "moments" (sums of o, o^2 and |o|), "positions" (sums at each token, and moments),
+            "maps" (every offset).
 
     Raises:
         SettingsError, LayerNotFoundError, QueryError: a value of another type, or outside its range.
@@ -60,6 +76,19 @@ class RecordingSettings(FitChoice):
         "1/1", "K/N: record the K-th of N parts; all may share one folder.", "Data", read=parse_shard
     )
     strict: bool = setting(False, "Stop at the first unreadable image.", "Data")
+    labels: str | None = setting(
+        None,
+        "Also record what offsets hit: auto takes the objects of the dataset (shapes, ade20k, coco), a folder masks of "
+        "the images' names. By default none.",
+        "Keep",
+        read=str,
+    )
+    keep: tuple[Keep, ...] = setting(
+        (),
+        "Also keep moments (of each offset), positions (sums by token) or maps (every offset); repeatable.",
+        "Keep",
+        read=kept,
+    )
 
     def preprocessing_of(self, title: str) -> Preprocessing:
         """Return how the images of a source of that title are fitted."""

@@ -124,8 +124,13 @@ class Recording:
         return [name for name, status in zip(self.attrs["images"], self._status, strict=True) if status == RECORDED]
 
     @property
+    def indices(self) -> np.ndarray:
+        """Index of each recorded image among all images, [N]."""
+        return np.flatnonzero(self._status == RECORDED)
+
+    @property
     def part_indices(self) -> np.ndarray:
-        """Index of each recorded image among all images that were recorded with it, [N]: merging leaves it as it was."""
+        """Index of each recorded image among those that were recorded with it, [N]: merging does not change it."""
         parts = self.attrs.get("parts", [len(self._status)])
         return np.concatenate([np.arange(images) for images in parts])[self._status == RECORDED]
 
@@ -181,12 +186,13 @@ class Recording:
         except LayerNotFoundError as error:
             raise LayerNotFoundError(f"{self.path}: {error}") from None
 
-    def read(self, quantity: str, layer: str | LayerId) -> np.ndarray:
+    def read(self, quantity: str, layer: str | LayerId | None = None) -> np.ndarray:
         """Return what is recorded of a layer: one row per image, or one per finished chunk of images.
 
         Args:
             quantity: A key of `quantities`, which gives unit and dimensions.
-            layer: A layer; where it reuses offsets and the quantity is of offsets, its source is read.
+            layer: A layer; where it reuses offsets and the quantity is of offsets, its source is read. None for what no
+                layer has a part in.
 
         Raises:
             LayerNotFoundError: no such layer.
@@ -196,14 +202,18 @@ class Recording:
         rows = self._rows(array)
         return rows if index is None else rows[:, index]
 
-    def _find(self, quantity: str, layer: str | LayerId) -> tuple[str, int | None]:
+    def _find(self, quantity: str, layer: str | LayerId | None) -> tuple[str, int | None]:
         """Return the array that holds a quantity of a layer, and the index along its second axis."""
-        site = self.site(layer)
         if quantity not in self.quantities:
             raise RecordingFormatError(
                 f"no {quantity!r} in {self.path}: expected one of {', '.join(self.quantities)}; record again to add it"
             )
         stored = self.quantities[quantity]
+        if stored.of == "image":
+            return quantity, None
+        if layer is None:
+            raise LayerNotFoundError(f"{quantity} differs by layer: name one of {', '.join(self.layers)}")
+        site = self.site(layer)
         member = site.source if stored.of == "source" else site.name
         if stored.separate:
             return f"{quantity}_{member}", None
@@ -321,7 +331,7 @@ class Recording:
         return self._total("counts")
 
     def _total(self, array: str) -> np.ndarray:
-        """Return the sum over finished chunks, added one by one: all chunks of a large dataset would fill the memory."""
+        """Return the sum over finished chunks, one by one: all chunks of a large dataset would fill the memory."""
         stored = self._files.arrays[array]
         total = np.zeros(stored.shape[1:], stored.dtype)
         for chunk in np.flatnonzero(self._done).tolist():

@@ -91,7 +91,7 @@ def draw_recorded_adaptivity(
         LayerNotFoundError: a layer was not recorded.
         SettingsError, RecordingFormatError: see `recorded_shares`.
     """
-    chosen = choose_layers(recording, settings.layers or ("all",))
+    chosen = choose_layers(recording, settings.layers or ("generating",))
     layers = {layer: recorded_shares(recording, layer) for layer in chosen}
     weights = weights_name(recording.model, recording.trained, recording.attrs["checkpoint"]["sha256"])
     about = {

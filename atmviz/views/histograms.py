@@ -1,16 +1,12 @@
 """Histograms of offsets: open or make a recording, count, draw (Figs. 3, 6, 7). Torch is loaded only to record."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from hashlib import sha256
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from atmviz.architecture import require_model
 from atmviz.choices import DataChoice, ModelChoice
 from atmviz.errors import SettingsError, count
 from atmviz.events import QUIET, Events
@@ -18,21 +14,17 @@ from atmviz.figures.histograms import draw_histograms
 from atmviz.figures.saving import figure_name, weights_name
 from atmviz.figures.settings import FigureStyle
 from atmviz.figures.style import MAX_PANELS
-from atmviz.recording.array_files import is_recording
-from atmviz.recording.cache import RecordingRequest, cached_recording
 from atmviz.recording.settings import RecordingSettings
-from atmviz.recording.store import Recording, open_recording
+from atmviz.recording.store import Recording
 from atmviz.settings import split_settings, with_keywords
-from atmviz.sources import DATASETS, Source
+from atmviz.sources import DATASETS
 from atmviz.statistics.histogram import DEFAULT_LAYERS, OffsetHistogram, choose_layers, layer_histograms, tabulate
 from atmviz.views.drawn import DrawnFigure, describe_preprocessing, describe_style
+from atmviz.views.recordings import Images, RecordedSource, describe_source
 from atmviz.views.settings import HistogramSettings
 
 if TYPE_CHECKING:
     from torch import nn
-
-Images = Source | str | Path | Sequence[str | Path]
-
 
 _SETTINGS = (HistogramSettings, DataChoice, RecordingSettings, ModelChoice, FigureStyle)
 
@@ -82,22 +74,25 @@ def draw_histogram(
     **settings: Any,
 ) -> DrawnFigure:
     """Draw a histogram and return it with file name, numbers and table; see `histogram`."""
-    asked = _Request.of(source, network, settings)
-    recording = asked.open_recording(events)
-    if recording is not None:
-        preset = asked.settings.preset
-        if preset and (preset.dataset, list(preset.size)) != (
-            recording.attrs["dataset"],
-            recording.attrs["input_size"],
-        ):
-            shown = "×".join(map(str, preset.size))
-            events.message(
-                f"Fig. {preset.figure} shows {preset.dataset} at {shown} px: of a recording of other images only its "
-                "layers are drawn"
-            )
-        return draw_recording(recording, asked.settings, asked.style)
-    with asked.make_recording(events) as recording:
-        return draw_recording(recording, asked.settings, asked.style)
+    chosen, data, running, model, style = split_settings(settings, *_SETTINGS)
+    asked = RecordedSource.of(source, network, data, running, model)
+    recording, preset = asked.opened(events), chosen.preset
+    if recording is None:
+        data, running = asked.data, asked.running
+        if preset:  # the caller's settings override the preset
+            dataset: Any = data.dataset or (None if source else preset.dataset)
+            data = replace(data, dataset=dataset, limit=data.limit or preset.limit)
+            running = replace(running, size=running.size or preset.size)
+        layers = chosen.chosen_layers or DEFAULT_LAYERS
+        with replace(asked, data=data, running=running, layers=layers).made(events) as recording:
+            return draw_recording(recording, chosen, style)
+    if preset and (preset.dataset, list(preset.size)) != (recording.attrs["dataset"], recording.attrs["input_size"]):
+        shown = "×".join(map(str, preset.size))
+        events.message(
+            f"Fig. {preset.figure} shows {preset.dataset} at {shown} px: of a recording of other images only its "
+            "layers are drawn"
+        )
+    return draw_recording(recording, chosen, style)
 
 
 def draw_recording(
@@ -140,16 +135,9 @@ def draw_recording(
 def _about(
     recording: Recording, settings: HistogramSettings, layers: Sequence[str], style: FigureStyle
 ) -> dict[str, Any]:
-    attrs = recording.attrs
-    paths = [attrs["image_root"], *recording.images]  # told apart, but not disclosed
     return {
         "figure": "histogram",
-        **{key: attrs.get(key) for key in ("model", "model_config", "checkpoint", "preprocessing", "query")},
-        "data": {
-            **{key: attrs.get(key) for key in ("dataset", "sampling")},
-            "images": len(recording),
-            "fingerprint of paths": sha256("\0".join(paths).encode(errors="surrogatepass")).hexdigest(),
-        },
+        **describe_source(recording),
         "layers": list(layers),
         "tokens": settings.tokens,
         "style": describe_style(style),
@@ -185,99 +173,3 @@ def _note(recording: Recording, settings: HistogramSettings) -> str:
     fitted = "scenes are drawn at this size" if dataset and dataset.is_drawn else recording.preprocessing.describe()
     images = count(len(recording), "image")
     return f"{images}; one bar per nearest token of a sample; those outside the map {outside}; {fitted}"
-
-
-@dataclass(frozen=True)
-class _Request:
-    """The source of a histogram, and all that is needed to record it."""
-
-    source: Recording | Images | None
-    network: "nn.Module | str | Path | None"
-    settings: HistogramSettings
-    data: DataChoice
-    running: RecordingSettings
-    model: ModelChoice
-    style: FigureStyle
-
-    @classmethod
-    def of(cls, source: Recording | Images | None, network: Any, values: dict[str, Any]) -> "_Request":
-        settings, data, running, model, style = split_settings(values, *_SETTINGS)
-        if isinstance(network, str | Path):
-            network, model = None, replace(model, checkpoint=str(network))
-        return cls(source, network, settings, data, running, model, style)
-
-    def open_recording(self, events: Events) -> Recording | None:
-        """Return the recording that the source is, None if it is images.
-
-        Raises:
-            SettingsError: several sources with a recording among them, or settings that a recording has fixed.
-        """
-        if isinstance(self.source, Recording):
-            recording = self.source
-        else:
-            paths = [self.source] if isinstance(self.source, str | Path) else self.source
-            paths = paths if isinstance(paths, Sequence) else []
-            recordings = [path for path in paths if isinstance(path, str | Path) and is_recording(Path(path))]
-            if not recordings:
-                return None
-            if len(paths) > 1:
-                raise SettingsError(f"got {recordings[0]} and other sources, expected one: merge recordings first")
-            recording = open_recording(recordings[0])
-        if fixed := self._fixed_by_recording():
-            raise SettingsError(f"got the recording {recording.path} and {fixed}, which it has fixed: leave one out")
-        if not recording.complete:
-            events.message(f"{recording.path} is incomplete: drawing {count(len(recording), 'finished image')}")
-        return recording
-
-    def _fixed_by_recording(self) -> str:
-        """Return the name of a setting that only makes sense for images; "" if none was given."""
-        given = {"network": self.network is not None}
-        for choice, names in (
-            (self.data, ("dataset", "data_dir", "limit")),
-            (self.running, ("size", "fit")),
-            (self.model, ("checkpoint", "model", "weights")),
-        ):
-            usual = type(choice)()
-            given |= {name: getattr(choice, name) != getattr(usual, name) for name in names}
-        return next((name for name, is_given in given.items() if is_given), "")
-
-    @contextmanager
-    def make_recording(self, events: Events) -> Iterator[Recording]:
-        """Record the images, or take their recording from the cache."""
-        data, running, preset = self.data, self.running, self.settings.preset
-        if preset:  # the caller's settings override the preset
-            dataset: Any = data.dataset or (None if self.source else preset.dataset)
-            data = replace(data, dataset=dataset, limit=data.limit or preset.limit)
-            running = replace(running, size=running.size or preset.size)
-        images = data.open(self.source, running.size, events)  # type: ignore[arg-type]
-        if self.network is None:
-            yield self._cached_recording(images, running, events)
-        else:
-            with TemporaryDirectory(prefix="atmviz-") as folder:
-                yield self._record(images, running, Path(folder) / "recording", events)
-
-    def _cached_recording(self, images: Source, running: RecordingSettings, events: Events) -> Recording:
-        made: list[Path] = []
-
-        def make(folder: Path) -> Recording:
-            made.append(folder)
-            return self._record(images, running, folder, events)
-
-        request = RecordingRequest(images, self.model.checkpoint, self.model.weights, running)
-        recording = cached_recording(request, make)
-        if not made:
-            require_model(recording.model, self.model.model, self.model.checkpoint)
-            if running.strict:
-                recording.require_all()
-            events.message(f"using the cached recording {recording.path}")
-            events.left_out(dict.fromkeys(recording.skipped, ""))
-        return recording
-
-    def _record(self, images: Source, running: RecordingSettings, folder: Path, events: Events) -> Recording:
-        """Record all layers into a folder, after a check that the layers to draw exist."""
-        from atmviz.observe import find_sites
-        from atmviz.recording.run import record
-
-        network = self.model.load(self.network, events)
-        find_sites(network, self.settings.chosen_layers or DEFAULT_LAYERS)
-        return record(images, network, out=folder, events=events, **vars(running))

@@ -190,12 +190,12 @@ def test_figures_of_the_paper_are_presets(succeed, datasets, recording, monkeypa
         asked.update(limit=limit)
         return images
 
-    def record(request, images, settings, folder, events):
-        asked.update(name=images.title, preprocessing=settings.preprocessing_of(images.title))
+    def record(request, images, folder, events):
+        asked.update(name=images.title, preprocessing=request.running.preprocessing_of(images.title))
         return open_recording(recording)
 
     monkeypatch.setattr("atmviz.sources.ImageFiles.sample", sample)
-    monkeypatch.setattr("atmviz.views.histograms._Request._record", record)
+    monkeypatch.setattr("atmviz.views.recordings.RecordedSource._record", record)
     said = json.loads(succeed("histogram", "--figure", figure, "--data-dir", datasets, "--json").stdout)
     assert asked["name"] == dataset
     assert asked.get("limit") == TREES[dataset][4]
@@ -257,11 +257,11 @@ def test_two_recordings_are_told_to_be_merged(refuse, recording):
 def test_a_folder_is_cropped_alike_however_it_is_named(succeed, datasets, recording, monkeypatch, dataset, size):
     asked = []
 
-    def record(request, images, settings, folder, events):
-        asked.append((images.path(0), settings.preprocessing_of(images.title)))
+    def record(request, images, folder, events):
+        asked.append((images.path(0), request.running.preprocessing_of(images.title)))
         return open_recording(recording)
 
-    monkeypatch.setattr("atmviz.views.histograms._Request._record", record)
+    monkeypatch.setattr("atmviz.views.recordings.RecordedSource._record", record)
     place = datasets / TREES[dataset][0]
     named, figure = ("--data-dir", datasets), ("--figure", "3" if dataset == "ade20k" else "7")
     ways = [("--dataset", dataset, *named), (place,), (*figure, *named), (*figure, place)]

@@ -1,0 +1,76 @@
+"""Objects of masks: the connected regions of one value; and a folder of masks as labels of images. Torch-free."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from atmviz.architecture import IGNORE_INDEX
+from atmviz.errors import DatasetError, join_limited
+from atmviz.sources.decoding import load_mask
+from atmviz.sources.files import ImageFiles
+from atmviz.sources.source import Object, Truth
+
+_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif")
+
+
+def with_regions(truth: Truth | None) -> Truth:
+    """Return what is known of an image, with the regions of its classes as objects where it tells no objects apart.
+
+    A region is what pixels of one class make that touch by sides or corners.
+    """
+    truth = truth or Truth()
+    if truth.instances is not None or truth.segments is None:
+        return truth
+    return regions_of(truth.segments, nothing=IGNORE_INDEX)
+
+
+def regions_of(values: np.ndarray, nothing: int) -> Truth:
+    """Return the connected regions of a mask [H, W] as objects, whose labels are the values.
+
+    Args:
+        values: Whole numbers.
+        nothing: The value of pixels that belong to no object.
+    """
+    instances, labels = np.zeros(values.shape, np.int32), list[int]()
+    for value in np.unique(values[values != nothing]).tolist():
+        count, regions = cv2.connectedComponents((values == value).astype(np.uint8), connectivity=8)
+        instances = np.where(regions > 0, regions + len(labels), instances)
+        labels += [value] * (count - 1)
+    nowhere = (0.0, 0.0, 0.0, 0.0)  # boxes of regions are not asked for
+    return Truth(instances=instances, objects=tuple(Object(label, nowhere) for label in labels))
+
+
+class FolderMasks:
+    """Masks in a folder, named like the images: pixels of one value that touch are an object, 0 is none.
+
+    Masks lie as the pixels of the image's file do, before the rotation that EXIF asks for.
+
+    Args:
+        folder: The folder; a mask of `a/b.jpg` is `a/b.png` in it, or .tif, .bmp or .gif.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def mask(self, name: str) -> Path | None:
+        """Return the path of an image's mask; None where there is none."""
+        paths = ((self.folder / name).with_suffix(suffix) for suffix in _SUFFIXES)
+        return next((path for path in paths if os.path.isfile(path)), None)
+
+    def truth(self, images: ImageFiles, index: int) -> Truth:
+        """Return the objects of an image; raise DatasetError for a missing or damaged mask."""
+        path = self.mask(images.names[index])
+        if path is None:
+            raise DatasetError(f"no mask of {images.names[index]} in {self.folder}: expected a PNG of that name")
+        return regions_of(load_mask(path), nothing=0)
+
+    def require(self, images: ImageFiles) -> str:
+        """Raise DatasetError if images have no mask."""
+        if missing := [name for name in images.names if not self.mask(name)]:
+            raise DatasetError(
+                f"{len(missing)} of {len(images)} images have no mask in {self.folder} ({join_limited(missing, 3)}): "
+                "expected a PNG of the same name for each; add them, or leave these images out"
+            )
+        return ""

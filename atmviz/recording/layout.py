@@ -19,7 +19,7 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 from numcodecs.zstd import Zstd
 
-from atmviz.errors import shorten
+from atmviz.errors import SettingsError, shorten
 from atmviz.observe.site import AXES, sources_of
 from atmviz.recording.label_quantities import HITS, MAPS, MOMENTS, POSITIONS
 from atmviz.recording.quantities import QUANTITIES, Quantity, QuantityInfo
@@ -30,7 +30,7 @@ READABLE_SCHEMAS = (1, 2)
 CHUNK_IMAGES = 64
 NOT_RECORDED, RECORDED, SKIPPED = 0, 1, 2
 # Bounds for files of unknown origin, far above what a network or data set needs
-_MAX_CHUNK_BYTES = 2**26
+_MAX_CHUNK_BYTES = 2**28
 _MAX_QUANTITIES = 100
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _DTYPES = ("float32", "float64", "int64", "int32", "int16", "uint8", "bool")
@@ -198,7 +198,8 @@ def all_arrays(
     """Return every array of a recording by name.
 
     Raises:
-        ValueError: two arrays or links would have one name, a dimension two sizes, or a chunk too many bytes.
+        ValueError: two arrays or links would have one name, or a dimension two sizes.
+        SettingsError: a chunk would have too many bytes.
     """
     status = {"description": "0 not recorded, 1 recorded, 2 skipped because unreadable (its rows are NaN)"}
     done = {"description": "whether a chunk of images is complete"}
@@ -217,7 +218,10 @@ def all_arrays(
     sizes = {"axis": len(AXES), "layer": len(sites), "source": len(sources_of(sites)), "branch": len(sites[0].branches)}
     for name, array in arrays.items():
         if array.chunk_bytes > _MAX_CHUNK_BYTES:
-            raise ValueError(f"chunks of {name} above {_MAX_CHUNK_BYTES:,} bytes")
+            raise SettingsError(
+                f"got chunks of {name} of {array.chunk_bytes:,} bytes, expected at most {_MAX_CHUNK_BYTES:,}: choose a "
+                "smaller size, fewer layers, or do not keep it"
+            )
         for dim, size in zip(array.dims, array.shape, strict=True):  # as xarray needs them
             if sizes.setdefault(dim, size) != size:
                 raise ValueError(f"dim {short(dim)} has {size} entries in {name}, {sizes[dim]} elsewhere: rename it")

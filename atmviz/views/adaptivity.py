@@ -75,7 +75,7 @@ def draw_adaptivity(
     chosen, data, running, model, style = split_settings(settings, *_SETTINGS)
     if source is None and data.dataset is None:
         data = replace(data, dataset="shapes", limit=data.limit or _SCENES)
-    asked = RecordedSource.of(source, network, data, replace(running, keep=("positions",)), model)
+    asked = RecordedSource.of(source, network, data, replace(running, keep=(*running.keep, "positions")), model)
     with replace(asked, layers=chosen.layers).recording(events) as recording:
         return draw_recorded_adaptivity(recording, chosen, style)
 

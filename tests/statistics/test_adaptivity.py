@@ -4,10 +4,30 @@ import math
 
 import numpy as np
 import pytest
+import torch
+import zarr
 from scipy import stats
 
+from atmviz.checkpoints import load_model
+from atmviz.data.fitting import preprocess
+from atmviz.errors import DatasetError, RecordingFormatError, SettingsError
+from atmviz.geometry import Preprocessing
+from atmviz.observe import observing
+from atmviz.observe.hooks import forward_to_sites
+from atmviz.recording.merge import merge_recordings
+from atmviz.recording.run import run_recording
+from atmviz.recording.settings import RecordingSettings
+from atmviz.recording.store import open_recording
+from atmviz.sources.shapes import Shapes
 from atmviz.statistics import adaptivity
-from atmviz.statistics.adaptivity import GROUPS, variance_components, variance_shares
+from atmviz.statistics.adaptivity import (
+    GROUPS,
+    channel_rows,
+    recorded_shares,
+    share_rows,
+    variance_components,
+    variance_shares,
+)
 
 GRID = (4, 6)
 TOKENS = 24
@@ -135,3 +155,141 @@ def test_nothing_can_be_told_of_one_image_of_one_token_or_of_offsets_that_are_al
 
 def test_the_quantile_is_that_of_student():
     assert stats.t.ppf(0.975, GROUPS - 1) == pytest.approx(adaptivity._T_QUANTILE, abs=1e-12)
+
+
+FIT = Preprocessing((64, 64), crop_pct=1.0)
+BROKEN = (1, 5, 6, 18, 19)
+
+
+class Scenes(Shapes):
+    """Scenes of which five cannot be read."""
+
+    def read(self, index):
+        if index in BROKEN:
+            raise DatasetError("torn")
+        return super().read(index)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return load_model("atmnet_nano.shapes", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def record(network, tmp_path_factory):
+    """`record(scenes)` keeps positions of two layers."""
+
+    def record(scenes, keep="positions"):
+        settings = RecordingSettings(layers=("3_13", "3_14", "4_1"), keep=keep, workers=0, batch_size=1)
+        return run_recording(
+            scenes, network, tmp_path_factory.mktemp("recorded") / "out", settings, preprocessing=FIT
+        ).recording
+
+    return record
+
+
+@pytest.fixture(scope="module")
+def damaged(record):
+    """A recording of 20 scenes of which five cannot be read."""
+    return record(Scenes(64, 20, "val"))
+
+
+@pytest.fixture(scope="module")
+def more(record):
+    """A recording of 23 other scenes."""
+    return record(Shapes(64, 23, "train"))
+
+
+def dense_offsets(network, scenes, layer):
+    """Offsets [N, H, W, 2, O] of those that can be read, one image at a time."""
+    maps = []
+    with torch.inference_mode(), observing(network, [layer]) as observed:
+        for index in range(len(scenes)):
+            if not isinstance(scenes, Scenes) or index not in BROKEN:
+                forward_to_sites(network, preprocess(scenes.read(index), FIT)[0])
+                maps.append(observed.offsets[layer].double().numpy())
+    return np.concatenate(maps)
+
+
+@pytest.mark.parametrize("layer", ["3_14", "4_1"])
+def test_merged_recordings_with_unreadable_images_give_what_dense_maps_give(network, damaged, more, layer, tmp_path):
+    merged = merge_recordings([damaged.path, more.path], tmp_path / "both")
+    source = merged.site(layer).source
+    maps = [dense_offsets(network, scenes, source) for scenes in (Scenes(64, 20, "val"), Shapes(64, 23, "train"))]
+    groups = np.concatenate([np.delete(np.arange(20), BROKEN), np.arange(23)]) % GROUPS
+    expected, found = variance_shares(*sums(np.concatenate(maps), groups)), recorded_shares(merged, layer)
+    assert found.images == 38
+    assert found.components == pytest.approx(expected.components, rel=1e-12, abs=1e-12)
+    assert estimates(found) == pytest.approx(estimates(expected), abs=1e-12)
+    assert found.shares[3][0].error == pytest.approx(expected.shares[3][0].error, abs=1e-12)
+    assert found.shares[3][0].error > 0
+
+
+def test_groups_without_a_readable_image_leave_the_shares_without_intervals(damaged):
+    content = recorded_shares(damaged, "4_1").shares[3][0]
+    assert 0 < content.estimate < 1
+    assert math.isnan(content.low)
+
+
+def test_a_recording_that_keeps_no_positions_says_how_to_record_them(record):
+    with pytest.raises(SettingsError, match="holds no positions of offsets: record the images again and keep pos"):
+        recorded_shares(record(Shapes(64, 2, "val"), keep="moments"), "4_1")
+
+
+def test_one_image_is_too_few(record):
+    with pytest.raises(SettingsError, match="holds 1 image, expected 2 or more"):
+        recorded_shares(record(Shapes(64, 1, "val")), "4_1")
+
+
+def test_positions_of_other_images_are_noticed(record):
+    recording = record(Shapes(64, 20, "val"))
+    array = zarr.open_group(recording.path, mode="r+")["positions_4_1"]
+    array[:] = array[:][:, ::-1]  # the same in all, in other groups
+    with pytest.raises(RecordingFormatError, match="are not of the same images: delete it and record again"):
+        recorded_shares(open_recording(recording.path), "4_1")
+    array[:] = np.nan
+    with pytest.raises(RecordingFormatError, match=r"'positions_4_1' .* is damaged"):
+        recorded_shares(open_recording(recording.path), "4_1")
+
+
+def test_rows_hold_shares_that_add_to_one_their_intervals_and_channels_by_content(more):
+    layers = {layer: recorded_shares(more, layer) for layer in ("3_13", "4_1")}
+    rows = share_rows(layers)
+    assert [(row["layer"], row["axis"]) for row in rows] == [
+        ("3_13", "horizontal"),
+        ("3_13", "vertical"),
+        ("4_1", "horizontal"),
+        ("4_1", "vertical"),
+    ]
+    for row in rows:
+        assert sum(row[part] for part in adaptivity.PARTS) == pytest.approx(1, abs=1e-12)
+        assert all(row[f"{part}_low"] < row[part] < row[f"{part}_high"] for part in adaptivity.PARTS)
+        assert (row["n_images"], row["definition"]) == (23, "variance_shares/1")
+    interval = layers["3_13"].shares[1][1]
+    assert (rows[1]["position"], rows[1]["position_low"]) == (interval.estimate, interval.low)
+    channels = [row for row in channel_rows(layers) if (row["layer"], row["axis"]) == ("3_13", "vertical")]
+    assert sorted(row["offset"] for row in channels) == list(range(16))
+    content = [row["content"] for row in channels]
+    assert content == sorted(content, reverse=True)
+    squares = [row["rms"] ** 2 for row in channels]
+    assert rows[1]["rms"] ** 2 == pytest.approx(np.mean(squares))
+    assert rows[1]["content"] == pytest.approx(np.average(content, weights=squares))
+
+
+def test_the_demonstration_model_has_the_shares_that_the_documentation_gives(network, tmp_path):
+    """Shares of the first 96 of the 400 scenes are within three of their standard errors."""
+    settings = RecordingSettings(keep="positions", workers=0)
+    recording = run_recording(Shapes(128, 96, "val"), network, tmp_path / "out", settings).recording
+    for layer, expected in DOCUMENTED.items():
+        shares = [part[0] for part in recorded_shares(recording, layer).shares]
+        for share, right in zip(shares, expected, strict=True):
+            assert abs(share.estimate - right) < 3 * share.error + 0.005, "printed with two decimals"
+
+
+DOCUMENTED = {  # horizontal, 400 scenes of shapes at 128 px
+    "1_1": (0.48, 0.01, 0.05, 0.47),
+    "2_1": (0.57, 0.02, 0.02, 0.39),
+    "3_1": (0.40, 0.04, 0.06, 0.50),
+    "3_7": (0.57, 0.03, 0.04, 0.36),
+    "3_13": (0.51, 0.03, 0.04, 0.42),
+}

@@ -15,7 +15,7 @@ from .console import CONSOLE, import_matplotlib, is_main_process, print_json, pr
 from .progress import ProgressConsole
 
 
-@options.with_settings(AdaptivitySettings, FigureStyle)
+@options.with_settings(AdaptivitySettings, FigureStyle, without=("share_y",))
 @options.with_settings(
     DataChoice, RecordingSettings, ModelChoice, without=(*NOT_RECORDED, "keep", "labels"), recordings=True
 )

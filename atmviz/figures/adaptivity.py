@@ -40,7 +40,7 @@ def draw_shares(
         title: Text above the panels, e.g. data, model, input size.
         note: Text at the foot: how many images, what was estimated.
         trained: Whether the weights are trained. False adds "untrained weights", None "weights of unknown origin".
-        style: How it looks in print; `share_y` has no effect.
+        style: How it looks in print.
     """
     look, names = Look.of(style), list(layers)
     axes = [axis for axis in AXES if style.axis in ("both", axis)]

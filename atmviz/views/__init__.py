@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "adaptivity": ["adaptivity", "draw_adaptivity"],
+        "adaptivity": ["draw_adaptivity"],
         "drawn": ["DrawnFigure"],
         "histograms": ["draw_histogram", "histogram"],
         "overlays": ["Overlays", "draw_overlays", "overlay"],

@@ -29,7 +29,7 @@ _SETTINGS = (AdaptivitySettings, DataChoice, RecordingSettings, ModelChoice, Fig
 _SCENES = 400  # of shapes, without a source
 
 
-@with_keywords(*_SETTINGS, without=("query", "shard", "checkpoint", "keep", "labels"))
+@with_keywords(*_SETTINGS, without=("query", "shard", "checkpoint", "keep", "labels", "share_y"))
 def adaptivity(
     source: Recording | Images | None = None,
     network: "nn.Module | str | Path | None" = None,
@@ -63,7 +63,7 @@ def adaptivity(
     return draw_adaptivity(source, network, events=events, **settings).figure
 
 
-@with_keywords(*_SETTINGS, without=("query", "shard", "keep", "labels"))
+@with_keywords(*_SETTINGS, without=("query", "shard", "keep", "labels", "share_y"))
 def draw_adaptivity(
     source: Recording | Images | None = None,
     network: "nn.Module | str | Path | None" = None,

@@ -46,6 +46,8 @@ RANGES: dict[str, tuple[int, int]] = {
 }
 """Smallest and largest value that a recipe, a checkpoint or a command accepts."""
 CROP_RANGE = (0.01, 1.0)  # of crop_pct, the part of the resized image that evaluation crops
+INITIAL = "init:"
+"""Before the name of a network or a checkpoint: the same network as training begins with it."""
 FORMER_NAMES = {"share": "channels_per_offset", "framework": "head"}
 """Names of settings in files written by atmviz before 2026-11-26, with today's names."""
 
@@ -102,6 +104,11 @@ def is_architecture(name: object) -> bool:
     """Whether a text names a network to build (an ATMNet variant, or a head around a backbone) and not a file."""
     text = str(name)
     return text in VARIANTS or any(text.startswith(f"{head}(") for head in HEAD_TASKS)
+
+
+def is_random(name: object) -> bool:
+    """Whether a text names weights that are drawn and not read: a network's name, or `init:` before any."""
+    return is_architecture(name) or str(name).startswith(INITIAL)
 
 
 def require_named(name: str) -> Architecture:

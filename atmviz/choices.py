@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from atmviz.architecture import is_architecture, require_named
+from atmviz.architecture import INITIAL, is_architecture, require_named
 from atmviz.errors import DatasetError, SettingsError, count, describe, require_type
 from atmviz.events import QUIET, Events
 from atmviz.files import BUNDLED_CHECKPOINTS, find_checkpoint
@@ -32,7 +32,8 @@ class ModelChoice(Settings):
 
     checkpoint: str | Path = setting(  # noqa: RUF009
         DEFAULT_MODEL,
-        "A checkpoint file of any public layout; or a variant's name for random weights.",
+        "A checkpoint file of any public layout; or a variant's name for random weights; init: before either gives "
+        "the network as training begins.",
         "Model",
         flags=("--checkpoint", "-c"),
     )
@@ -47,7 +48,9 @@ class ModelChoice(Settings):
     )
     device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps.", "Model", read=str)
 
-    def load(self, network: "nn.Module | str | Path | None" = None, events: Events = QUIET) -> "nn.Module":
+    def load(
+        self, network: "nn.Module | str | Path | None" = None, events: Events = QUIET, seed: int = 0
+    ) -> "nn.Module":
         """Return a network as it is, or load it; a path or name replaces `checkpoint`. See `atmviz.load_model`.
 
         Raises:
@@ -60,7 +63,9 @@ class ModelChoice(Settings):
         from atmviz.checkpoints import load_model
 
         checkpoint = self.checkpoint if network is None else network
-        return load_model(checkpoint, model=self.model, weights=self.weights, device=self.device, events=events)
+        return load_model(
+            checkpoint, model=self.model, weights=self.weights, device=self.device, seed=seed, events=events
+        )
 
     def require(self, layers: Layers = ()) -> None:
         """Check what can be known of the checkpoint before torch is loaded and the file is read.
@@ -72,13 +77,14 @@ class ModelChoice(Settings):
             CheckpointError: there is no such file or variant.
             LayerNotFoundError: the variant has no such layer.
         """
-        path, is_named = Path(self.checkpoint), is_architecture(self.checkpoint)
+        checkpoint = str(self.checkpoint).removeprefix(INITIAL)
+        path, is_named = Path(checkpoint), is_architecture(checkpoint)
         if not is_named and not (path.is_dir() and (path / "best.safetensors").is_file()):
-            find_checkpoint(self.checkpoint)
+            find_checkpoint(checkpoint)
         if self.model:
             require_named(self.model)
-        if is_named or str(self.checkpoint) in BUNDLED_CHECKPOINTS:
-            architecture = require_named(str(self.checkpoint))
+        if is_named or checkpoint in BUNDLED_CHECKPOINTS:
+            architecture = require_named(checkpoint)
             variant = VARIANTS.get(architecture.backbone.split(".")[0])
             if layers and variant and architecture.neck == "fpn":  # an ATMFpn has layers too
                 sources = offset_sources(variant.depths, variant.offset_interval)
@@ -104,7 +110,7 @@ class DataChoice(Settings):
     limit: int | None = setting(
         None, "Number of images, drawn at random; of shapes, the first ones. By default all.", "Data", 1
     )
-    seed: int = setting(0, "Seed of random samples and of random queries.", "Data", 0)
+    seed: int = setting(0, "Seed of random samples, of random queries and of random weights.", "Data", 0)
 
     def open(
         self,

@@ -22,6 +22,14 @@ def record(
         ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the recording.")] = Path("recording"),
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RECORDING",
+            help="Repeat the images, geometry, query, labels and kept quantities of a recording.",
+            rich_help_panel="Data",
+        ),
+    ] = None,
     as_json: options.JsonOption = False,
     **settings: Any,
 ) -> None:
@@ -34,6 +42,6 @@ def record(
     with ProgressConsole("loading the model", "recording", f"finished images are kept in {out}") as events:
         from atmviz.recording.run import record as record_images
 
-        recording = record_images(sources or None, out=out, events=events, **options.given(settings))
+        recording = record_images(sources or None, out=out, like=like, events=events, **options.given(settings))
     if as_json and is_main_process():
         print_json(recording.summary())

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from atmviz.architecture import PAPER_CLASSES, Architecture, is_architecture, require_model
+from atmviz.architecture import INITIAL, PAPER_CLASSES, Architecture, is_architecture, require_model
 from atmviz.checkpoints.averaged import WeightChoice
 from atmviz.checkpoints.origin import Checkpoint, Origin, attach_origin, fingerprint
 from atmviz.checkpoints.read import read_checkpoint
@@ -30,6 +30,7 @@ def load_model(
     model: str | None = None,
     weights: WeightChoice | None = None,
     device: str | torch.device = "auto",
+    seed: int = 0,
     features_only: bool = False,
     events: Events = QUIET,
 ) -> nn.Module:
@@ -40,10 +41,11 @@ def load_model(
     Args:
         path_or_name: A checkpoint file; "atmnet_nano.shapes", the demonstration model; or a name like "atmnet_tiny"
             and "mask_rcnn(atmnet_tiny)" for random, untrained weights. Random offset layers are scaled so that offsets
-            spread over a few tokens.
+            spread over a few tokens. "init:" before any of these gives the same network as training begins with it.
         model: The network, or its backbone, that the file must hold.
         weights: "ema" or "model"; None takes averaged weights where the file has them.
         device: Name of a device; "auto" takes CUDA, then MPS, then the CPU.
+        seed: Seed of weights that are drawn.
         features_only: Return the backbone's feature maps [B, C, H, W] (strides 4 to 32, from 8 for RetinaNet; after the
             norms of a dense network) instead of class scores.
         events: `message` receives one line that says what was loaded.
@@ -58,8 +60,10 @@ def load_model(
         AtmvizError: the device is not there.
     """
     target = pick_device(device)
-    if is_architecture(path_or_name):
-        checkpoint = random_checkpoint(str(path_or_name))
+    if str(path_or_name).startswith(INITIAL):
+        checkpoint = initial_checkpoint(str(path_or_name).removeprefix(INITIAL), seed)
+    elif is_architecture(path_or_name):
+        checkpoint = random_checkpoint(str(path_or_name), seed)
     else:
         checkpoint = read_checkpoint(path_or_name, weights)
     require_model(checkpoint.origin.model, model, path_or_name)
@@ -72,12 +76,28 @@ def random_checkpoint(name: str, seed: int = 0) -> Checkpoint:
     """Draw reproducible random weights, with offset layers scaled so that offsets spread over a few tokens."""
     architecture = Architecture.parse(name)
     config = {"num_classes": PAPER_CLASSES[architecture.task]}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = create_network(architecture, **config)
+    network = _drawn(architecture, config, seed)
     spread_offsets(network, _RANDOM_OFFSET_STD)
     state = network.state_dict()
     return Checkpoint(Origin(str(architecture), config, fingerprint(state), "random", seed=seed), state)
+
+
+def initial_checkpoint(path_or_name: str, seed: int = 0) -> Checkpoint:
+    """Draw the weights that training begins with, of the network that a checkpoint holds or a name gives."""
+    if is_architecture(path_or_name):
+        architecture = Architecture.parse(path_or_name)
+        config: dict[str, Any] = {"num_classes": PAPER_CLASSES[architecture.task]}
+    else:
+        origin = read_checkpoint(path_or_name).origin
+        architecture, config = Architecture.parse(origin.model), origin.config
+    state = _drawn(architecture, config, seed).state_dict()
+    return Checkpoint(Origin(str(architecture), config, fingerprint(state), "initial", seed=seed), state)
+
+
+def _drawn(architecture: Architecture, config: Mapping[str, Any], seed: int) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return create_network(architecture, **config)
 
 
 def build(checkpoint: Checkpoint, features_only: bool = False) -> nn.Module:

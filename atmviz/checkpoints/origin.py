@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from atmviz.checkpoints.averaged import WeightChoice
 
-Layout = Literal["released", "mmseg", "mmdet", "timm", "random", "memory"]
+Layout = Literal["released", "mmseg", "mmdet", "timm", "random", "initial", "memory"]
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,9 @@ class Origin:
     Attributes:
         model: Name of the network, e.g. "atmnet_large" or "upernet(atmnet_large)".
         config: Constructor arguments besides those of the variant.
-        sha256: Hash of the file; of the weights where the layout is "random" or "memory".
-        layout: Layout of the file; "random" for random, untrained weights, "memory" for weights of unknown origin.
+        sha256: Hash of the file; of the weights where there is none.
+        layout: Layout of the file; "random" for random, untrained weights, "initial" for those that training begins
+            with, "memory" for weights of unknown origin.
         path: The file; None for weights that were not read from one.
         weights: "ema" or "model"; None where the file does not say.
         seed: Seed of random weights.
@@ -57,6 +58,8 @@ class Origin:
         """Return one line for people: the source, the number of matched tensors, the parts left out."""
         if self.layout == "random":
             return f"{self.model}: random, untrained weights (seed {self.seed})"
+        if self.layout == "initial":
+            return f"{self.model}: untrained weights, as training begins (seed {self.seed})"
         if self.layout == "memory":
             return f"{self.model}: weights in memory" + (f", {self.note}" if self.note else "")
         weights = {"ema": ", EMA weights", "model": ", model weights", None: ""}[self.weights]

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from atmviz.architecture import is_architecture
+from atmviz.architecture import INITIAL, is_architecture, is_random
 from atmviz.errors import DatasetError, RecordingFormatError
 from atmviz.files import cache_folder, file_name, find_checkpoint, sha256_of_file
 from atmviz.recording.array_files import is_recording
@@ -32,12 +32,14 @@ class RecordingRequest:
         checkpoint: What `load_model` takes.
         weights: "ema", "model", or None for the averaged ones where the file has them.
         settings: How the images are recorded.
+        seed: Seed of weights that are drawn.
     """
 
     images: Source
     checkpoint: str | Path
     weights: str | None
     settings: RecordingSettings
+    seed: int = 0
 
     def key(self) -> str:
         """Return a fingerprint of atmviz, checkpoint, images (names, sizes, times) and settings."""
@@ -45,11 +47,13 @@ class RecordingRequest:
         for index in range(len(self.images)):
             line = f"{self.images.name(index)}\0{self.images.fingerprint(index)}\n"
             files.update(line.encode("utf-8", "surrogatepass"))
-        named = is_architecture(self.checkpoint)
+        name = str(self.checkpoint).removeprefix(INITIAL)
+        checkpoint = name if is_architecture(name) else sha256_of_file(find_checkpoint(name))
         described: dict[str, Any] = {
             "atmviz": version("atmviz"),  # how images are read and fitted
             "schema": SCHEMA_VERSION,
-            "checkpoint": str(self.checkpoint) if named else sha256_of_file(find_checkpoint(self.checkpoint)),
+            "checkpoint": checkpoint,
+            "random": [str(self.checkpoint), self.seed] if is_random(self.checkpoint) else None,
             "weights": self.weights,
             "preprocessing": asdict(self.settings.preprocessing_of(self.images.title)),
             "query": self.settings.query,
@@ -57,8 +61,20 @@ class RecordingRequest:
             "root": self.images.root,
             "sampling": dict(self.images.sampling),
             "files": files.hexdigest(),
+            "keep": self.settings.keep,
+            "labels": self.settings.labels,
+            "masks": self._masks(),
         }
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:20]
+
+    def _masks(self) -> list[str]:
+        """Return a text for each mask that changes with its file."""
+        if self.settings.labels in (None, "auto"):
+            return []
+        from atmviz.recording.labels import with_labels  # loads OpenCV
+
+        images, _ = with_labels(self.images, self.settings.labels)
+        return [images.labels.fingerprint(images, index) for index in range(len(images))]  # type: ignore[attr-defined]
 
 
 def cached_recording(request: RecordingRequest, record: Callable[[Path], Recording]) -> Recording:

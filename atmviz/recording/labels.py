@@ -32,8 +32,8 @@ class ImageLabels(NamedTuple):
     objects: np.ndarray
 
 
-def with_labels(images: Source, labels: str | None) -> tuple[Source, str | None]:
-    """Return images whose truth tells objects apart, and what these objects are; unchanged without labels.
+def with_labels(images: Source, labels: str | None) -> tuple[Source, dict[str, str | None]]:
+    """Return images whose truth tells objects apart, and what a recording says of it; unchanged without labels.
 
     Args:
         images: The images.
@@ -44,9 +44,9 @@ def with_labels(images: Source, labels: str | None) -> tuple[Source, str | None]
         DatasetError: masks or annotations are missing.
     """
     if labels is None:
-        return images, None
-    if labels != "auto":
-        folder = called(Path(labels))
+        return images, {"labels": None, "masks": None}
+    folder = None if labels == "auto" else called(Path(labels))
+    if folder is not None:
         if not folder.is_dir():
             raise SettingsError(f"got labels {labels}, expected auto or a folder of masks")
         if not isinstance(images, ImageFiles):
@@ -57,7 +57,9 @@ def with_labels(images: Source, labels: str | None) -> tuple[Source, str | None]
     if known is None:
         raise SettingsError(f"no objects are known of {images.title}: name a folder of masks, or take labels from none")
     what = "objects" if known.instances is not None else "connected regions of one class"
-    return images, f"{what} of {images.title}" if labels == "auto" else f"connected regions of the masks of {folder}"
+    if folder is None:
+        return images, {"labels": f"{what} of {images.title}", "masks": None}
+    return images, {"labels": f"connected regions of the masks of {folder.name}", "masks": str(folder)}
 
 
 def _first_truth(images: Source, index: int) -> Truth | None:

@@ -8,7 +8,7 @@ Legend: B batch, H/W grid in tokens, O distinct offsets per direction.
 
 import platform
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from atmviz.events import QUIET, Events
 from atmviz.geometry import Preprocessing
 from atmviz.observe.hooks import find_sites, forward_to_sites, observing, require_observable
 from atmviz.observe.site import select_sites
+from atmviz.recording.again import images_of, settings_of_again
 from atmviz.recording.batches import ChunkBuffer, StageTimer, load_batches
 from atmviz.recording.label_quantities import asked_quantities
 from atmviz.recording.labels import with_labels
@@ -85,6 +86,7 @@ def record(
     network: nn.Module | str | Path | None = None,
     *,
     out: str | Path,
+    like: Recording | str | Path | None = None,
     events: Events = QUIET,
     quantities: Sequence[Quantity] = QUANTITIES,
     **settings: Any,
@@ -100,8 +102,9 @@ def record(
         network: A network on its device, in evaluation mode, or what `load_model` takes; the demonstration model
             without it.
         out: Folder of the recording; created, or continued if it holds the same recording.
+        like: A recording whose images, geometry, query, labels and kept quantities are repeated, with another network.
         events: Receives progress and what was left out.
-        quantities: What is kept.
+        quantities: What is kept, beside what `labels` and `keep` add.
         settings: Fields of `RecordingSettings`, e.g. `layers` and `size`; of `DataChoice`, e.g. `limit`; and of
             `ModelChoice`.
 
@@ -117,9 +120,19 @@ def record(
         RecordingFormatError: `out` holds something else, or another recording.
     """
     chosen, data, model = split_settings(settings, RecordingSettings, DataChoice, ModelChoice)
-    images = data.open(source, chosen.size, events)
-    loaded = model.load(network, events)
-    result = run_recording(images, loaded, out, chosen, events=events, quantities=quantities)
+    preprocessing = None
+    if like is None:
+        images = data.open(source, chosen.size, events)
+    else:
+        if source is not None or replace(data, seed=0) != DataChoice():
+            raise SettingsError("got images and a recording whose images to repeat, expected one of the two")
+        earlier = open_recording(like)
+        images, preprocessing = images_of(earlier), earlier.preprocessing
+        chosen = settings_of_again(earlier, chosen)
+    loaded = model.load(network, events, data.seed)
+    result = run_recording(
+        images, loaded, out, chosen, preprocessing=preprocessing, events=events, quantities=quantities
+    )
     events.message(result.describe())
     events.left_out(result.skipped)
     return result.recording
@@ -155,7 +168,7 @@ def run_recording(
     device = next(network.parameters()).device
     processes = join_processes(cpu=device.type != "cuda")
     with processes.main_process_first():
-        identity = {**_identity(images, network, preprocessing, settings), "labels": labels}
+        identity = {**_identity(images, network, preprocessing, settings), **labels}
         writer = RecordingWriter(Path(out), identity, _context(images, network), sites, quantities)
     done = writer.finished
     processes.wait_for_everyone()  # what is finished is seen alike by all: before anything is written
@@ -174,7 +187,9 @@ def run_recording(
     skipped: dict[str, str] = {}
     timer, done_images = StageTimer(), total - left
     indices = [chunk[start : start + size] for chunk in missing for start in range(0, len(chunk), size)]
-    batches = load_batches(images, preprocessing, indices, settings.workers, device, labeled=labels is not None)
+    batches = load_batches(
+        images, preprocessing, indices, settings.workers, device, labeled=settings.labels is not None
+    )
     buffer = ChunkBuffer(writer, len(images), timer)
     reducer = Reducer(sites, quantities, writer.arrays)
     events.images(done_images, total)

@@ -13,7 +13,7 @@ from atmviz.recording.query import recorded_query
 from atmviz.settings import setting
 
 
-def kept(names: str | Sequence[str]) -> tuple[Keep, ...]:
+def kept_names(names: str | Sequence[str]) -> tuple[Keep, ...]:
     """Return what to keep, from one name or several, also with commas; raise SettingsError for other names."""
     texts = [names] if isinstance(names, str) else names
     asked = [word.strip().lower() for text in texts for word in str(text).split(",")]
@@ -87,7 +87,7 @@ class RecordingSettings(FitChoice):
         (),
         "Also keep moments (of each offset), positions (sums by token) or maps (every offset); repeatable.",
         "Keep",
-        read=kept,
+        read=kept_names,
     )
 
     def preprocessing_of(self, title: str) -> Preprocessing:

@@ -66,6 +66,12 @@ class FolderMasks:
             raise DatasetError(f"no mask of {images.names[index]} in {self.folder}: expected a PNG of that name")
         return regions_of(load_mask(path), nothing=0)
 
+    def fingerprint(self, images: ImageFiles, index: int) -> str:
+        """Return size and time of an image's mask; "" where there is none."""
+        path = self.mask(images.names[index])
+        status = path.stat() if path else None
+        return f"{status.st_size} {status.st_mtime_ns}" if status else ""
+
     def require(self, images: ImageFiles) -> str:
         """Raise DatasetError if images have no mask."""
         if missing := [name for name in images.names if not self.mask(name)]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _SETTINGS = (HistogramSettings, DataChoice, RecordingSettings, ModelChoice, FigureStyle)
 
 
-@with_keywords(*_SETTINGS, without=("query", "shard", "checkpoint"))
+@with_keywords(*_SETTINGS, without=("query", "shard", "labels", "keep", "checkpoint"))
 def histogram(
     source: Recording | Images | None = None,
     network: "nn.Module | str | Path | None" = None,
@@ -65,7 +65,7 @@ def histogram(
     return draw_histogram(source, network, events=events, **settings).figure
 
 
-@with_keywords(*_SETTINGS, without=("query", "shard"))
+@with_keywords(*_SETTINGS, without=("query", "shard", "labels", "keep"))
 def draw_histogram(
     source: Recording | Images | None = None,
     network: "nn.Module | str | Path | None" = None,

@@ -127,7 +127,7 @@ class RecordedSource:
             made.append(folder)
             return self._record(images, folder, events)
 
-        request = RecordingRequest(images, self.model.checkpoint, self.model.weights, self.running)
+        request = RecordingRequest(images, self.model.checkpoint, self.model.weights, self.running, self.data.seed)
         recording = cached_recording(request, make)
         if not made:
             require_model(recording.model, self.model.model, self.model.checkpoint)
@@ -142,7 +142,7 @@ class RecordedSource:
         from atmviz.observe import find_sites
         from atmviz.recording.run import record
 
-        network = self.model.load(self.network, events)
+        network = self.model.load(self.network, events, self.data.seed)
         find_sites(network, self.layers)
         return record(images, network, out=folder, events=events, **vars(self.running))
 

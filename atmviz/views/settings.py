@@ -12,7 +12,7 @@ from atmviz.recording.query import query_texts
 from atmviz.settings import Settings, setting
 from atmviz.statistics import TokenSelection
 
-NOT_RECORDED = ("layers", "query", "shard")
+NOT_RECORDED = ("layers", "query", "shard", "labels", "keep")
 """Fields of `RecordingSettings` that a recording for a histogram leaves as they are: it holds all layers."""
 
 

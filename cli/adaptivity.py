@@ -16,9 +16,7 @@ from .progress import ProgressConsole
 
 
 @options.with_settings(AdaptivitySettings, FigureStyle, without=("share_y",))
-@options.with_settings(
-    DataChoice, RecordingSettings, ModelChoice, without=(*NOT_RECORDED, "keep", "labels"), recordings=True
-)
+@options.with_settings(DataChoice, RecordingSettings, ModelChoice, without=NOT_RECORDED, recordings=True)
 def adaptivity(
     sources: Annotated[
         list[str] | None,

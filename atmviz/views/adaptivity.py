@@ -13,6 +13,7 @@ from atmviz.events import QUIET, Events
 from atmviz.figures.adaptivity import draw_shares
 from atmviz.figures.saving import figure_name, weights_name
 from atmviz.figures.settings import FigureStyle
+from atmviz.observe.site import sources_of
 from atmviz.recording.settings import RecordingSettings
 from atmviz.recording.store import Recording
 from atmviz.settings import split_settings, with_keywords
@@ -73,7 +74,7 @@ def draw_adaptivity(
 ) -> DrawnFigure:
     """Draw the parts of offsets and return the figure with file name, numbers and table; see `adaptivity`."""
     chosen, data, running, model, style = split_settings(settings, *_SETTINGS)
-    if source is None and data.dataset is None:
+    if source is data.dataset is data.data_dir is None:
         data = replace(data, dataset="shapes", limit=data.limit or _SCENES)
     asked = RecordedSource.of(source, network, data, replace(running, keep=(*running.keep, "positions")), model)
     with replace(asked, layers=chosen.layers).recording(events) as recording:
@@ -91,7 +92,8 @@ def draw_recorded_adaptivity(
         LayerNotFoundError: a layer was not recorded.
         SettingsError, RecordingFormatError: see `recorded_shares`.
     """
-    chosen = choose_layers(recording, settings.layers or ("generating",))
+    used = [site.name for site in sources_of(recording.sites).values()]
+    chosen = choose_layers(recording, settings.layers) if settings.layers else used
     layers = {layer: recorded_shares(recording, layer) for layer in chosen}
     weights = weights_name(recording.model, recording.trained, recording.attrs["checkpoint"]["sha256"])
     about = {

@@ -283,13 +283,14 @@ def test_the_demonstration_model_has_the_shares_that_the_documentation_gives(net
     for layer, expected in DOCUMENTED.items():
         shares = [part[0] for part in recorded_shares(recording, layer).shares]
         for share, right in zip(shares, expected, strict=True):
-            assert abs(share.estimate - right) < 3 * share.error + 0.005, "printed with two decimals"
+            assert abs(share.estimate - right) < 3 * share.error + 0.0005, "printed with three decimals"
 
 
 DOCUMENTED = {  # horizontal, 400 scenes of shapes at 128 px
-    "1_1": (0.48, 0.01, 0.05, 0.47),
-    "2_1": (0.57, 0.02, 0.02, 0.39),
-    "3_1": (0.40, 0.04, 0.06, 0.50),
-    "3_7": (0.57, 0.03, 0.04, 0.36),
-    "3_13": (0.51, 0.03, 0.04, 0.42),
+    "1_1": (0.477, 0.005, 0.050, 0.467),
+    "2_1": (0.575, 0.020, 0.017, 0.387),
+    "3_1": (0.400, 0.041, 0.062, 0.496),
+    "3_7": (0.573, 0.026, 0.040, 0.361),
+    "3_13": (0.510, 0.031, 0.035, 0.424),
+    "4_1": (0.357, 0.015, 0.376, 0.253),
 }

@@ -60,6 +60,12 @@ def test_the_figure_shows_the_layers_asked_for_and_whose_offsets_they_use(scenes
     assert figure.get_suptitle().startswith("atmnet_nano-8cf39f on shapes, 64×64 px")
 
 
+def test_of_a_recording_of_layers_that_reuse_offsets_these_are_drawn(network, tmp_path):
+    reusing = record("shapes", network, out=tmp_path / "out", limit=2, size=64, keep="positions", layers="3_17,3_18")
+    rows = draw_adaptivity(reusing).numbers["rows"]
+    assert [(row["layer"], row["axis"]) for row in rows] == [("3_17", "horizontal"), ("3_17", "vertical")]
+
+
 def test_a_network_is_recorded_on_the_way_and_images_by_the_cache(network, photos, cache):
     texts = [text.get_text() for text in atmviz.adaptivity(photos, network, size=64, workers=0).texts]
     assert any("2 images, all tokens; too few images for intervals" in text.replace("\n", " ") for text in texts)

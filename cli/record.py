@@ -26,7 +26,7 @@ def record(
         Path | None,
         typer.Option(
             metavar="RECORDING",
-            help="Repeat the images, geometry, query, labels and kept quantities of a recording.",
+            help="Repeat images, geometry, query, labels and kept quantities of a recording; by default of none.",
             rich_help_panel="Data",
         ),
     ] = None,

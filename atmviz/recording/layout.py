@@ -19,7 +19,7 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 from numcodecs.zstd import Zstd
 
-from atmviz.errors import SettingsError, shorten
+from atmviz.errors import shorten
 from atmviz.observe.site import AXES, sources_of
 from atmviz.recording.label_quantities import HITS, MAPS, MOMENTS, POSITIONS
 from atmviz.recording.quantities import QUANTITIES, Quantity, QuantityInfo
@@ -198,8 +198,7 @@ def all_arrays(
     """Return every array of a recording by name.
 
     Raises:
-        ValueError: two arrays or links would have one name, or a dimension two sizes.
-        SettingsError: a chunk would have too many bytes.
+        ValueError: two arrays or links would have one name, a dimension two sizes, or a chunk too many bytes.
     """
     status = {"description": "0 not recorded, 1 recorded, 2 skipped because unreadable (its rows are NaN)"}
     done = {"description": "whether a chunk of images is complete"}
@@ -218,9 +217,8 @@ def all_arrays(
     sizes = {"axis": len(AXES), "layer": len(sites), "source": len(sources_of(sites)), "branch": len(sites[0].branches)}
     for name, array in arrays.items():
         if array.chunk_bytes > _MAX_CHUNK_BYTES:
-            raise SettingsError(
-                f"got chunks of {name} of {array.chunk_bytes:,} bytes, expected at most {_MAX_CHUNK_BYTES:,}: choose a "
-                "smaller size, fewer layers, or do not keep it"
+            raise ValueError(
+                f"64 images make more than {_MAX_CHUNK_BYTES:,} bytes of {name}: record them smaller, or keep less"
             )
         for dim, size in zip(array.dims, array.shape, strict=True):  # as xarray needs them
             if sizes.setdefault(dim, size) != size:

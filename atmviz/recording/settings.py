@@ -85,7 +85,8 @@ class RecordingSettings(FitChoice):
     )
     keep: tuple[Keep, ...] = setting(
         (),
-        "Also keep moments (of each offset), positions (sums by token) or maps (every offset); repeatable.",
+        "Also keep moments (of each offset), positions (sums by token), maps (every offset); repeatable. "
+        "By default none.",
         "Keep",
         read=kept_names,
     )

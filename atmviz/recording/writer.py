@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from atmviz.errors import RecordingFormatError
+from atmviz.errors import RecordingFormatError, SettingsError
 from atmviz.files import clear_leftovers
 from atmviz.observe.site import AXES, sources_of
 from atmviz.recording.array_files import ArrayFiles, atomic_writes, create_arrays, create_group, is_recording
@@ -45,6 +45,7 @@ class RecordingWriter:
         quantities: What to record of them.
 
     Raises:
+        SettingsError: two quantities do not go together, or a quantity is too large.
         RecordingFormatError: `path` holds something else, or a recording of another identity.
     """
 
@@ -64,7 +65,12 @@ class RecordingWriter:
         attrs = {"schema_version": SCHEMA_VERSION, **identity, **context, **described, "axes": AXES}
         attrs = json.loads(json.dumps(attrs))  # as they will be read
         images = len(attrs["images"])
-        self.arrays = all_arrays(stored_quantities(attrs, sites), sites, images, chunks_of(images))
+        try:
+            self.arrays = all_arrays(stored_quantities(attrs, sites), sites, images, chunks_of(images))
+        except ValueError as error:
+            raise SettingsError(
+                f"cannot record {', '.join(quantity.name for quantity in quantities)}: {error}"
+            ) from None
         if not is_recording(path):
             if path.exists() and not _is_unfilled(path, self.arrays):
                 raise RecordingFormatError(f"{path} exists and is no recording: choose another folder")

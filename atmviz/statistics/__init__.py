@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "histogram": ["OffsetHistogram", "histogram_table", "offset_histogram"],
+        "objects": ["object_table"],
         "sampling": ["SampledTokens", "SamplingMap", "nearest_index", "sampling_map"],
     },
 )

@@ -179,12 +179,15 @@ def test_values_that_are_not_finite_are_an_error(record, images, tmp_path):
         ({"dims": ("image",)}, "dim image of largest is another dim or an array too"),
         ({"dims": ("offset_1_1",)}, "dim offset_1_1 of largest is another dim or an array too"),
         ({"shape": lambda sites: (2**20,)}, "dim axis has 1048576 entries in largest, 2 elsewhere"),
-        ({"dims": ("x",), "shape": lambda sites: (2**24,)}, "chunks of largest of .* expected at most 268,435,456"),
+        (
+            {"dims": ("x",), "shape": lambda sites: (2**26,)},
+            "64 images make more than 268,435,456 bytes of largest: record them smaller",
+        ),
     ],
 )
 def test_a_declaration_that_cannot_be_recorded_says_what_is_wrong(change, says, record, images, tmp_path):
     few = replace(images, names=images.names[:2])
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(SettingsError, match=says):
         record(few, tmp_path / "out", quantities=(*QUANTITIES, replace(LARGEST, **change)))
     assert not (tmp_path / "out").exists()
 
@@ -193,7 +196,7 @@ def test_maps_of_each_site_need_dims_of_their_own(record, images, tmp_path):
     few = replace(images, names=images.names[:2])
     maps = replace(LARGEST, name="maps", separate=True, shape=lambda sites: sites[0].grid)
     maps = replace(maps, reduce=lambda batch: batch.offsets.mean((3, 4)))
-    with pytest.raises(ValueError, match="dim row has 8 entries in maps_2_1, 16 elsewhere"):
+    with pytest.raises(SettingsError, match="dim row has 8 entries in maps_2_1, 16 elsewhere"):
         record(few, tmp_path / "out", quantities=(replace(maps, dims=("row", "column")),))
     ours = record(few, tmp_path / "out", quantities=(replace(maps, dims=("row_{source}", "column_{source}")),))
     assert ours.recording.to_xarray().maps_2_1.shape == (2, 8, 12)

@@ -40,7 +40,7 @@ def merge_recordings(paths: Sequence[str | Path], out: str | Path) -> Recording:
     if not existing:
         _write_merged(parts, attrs, target)
         existing = _merged_before(target, paths)
-    if not existing or {**attrs, **existing.attrs} != attrs:  # an older one names no parts
+    if not existing or {"parts": attrs["parts"], **existing.attrs} != attrs:  # an older one names no parts
         raise _exists(target)
     clear_leftovers(target.resolve().parent)
     return existing

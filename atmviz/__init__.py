@@ -24,6 +24,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "training.evaluate": ["evaluate"],
         "training.loop": ["train"],
         "views.adaptivity": ["adaptivity"],
+        "views.comparison": ["compare"],
         "views.histograms": ["histogram"],
         "views.overlays": ["overlay"],
     },

@@ -11,7 +11,7 @@ from atmviz.recording.settings import RecordingSettings
 from atmviz.views.settings import NOT_RECORDED, AdaptivitySettings
 
 from . import options
-from .console import CONSOLE, import_matplotlib, is_main_process, print_json, print_paths, say_if_alone
+from .console import CONSOLE, import_matplotlib, is_main_process, print_json, print_paths, print_rows, say_if_alone
 from .progress import ProgressConsole
 
 
@@ -33,13 +33,13 @@ def adaptivity(
 ) -> None:
     """Draw which part of the offsets is constant, position, image and content, by layer and axis.
 
-    The parts are shares of the mean square. Their 95 % intervals over images are in the CSV file and in --json.
+    The parts are shares of the mean square. All 95 % intervals over images are in the CSV file and in --json.
     """
     kinds = options.parse_formats(formats)
     say_if_alone()
     with ProgressConsole("loading", "recording", "recorded images are kept in the cache") as events:
         import_matplotlib()
-        from atmviz.views import draw_adaptivity
+        from atmviz.views.adaptivity import draw_adaptivity, printed_shares
 
         drawn = draw_adaptivity(sources or None, events=events, **options.given(settings))
     if not is_main_process():
@@ -47,5 +47,8 @@ def adaptivity(
     files = drawn.save(out, kinds, command=options.command_line(), events=CONSOLE)
     if as_json:
         print_json({"files": [str(file) for file in files], **drawn.numbers})
-    else:
-        print_paths(files)
+        return
+    table = printed_shares(drawn.numbers["rows"])
+    caption = "% of the mean square [95 % interval over images]; rms: its root, tokens"
+    print_rows(None, table, table.to_numpy(), caption, texts=2)
+    print_paths(files)

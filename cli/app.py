@@ -28,6 +28,7 @@ COMMANDS = {
     "adaptivity": "Draw which part of the offsets is constant, position, image and content, by layer and axis.",
     "layers": "List the ATM layers of a model: whose offsets they use, their channels, the size of their maps.",
     "inspect": "Print what a figure, a recording or a checkpoint says of itself.",
+    "compare": "Compare the offsets of two recordings, or of two networks on the same images.",
     "record": "Record which tokens every ATM layer fetches, image by image, into a folder that opens without torch.",
     "merge": "Join recordings of the same model and settings into one, in the order given.",
     "cache": "List or remove recordings and compiled kernels that are kept to save time.",
@@ -43,7 +44,7 @@ COMMANDS = {
 }
 GROUPS = {
     "Look": ("overlay", "histogram", "layers", "inspect"),
-    "Answers": ("adaptivity",),
+    "Answers": ("adaptivity", "compare"),
     "Record": ("record", "merge", "cache", "data"),
     "Train": ("train", "eval", "ablate"),
     "Numbers": ("models", "complexity", "benchmark"),

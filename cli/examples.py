@@ -15,6 +15,10 @@ EXAMPLES = {
     ),
     "layers": ("atmviz layers", "atmviz layers atmnet_large --size 512x512 --json"),
     "inspect": ("atmviz inspect fig3.pdf", "atmviz inspect ATMNet-T.pth --json"),
+    "compare": (
+        "atmviz compare first second --baseline init --width column",
+        "atmviz compare -c init:atmnet_tiny -c ATMNet-T.pth photos/",
+    ),
     "record": (
         "atmviz record photos/ --out recording",
         "atmviz record --dataset ade20k --limit 500 -c ATMNet-T.pth --out ade20k",

@@ -6,7 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from atmviz.choices import DataChoice, ModelChoice
+from atmviz.errors import SettingsError
 from atmviz.figures.settings import FigureStyle
+from atmviz.recording.array_files import is_recording
 from atmviz.recording.settings import RecordingSettings
 from atmviz.views.settings import NOT_RECORDED, HistogramSettings
 
@@ -36,6 +38,8 @@ def histogram(
     The offsets are recorded in a cache. Another layer or format is then drawn without running the model.
     """
     kinds = options.parse_formats(formats)
+    if len([source for source in sources or () if is_recording(Path(source))]) > 1:
+        raise SettingsError("got several recordings, expected one: atmviz compare draws two, atmviz merge joins them")
     say_if_alone()
     with ProgressConsole("loading", "recording", "recorded images are kept in the cache") as events:
         import_matplotlib()

@@ -24,7 +24,8 @@ class Command(TyperCommand):
             for option in given:
                 once = option.param_type_name == "option" and not (option.multiple or option.count)
                 if once and given.count(option) > 1 and (option.secondary_opts or not option.is_flag):
-                    raise SettingsError(f"got {_name_of(option)} more than once, expected it once")
+                    instead = "; atmviz compare takes two" if option.name == "checkpoint" else ""
+                    raise SettingsError(f"got {_name_of(option)} more than once, expected it once{instead}")
         return super().parse_args(ctx, args)
 
 

@@ -303,6 +303,17 @@ class Recording:
         """Chunks of images."""
         return len(self._done)
 
+    @property
+    def chunk_images(self) -> list[list[str]] | None:
+        """Names of the recorded images of each finished chunk; None where recordings of uneven chunks were merged."""
+        if "merged_from" in self.attrs:
+            return None
+        names, recorded = self.attrs["images"], self._status == RECORDED
+        starts = (np.flatnonzero(self._done) * CHUNK_IMAGES).tolist()
+        return [
+            [names[k] for k in range(start, min(start + CHUNK_IMAGES, len(names))) if recorded[k]] for start in starts
+        ]
+
     def raw_rows(self, array: str) -> Iterator[np.ndarray]:
         """Yield the rows of an array of the layout as stored, chunk by chunk, all checked."""
         for chunk in range(self._files.chunks(array)):

@@ -6,9 +6,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "adaptivity": ["draw_adaptivity"],
+        "comparison": ["compare", "draw_comparison"],
         "drawn": ["DrawnFigure"],
         "histograms": ["draw_histogram", "histogram"],
         "overlays": ["Overlays", "draw_overlays", "overlay"],
-        "settings": ["AdaptivitySettings", "HistogramSettings", "OverlaySettings"],
+        "settings": ["AdaptivitySettings", "ComparisonSettings", "HistogramSettings", "OverlaySettings"],
     },
 )

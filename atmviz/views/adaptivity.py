@@ -1,6 +1,7 @@
 """Which part of offsets is constant, position, image and content: open or make a recording, estimate, draw."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +18,14 @@ from atmviz.observe.site import sources_of
 from atmviz.recording.settings import RecordingSettings
 from atmviz.recording.store import Recording
 from atmviz.settings import split_settings, with_keywords
-from atmviz.statistics.adaptivity import VarianceShares, channel_rows, recorded_shares, share_rows
+from atmviz.statistics.adaptivity import PARTS, VarianceShares, channel_rows, recorded_shares, share_rows
 from atmviz.statistics.histogram import choose_layers
 from atmviz.views.drawn import DrawnFigure, describe_preprocessing, describe_style
 from atmviz.views.recordings import Images, RecordedSource, describe_source
 from atmviz.views.settings import AdaptivitySettings
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
     from torch import nn
 
 _SETTINGS = (AdaptivitySettings, DataChoice, RecordingSettings, ModelChoice, FigureStyle)
@@ -121,6 +123,31 @@ def draw_recorded_adaptivity(
     import pandas
 
     return DrawnFigure(figure, name, numbers, about, pandas.DataFrame(rows), style)
+
+
+def printed_shares(rows: Sequence[Mapping[str, Any]]) -> "DataFrame":
+    """Return shares as texts for people, in percent; content with its interval, the root mean square in tokens.
+
+    Args:
+        rows: See `share_rows`.
+    """
+    import pandas
+
+    return pandas.DataFrame(
+        {
+            "layer": row["layer"],
+            "axis": row["axis"],
+            **{part: _percent(row[part]) for part in PARTS},
+            "content": _percent(row["content"], row["content_low"], row["content_high"]),
+            "rms": f"{row['rms']:.2f}",
+        }
+        for row in rows
+    )
+
+
+def _percent(share: float, low: float = math.nan, high: float = math.nan) -> str:
+    interval = "" if math.isnan(low) else f" [{100 * low:.1f}, {100 * high:.1f}]"
+    return "–" if math.isnan(share) else f"{100 * share:.1f}{interval}"
 
 
 def _label(recording: Recording, layer: str) -> str:

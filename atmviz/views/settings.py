@@ -133,3 +133,16 @@ class AdaptivitySettings(Settings):
         flags=("--layer",),
         read=figure_patterns,
     )
+
+
+@dataclass(frozen=True)
+class ComparisonSettings(Settings):
+    """What of two recordings is compared."""
+
+    layers: tuple[str, ...] = setting(
+        (),
+        "Layers: 3_18, 2_1,3_7, 3_*, 3_last, all (that generate offsets); repeatable; by default all.",
+        "Comparison",
+        flags=("--layer",),
+        read=figure_patterns,
+    )

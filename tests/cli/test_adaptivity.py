@@ -33,6 +33,16 @@ def test_json_holds_shares_that_add_to_one_with_their_intervals_and_the_table_th
     assert [{name: str(value) for name, value in row.items()} for row in said["rows"]] == rows
 
 
+def test_the_table_is_printed_and_fits_a_terminal_of_80_columns(succeed, kept, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    said = json.loads(succeed("adaptivity", kept, "--layer", "3_13", "--json").stdout)
+    *lines, png, table = succeed("adaptivity", kept, "--layer", "3_13").stdout.splitlines()
+    assert [png, table] == said["files"]
+    assert max(map(len, lines)) <= 80
+    (row,) = (line.replace("│", " ").split() for line in lines if "vertical" in line)
+    assert row[:3] == ["3_13", "vertical", f"{100 * said['rows'][1]['constant']:.1f}"]
+
+
 def test_few_images_are_recorded_on_the_way_and_have_no_interval(succeed, images):
     said = json.loads(succeed("adaptivity", images, "--size", "64", "--layer", "4_1", "--json").stdout)
     assert said["rows"][0]["content"] > 0

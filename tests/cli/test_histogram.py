@@ -248,7 +248,7 @@ def test_options_that_a_recording_has_fixed_are_refused(refuse, recording, optio
 
 
 def test_two_recordings_are_told_to_be_merged(refuse, recording):
-    refuse(2, "expected one: merge recordings first", "histogram", recording, recording)
+    refuse(2, "expected one: atmviz compare draws two, atmviz merge joins them", "histogram", recording, recording)
 
 
 @pytest.mark.usefixtures("blank")

@@ -1,6 +1,7 @@
 """`atmviz.adaptivity` from a notebook: from a recording or images to a figure, its table and its numbers."""
 
 import json
+import math
 
 import pandas as pd
 import pytest
@@ -58,6 +59,22 @@ def test_the_figure_shows_the_layers_asked_for_and_whose_offsets_they_use(scenes
     share = recorded_shares(scenes, "3_13").shares[PARTS.index("content")][1].estimate
     assert above.patches[12].get_height() == pytest.approx(100 * share)
     assert figure.get_suptitle().startswith("atmnet_nano-8cf39f on shapes, 64×64 px")
+
+
+def test_shares_are_printed_in_percent_with_the_interval_of_content_where_there_is_one():
+    row = {"layer": "2_1", "axis": "vertical", "constant": 0.5, "position": -0.001, "image": 0.101, "content": 0.4}
+    rows = [
+        {**row, "content_low": 0.35, "content_high": 0.4567, "rms": 1.234},
+        {**row, "content_low": math.nan, "content_high": math.nan, "rms": 1.0},
+        {**row, **dict.fromkeys([*PARTS, "content_low", "content_high"], math.nan), "rms": 0.0},
+    ]
+    table = view.printed_shares(rows)
+    assert [*table] == ["layer", "axis", *PARTS, "rms"]
+    assert table.to_numpy()[:, 2:].tolist() == [
+        ["50.0", "-0.1", "10.1", "40.0 [35.0, 45.7]", "1.23"],
+        ["50.0", "-0.1", "10.1", "40.0", "1.00"],
+        ["–", "–", "–", "–", "0.00"],
+    ]
 
 
 def test_of_a_recording_of_layers_that_reuse_offsets_these_are_drawn(network, tmp_path):

@@ -20,7 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "recording.quantities": ["QUANTITIES", "Quantity"],
         "recording.run": ["record"],
         "recording.store": ["open_recording"],
-        "statistics": ["histogram_table", "object_table", "offset_histogram"],
+        "statistics": ["adaptivity_table", "histogram_table", "object_table", "offset_histogram"],
         "training.evaluate": ["evaluate"],
         "training.loop": ["train"],
         "views.adaptivity": ["adaptivity"],

@@ -10,6 +10,7 @@ TokenSelection = Literal["center", "all"]
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "adaptivity": ["VarianceShares", "adaptivity_table", "variance_shares"],
         "histogram": ["OffsetHistogram", "histogram_table", "offset_histogram"],
         "objects": ["object_table"],
         "sampling": ["SampledTokens", "SamplingMap", "nearest_index", "sampling_map"],

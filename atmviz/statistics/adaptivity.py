@@ -8,20 +8,24 @@ Legend: N images, P tokens, A axes, O distinct offsets per direction.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from atmviz.errors import RecordingFormatError, SettingsError, count
-from atmviz.layers import LayerId
-from atmviz.observe.site import AXES
-from atmviz.recording.store import Recording
+from atmviz.layers import LayerId, Layers
+from atmviz.observe.site import AXES, sources_of
+from atmviz.recording.label_quantities import GROUPS
+from atmviz.recording.store import Recording, open_recording
+from atmviz.statistics.histogram import choose_layers
 from atmviz.statistics.intervals import Interval
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 PARTS = ("constant", "position", "image", "content")
 """What an offset consists of: mu^2 and the variances of alpha, beta and eps, in the order of every array here."""
-GROUPS = 16
-"""Groups of images of the jackknife; an image belongs to the group of its index mod 16."""
 DEFINITION = "variance_shares/1"
 _T_QUANTILE = 2.131449545559323  # 97.5 % of Student's t with 15 degrees of freedom
 
@@ -50,6 +54,38 @@ class VarianceShares:
     def rms(self) -> np.ndarray:
         """Root mean square of each distinct offset, [A, O], tokens."""
         return np.sqrt(self.components.sum(axis=0))
+
+
+def adaptivity_table(recording: Recording | str | Path, layers: Layers = ()) -> "DataFrame":
+    """Return which part of the offsets is constant, position, image and content: the CSV beside a figure.
+
+    Args:
+        recording: An opened recording that keeps positions, or its folder.
+        layers: Names or patterns, e.g. "3_18" or ["2_1", "3_*"]; by default all that generate offsets.
+
+    Returns:
+        One row per layer and axis, with the columns of `share_rows`.
+
+    Raises:
+        LayerNotFoundError, SettingsError, RecordingFormatError: see `layer_shares`.
+    """
+    import pandas
+
+    return pandas.DataFrame(share_rows(layer_shares(open_recording(recording), layers)))
+
+
+def layer_shares(recording: Recording, layers: Layers = ()) -> dict[str, VarianceShares]:
+    """Return the shares by name of the layer, for layers that patterns select.
+
+    Without patterns: the layers that generate offsets, or the first recorded layer that uses these.
+
+    Raises:
+        LayerNotFoundError: a pattern selects no recorded layer.
+        SettingsError, RecordingFormatError: see `recorded_shares`.
+    """
+    used = [site.name for site in sources_of(recording.sites).values()]
+    chosen = choose_layers(recording, layers) if layers else used
+    return {layer: recorded_shares(recording, layer) for layer in chosen}
 
 
 def recorded_shares(recording: Recording, layer: str | LayerId) -> VarianceShares:

@@ -14,12 +14,10 @@ from atmviz.events import QUIET, Events
 from atmviz.figures.adaptivity import draw_shares
 from atmviz.figures.saving import figure_name, weights_name
 from atmviz.figures.settings import FigureStyle
-from atmviz.observe.site import sources_of
 from atmviz.recording.settings import RecordingSettings
 from atmviz.recording.store import Recording
 from atmviz.settings import split_settings, with_keywords
-from atmviz.statistics.adaptivity import PARTS, VarianceShares, channel_rows, recorded_shares, share_rows
-from atmviz.statistics.histogram import choose_layers
+from atmviz.statistics.adaptivity import PARTS, VarianceShares, channel_rows, layer_shares, share_rows
 from atmviz.views.drawn import DrawnFigure, describe_preprocessing, describe_style
 from atmviz.views.recordings import Images, RecordedSource, describe_source
 from atmviz.views.settings import AdaptivitySettings
@@ -92,16 +90,14 @@ def draw_recorded_adaptivity(
 
     Raises:
         LayerNotFoundError: a layer was not recorded.
-        SettingsError, RecordingFormatError: see `recorded_shares`.
+        SettingsError, RecordingFormatError: see `layer_shares`.
     """
-    used = [site.name for site in sources_of(recording.sites).values()]
-    chosen = choose_layers(recording, settings.layers) if settings.layers else used
-    layers = {layer: recorded_shares(recording, layer) for layer in chosen}
+    layers = layer_shares(recording, settings.layers)
     weights = weights_name(recording.model, recording.trained, recording.attrs["checkpoint"]["sha256"])
     about = {
         "figure": "adaptivity",
         **describe_source(recording),
-        "layers": chosen,
+        "layers": list(layers),
         "style": describe_style(style),
     }
     height, width = recording.attrs["input_size"]
@@ -119,7 +115,7 @@ def draw_recorded_adaptivity(
         "rows": rows,
         "channels": channel_rows(layers),
     }
-    name = figure_name(recording.attrs["dataset"], "adaptivity", weights, chosen, about)
+    name = figure_name(recording.attrs["dataset"], "adaptivity", weights, list(layers), about)
     import pandas
 
     return DrawnFigure(figure, name, numbers, about, pandas.DataFrame(rows), style)

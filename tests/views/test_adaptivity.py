@@ -44,6 +44,8 @@ def test_the_table_has_a_row_for_each_generating_layer_and_axis(scenes):
     layers = ["1_1", "2_1", "3_1", "3_7", "3_13", "4_1"]
     expected = share_rows({layer: recorded_shares(scenes, layer) for layer in layers})
     pd.testing.assert_frame_equal(drawn.table, pd.DataFrame(expected))
+    pd.testing.assert_frame_equal(atmviz.adaptivity_table(scenes.path), drawn.table)
+    assert atmviz.adaptivity_table(scenes, "3_last")["layer"].tolist() == ["3_18", "3_18"]
     assert drawn.numbers["rows"] == expected
     assert [drawn.numbers[key] for key in ("model", "dataset", "images")] == ["atmnet_nano", "shapes", 20]
     assert {channel["layer"] for channel in drawn.numbers["channels"]} == set(layers)

@@ -27,6 +27,7 @@ COMMANDS = {
     "histogram": "Draw histograms of the offsets of each layer, horizontal and vertical (Figs. 3, 6, 7).",
     "claims": "Measure the paper's claims about offsets: depth, segment, scale, shape and boundary.",
     "depth": "Draw how far each layer reaches, from the first to the last, beside the untrained network.",
+    "adaptivity": "Draw which part of the offsets is constant, position, image and content, by layer and axis.",
     "layers": "List the ATM layers of a model: whose offsets they use, their channels, the size of their maps.",
     "inspect": "Print what a figure, a recording or a checkpoint says of itself.",
     "compare": "Compare the offsets of two recordings, or of two networks on the same images.",
@@ -46,7 +47,7 @@ COMMANDS = {
 }
 GROUPS = {
     "Look": ("overlay", "histogram", "layers", "inspect"),
-    "Answers": ("claims", "depth", "compare", "intervene"),
+    "Answers": ("claims", "depth", "adaptivity", "compare", "intervene"),
     "Record": ("record", "merge", "cache", "data"),
     "Train": ("train", "eval", "ablate"),
     "Numbers": ("models", "complexity", "benchmark"),

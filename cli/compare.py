@@ -11,14 +11,14 @@ from atmviz.errors import SettingsError, count
 from atmviz.figures.settings import FigureStyle
 from atmviz.recording.array_files import is_recording
 from atmviz.recording.settings import RecordingSettings
-from atmviz.views.settings import NOT_RECORDED, ComparisonSettings
+from atmviz.views.settings import NOT_RECORDED, AnswerSettings
 
 from . import completion, options
 from .console import CONSOLE, import_matplotlib, is_main_process, print_json, print_paths, print_rows, say_if_alone
 from .progress import ProgressConsole
 
 
-@options.with_settings(ComparisonSettings, FigureStyle)
+@options.with_settings(AnswerSettings, FigureStyle)
 @options.with_settings(
     DataChoice,
     RecordingSettings,

@@ -14,6 +14,10 @@ EXAMPLES = {
         "atmviz claims --dataset ade20k --limit 500 -c ATMNet-T.pth --format pdf,tex",
     ),
     "depth": ("atmviz depth --unit px", "atmviz depth recording --width column --out depth.pdf"),
+    "adaptivity": (
+        "atmviz adaptivity --width column --out adaptivity.pdf",
+        "atmviz adaptivity --dataset ade20k --limit 500 -c ATMNet-T.pth --json",
+    ),
     "layers": ("atmviz layers", "atmviz layers atmnet_large --size 512x512 --json"),
     "inspect": ("atmviz inspect fig3.pdf", "atmviz inspect ATMNet-T.pth --json"),
     "compare": (

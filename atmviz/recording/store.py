@@ -131,6 +131,12 @@ class Recording:
         return np.flatnonzero(self._status == RECORDED)
 
     @property
+    def part_indices(self) -> np.ndarray:
+        """Index of each recorded image among those that were recorded with it, [N]: merging does not change it."""
+        parts = self.attrs.get("parts", [len(self._status)])
+        return np.concatenate([np.arange(images) for images in parts])[self._status == RECORDED]
+
+    @property
     def skipped(self) -> list[str]:
         """Names of the images that could not be read."""
         return [name for name, status in zip(self.attrs["images"], self._status, strict=True) if status == SKIPPED]
@@ -260,6 +266,18 @@ class Recording:
         height, width = site.grid
         return total[0, middle - width : middle + width + 1], total[1, middle - height : middle + height + 1]
 
+    def total(self, quantity: str, layer: str | LayerId) -> np.ndarray:
+        """Return what is recorded of a layer chunk by chunk, summed over the finished chunks; see `read`.
+
+        One chunk is in memory at a time.
+
+        Raises:
+            LayerNotFoundError, RecordingFormatError: see `read`.
+        """
+        array, index = self._find(quantity, layer)
+        total = self._total(array)
+        return total if index is None else total[index]
+
     def to_xarray(self) -> "xarray.Dataset":
         """Return all recorded images as an xarray Dataset with named axes; needs xarray.
 
@@ -326,8 +344,14 @@ class Recording:
 
     @cached_property
     def _counts(self) -> np.ndarray:
-        """Samples by offset, summed chunk by chunk: all chunks of a large dataset would fill the memory."""
-        total = np.zeros(self._files.arrays["counts"].shape[1:], np.int64)
+        """Samples by offset, of all sources."""
+        return self._total("counts")
+
+    def _total(self, array: str) -> np.ndarray:
+        """Return the sum over finished chunks, one by one: all chunks of a large dataset would fill the memory."""
+        stored = self._files.arrays[array]
+        total = np.zeros(stored.shape[1:], stored.dtype)
         for chunk in np.flatnonzero(self._done).tolist():
-            total += self._files.read("counts", chunk)[0]
+            total += self._files.read(array, chunk)[0]
+        self._files.require_finite(array, total)
         return total

@@ -12,6 +12,7 @@ ReachUnit = Literal["tokens", "px", "percent"]
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "adaptivity": ["VarianceShares", "adaptivity_table", "variance_shares"],
         "claims": ["claims_table"],
         "histogram": ["OffsetHistogram", "histogram_table", "offset_histogram"],
         "objects": ["object_table"],

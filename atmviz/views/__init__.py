@@ -5,6 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "adaptivity": ["draw_adaptivity"],
         "claims": ["draw_claims"],
         "comparison": ["compare", "draw_comparison"],
         "depth": ["draw_depth"],
@@ -12,6 +13,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "histograms": ["draw_histogram", "histogram"],
         "interventions": ["intervene"],
         "overlays": ["Overlays", "draw_overlays", "overlay"],
-        "settings": ["ClaimSettings", "ComparisonSettings", "DepthSettings", "HistogramSettings", "OverlaySettings"],
+        "settings": ["AnswerSettings", "ClaimSettings", "DepthSettings", "HistogramSettings", "OverlaySettings"],
     },
 )

@@ -19,12 +19,12 @@ from atmviz.settings import split_settings, with_keywords
 from atmviz.statistics.comparison import Baseline, Comparison, compare_recordings
 from atmviz.views.drawn import DrawnFigure, describe_style
 from atmviz.views.recordings import Images, RecordedSource, describe_source
-from atmviz.views.settings import ComparisonSettings
+from atmviz.views.settings import AnswerSettings
 
 if TYPE_CHECKING:
     from torch import nn
 
-_SETTINGS = (ComparisonSettings, DataChoice, RecordingSettings, ModelChoice, FigureStyle)
+_SETTINGS = (AnswerSettings, DataChoice, RecordingSettings, ModelChoice, FigureStyle)
 _NOT_SHOWN = ("query", "shard", "checkpoint", "model", "keep", "labels")
 
 
@@ -46,7 +46,7 @@ def compare(
             the network is a name or a file.
         baseline: "init" for offset layers before training, or a recording; drawn beside A and B.
         events: Receives messages, e.g. what is left out, and how many images are recorded.
-        settings: `layers` of `ComparisonSettings`, by default all that generate offsets in both; fields of
+        settings: `layers` of `AnswerSettings`, by default all that generate offsets in both; fields of
             `DataChoice`, `RecordingSettings`, `ModelChoice` and `FigureStyle`.
 
     Returns:

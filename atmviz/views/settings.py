@@ -153,11 +153,6 @@ class AnswerSettings(Settings):
 
 
 @dataclass(frozen=True)
-class ComparisonSettings(AnswerSettings):
-    """What of two recordings is compared."""
-
-
-@dataclass(frozen=True)
 class ClaimSettings(AnswerSettings):
     """Which layers claims are measured on, and whose objects."""
 

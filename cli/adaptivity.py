@@ -39,7 +39,7 @@ def adaptivity(
     if as_json:
         print_json({"files": [str(file) for file in files], **drawn.numbers})
         return
-    table = drawn.printed
+    table: Any = drawn.printed
     caption = "% of the mean square [95 % interval over images]; rms: its root, tokens"
     print_rows(None, table, table.to_numpy(), caption, texts=2)
     print_paths(files)

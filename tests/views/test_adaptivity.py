@@ -95,21 +95,19 @@ def test_a_network_is_recorded_on_the_way_and_images_by_the_cache(network, photo
     assert len([*cache.joinpath("recordings").iterdir()]) == 1
 
 
-def test_without_a_source_400_scenes_are_recorded(monkeypatch, scenes):
-    asked = {}
+def test_without_a_source_400_scenes_are_recorded(monkeypatch):
+    asked = []
 
-    class Source:
-        @classmethod
-        def of(cls, *args):
-            asked.update(source=args[0], data=args[2], running=args[3])
-            raise KeyboardInterrupt
+    def stop(source, events):
+        asked.append(source)
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(view, "RecordedSource", Source)
+    monkeypatch.setattr(view.RecordedSource, "recording", stop)
     for settings, expected in (({}, 400), ({"limit": 30}, 30), ({"dataset": "digits"}, None)):
         with pytest.raises(KeyboardInterrupt):
             draw_adaptivity(**settings)
-        assert (asked["data"].dataset, asked["data"].limit) == (settings.get("dataset", "shapes"), expected)
-        assert asked["running"].keep == ("positions",)
+        assert (asked[-1].data.dataset, asked[-1].data.limit) == (settings.get("dataset", "shapes"), expected)
+        assert asked[-1].running.keep == ("positions",)
 
 
 def test_what_cannot_be_drawn_says_why(scenes, recorded):
@@ -117,5 +115,5 @@ def test_what_cannot_be_drawn_says_why(scenes, recorded):
         atmviz.adaptivity(recorded)
     with pytest.raises(LayerNotFoundError, match="9_9"):
         atmviz.adaptivity(scenes, layers="9_9")
-    with pytest.raises(SettingsError, match="has fixed"):
+    with pytest.raises(SettingsError, match="got limit for the recording"):
         atmviz.adaptivity(scenes, limit=3)

@@ -151,7 +151,7 @@ def test_400_scenes_are_drawn_where_no_images_are_named(monkeypatch, labeled_sce
 
 
 def test_labels_of_a_recording_are_fixed(labeled_scenes):
-    with pytest.raises(SettingsError, match="got labels for the recording .*, which was made with its own"):
+    with pytest.raises(SettingsError, match=r"got labels for the recording .*, which was made with its own"):
         draw_claims(labeled_scenes, labels="auto")
 
 

@@ -79,7 +79,7 @@ def test_a_recording_as_baseline_is_named_in_what_the_figure_shows(recorded):
     ("source", "settings", "text"),
     [
         (None, {"baseline": "nothing"}, "got baseline 'nothing', expected init or the folder of a recording"),
-        (None, {"size": 64}, "got size for the recording .*, which was made with its own"),
+        (None, {"size": 64}, r"got size for the recording .*, which was made with its own"),
         ("photos", {}, "got recordings and images, expected two recordings, or two networks and images"),
     ],
 )

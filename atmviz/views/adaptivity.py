@@ -12,15 +12,16 @@ from atmviz.choices import DataChoice, ModelChoice
 from atmviz.errors import count
 from atmviz.events import QUIET, Events
 from atmviz.figures.adaptivity import draw_shares
-from atmviz.figures.saving import figure_name, weights_name
+from atmviz.figures.saving import figure_name
 from atmviz.figures.settings import FigureStyle
 from atmviz.recording.settings import RecordingSettings
 from atmviz.recording.store import Recording
 from atmviz.settings import split_settings, with_keywords
 from atmviz.statistics.adaptivity import PARTS, VarianceShares, channel_rows, layer_shares, share_rows
+from atmviz.views.claims import describe_size, weights_of
 from atmviz.views.drawn import DrawnFigure, describe_preprocessing, describe_style
 from atmviz.views.recordings import Images, RecordedSource, describe_source
-from atmviz.views.settings import AnswerSettings
+from atmviz.views.settings import NOT_ASKED, AnswerSettings
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 _SETTINGS = (AnswerSettings, DataChoice, RecordingSettings, ModelChoice, FigureStyle)
 
 
-@with_keywords(*_SETTINGS, without=("query", "shard", "checkpoint", "keep", "labels", "share_y"))
+@with_keywords(*_SETTINGS, without=(*NOT_ASKED, "checkpoint", "share_y"))
 def adaptivity(
     source: Recording | Images | None = None,
     network: "nn.Module | str | Path | None" = None,
@@ -63,7 +64,7 @@ def adaptivity(
     return draw_adaptivity(source, network, events=events, **settings).figure
 
 
-@with_keywords(*_SETTINGS, without=("query", "shard", "keep", "labels", "share_y"))
+@with_keywords(*_SETTINGS, without=(*NOT_ASKED, "share_y"))
 def draw_adaptivity(
     source: Recording | Images | None = None,
     network: "nn.Module | str | Path | None" = None,
@@ -73,7 +74,7 @@ def draw_adaptivity(
 ) -> DrawnFigure:
     """Draw the parts of offsets and return the figure with file name, numbers and table; see `adaptivity`."""
     chosen, data, running, model, style = split_settings(settings, *_SETTINGS)
-    asked = RecordedSource.of(source, network, data, running, model).asking(keep=("positions",))
+    asked = RecordedSource.of(source, network, data, running, model).asking(("positions",))
     with replace(asked, layers=chosen.layers).recording(events) as recording:
         return draw_recorded_adaptivity(recording, chosen, style)
 
@@ -90,17 +91,16 @@ def draw_recorded_adaptivity(
         SettingsError, RecordingFormatError: see `layer_shares`.
     """
     layers = layer_shares(recording, settings.layers)
-    weights = weights_name(recording.model, recording.trained, recording.attrs["checkpoint"]["sha256"])
+    weights = weights_of(recording)
     about = {
         "figure": "adaptivity",
         **describe_source(recording),
         "layers": list(layers),
         "style": describe_style(style),
     }
-    height, width = recording.attrs["input_size"]
     figure = draw_shares(
         {_label(recording, layer): shares for layer, shares in layers.items()},
-        title=f"{weights} on {recording.attrs['dataset']}, {height}×{width} px: parts of the offsets",
+        title=f"{weights} on {recording.attrs['dataset']}, {describe_size(recording)}: parts of the offsets",
         note=_note(layers),
         trained=recording.trained,
         style=style,

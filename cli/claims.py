@@ -16,7 +16,7 @@ from .console import (
     import_matplotlib,
     is_main_process,
     print_json,
-    print_line,
+    print_paths,
     print_rows,
     say_if_alone,
 )
@@ -62,8 +62,7 @@ def claims(
         print_json({"files": [str(file) for file in files], **drawn.numbers})
         return
     _print_table(drawn.printed)
-    for file in files:
-        print_line(f"wrote {file}")
+    print_paths(files)
 
 
 def _print_table(printed: Any) -> None:

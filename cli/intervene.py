@@ -15,8 +15,8 @@ from .console import (
     import_matplotlib,
     is_main_process,
     print_json,
+    print_paths,
     print_rows,
-    say,
     say_if_alone,
 )
 from .evaluate import require_inputs
@@ -56,8 +56,7 @@ def intervene(
         print_json({"files": [str(file) for file in files], **drawn.numbers})
         return
     _show(drawn.numbers)
-    for file in files:
-        say(f"wrote {file}")
+    print_paths(files)
 
 
 def _show(numbers: dict[str, Any]) -> None:

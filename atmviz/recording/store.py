@@ -126,11 +126,6 @@ class Recording:
         return [name for name, status in zip(self.attrs["images"], self._status, strict=True) if status == RECORDED]
 
     @property
-    def indices(self) -> np.ndarray:
-        """Index of each recorded image among all images, [N]."""
-        return np.flatnonzero(self._status == RECORDED)
-
-    @property
     def part_indices(self) -> np.ndarray:
         """Index of each recorded image among those that were recorded with it, [N]: merging does not change it."""
         parts = self.attrs.get("parts", [len(self._status)])

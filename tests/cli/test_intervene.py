@@ -56,7 +56,7 @@ def test_a_table_shows_changes_with_their_intervals(succeed, calls, folder):
     assert "atmnet_nano on shapes val, 12 images: top-1 96.0 % with learned offsets" in result.stdout
     assert "not retrained: networks trained without offsets are trained by `atmviz ablate`" in result.stdout
     assert "layer" not in result.stdout
-    assert "wrote a.png" in result.stderr
+    assert "\na.png" in result.stdout
     with (folder / "a.csv").open() as file:
         assert [found["intervention"] for found in csv.DictReader(file)] == ["zero", "round"]
     by_layer = succeed("intervene", "--do", "zero", "--by", "layer").stdout
@@ -99,7 +99,7 @@ def test_a_checkpoint_is_really_evaluated(succeed):
         (2, "got --by layers, expected layer or stage", ["--by", "layers"]),
         (2, "got 1 image to evaluate on, expected 2", ["--do", "other", "--limit", "1", "-j", "0", "--device", "cpu"]),
         (1, "no checkpoint file nowhere.pth", ["nowhere.pth"]),
-        (1, "no dataset 'cifar'", ["--dataset", "cifar"]),
+        (2, "no dataset 'cifar'", ["--dataset", "cifar"]),
         (2, "got out a.jpg, expected a folder", ["--do", "zero", "--out", "a.jpg"]),
         (2, "mine.png exists and is no figure of atmviz", ["--do", "zero", "--out", "mine.png"]),
         (1, "mine.png is no folder", ["--do", "zero", "--out", "mine.png/figures"]),

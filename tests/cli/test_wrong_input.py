@@ -92,7 +92,13 @@ FILES = {  # missing or damaged: exit code 1; anything else is usage
     *("folder as checkpoint", "checkpoint to evaluate", "dataset to evaluate on that is missing"),
     *("masks to evaluate on that are missing", "checkpoint to list", "checkpoint to convert", "recipe file"),
     *("dataset to train on that is missing", "weights to finetune", "path to inspect", "recordings to merge"),
-    *("dataset to check", "text as checkpoint", "photograph as checkpoint", "zip archive that is cut off"),
+    *(
+        "checkpoint to intervene in",
+        "dataset to check",
+        "text as checkpoint",
+        "photograph as checkpoint",
+        "zip archive that is cut off",
+    ),
     *("safetensors that are cut off", "safetensors to convert"),
 }
 _CODE = """

@@ -80,7 +80,7 @@ def test_sums_are_those_of_dense_maps(layer, labeled, dense):
     np.testing.assert_array_equal(maps, np.rint(dense[layer] * 64))
     positions = labeled.read("positions", layer)
     groups = np.zeros_like(positions)
-    for row, index in zip(dense[layer], labeled.indices, strict=True):
+    for row, index in zip(dense[layer], labeled.part_indices, strict=True):
         groups[index // 64, index % 16] += row
     np.testing.assert_allclose(positions, groups, rtol=1e-12, atol=1e-13)
 

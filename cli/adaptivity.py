@@ -9,7 +9,8 @@ from atmviz.recording.settings import RecordingSettings
 from atmviz.views.settings import NOT_ASKED, AnswerSettings
 
 from . import options
-from .console import CONSOLE, import_matplotlib, is_main_process, print_json, print_paths, print_rows, say_if_alone
+from .console import import_matplotlib, say_if_alone
+from .delivery import deliver
 from .progress import ProgressConsole
 
 
@@ -33,13 +34,10 @@ def adaptivity(
         from atmviz.views.adaptivity import draw_adaptivity
 
         drawn = draw_adaptivity(sources or None, events=events, **options.given(settings))
-    if not is_main_process():
-        return  # the first of torchrun's processes writes
-    files = drawn.save(out, kinds, command=options.command_line(), events=CONSOLE)
-    if as_json:
-        print_json({"files": [str(file) for file in files], **drawn.numbers})
-        return
-    table: Any = drawn.printed
+    deliver(drawn, out, kinds, as_json, _show)
+
+
+def _show(drawn: Any) -> None:
+    table = drawn.printed
     caption = "% of the mean square [95 % interval over images]; rms: its root, tokens"
     print_rows(None, table, table.to_numpy(), caption, texts=2)
-    print_paths(files)

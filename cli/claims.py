@@ -12,14 +12,11 @@ from atmviz.views.settings import NOT_ASKED, ClaimSettings
 
 from . import options
 from .console import (
-    CONSOLE,
     import_matplotlib,
-    is_main_process,
-    print_json,
-    print_paths,
     print_rows,
     say_if_alone,
 )
+from .delivery import deliver
 from .progress import ProgressConsole
 
 
@@ -55,19 +52,12 @@ def claims(
         drawn = draw_claims(
             sources or None, against=against, baseline=baseline, events=events, **options.given(settings)
         )
-    if not is_main_process():
-        return  # the first of torchrun's processes writes
-    files = drawn.save(out, kinds, command=options.command_line(), events=CONSOLE)
-    if as_json:
-        print_json({"files": [str(file) for file in files], **drawn.numbers})
-        return
-    _print_table(drawn.printed)
-    print_paths(files)
+    deliver(drawn, out, kinds, as_json, _show)
 
 
-def _print_table(printed: Any) -> None:
+def _show(drawn: Any) -> None:
     """Print a table for each measure, which fit 80 columns."""
-    for measure, rows in printed.groupby("measure", sort=False):
+    for measure, rows in drawn.printed.groupby("measure", sort=False):
         places = (rows["layer"] + " " + rows["axis"]).tolist()
         cells = rows.drop(columns=["measure", "layer", "axis"])
         print_rows(measure, ["layer, axis", *cells], zip(places, *(cells[name] for name in cells), strict=True))

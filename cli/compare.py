@@ -14,7 +14,8 @@ from atmviz.recording.settings import RecordingSettings
 from atmviz.views.settings import NOT_RECORDED, AnswerSettings
 
 from . import completion, options
-from .console import CONSOLE, import_matplotlib, is_main_process, print_json, print_paths, print_rows, say_if_alone
+from .console import import_matplotlib, print_rows, say_if_alone
+from .delivery import deliver
 from .progress import ProgressConsole
 
 
@@ -66,14 +67,7 @@ def compare(
 
         images = (sources or None) if checkpoints else None
         drawn = draw_comparison(a, b, images, baseline=baseline, events=events, **options.given(settings))
-    if not is_main_process():
-        return  # the first of torchrun's processes writes
-    files = drawn.save(out, kinds, command=options.command_line(), events=CONSOLE)
-    if as_json:
-        print_json({"files": [str(file) for file in files], **drawn.numbers})
-        return
-    _show(f"A: {a}, B: {b}", drawn.numbers["rows"])
-    print_paths(files)
+    deliver(drawn, out, kinds, as_json, lambda drawn: _show(f"A: {a}, B: {b}", drawn.numbers["rows"]))
 
 
 def _pair(sources: list[str], checkpoints: list[str], layers: list[str]) -> list[str]:

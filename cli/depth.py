@@ -9,7 +9,8 @@ from atmviz.recording.settings import RecordingSettings
 from atmviz.views.settings import NOT_ASKED, DepthSettings
 
 from . import options
-from .console import CONSOLE, import_matplotlib, is_main_process, print_json, print_paths, say_if_alone
+from .console import import_matplotlib, say_if_alone
+from .delivery import deliver
 from .progress import ProgressConsole
 
 
@@ -35,10 +36,4 @@ def depth(
         from atmviz.views import draw_depth
 
         drawn = draw_depth(sources or None, baseline=baseline, events=events, **options.given(settings))
-    if not is_main_process():
-        return  # the first of torchrun's processes writes
-    files = drawn.save(out, kinds, command=options.command_line(), events=CONSOLE)
-    if as_json:
-        print_json({"files": [str(file) for file in files], **drawn.numbers})
-    else:
-        print_paths(files)
+    deliver(drawn, out, kinds, as_json)

@@ -13,7 +13,8 @@ from atmviz.recording.settings import RecordingSettings
 from atmviz.views.settings import NOT_RECORDED, HistogramSettings
 
 from . import options
-from .console import CONSOLE, import_matplotlib, is_main_process, print_json, print_paths, say_if_alone
+from .console import import_matplotlib, say_if_alone
+from .delivery import deliver
 from .progress import ProgressConsole
 
 
@@ -46,10 +47,4 @@ def histogram(
         from atmviz.views import draw_histogram
 
         drawn = draw_histogram(sources or None, events=events, **options.given(settings))
-    if not is_main_process():
-        return  # the first of torchrun's processes writes
-    files = drawn.save(out, kinds, command=options.command_line(), events=CONSOLE)
-    if as_json:
-        print_json({"files": [str(file) for file in files], **drawn.numbers})
-    else:
-        print_paths(files)
+    deliver(drawn, out, kinds, as_json)

@@ -10,15 +10,12 @@ from atmviz.training.intervention_settings import InterventionSettings
 
 from . import options
 from .console import (
-    CONSOLE,
     METRIC_LABELS,
     import_matplotlib,
-    is_main_process,
-    print_json,
-    print_paths,
     print_rows,
     say_if_alone,
 )
+from .delivery import deliver
 from .evaluate import require_inputs
 from .progress import ProgressConsole
 
@@ -49,18 +46,12 @@ def intervene(
         require_own(planned := figure_files(out, "figure", kinds))  # before an evaluation that takes long
         check_writable(planned[0])
         drawn = measure(checkpoint, events=events, **options.given(settings))
-    if not is_main_process():
-        return  # the first of torchrun's processes writes
-    files = drawn.save(out, kinds, command=options.command_line(), events=CONSOLE)
-    if as_json:
-        print_json({"files": [str(file) for file in files], **drawn.numbers})
-        return
-    _show(drawn.numbers)
-    print_paths(files)
+    deliver(drawn, out, kinds, as_json, _show)
 
 
-def _show(numbers: dict[str, Any]) -> None:
+def _show(drawn: Any) -> None:
     """Print a row for each intervention and group of layers."""
+    numbers = drawn.numbers
     rows = numbers["rows"]
     several = len({row["layer"] for row in rows}) > 1
     metric = METRIC_LABELS[rows[0]["metric"]]

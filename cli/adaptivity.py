@@ -9,7 +9,7 @@ from atmviz.recording.settings import RecordingSettings
 from atmviz.views.settings import NOT_ASKED, AnswerSettings
 
 from . import options
-from .console import import_matplotlib, say_if_alone
+from .console import import_matplotlib, print_rows, say_if_alone
 from .delivery import deliver
 from .progress import ProgressConsole
 

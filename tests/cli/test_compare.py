@@ -80,9 +80,9 @@ def test_a_recording_whose_counts_are_damaged_is_refused(refuse, recording, othe
         (["{recording}"] * 3, "got 3 sources, expected two recordings"),
         (["{recording}", "{images}"], "noise, which is no recording, expected two recordings"),
         (["{images}", "-c", "atmnet_nano"], "got 1 checkpoint, expected two recordings, or --checkpoint twice"),
-        (["{recording}", "-c", "atmnet_nano", "-c", "atmnet_nano"], "and checkpoint, which it has fixed"),
+        (["{recording}", "-c", "atmnet_nano", "-c", "atmnet_nano"], "got checkpoint for the recording"),
         (["{recording}", "{recording}", "--layer", "5_1"], "no layer '5_1'"),
-        (["{recording}", "{recording}", "--limit", "2"], "and limit, which it has fixed"),
+        (["{recording}", "{recording}", "--limit", "2"], "got limit for the recording"),
         (["{recording}", "{recording}", "--baseline", "x"], "got baseline 'x', expected init or the folder"),
     ],
 )

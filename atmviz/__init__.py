@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "checkpoints": ["convert_checkpoint", "load_model"],
         "errors": ["AtmvizError"],
+        "explorer.exploring": ["explore"],
         "figures.settings": ["FigureStyle"],
         "geometry": ["Preprocessing"],
         "inspection": ["inspect"],

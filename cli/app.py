@@ -25,6 +25,7 @@ from .usage import Command, Group, usage_line
 COMMANDS = {
     "overlay": "Draw on an image the tokens that a query token samples (Fig. 5).",
     "histogram": "Draw histograms of the offsets of each layer, horizontal and vertical (Figs. 3, 6, 7).",
+    "explore": "Write one web page, for any browser and without a network, in which queries are moved over images.",
     "layers": "List the ATM layers of a model: whose offsets they use, their channels, the size of their maps.",
     "inspect": "Print what a figure, a recording or a checkpoint says of itself.",
     "record": "Record which tokens every ATM layer fetches, image by image, into a folder that opens without torch.",
@@ -41,7 +42,7 @@ COMMANDS = {
     "checkpoints": "Say which released checkpoints are public, where they are, and how to use them.",
 }
 GROUPS = {
-    "Look": ("overlay", "histogram", "layers", "inspect"),
+    "Look": ("overlay", "histogram", "explore", "layers", "inspect"),
     "Record": ("record", "merge", "cache", "data"),
     "Train": ("train", "eval", "ablate"),
     "Numbers": ("models", "complexity", "benchmark"),

@@ -9,6 +9,10 @@ EXAMPLES = {
         "atmviz histogram photos/ --layer '2_1,3_*' --width column --out fig3.pdf",
         "atmviz histogram --figure 3 -c ATMNet-T.pth --data-dir data",
     ),
+    "explore": (
+        "atmviz explore photos/ --out look.html",
+        "atmviz explore trained --and untrained --max-size 5MB --out look.html",
+    ),
     "layers": ("atmviz layers", "atmviz layers atmnet_large --size 512x512 --json"),
     "inspect": ("atmviz inspect fig3.pdf", "atmviz inspect ATMNet-T.pth --json"),
     "record": (

@@ -1,0 +1,21 @@
+/* Controls, and the start */
+for (const id of ["model-label", "compare-label"]) $(id).hidden = !PAIR;
+$("outlines-label").hidden = !D.images.some(each => each.outlines.length);
+$("key-point").hidden = !D.sites.some(s => s.kind === "point");
+$("thumbs").hidden = D.images.length < 2;
+$("thumbs").append(...D.images.map((each, k) => {
+  const name = short(each.name), button = make("button", {type: "button", title: name}, each.photo ? make("img", {src: each.photo, alt: name}) : name);
+  button.addEventListener("click", () => show({...S, image: k}));
+  return button;
+}));
+for (const id of ["image", "model", "layer", "split"]) $(id).addEventListener("input", event => show({...S, [id]: +event.target.value}));
+for (const id of ["axis", "unit", "order", "compare"]) $(id).addEventListener("input", event => show({...S, [id]: event.target.value}));
+for (const id of ["lines", "outlines"]) $(id).addEventListener("input", draw);
+$("table").addEventListener("toggle", draw);
+$("help-button").addEventListener("click", COMMANDS["?"]);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+calm.addEventListener("change", blink);
+addEventListener("resize", draw);
+addEventListener("hashchange", () => location.hash !== written && go(location.hash));
+window.atmviz = {get state() { return structuredClone(S); }, go, readout};
+go(location.hash);

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from atmviz.errors import SettingsError, count, shorten
-from atmviz.files import SOFTWARE, atomic_path, check_writable
+from atmviz.explorer.settings import MAX_BYTES
+from atmviz.files import SOFTWARE, atomic_path, check_writable, read_limited
 
 _MARK = '<meta name="generator" content="atmviz '
 _HEAD_BYTES = 4096
@@ -59,10 +60,17 @@ def require_page(path: str | Path) -> Path:
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
         raise SettingsError(f"got out {path}, expected a file ending in .html")
-    if path.exists() and _MARK.encode() not in path.open("rb").read(_HEAD_BYTES):
+    if path.exists() and not _is_page(path):
         raise SettingsError(f"{path} exists and is no page of the explorer: choose another name")
     check_writable(path)
     return path
+
+
+def _is_page(path: Path) -> bool:
+    try:
+        return _MARK.encode() in read_limited(path, MAX_BYTES)[:_HEAD_BYTES]
+    except OSError:
+        return False
 
 
 def assemble(header: Mapping[str, Any], offsets: Sequence[Sequence[str]], still: str) -> str:

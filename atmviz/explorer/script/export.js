@@ -21,7 +21,7 @@ async function png() {
 function table() { // of the block, or of the layer
   const rows = ["image,model,layer,source,row,column,axis,offset_index,first_channel,last_channel,tokens,px"];
   const quoted = text => `"${text.replace(/"/g, '""').replace(/^[=+@-]/, "'$&")}"`; // no formula of a spreadsheet
-  const [from, to] = S.block?.layers ?? [S.layer, S.layer], model = S.compare === "diff" ? "B-A" : D.models[S.model].title;
+  const [from, to] = S.block?.layers ?? [S.layer, S.layer], model = isDiff() ? "B-A" : D.models[S.model].title;
   for (let l = from; l <= to; l++) for (const axis of S.block?.axis ?? S.axis) for (const c of S.block ? ofBlock(l) : order(l, axis)) {
     const value = half(shown(l), axis)[c], {name, source: of, stride} = site(l);
     rows.push([quoted(image().name), quoted(model), name, of, ...query(l), AXES[axis], c, ...channels(l, c), value, value * stride[along(axis)]].join());
@@ -38,14 +38,9 @@ function keep(content, download, type) {
   setTimeout(() => URL.revokeObjectURL(href), 10000);
 }
 async function copy(text) {
-  const field = make("textarea", {value: text});
-  try { await navigator.clipboard.writeText(text); } catch { // on file:// some browsers have no clipboard
-    $("export").append(field);
-    field.select();
-    document.execCommand("copy");
-    field.remove();
-  }
-  $("focus").textContent = text ? `copied: ${text}` : "there is no command: no file holds this image or these weights";
+  let said = text ? "copied" : "there is no command: no file holds this image or these weights";
+  try { await navigator.clipboard.writeText(text); } catch { said = text && "copy this"; } // a notebook may not let its frames copy
+  $("focus").textContent = [said, text].filter(Boolean).join(": ");
   speak($("focus").textContent);
 }
 const EXPORTS = {
@@ -54,4 +49,4 @@ const EXPORTS = {
   json: () => keep(JSON.stringify({link: link(), ...readout()}, null, 2), "explorer.json", "application/json"),
   link: () => copy(location.href.replace(/#.*/, "") + link()), command: () => copy(command()),
 };
-$("export").addEventListener("click", event => EXPORTS[event.target.dataset.export]?.());
+on($("export"), "click", event => EXPORTS[event.target.dataset.export]?.());

@@ -10,8 +10,8 @@ function step(move) {
 }
 const pin = () => set({pins: [...S.pins.slice(-3), here()]});
 const toPin = k => S.pins[k] && moveTo(S.pins[k]);
-const cycle = name => set({[name]: CHOICES[name][(CHOICES[name].indexOf(S[name]) + 1) % CHOICES[name].length]});
-const toLayer = l => set({layer: clamp(l, 0, D.sites.length - 1)});
+const cycle = name => set({[name]: choices(name)[(choices(name).indexOf(S[name]) + 1) % choices(name).length]});
+const toLayer = l => set({layer: clamp(l, 0, LAST)});
 const toColumn = c => set({column: clamp(c, 0, source().offsets - 1)});
 function clear() {
   if (S.region || S.block || S.brush || S.column !== null) return set({region: null, block: null, brush: null, column: null, path: false});
@@ -31,7 +31,7 @@ const COMMANDS = {
   p: () => set({path: !S.path, column: S.column ?? 0}), "/": () => $("layer").focus(), "?": () => $("help").showModal(),
   e: () => { $("export").open = true; $("export").querySelector("button").focus(); }, Escape: clear,
 };
-document.addEventListener("keydown", event => {
+on(document, "keydown", event => {
   const {key, target} = event, arrow = ARROWS[key], inside = selector => target.closest(selector);
   if (event.ctrlKey || event.metaKey || event.altKey || inside("dialog") || (inside("select") && key !== "Escape")) return;
   if (inside("#grid") && gridKey(event)) event.preventDefault();
@@ -48,17 +48,17 @@ document.addEventListener("keydown", event => {
   }
 });
 const leave = () => { hot = null; draw(); };
-$("cell").addEventListener("blur", leave);
+on($("cell"), "blur", leave);
 
 let press = null, grip = null, brush = null;
 const stage = $("stage"), cells = $("cells");
 const spotOf = event => new DOMPoint(event.clientX, event.clientY).matrixTransform(scene.getScreenCTM().inverse());
 const pointOf = event => toInput(spotOf(event).y, spotOf(event).x);
-stage.addEventListener("pointerdown", event => {
+on(stage, "pointerdown", event => {
   press = {x: event.clientX, y: event.clientY, from: pointOf(event), pan: event.shiftKey, view: {...view}, moved: false};
   stage.setPointerCapture(event.pointerId);
 });
-stage.addEventListener("pointermove", event => {
+on(stage, "pointermove", event => {
   const x = event.clientX - press?.x, y = event.clientY - press?.y;
   if (press && Math.hypot(x, y) > 5) press.moved = true;
   if (!press?.moved) return S.region || moveTo(pointOf(event), false);
@@ -70,7 +70,7 @@ stage.addEventListener("pointermove", event => {
   S.region = [Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[0], b[0]), Math.max(a[1], b[1])];
   moveTo([(a[0] + b[0]) / 2, (a[1] + b[1]) / 2]);
 });
-stage.addEventListener("pointerup", event => {
+on(stage, "pointerup", event => {
   if (press && !press.moved && !press.pan) {
     S.region = null;
     moveTo(pointOf(event));
@@ -78,26 +78,26 @@ stage.addEventListener("pointerup", event => {
   }
   press = null;
 });
-stage.addEventListener("pointerleave", () => press || moveTo(home));
-stage.addEventListener("wheel", event => {
+on(stage, "pointerleave", () => press || moveTo(home));
+on(stage, "wheel", event => {
   event.preventDefault();
   const spot = spotOf(event), all = wholeBox(), by = clamp(view.width * 1.15 ** Math.sign(event.deltaY), all.width / 40, all.width) / view.width;
   view = by * view.width >= all.width ? all : {x: spot.x - (spot.x - view.x) * by, y: spot.y - (spot.y - view.y) * by,
     width: view.width * by, height: view.height * by};
   draw();
 }, {passive: false});
-cells.addEventListener("pointerdown", event => {
+on(cells, "pointerdown", event => {
   grip = cellAt(event);
   cells.setPointerCapture(event.pointerId);
 });
-cells.addEventListener("pointermove", event => {
+on(cells, "pointermove", event => {
   const spot = cellAt(event), sorted = (a, b) => [Math.min(a, b), Math.max(a, b)];
   if (grip?.axis && grip.inRows && spot.axis === grip.axis && (spot.layer !== grip.layer || spot.position !== grip.position))
     S.block = {axis: grip.axis, layers: sorted(grip.layer, spot.layer), columns: sorted(grip.position, spot.position)};
   hot = spot.inRows && spot.column !== undefined ? spot : null;
   draw();
 });
-cells.addEventListener("pointerup", event => {
+on(cells, "pointerup", event => {
   const spot = cellAt(event), isClick = grip && spot.layer === grip.layer && spot.position === grip.position;
   grip = null;
   if (!isClick) return;
@@ -106,15 +106,15 @@ cells.addEventListener("pointerup", event => {
   if (!spot.isHead) cursor = spot;
   set({layer: spot.layer, column: spot.column, block: null, path: spot.isHead});
 });
-cells.addEventListener("pointerleave", leave);
+on(cells, "pointerleave", leave);
 const binOf = event => $("bars").firstChild.binAt(event);
 const brushTo = ({bin}) => set({brush: {axis: brush.axis, low: Math.min(brush.bin, bin), high: Math.max(brush.bin, bin)}});
-$("bars").addEventListener("pointerdown", event => {
+on($("bars"), "pointerdown", event => {
   brush = binOf(event);
   event.preventDefault();
 });
-addEventListener("pointermove", event => brush && brushTo(binOf(event)));
-addEventListener("pointerup", event => {
+on(window, "pointermove", event => brush && brushTo(binOf(event)));
+on(window, "pointerup", event => {
   if (brush) brushTo(binOf(event));
   brush = null;
 });

@@ -12,14 +12,15 @@ function reachOf(axis, all) { // bins to each side: nearly all samples of the re
 }
 function drawBars() {
   const models = S.compare ? [S.model, 1 - S.model] : [S.model], all = models.map(model => offsets(model)), glow = lit(S.layer, all[0]);
-  const svg = el("svg", {viewBox: `0 0 360 ${HIGH * S.axis.length}`, role: "img", "aria-label": "Histogram of the offsets"}), reaches = {};
+  const full = Math.max($("bars").clientWidth, 240), inner = full - 30;
+  const svg = el("svg", {viewBox: `0 0 ${full} ${HIGH * S.axis.length}`, role: "img", "aria-label": "Histogram of the offsets"}), reaches = {};
   const text = (words, x, y, anchor = "middle") => {
     const element = el("text", {x, y, "text-anchor": anchor});
     element.textContent = words;
     svg.append(element);
   };
   [...S.axis].forEach((axis, row) => {
-    const reach = reaches[axis] = reachOf(axis, all), bins = range(2 * reach + 1), wide = 330 / bins.length, base = HIGH * row + 132;
+    const reach = reaches[axis] = reachOf(axis, all), bins = range(2 * reach + 1), wide = inner / bins.length, base = HIGH * row + 132;
     const data = counts(axis), middle = (data.length - 1) / 2, total = sum(data);
     const shares = all.map(o => bins.map(k => half(o, axis).filter(value => rint(value) === k - reach).length / (o.length / 2)));
     const gray = bins.map(k => (data[middle + k - reach] ?? 0) / total), top = Math.max(...gray, ...shares.flat());
@@ -33,16 +34,16 @@ function drawBars() {
       const from = Math.max(S.brush.low, -reach), to = Math.min(S.brush.high, reach);
       svg.append(el("rect", {class: "brush", x: 18 + (from + reach) * wide, y: base - 112, width: (to - from + 1) * wide, height: 112}));
     }
-    svg.append(el("path", {class: "axis", d: `M18 ${base}H348`}));
+    svg.append(el("path", {class: "axis", d: `M18 ${base}H${full - 12}`}));
     const every = Math.max(1, Math.ceil(reach / 4));
     for (let r = -reach + reach % every; r <= reach; r += every) text((r * factor(S.layer, axis)).toFixed(0), 18 + (r + reach + 0.5) * wide, base + 14);
-    text(`${axis === "h" ? "left" : "up"} ← ${AXES[axis]} offset (${S.unit}) → ${axis === "h" ? "right" : "down"}`, 183, base + 30);
+    text(`${axis === "h" ? "left" : "up"} ← ${AXES[axis]} offset (${S.unit}) → ${axis === "h" ? "right" : "down"}`, 18 + inner / 2, base + 30);
     text(`${(100 * top).toFixed(0)} % of channels`, 18, base - 110, "start");
   });
   svg.binAt = event => {
     const bounds = svg.getBoundingClientRect(), row = Math.floor((event.clientY - bounds.top) / bounds.height * S.axis.length);
-    const axis = S.axis[clamp(row, 0, S.axis.length - 1)], reach = reaches[axis], x = (event.clientX - bounds.left) / bounds.width * 360;
-    return {axis, bin: clamp(Math.floor((x - 18) / 330 * (2 * reach + 1)), 0, 2 * reach) - reach};
+    const axis = S.axis[clamp(row, 0, S.axis.length - 1)], reach = reaches[axis], x = (event.clientX - bounds.left) / bounds.width * full;
+    return {axis, bin: clamp(Math.floor((x - 18) / inner * (2 * reach + 1)), 0, 2 * reach) - reach};
   };
   $("bars").replaceChildren(svg);
 }

@@ -1,5 +1,5 @@
 /* The image with samples. It is SVG in pixels of the photograph; `scale` is the size of a pixel of the screen in them. */
-const NS = "http://www.w3.org/2000/svg";
+const NS = "http://www.w3.org/2000/svg", WIDTH = "stroke-width";
 const INK = {horizontal: "#0072b2", vertical: "#d55e00", point: "#009e73", lit: "#f0e442"};
 let view = null, scene = null, moving = null, laid = "", pinned = "";
 const at = value => +value.toFixed(3);
@@ -13,10 +13,10 @@ function el(name, attributes = {}, ...children) {
   return element;
 }
 const lines = (d, width, scale, rest = {}, inner = "#fff") => [["#000", width + 1.6], [inner, width]].map(([stroke, wide]) =>
-  el(rest.r ? "circle" : "path", {...(d && {d}), ...rest, fill: "none", stroke, "stroke-width": wide * scale}));
+  el(rest.r ? "circle" : "path", {...(d && {d}), ...rest, fill: "none", stroke, [WIDTH]: wide * scale}));
 function label(text, x, y, scale, size = 14, anchor = "middle") {
   const element = el("text", {x, y, "font-size": size * scale, "font-family": "sans-serif", "text-anchor": anchor, fill: "#fff",
-    stroke: "#000", "stroke-width": 3 * scale, "paint-order": "stroke"});
+    stroke: "#000", [WIDTH]: 3 * scale, "paint-order": "stroke"});
   element.textContent = text;
   return element;
 }
@@ -53,35 +53,30 @@ function backdrop(l, scale) {
     const [rows, columns] = site(l).grid, high = (bottom - top) / rows, wide = (right - left) / columns;
     const d = [...range(rows).map(i => `M${at(left)} ${at(top + i * high)}H${at(right)}`),
       ...range(columns).map(j => `M${at(left + j * wide)} ${at(top)}V${at(bottom)}`)].join("");
-    group.append(el("path", {d, fill: "none", stroke: "#fff", "stroke-opacity": 0.45, "stroke-width": 0.7 * scale}));
+    group.append(el("path", {d, fill: "none", stroke: "#fff", "stroke-opacity": 0.45, [WIDTH]: 0.7 * scale}));
   }
   return group;
 }
-function marks(model, l, scale, tokens) { // the samples of a query: what circles and diamonds stand for, see figures.samples
-  const q = tokens?.[0] ?? query(l), o = offsets(model, l, tokens), n = o.length / 2, sampled = samples(l, o, q), group = el("g");
+function marks(model, l, scale, tokens) { // what a query samples: circles, diamonds and squares, see figures.samples
+  const q = tokens?.[0] ?? query(l), o = offsets(model, l, tokens), n = o.length / 2, glow = tokens ? null : lit(l, o), group = el("g");
+  const {kind, share, grid} = site(l), isPoint = kind === "point", dots = {};
+  for (const axis of isPoint ? "h" : S.axis) for (let c = 0; c < n; c++) {
+    const i = q[0] + (isPoint || axis === "v" ? rint(o[n + c]) : 0), j = q[1] + (isPoint || axis === "h" ? rint(o[c]) : 0);
+    if (i < 0 || j < 0 || i >= grid[0] || j >= grid[1]) continue;
+    const dot = dots[[axis, i, j]] ??= {kind: isPoint ? kind : AXES[axis], i, j, count: 0, glows: false};
+    dot.count += share;
+    dot.glows ||= glow && (glow[axis].has(c) || isPoint && glow.v.has(c));
+  }
   const [y0, x0] = tokenPx(l, 0, 0), [y1, x1] = tokenPx(l, 1, 1), r = at(clamp(0.47 * Math.min(y1 - y0, x1 - x0), 2.4 * scale, 11 * scale));
-  const dots = [], bright = new Set(), glow = tokens ? {h: [], v: []} : lit(l, o);
-  const add = (kind, i, j, count) => count && dots.push([kind, i, j, count]);
-  if (sampled.points) for (const key in sampled.points) add("point", ...key.split(",").map(Number), sampled.points[key]);
-  else {
-    if (S.axis.includes("h")) sampled.horizontal.forEach((count, j) => add("horizontal", q[0], j, count));
-    if (S.axis.includes("v")) sampled.vertical.forEach((count, i) => add("vertical", i, q[1], count));
+  const strongest = Math.max(...Object.values(dots).map(dot => dot.count)), [y, x] = tokenPx(l, ...q);
+  for (const {kind, i, j, count, glows} of Object.values(dots)) {
+    const [y, x] = tokenPx(l, i, j), style = {class: kind, "data-count": count, fill: glows ? INK.lit : INK[kind], stroke: glows ? "#000" : "#fff",
+      "fill-opacity": glows ? 1 : 0.2 + 0.8 * Math.sqrt(count / strongest), [WIDTH]: (glows ? 2 : 0.8) * scale};
+    group.append(kind === "horizontal" ? el("circle", {cx: x, cy: y, r, ...style})
+      : isPoint ? el("rect", {x: x - r, y: y - r, width: 2 * r, height: 2 * r, ...style})
+      : el("path", {d: `M${at(x)} ${at(y - r)}l${r} ${r}l${-r} ${r}l${-r} ${-r}z`, ...style}));
   }
-  for (const axis of "hv") for (const c of glow[axis]) {
-    const i = q[0] + rint(o[n + c]), j = q[1] + rint(o[c]);
-    bright.add(sampled.points ? ["point", i, j].join() : axis === "h" ? ["horizontal", q[0], j].join() : ["vertical", i, q[1]].join());
-  }
-  const strongest = Math.max(...dots.map(dot => dot[3]));
-  for (const [kind, i, j, count] of dots) {
-    const [y, x] = tokenPx(l, i, j), glows = bright.has([kind, i, j].join());
-    const style = {class: kind, "data-count": count, fill: glows ? INK.lit : INK[kind], stroke: glows ? "#000" : "#fff",
-      "fill-opacity": glows ? 1 : 0.2 + 0.8 * Math.sqrt(count / strongest), "stroke-width": (glows ? 2 : 0.8) * scale};
-    if (kind === "horizontal") group.append(el("circle", {cx: x, cy: y, r, ...style}));
-    else if (kind === "point") group.append(el("rect", {x: x - r, y: y - r, width: 2 * r, height: 2 * r, ...style}));
-    else group.append(el("path", {d: `M${at(x)} ${at(y - r)}l${r} ${r}l${-r} ${r}l${-r} ${-r}z`, ...style}));
-  }
-  const [y, x] = tokenPx(l, ...q);
-  group.append(...ticks(l, sampled.outside, y, x, scale), ...lines("", 2, scale, {class: "query", cx: x, cy: y, r: Math.max(r, 4.5 * scale)}));
+  group.append(...ticks(l, samples(l, o, q).outside, y, x, scale), ...lines("", 2, scale, {class: "query", cx: x, cy: y, r: Math.max(r, 4.5 * scale)}));
   return group;
 }
 function ticks(l, outside, y, x, scale) { // samples outside the map: a bar at that border, longer for more channels
@@ -89,11 +84,11 @@ function ticks(l, outside, y, x, scale) { // samples outside the map: a bar at t
   return Object.entries(outside).filter(([side, count]) => count && S.axis.includes(SIDES[side])).map(([side, count]) => {
     const size = (8 + 40 * count / all) * scale, edge = {top, left, bottom, right}[side];
     const d = SIDES[side] === "h" ? `M${at(edge)} ${at(y - size / 2)}v${at(size)}` : `M${at(x - size / 2)} ${at(edge)}h${at(size)}`;
-    return el("path", {class: `outside ${side}`, "data-count": count, d, stroke: INK[AXES[SIDES[side]]], "stroke-width": 7 * scale});
+    return el("path", {class: `outside ${side}`, "data-count": count, d, stroke: INK[AXES[SIDES[side]]], [WIDTH]: 7 * scale});
   });
 }
 function pathOf(column, scale) { // where one column points, layer after layer
-  const spots = range(D.sites.length).filter(l => site(l).name === site(l).source && column < source(l).offsets).map(l => {
+  const spots = range(LAST + 1).filter(l => site(l).name === site(l).source && column < source(l).offsets).map(l => {
     const o = offsets(S.model, l), {stride} = site(l);
     return toImage(S.y + half(o, "v")[column] * stride[0], S.x + half(o, "h")[column] * stride[1]);
   });
@@ -149,7 +144,7 @@ function drawPins() {
     small.append(backdrop(S.layer, scale), marks(S.model, S.layer, scale, [q]));
     const button = make("button", {type: "button", ariaLabel: `Pin ${LETTERS[k]}, row ${q[0]} column ${q[1]}`}, small,
       make("span", {textContent: `${LETTERS[k]} ${q.join(", ")}`}));
-    button.addEventListener("click", () => toPin(k));
+    on(button, "click", () => toPin(k));
     return button;
   }));
 }

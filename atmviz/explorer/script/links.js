@@ -23,7 +23,7 @@ function read(hash) {
   [next.y, next.x] = tokens(part("q"))[0] ?? [next.y, next.x];
   next.pins = tokens(part("p")).slice(0, 4);
   for (const [key, name] of [["a", "axis"], ["u", "unit"], ["o", "order"], ["cmp", "compare"]])
-    if (CHOICES[name].includes(part(key)) && (name !== "compare" || PAIR)) next[name] = part(key);
+    if (choices(name).includes(part(key)) && (name !== "compare" || PAIR)) next[name] = part(key);
   next.column = whole("c", widest, null);
   next.split = whole("w", 101, 50);
   next.path = part("path") === "1";
@@ -31,7 +31,7 @@ function read(hash) {
   const brush = part("b").match(/^([hv]),(-?\d{1,4}),(-?\d{1,4})$/), block = part("s").match(/^([hv])((?:,\d{1,4}){4})$/);
   if (brush) next.brush = {axis: brush[1], low: +brush[2], high: +brush[3]};
   const [from, to, first, last] = block ? block[2].slice(1).split(",").map(Number) : [];
-  if (block && from <= to && to < D.sites.length && first <= last && last < widest)
+  if (block && from <= to && to <= LAST && first <= last && last < widest)
     next.block = {axis: block[1], layers: [from, to], columns: [first, last]};
   return next;
 }

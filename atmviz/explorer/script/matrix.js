@@ -12,28 +12,20 @@ let cursor = {layer: 0, axis: "h", position: 0};
 
 function plan() { // width, height of a row, width of a cell, px
   const wide = $("matrix").clientWidth, n = S.axis.length;
-  return {wide, high: clamp(Math.floor(520 / D.sites.length), 9, 22), cell: (wide - LEFT - GAP * (n - 1)) / (n * widest)};
+  return {wide, high: clamp(Math.floor(520 / (LAST + 1)), 9, 22), cell: (wide - LEFT - GAP * (n - 1)) / (n * widest)};
 }
 const cellX = (p, axis, position) => LEFT + S.axis.indexOf(axis) * (p.cell * widest + GAP) + position * p.cell;
-function prepare(canvas, wide, high) {
-  const ratio = devicePixelRatio || 1, context = canvas.getContext("2d");
-  if (canvas.width !== Math.round(wide * ratio) || canvas.height !== Math.round(high * ratio)) {
-    canvas.width = Math.round(wide * ratio);
-    canvas.height = Math.round(high * ratio);
-    canvas.style.height = `${high}px`;
-  }
-  context.setTransform(ratio, 0, 0, ratio, 0, 0);
-  context.clearRect(0, 0, wide, high);
-  context.font = "11px system-ui, sans-serif";
-  return context;
-}
 function drawMatrix() {
-  const p = plan(), context = prepare($("cells"), p.wide, TOP + p.high * D.sites.length), fore = css("--fore"), soft = css("--soft");
-  const scale = D.scale[S.unit];
+  const p = plan(), canvas = $("cells"), context = canvas.getContext("2d"), ratio = devicePixelRatio || 1, high = TOP + p.high * (LAST + 1);
+  const fore = css("--fore"), soft = css("--soft"), scale = D.scale[S.unit];
+  [canvas.width, canvas.height] = [Math.round(p.wide * ratio), Math.round(high * ratio)]; // clears it, too
+  canvas.style.height = `${high}px`;
+  context.scale(ratio, ratio);
+  context.font = "11px system-ui, sans-serif";
   context.textBaseline = "middle";
   for (const axis of S.axis) {
     context.fillStyle = css(`--${axis}`);
-    context.fillText(`${AXES[axis]}${S.compare === "diff" ? ", B − A" : ""}`, cellX(p, axis, 0), 8);
+    context.fillText(`${AXES[axis]}${isDiff() ? ", B − A" : ""}`, cellX(p, axis, 0), 8);
   }
   context.strokeStyle = fore;
   context.lineWidth = 1.5;
@@ -53,20 +45,9 @@ function drawMatrix() {
         && context.strokeRect(cellX(p, axis, position) + 0.5, upper, Math.max(p.cell - 1, 1), thick));
     }
   });
-  drawScale(p.wide, scale);
+  $("low").textContent = `−${scale.toPrecision(3)}`;
+  $("high").textContent = `+${scale.toPrecision(3)} ${S.unit}`;
   placeCell(p);
-}
-function drawScale(wide, scale) {
-  const context = prepare($("scale"), wide, 34), length = Math.min(wide - LEFT - 30, 260), end = scale.toPrecision(3);
-  for (let k = 0; k < length; k++) {
-    context.fillStyle = shade(2 * k / (length - 1) - 1);
-    context.fillRect(LEFT + k, 6, 1.5, 9);
-  }
-  context.fillStyle = css("--soft");
-  [`−${end}`, `${S.compare === "diff" ? "B − A" : "0"} (${S.unit})`, `+${end}`].forEach((text, k) => {
-    context.textAlign = ["left", "center", "right"][k];
-    context.fillText(text, LEFT + k * length / 2, 27);
-  });
 }
 function placeCell(p = plan()) {
   if (!S.axis.includes(cursor.axis)) cursor.axis = S.axis;
@@ -75,7 +56,7 @@ function placeCell(p = plan()) {
   cursor.column = columns[cursor.position];
   const said = {ariaLabel: columnText(l, cursor.column, undefined, axis), ariaSelected: S.column === cursor.column && S.layer === l,
     ariaColIndex: S.axis.indexOf(axis) * widest + cursor.position + 1};
-  Object.assign($("grid"), {ariaRowCount: D.sites.length, ariaColCount: S.axis.length * widest});
+  Object.assign($("grid"), {ariaRowCount: (LAST + 1), ariaColCount: S.axis.length * widest});
   $("row").ariaRowIndex = l + 1;
   Object.assign(cell, said);
   Object.assign(cell.style, {left: `${cellX(p, axis, cursor.position)}px`, top: `${TOP + l * p.high}px`,
@@ -83,18 +64,16 @@ function placeCell(p = plan()) {
 }
 function cellAt(event) {
   const bounds = $("cells").getBoundingClientRect(), p = plan(), x = event.clientX - bounds.left, y = event.clientY - bounds.top;
-  const l = Math.floor((y - TOP) / p.high), inRows = l >= 0 && l < D.sites.length;
+  const l = Math.floor((y - TOP) / p.high), inRows = l >= 0 && l <= LAST;
   const axis = [...S.axis].find(a => x >= cellX(p, a, 0) && x < cellX(p, a, widest)), isHead = Boolean(axis) && y < TOP;
-  const layer = isHead ? S.layer : clamp(l, 0, D.sites.length - 1), position = axis ? Math.floor((x - cellX(p, axis, 0)) / p.cell) : -1;
+  const layer = isHead ? S.layer : clamp(l, 0, LAST), position = axis ? Math.floor((x - cellX(p, axis, 0)) / p.cell) : -1;
   return {layer, axis, position, column: axis && order(layer, axis)[position], inRows, isHead, isName: inRows && x < LEFT};
 }
 function gridKey(event) {
-  const [down, right] = ARROWS[event.key] ?? [0, 0], axes = [...S.axis];
-  if (ARROWS[event.key]) {
-    let k = axes.indexOf(cursor.axis), position = cursor.position + right * (event.shiftKey ? 8 : 1);
-    if (position < 0 && k > 0) [k, position] = [k - 1, widest];
-    if (position >= order(cursor.layer, axes[k]).length && position < widest + 8 && right > 0 && k < axes.length - 1) [k, position] = [k + 1, 0];
-    cursor = {layer: clamp(cursor.layer + down, 0, D.sites.length - 1), axis: axes[k], position};
+  const [down, right] = ARROWS[event.key] ?? [], n = source(cursor.layer).offsets, axes = [...S.axis];
+  if (right !== undefined) {
+    const line = clamp(axes.indexOf(cursor.axis) * n + cursor.position + right * (event.shiftKey ? 8 : 1), 0, axes.length * n - 1);
+    cursor = {layer: clamp(cursor.layer + down, 0, LAST), axis: axes[Math.floor(line / n)], position: line % n};
   } else if (event.key === "Home") cursor.position = 0;
   else if (event.key === "End") cursor.position = widest;
   else if (event.key === "Enter" || event.key === " ") set({layer: cursor.layer, column: cursor.column});

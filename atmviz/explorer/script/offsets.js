@@ -2,15 +2,15 @@
 const $ = id => document.getElementById(id);
 const D = JSON.parse($("header").textContent), PAIR = D.models.length > 1, LETTERS = "ABCD";
 const AXES = {h: "horizontal", v: "vertical"}, SIDES = {left: "h", right: "h", top: "v", bottom: "v"};
-const CHOICES = {axis: ["hv", "h", "v"], unit: ["tokens", "px", "%"], order: ["index", "mean", "spread"],
-  compare: ["", "split", "blink", "diff"]};
+const choices = name => [...$(name).options].map(option => option.value), isDiff = () => S.compare === "diff";
+const on = (target, type, act, rest) => target.addEventListener(type, act, rest), LAST = D.sites.length - 1;
 const maps = {}, orders = {};
 let S = start(), hot = null; // hot: the cell of the matrix that is pointed at
 
 function start() {
   const third = D.sites.map((s, l) => s.name.startsWith("3_") ? l : -1);
   const last = Math.max(...third), [h, w] = D.size;
-  return {image: 0, model: 0, layer: last < 0 ? D.sites.length - 1 : last, y: h / 2, x: w / 2, axis: "hv", column: null,
+  return {image: 0, model: 0, layer: last < 0 ? LAST : last, y: h / 2, x: w / 2, axis: "hv", column: null,
     unit: "tokens", order: "index", compare: "", split: 50, pins: [], region: null, block: null, brush: null, path: false};
 }
 async function load(image) {
@@ -83,7 +83,7 @@ function samples(l, o, q) { // as statistics.sampling.sampling_map
   return kind === "point" ? {points, outside} : {horizontal, vertical, outside};
 }
 function shown(l = S.layer) { // what matrix and table show
-  if (S.compare !== "diff") return offsets(S.model, l);
+  if (!isDiff()) return offsets(S.model, l);
   const a = offsets(0, l);
   return offsets(1, l).map((value, k) => value - a[k]);
 }

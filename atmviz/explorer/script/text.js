@@ -4,7 +4,7 @@ const factor = (l, axis) => S.unit === "px" ? site(l).stride[along(axis)] : S.un
 const number = (value, l, axis) => `${(value * factor(l, axis)).toFixed(S.unit === "tokens" ? 2 : 1)} ${S.unit}`;
 function heading(value, l, axis) {
   const ends = {h: ["left", "right"], v: ["up", "down"]}[axis];
-  return `${number(Math.abs(value), l, axis)} ${S.compare === "diff" ? "further " : ""}${ends[value > 0 ? 1 : 0]}`;
+  return `${number(Math.abs(value), l, axis)} ${isDiff() ? "further " : ""}${ends[value > 0 ? 1 : 0]}`;
 }
 function channels(l, column) {
   const {share, channels: all} = site(l), first = column * share % all;
@@ -30,7 +30,7 @@ function readout() {
   }
   const beyond = Object.entries(sampled.outside).filter(([side, count]) => count && S.axis.includes(SIDES[side]));
   const text = `layer ${name}${from === name ? "" : ` (offsets of ${from})`}, ${tokens > 1 ? `mean over ${tokens} tokens`
-    : `query row ${q[0]} column ${q[1]}`} of ${grid.join(" × ")}: mean |${S.compare === "diff" ? "B − A" : "offset"}| `
+    : `query row ${q[0]} column ${q[1]}`} of ${grid.join(" × ")}: mean |${isDiff() ? "B − A" : "offset"}| `
     + [...S.axis].map(axis => `${number(mean[AXES[axis]], l, axis)} ${AXES[axis]}`).join(", ")
     + (beyond.length ? `; channels outside the map: ${beyond.map(([side, count]) => `${count} ${side}`).join(", ")}` : "");
   const column = S.column === null || S.column >= n ? null : S.column;

@@ -26,7 +26,7 @@ function speak(text) {
   clearTimeout(waiting);
   waiting = setTimeout(() => {
     spoken = Date.now();
-    if ($("live").textContent !== text) $("live").textContent = text;
+    $("live").textContent = text;
   }, Math.max(0, 250 - (Date.now() - spoken)));
 }
 const short = (text, limit = 40) => text.length > limit ? `${text.slice(0, limit - 3)}…` : text;

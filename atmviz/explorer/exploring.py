@@ -97,7 +97,7 @@ def make_page(
     limit = int(settings.max_size)
     header = header_of(recordings, names, settings.share_safe, events)
     for detail in details(sites, fewer):
-        described = header | describe_maps(recordings, maps[0], detail)
+        described = header | describe_maps(recordings, maps, detail)
         page = _page(described, [packed(each, detail, limit) for each in maps], first)
         if page and len(page.encode()) <= limit:
             break

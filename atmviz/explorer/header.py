@@ -16,9 +16,12 @@ from atmviz.figures.saving import weights_name
 from atmviz.files import SOFTWARE
 from atmviz.geometry import Placement
 from atmviz.observe.site import AXES, sources_of
+from atmviz.recording.sites import RecordedSite
 from atmviz.recording.store import Recording
 from atmviz.sources import DATASETS
+from atmviz.statistics.bins import offset_counts, share_interval
 
+Maps = Mapping[str, np.ndarray]
 _SHOWN_PERCENTILE = 99  # of |offset|: where the colors of the matrix end
 
 
@@ -85,21 +88,24 @@ def _overlay_words(recording: Recording, name: str, share_safe: bool) -> list[st
     return ["atmviz", "overlay", path, *fit]
 
 
-def describe_maps(recordings: Sequence[Recording], maps: Mapping[str, np.ndarray], detail: Detail) -> dict[str, Any]:
+def describe_maps(recordings: Sequence[Recording], maps: Sequence[Maps], detail: Detail) -> dict[str, Any]:
     """Return what a page says of layers and their maps.
 
     Args:
         recordings: Of each model.
-        maps: Offsets of the first model, see `data.read_maps`.
+        maps: Offsets of each model, see `data.read_maps`.
         detail: How much of them the page holds.
     """
     sources, scales = {}, []
     for name, site in sources_of(detail.sites).items():
-        stored = [-(-size // detail.step(site)) for size in site.grid]
-        counts = [[side.tolist() for side in recording.counts(site.name)] for recording in recordings]
-        sources[name] = {"offsets": site.num_offsets, "stored": stored, "step": detail.step(site), "counts": counts}
-        sizes = np.abs(maps[name].astype(np.float32)) / RECORDED_UNIT
-        far = float(np.percentile(sizes, _SHOWN_PERCENTILE))
+        sources[name] = {
+            "offsets": site.num_offsets,
+            "stored": [-(-size // detail.step(site)) for size in site.grid],
+            "step": detail.step(site),
+            "counts": [[side.tolist() for side in recording.counts(site.name)] for recording in recordings],
+            "interval": [_interval(*pair, site) for pair in zip(recordings, maps, strict=True)],
+        }
+        far = float(np.percentile(np.abs(maps[0][name].astype(np.float32)), _SHOWN_PERCENTILE)) / RECORDED_UNIT
         scales.append([far, far * max(site.stride_px), 100 * far / min(site.grid)])
     keys = ("name", "source", "kind", "channels", "grid")
     sites = [
@@ -109,6 +115,15 @@ def describe_maps(recordings: Sequence[Recording], maps: Mapping[str, np.ndarray
     scale = [round(max(column), 4) or 1 for column in zip(*scales, strict=True)]
     about = {"unit": detail.unit, "reduced": detail.reduced, "sites": sites, "sources": sources}
     return {**about, "scale": dict(zip(("tokens", "px", "%"), scale, strict=True))}
+
+
+def _interval(recording: Recording, maps: Maps, site: RecordedSite) -> list[list[list[float]]]:
+    """Return the interval of the share of samples at each offset, by axis; empty where the page lacks images of it."""
+    offsets = maps[site.source]
+    if len(offsets) < len(recording):
+        return [[], []]
+    axes = zip(np.moveaxis(offsets, 3, 0), site.grid[::-1], strict=True)
+    return [share_interval(offset_counts(o / RECORDED_UNIT, size)).round(5).tolist() for o, size in axes]
 
 
 def still_of(header: Mapping[str, Any], recording: Recording) -> str:

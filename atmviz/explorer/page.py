@@ -108,9 +108,8 @@ def assemble(header: Mapping[str, Any], offsets: Sequence[Sequence[str]], still:
 
 def _words(header: Mapping[str, Any]) -> dict[str, str]:
     """Return the markup of texts that do not change while a page is looked at."""
-    titles = [model["title"] for model in header["models"]]
+    titles = [f"{model['title']}{' (untrained)' * (model['trained'] is False)}" for model in header["models"]]
     named = [f"{letter}: {title}" for letter, title in zip("AB", titles, strict=False)] if len(titles) > 1 else titles
-    untrained = "untrained weights; " if any(model["trained"] is False for model in header["models"]) else ""
     images, (height, width) = header["images"], header["size"]
     held = f"{len(images)} of {count(header['of'], 'image')} of {shorten(header['dataset'], 40)}, {height} × {width} px"
     layers = [
@@ -120,7 +119,7 @@ def _words(header: Mapping[str, Any]) -> dict[str, str]:
     reduced = f"To stay small, this page holds less: {'; '.join(header['reduced'])}." if header["reduced"] else ""
     return {
         "title": html.escape(", ".join(named)),
-        "about": html.escape(f"{untrained}{held}; {header['software']}"),
+        "about": html.escape(f"{held}; {header['software']}"),
         "reduced": f'<p id="reduced">{html.escape(reduced)}</p>' if reduced else "",
         "images": _options(shorten(image["name"], 40) for image in images),
         "models": _options(named),

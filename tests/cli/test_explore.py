@@ -19,7 +19,8 @@ def test_two_recordings_are_compared(succeed, images, folder):
     result = succeed("explore", "one", "--and", "two", "--max-images", "2", "--layer", "3_18")
     assert result.stdout.strip() == "explorer.html"
     assert "the page shows 2 of 3 images" in result.stderr
-    assert "A: atmnet_nano, B: atmnet_nano" in (folder / "explorer.html").read_text(encoding="utf-8")
+    written = (folder / "explorer.html").read_text(encoding="utf-8")
+    assert "A: atmnet_nano (untrained), B: atmnet_nano (untrained)" in written
 
 
 def test_wrong_input_is_one_line(refuse, recording, folder):

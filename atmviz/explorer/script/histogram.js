@@ -1,6 +1,6 @@
 /* Offsets of the query's channels over those of all tokens */
 const HIGH = 170;
-const counts = (axis, model = S.model) => source().counts[model][axis === "h" ? 0 : 1];
+const counts = (axis, model = S.model) => source().counts[model][1 - along(axis)];
 function reachOf(axis, all) { // bins to each side: nearly all samples of the recording, and all of the query
   const data = counts(axis), middle = (data.length - 1) / 2, total = sum(data);
   let reach = 0, inside = data[middle];
@@ -28,6 +28,9 @@ function drawBars() {
     const bar = (value, k, name, inset) => value && svg.append(el("rect", {class: name, x: 18 + (k + inset) * wide, y: base - 104 * value / top,
       width: Math.max(wide * (1 - 2 * inset), 0.5), height: 104 * value / top}));
     gray.forEach((value, k) => bar(value, k, "all", 0));
+    const [low, high] = source().interval[S.model][1 - along(axis)];
+    if (low) svg.append(el("path", {class: "axis", d: bins.filter(k => high[middle + k - reach]).map(k =>
+      `M${at(18 + (k + 0.5) * wide)} ${[low, high].map(ends => at(base - 104 * ends[middle + k - reach] / top)).join("V")}`).join("")}));
     shares[0].forEach((value, k) => bar(value, k, `${AXES[axis]}${marked.has(k) ? " lit" : ""}`, 0.2));
     shares[1]?.forEach((value, k) => bar(value, k, "b", 0.08));
     if (S.brush?.axis === axis && S.brush.high >= -reach && S.brush.low <= reach) {
@@ -37,7 +40,7 @@ function drawBars() {
     svg.append(el("path", {class: "axis", d: `M18 ${base}H${full - 12}`}));
     const every = Math.max(1, Math.ceil(reach / 4));
     for (let r = -reach + reach % every; r <= reach; r += every) text((r * factor(S.layer, axis)).toFixed(0), 18 + (r + reach + 0.5) * wide, base + 14);
-    text(`${axis === "h" ? "left" : "up"} ← ${AXES[axis]} offset (${S.unit}) → ${axis === "h" ? "right" : "down"}`, 18 + inner / 2, base + 30);
+    text(`${ENDS[axis][0]} ← ${AXES[axis]} offset (${S.unit}) → ${ENDS[axis][1]}`, 18 + inner / 2, base + 30);
     text(`${(100 * top).toFixed(0)} % of channels`, 18, base - 110, "start");
   });
   svg.binAt = event => {

@@ -142,8 +142,7 @@ function drawPins() {
   $("pins").replaceChildren(...S.pins.map((point, k) => {
     const small = frame(), scale = image().image[1] / 110, q = query(S.layer, point);
     small.append(backdrop(S.layer, scale), marks(S.model, S.layer, scale, [q]));
-    const button = make("button", {type: "button", ariaLabel: `Pin ${LETTERS[k]}, row ${q[0]} column ${q[1]}`}, small,
-      make("span", {textContent: `${LETTERS[k]} ${q.join(", ")}`}));
+    const button = make("button", {type: "button"}, small, make("span", {textContent: `${LETTERS[k]}: ${q.join(", ")}`}));
     on(button, "click", () => toPin(k));
     return button;
   }));

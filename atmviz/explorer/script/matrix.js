@@ -17,7 +17,7 @@ function plan() { // width, height of a row, width of a cell, px
 const cellX = (p, axis, position) => LEFT + S.axis.indexOf(axis) * (p.cell * widest + GAP) + position * p.cell;
 function drawMatrix() {
   const p = plan(), canvas = $("cells"), context = canvas.getContext("2d"), ratio = devicePixelRatio || 1, high = TOP + p.high * (LAST + 1);
-  const fore = css("--fore"), soft = css("--soft"), scale = D.scale[S.unit];
+  const fore = css("--fore"), soft = css("--soft"), scale = D.scale[S.unit], memo = {};
   [canvas.width, canvas.height] = [Math.round(p.wide * ratio), Math.round(high * ratio)]; // clears it, too
   canvas.style.height = `${high}px`;
   context.scale(ratio, ratio);
@@ -30,7 +30,7 @@ function drawMatrix() {
   context.strokeStyle = fore;
   context.lineWidth = 1.5;
   D.sites.forEach((s, l) => {
-    const y = TOP + l * p.high, again = s.name !== s.source, o = shown(l), glow = lit(l, o), chosen = l === S.layer;
+    const y = TOP + l * p.high, again = s.name !== s.source, o = memo[s.source] ??= shown(l), glow = lit(l, o), chosen = l === S.layer;
     const thick = again ? Math.max(p.high * 0.5, 4) : p.high - 1, upper = y + (p.high - thick) / 2;
     context.fillStyle = chosen ? fore : soft;
     context.font = `${chosen ? "bold " : ""}${Math.min(11, p.high)}px system-ui, sans-serif`;

@@ -1,10 +1,9 @@
 /* Numbers as text */
-const along = axis => axis === "h" ? 1 : 0;
+const along = axis => +(axis === "h"), ENDS = {h: ["left", "right"], v: ["up", "down"]};
 const factor = (l, axis) => S.unit === "px" ? site(l).stride[along(axis)] : S.unit === "%" ? 100 / site(l).grid[along(axis)] : 1;
 const number = (value, l, axis) => `${(value * factor(l, axis)).toFixed(S.unit === "tokens" ? 2 : 1)} ${S.unit}`;
 function heading(value, l, axis) {
-  const ends = {h: ["left", "right"], v: ["up", "down"]}[axis];
-  return `${number(Math.abs(value), l, axis)} ${isDiff() ? "further " : ""}${ends[value > 0 ? 1 : 0]}`;
+  return `${number(Math.abs(value), l, axis)} ${isDiff() ? "further " : ""}${ENDS[axis][+(value > 0)]}`;
 }
 function channels(l, column) {
   const {share, channels: all} = site(l), first = column * share % all;

@@ -16,7 +16,7 @@ async function png() {
   await drawn.decode();
   [canvas.width, canvas.height] = [2 * drawn.width, 2 * drawn.height];
   canvas.getContext("2d").drawImage(drawn, 0, 0, canvas.width, canvas.height);
-  return new Promise(done => canvas.toBlob(done, "image/png"));
+  return new Promise(done => canvas.toBlob(done));
 }
 function table() { // of the block, or of the layer
   const rows = ["image,model,layer,source,row,column,axis,offset_index,first_channel,last_channel,tokens,px"];
@@ -35,7 +35,6 @@ function command() {
 function keep(content, download, type) {
   const href = URL.createObjectURL(content instanceof Blob ? content : new Blob([content], {type}));
   make("a", {href, download}).click();
-  setTimeout(() => URL.revokeObjectURL(href), 10000);
 }
 async function copy(text) {
   let said = text ? "copied" : "there is no command: no file holds this image or these weights";

@@ -19,7 +19,7 @@ function drawBars() {
     element.textContent = words;
     svg.append(element);
   };
-  [...S.axis].forEach((axis, row) => {
+  axes().forEach((axis, row) => {
     const reach = reaches[axis] = reachOf(axis, all), bins = range(2 * reach + 1), wide = inner / bins.length, base = HIGH * row + 132;
     const data = counts(axis), middle = (data.length - 1) / 2, total = sum(data);
     const shares = all.map(o => bins.map(k => half(o, axis).filter(value => rint(value) === k - reach).length / (o.length / 2)));

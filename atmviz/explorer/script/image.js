@@ -12,6 +12,7 @@ function el(name, attributes = {}, ...children) {
   element.append(...children);
   return element;
 }
+const ring = (x, y, r, scale, rest, inner) => lines("", 2, scale, {cx: x, cy: y, r, ...rest}, inner);
 const lines = (d, width, scale, rest = {}, inner = "#fff") => [["#000", width + 1.6], [inner, width]].map(([stroke, wide]) =>
   el(rest.r ? "circle" : "path", {...(d && {d}), ...rest, fill: "none", stroke, [WIDTH]: wide * scale}));
 function label(text, x, y, scale, size = 14, anchor = "middle") {
@@ -76,12 +77,12 @@ function marks(model, l, scale, tokens) { // what a query samples: circles, diam
       : isPoint ? el("rect", {x: x - r, y: y - r, width: 2 * r, height: 2 * r, ...style})
       : el("path", {d: `M${at(x)} ${at(y - r)}l${r} ${r}l${-r} ${r}l${-r} ${-r}z`, ...style}));
   }
-  group.append(...ticks(l, samples(l, o, q).outside, y, x, scale), ...lines("", 2, scale, {class: "query", cx: x, cy: y, r: Math.max(r, 4.5 * scale)}));
+  group.append(...ticks(l, samples(l, o, q).outside, y, x, scale), ...ring(x, y, Math.max(r, 4.5 * scale), scale, {class: "query"}));
   return group;
 }
 function ticks(l, outside, y, x, scale) { // samples outside the map: a bar at that border, longer for more channels
   const [top, left, bottom, right] = seen(), all = source(l).offsets * site(l).share;
-  return Object.entries(outside).filter(([side, count]) => count && S.axis.includes(SIDES[side])).map(([side, count]) => {
+  return beyond(outside).map(([side, count]) => {
     const size = (8 + 40 * count / all) * scale, edge = {top, left, bottom, right}[side];
     const d = SIDES[side] === "h" ? `M${at(edge)} ${at(y - size / 2)}v${at(size)}` : `M${at(x - size / 2)} ${at(edge)}h${at(size)}`;
     return el("path", {class: `outside ${side}`, "data-count": count, d, stroke: INK[AXES[SIDES[side]]], [WIDTH]: 7 * scale});
@@ -93,7 +94,7 @@ function pathOf(column, scale) { // where one column points, layer after layer
     return toImage(S.y + half(o, "v")[column] * stride[0], S.x + half(o, "h")[column] * stride[1]);
   });
   return [...lines(`M${spots.map(([y, x]) => `${at(x)} ${at(y)}`).join("L")}`, 2, scale, {class: "path"}, INK.lit),
-    ...spots.flatMap(([y, x]) => lines("", 2, scale, {cx: x, cy: y, r: 2 * scale}, INK.lit))];
+    ...spots.flatMap(([y, x]) => ring(x, y, 2 * scale, scale, {}, INK.lit))];
 }
 function overlay(scale) { // all that changes with the query
   const group = el("g"), l = S.layer, [top, left, bottom, right] = seen();
@@ -111,7 +112,7 @@ function overlay(scale) { // all that changes with the query
   if (S.region) group.append(...lines(box(...toImage(S.region[0], S.region[1]), ...toImage(S.region[2], S.region[3])), 2, scale, {}, INK.lit));
   S.pins.forEach((point, k) => {
     const [y, x] = tokenPx(l, ...query(l, point));
-    group.append(...lines("", 2, scale, {cx: x, cy: y, r: 1.5 * scale}), label(LETTERS[k], x, y - 8 * scale, scale));
+    group.append(...ring(x, y, 1.5 * scale, scale), label(LETTERS[k], x, y - 8 * scale, scale));
   });
   return group;
 }
@@ -135,7 +136,7 @@ function make(tag, properties, ...children) {
   return element;
 }
 function drawPins() {
-  const key = JSON.stringify([S.pins, S.image, S.layer, S.model, S.axis]);
+  const key = [S.pins, S.image, S.layer, S.model, S.axis].join();
   $("pins").hidden = !S.pins.length;
   if (key === pinned) return;
   pinned = key;

@@ -65,15 +65,15 @@ function placeCell(p = plan()) {
 function cellAt(event) {
   const bounds = $("cells").getBoundingClientRect(), p = plan(), x = event.clientX - bounds.left, y = event.clientY - bounds.top;
   const l = Math.floor((y - TOP) / p.high), inRows = l >= 0 && l <= LAST;
-  const axis = [...S.axis].find(a => x >= cellX(p, a, 0) && x < cellX(p, a, widest)), isHead = Boolean(axis) && y < TOP;
+  const axis = axes().find(a => x >= cellX(p, a, 0) && x < cellX(p, a, widest)), isHead = Boolean(axis) && y < TOP;
   const layer = isHead ? S.layer : clamp(l, 0, LAST), position = axis ? Math.floor((x - cellX(p, axis, 0)) / p.cell) : -1;
   return {layer, axis, position, column: axis && order(layer, axis)[position], inRows, isHead, isName: inRows && x < LEFT};
 }
 function gridKey(event) {
-  const [down, right] = ARROWS[event.key] ?? [], n = source(cursor.layer).offsets, axes = [...S.axis];
+  const [down, right] = ARROWS[event.key] ?? [], n = source(cursor.layer).offsets, both = axes();
   if (right !== undefined) {
-    const line = clamp(axes.indexOf(cursor.axis) * n + cursor.position + right * (event.shiftKey ? 8 : 1), 0, axes.length * n - 1);
-    cursor = {layer: clamp(cursor.layer + down, 0, LAST), axis: axes[Math.floor(line / n)], position: line % n};
+    const line = clamp(both.indexOf(cursor.axis) * n + cursor.position + right * (event.shiftKey ? 8 : 1), 0, both.length * n - 1);
+    cursor = {layer: clamp(cursor.layer + down, 0, LAST), axis: both[Math.floor(line / n)], position: line % n};
   } else if (event.key === "Home") cursor.position = 0;
   else if (event.key === "End") cursor.position = widest;
   else if (event.key === "Enter" || event.key === " ") set({layer: cursor.layer, column: cursor.column});

@@ -35,7 +35,7 @@ async function unpack(text) { // see data.pack
   }
   return out;
 }
-const here = () => [S.y, S.x], image = () => D.images[S.image];
+const axes = () => [...S.axis], here = () => [S.y, S.x], image = () => D.images[S.image];
 const site = (l = S.layer) => D.sites[l], source = (l = S.layer) => D.sources[site(l).source];
 const held = (model, l) => maps[`m${model}i${S.image}`][site(l).source];
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);

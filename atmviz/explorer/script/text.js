@@ -20,6 +20,7 @@ function blockText() {
   for (let l = from; l <= to; l++) values.push(...ofBlock(l).map(c => half(shown(l), axis)[c]));
   return `block of ${values.length} cells, layers ${site(from).name} to ${site(to).name}: mean ${(sum(values) / values.length).toFixed(2)} tokens ${AXES[axis]}`;
 }
+const beyond = outside => Object.entries(outside).filter(([side, count]) => count && S.axis.includes(SIDES[side]));
 function readout() {
   const l = S.layer, {name, source: from, grid, share, kind} = site(l), o = shown(l), q = query(l), n = o.length / 2;
   const sampled = samples(l, offsets(S.model, l), q), tokens = regionTokens(l)?.length ?? 1, mean = {}, values = {};
@@ -27,11 +28,11 @@ function readout() {
     values[AXES[axis]] = [...half(o, axis)];
     mean[AXES[axis]] = sum(values[AXES[axis]].map(Math.abs)) / n;
   }
-  const beyond = Object.entries(sampled.outside).filter(([side, count]) => count && S.axis.includes(SIDES[side]));
+  const out = beyond(sampled.outside);
   const text = `layer ${name}${from === name ? "" : ` (offsets of ${from})`}, ${tokens > 1 ? `mean over ${tokens} tokens`
     : `query row ${q[0]} column ${q[1]}`} of ${grid.join(" × ")}: mean |${isDiff() ? "B − A" : "offset"}| `
-    + [...S.axis].map(axis => `${number(mean[AXES[axis]], l, axis)} ${AXES[axis]}`).join(", ")
-    + (beyond.length ? `; channels outside the map: ${beyond.map(([side, count]) => `${count} ${side}`).join(", ")}` : "");
+    + axes().map(axis => `${number(mean[AXES[axis]], l, axis)} ${AXES[axis]}`).join(", ")
+    + (out.length ? `; channels outside the map: ${out.map(([side, count]) => `${count} ${side}`).join(", ")}` : "");
   const column = S.column === null || S.column >= n ? null : S.column;
   return {image: image().name, model: D.models[S.model].title, layer: name, source: from, query: q, grid, kind,
     channels: n * share, tokens, ...sampled, mean_abs: mean, offsets: values, column, text};

@@ -32,14 +32,14 @@ function speak(text) {
 const short = (text, limit = 40) => text.length > limit ? `${text.slice(0, limit - 3)}…` : text;
 function syncControls() {
   for (const key of ["image", "model", "compare", "layer", "axis", "unit", "order", "split"])
-    if ($(key).value !== String(S[key])) $(key).value = S[key];
+    $(key).value = S[key];
   $("split-label").hidden = S.compare !== "split";
   [...$("thumbs").children].forEach((button, k) => { button.ariaPressed = k === S.image; });
   $("image-head").textContent = `Image: ${short(image().name, 60)}`;
 }
 function drawTable() {
   const o = shown(), table = make("table", {}), head = table.createTHead().insertRow(), body = table.createTBody();
-  for (const textContent of ["column", "channels", ...[...S.axis].map(axis => `${AXES[axis]} (${S.unit})`)]) head.append(make("th", {textContent, scope: "col"}));
+  for (const textContent of ["column", "channels", ...axes().map(axis => `${AXES[axis]} (${S.unit})`)]) head.append(make("th", {textContent, scope: "col"}));
   for (const c of range(o.length / 2)) {
     const row = body.insertRow(), [first, last] = channels(S.layer, c);
     row.append(make("th", {textContent: c, scope: "row"}));

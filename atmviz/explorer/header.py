@@ -40,7 +40,7 @@ def header_of(
     dataset, (height, width) = first.attrs["dataset"], first.attrs["input_size"]
     return {
         "software": SOFTWARE,
-        "dataset": printable(dataset) if dataset in DATASETS or not share_safe else "images",
+        "dataset": printable(dataset) if dataset in DATASETS or not share_safe else "the recording",
         "size": [height, width],
         "of": len(first),
         "models": [_model(recording, share_safe) for recording in recordings],

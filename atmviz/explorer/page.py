@@ -117,7 +117,10 @@ def _words(header: Mapping[str, Any]) -> dict[str, str]:
         for site in header["sites"]
     ]
     reduced = f"To stay small, this page holds less: {'; '.join(header['reduced'])}." if header["reduced"] else ""
+    has_intervals = any(interval[0] for each in header["sources"].values() for interval in each["interval"])
+    bars = " Lines: 95 % interval over images." * has_intervals + " Dashed: the other model." * (len(titles) > 1)
     return {
+        "bars": bars,
         "title": html.escape(", ".join(named)),
         "about": html.escape(f"{held}; {header['software']}"),
         "reduced": f'<p id="reduced">{html.escape(reduced)}</p>' if reduced else "",

@@ -43,8 +43,8 @@ def other(record, photographs):
 
 @pytest.fixture(scope="session")
 def labeled(tmp_path_factory):
-    """Two scenes with the objects on them."""
+    """Eight scenes with the objects on them."""
     settings = RecordingSettings(keep=("maps",), labels="auto", workers=0)
     out = tmp_path_factory.mktemp("labeled") / "out"
     network = load_model(device="cpu")
-    return run_recording(open_source("shapes", size=(64, 64)).sample(2, 0), network, out, settings).recording
+    return run_recording(open_source("shapes", size=(64, 64)).sample(8, 0), network, out, settings).recording

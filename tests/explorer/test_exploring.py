@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 
+import numpy as np
 import pytest
 
 import atmviz
@@ -73,6 +74,7 @@ def test_texts_of_the_header_cannot_leave_it():
         "models": [{"title": "model", "trained": True}],
         "images": [{"name": name}],
         "sites": [],
+        "sources": {},
         "size": [32, 32],
         **{"of": 1, "dataset": name, "software": "atmviz", "reduced": ["less"]},
     }
@@ -135,6 +137,21 @@ def test_only_so_many_images_are_shown(recording):
 
 def test_chosen_layers_alone_are_shown(recording):
     assert make_page([recording], ExplorerSettings(layers="3_1,3_18")).numbers["layers"] == ["3_1", "3_18"]
+
+
+def test_shares_of_all_tokens_have_an_interval_where_the_page_holds_all_of_8_images(labeled, page):
+    whole = header_of(make_page([labeled]))["sources"]["3_13"]
+    for counts, (low, high) in zip(whole["counts"][0], whole["interval"][0], strict=True):
+        shares = np.array(counts) / sum(counts)
+        assert (np.array(low) <= shares + 1e-5).all()
+        assert (shares - 1e-5 <= np.array(high)).all()
+        assert (np.array(low) < np.array(high)).any()
+    part = make_page([labeled], ExplorerSettings(max_images=7))
+    assert (
+        header_of(part)["sources"]["3_13"]["interval"] == header_of(page)["sources"]["3_13"]["interval"] == [[[], []]]
+    )
+    said = [" Lines: 95 % interval over images." in each.html for each in (make_page([labeled]), part, page)]
+    assert said == [True, False, False]
 
 
 def test_two_models_are_on_one_page(recording, other):

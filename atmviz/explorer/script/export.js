@@ -32,8 +32,8 @@ function command() {
   const {command: words} = image(), {options} = D.models[S.model];
   return words && options && `${words} ${options} --layer ${site().name} --query ${query().join(":")}${S.axis === "hv" ? "" : ` --axis ${AXES[S.axis]}`}`;
 }
-function keep(content, download, type) {
-  const href = URL.createObjectURL(content instanceof Blob ? content : new Blob([content], {type}));
+function keep(content, download) {
+  const href = URL.createObjectURL(new Blob([content]));
   make("a", {href, download}).click();
 }
 async function copy(text) {
@@ -43,9 +43,9 @@ async function copy(text) {
   speak($("focus").textContent);
 }
 const EXPORTS = {
-  svg: () => keep(picture(), "explorer.svg", "image/svg+xml"), png: async () => keep(await png(), "explorer.png"),
-  csv: () => keep(table(), "explorer.csv", "text/csv"),
-  json: () => keep(JSON.stringify({link: link(), ...readout()}, null, 2), "explorer.json", "application/json"),
+  svg: () => keep(picture(), "explorer.svg"), png: async () => keep(await png(), "explorer.png"),
+  csv: () => keep(table(), "explorer.csv"),
+  json: () => keep(JSON.stringify({link: link(), ...readout()}, null, 2), "explorer.json"),
   link: () => copy(location.href.replace(/#.*/, "") + link()), command: () => copy(command()),
 };
 on($("export"), "click", event => EXPORTS[event.target.dataset.export]?.());

@@ -78,6 +78,7 @@ on(stage, "pointerup", event => {
   }
   press = null;
 });
+on(stage, "pointercancel", () => { press = null; });
 on(stage, "pointerleave", () => press || moveTo(home));
 on(stage, "wheel", event => {
   event.preventDefault();

@@ -50,7 +50,7 @@ def visit(chromium):
             page = context.new_page()
             page.on("console", lambda message: problems.append(message.text))
             page.on("pageerror", lambda error: problems.append(str(error)))
-            asked = ("data:", "blob:", Path(path).as_uri())
+            asked = ("data:", "blob:", "about:srcdoc", Path(path).as_uri())
             page.on("request", lambda request: request.url.startswith(asked) or problems.append(request.url))
             page.goto(Path(path).as_uri() + link)
             page.wait_for_selector("body[data-ready]", timeout=3000)

@@ -14,7 +14,10 @@ import pytest
 from PIL import Image
 
 from atmviz.explorer.exploring import make_page
-from atmviz.geometry import token_center_px
+from atmviz.geometry import Preprocessing, token_center_px
+from atmviz.models import create_model
+from atmviz.recording.run import run_recording
+from atmviz.recording.settings import RecordingSettings
 from atmviz.recording.store import open_recording
 from atmviz.statistics.sampling import sampling_map
 
@@ -61,6 +64,33 @@ def test_a_small_page_shows_the_same_nearest_tokens(visit, recording, tmp_path):
         assert [one[key] for key in ("horizontal", "vertical", "outside")] == [
             two[key] for key in ("horizontal", "vertical", "outside")
         ]
+
+
+def test_two_dimensional_points_are_squares_where_both_offsets_point(visit, photographs, tmp_path):
+    network = create_model("atmnet_nano", offset_mode="joint").eval()
+    settings = RecordingSettings(keep=("maps",), layers=("3_1",), workers=0)
+    points = run_recording(
+        photographs, network, tmp_path / "out", settings, preprocessing=Preprocessing((64, 96))
+    ).recording
+    page = visit(make_page([points]).save(tmp_path / "points.html"), "#v=1&l=3_1&q=3,5")
+    (site,) = points.sites
+    exact = np.repeat(offsets_at(points, 0, site, (3, 5)), site.channels_per_offset, axis=1)
+    expected = sampling_map(exact, (3, 5), site.grid, "point")
+    sampled = expected.samples["point"]
+    counts = {
+        f"{i},{j}": count for (i, j), count in zip(sampled.positions.tolist(), sampled.counts.tolist(), strict=True)
+    }
+    said = page.evaluate("atmviz.readout()")
+    assert (said["points"], said["outside"]) == (counts, dict(expected.outside))
+    assert page.locator("#stage rect.point").count() == len(counts)
+
+
+def test_a_notebook_frame_shows_the_page(visit, look, recording, tmp_path):
+    notebook = tmp_path / "notebook.html"
+    notebook.write_text(f"<!doctype html><body data-ready=1>{make_page([recording])._repr_html_()}", encoding="utf-8")
+    frame = visit(notebook).frame_locator("iframe")
+    frame.locator("body[data-ready]").wait_for(timeout=3000)
+    assert frame.locator("#read").text_content() == visit(look).locator("#read").text_content()
 
 
 def centers(svg):

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atmviz.choices import DataChoice, ModelChoice
-from atmviz.errors import SettingsError, count
+from atmviz.errors import SettingsError, count, describe
 from atmviz.events import QUIET, Events
 from atmviz.explorer.data import details, packed, read_maps, require_same
-from atmviz.explorer.header import describe_maps, header_of, still_of
+from atmviz.explorer.header import describe_maps, header_of
 from atmviz.explorer.page import Explorer, assemble
 from atmviz.explorer.settings import MAX_BYTES, ExplorerSettings
+from atmviz.explorer.still import still_of
 from atmviz.observe.site import select_sites
 from atmviz.recording.array_files import is_recording
 from atmviz.recording.settings import RecordingSettings
@@ -73,8 +74,8 @@ def _second(first: RecordedSource, other: "Recording | nn.Module | str | Path") 
         return RecordedSource(other, None, DataChoice(), RecordingSettings(), ModelChoice())
     if first.opened() is not None:
         raise SettingsError(
-            f"got a recording and {other} to compare with, expected another recording: repeat the first one with these "
-            "weights"
+            f"got a recording and {describe(other)} to compare with, expected another recording: repeat the first one "
+            "with these weights"
         )
     return RecordedSource.of(first.source, other, first.data, first.running, replace(first.model, model=None))
 
@@ -98,7 +99,7 @@ def make_page(
     header = header_of(recordings, names, settings.share_safe, events)
     for detail in details(sites, fewer):
         described = header | describe_maps(recordings, maps, detail)
-        page = _page(described, [packed(each, detail, limit) for each in maps], first)
+        page = _page(described, [packed(each, detail, limit) for each in maps], still_of(described, first, maps[0]))
         if page and len(page.encode()) <= limit:
             break
     else:
@@ -126,8 +127,8 @@ def _require_maps(recording: Recording) -> None:
         raise SettingsError(f"{recording.path} holds no image, expected one or more: record again")
 
 
-def _page(header: dict[str, Any], offsets: list[list[str] | None], first: Recording) -> str:
+def _page(header: dict[str, Any], offsets: list[list[str] | None], still: str) -> str:
     """Return the page; "" where offsets are missing because they do not fit."""
     if any(texts is None for texts in offsets):
         return ""
-    return assemble(header, offsets, still_of(header, first))  # type: ignore[arg-type]
+    return assemble(header, offsets, still)  # type: ignore[arg-type]

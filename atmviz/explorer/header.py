@@ -1,6 +1,5 @@
 """What a page says besides offsets: models, images, layers and commands, ready for JSON. Torch-free."""
 
-import html
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from atmviz.explorer.photos import photos_of
 from atmviz.figures.saving import weights_name
 from atmviz.files import SOFTWARE
 from atmviz.geometry import Placement
-from atmviz.observe.site import AXES, sources_of
+from atmviz.observe.site import sources_of
 from atmviz.recording.sites import RecordedSite
 from atmviz.recording.store import Recording
 from atmviz.sources import DATASETS
@@ -124,16 +123,3 @@ def _interval(recording: Recording, maps: Maps, site: RecordedSite) -> list[list
         return [[], []]
     axes = zip(np.moveaxis(offsets, 3, 0), site.grid[::-1], strict=True)
     return [share_interval(offset_counts(o / RECORDED_UNIT, size)).round(5).tolist() for o, size in axes]
-
-
-def still_of(header: Mapping[str, Any], recording: Recording) -> str:
-    """Return markup for readers without scripts: a photograph, and how far each layer looks."""
-    photo = header["images"][0]["photo"]
-    picture = f'<img src="{photo}" alt="{html.escape(header["images"][0]["name"])}">' if photo else ""
-    rows = []
-    for site in header["sites"]:
-        means = recording.mean_abs_offset(site["name"]).mean(0)
-        cells = "".join(f"<td>{mean:.2f}</td>" for mean in means)
-        rows.append(f"<tr><th scope=row>{site['name']}</th>{cells}</tr>")
-    heads = "".join(f"<th scope=col>mean |offset|, {axis} (tokens)</th>" for axis in AXES)
-    return f"{picture}<table><tr><th scope=col>layer</th>{heads}</tr>{''.join(rows)}</table>"

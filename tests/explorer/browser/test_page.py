@@ -381,7 +381,12 @@ def test_without_scripts_a_photograph_and_numbers_are_shown(chromium, look, reco
     context = chromium.new_context(offline=True, java_script_enabled=False)
     page = context.new_page()
     page.goto(Path(look).as_uri())
-    assert page.locator("noscript img").is_visible()
+    site = recording.sites[-1]
+    exact = np.repeat(offsets_at(recording, 0, site, site.query), site.channels_per_offset, axis=1)
+    sampled = sampling_map(exact, site.query, site.grid).samples
+    assert page.locator("noscript svg image").is_visible()
+    assert not page.locator("#bar").is_visible()
+    assert page.locator("noscript circle").count() == sum(len(tokens.counts) for tokens in sampled.values())
     shown = page.locator("noscript tr").nth(18).text_content()
     assert shown == "3_14" + "".join(f"{mean:.2f}" for mean in recording.mean_abs_offset("3_14").mean(0))
     context.close()

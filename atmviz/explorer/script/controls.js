@@ -18,4 +18,4 @@ on(calm, "change", blink);
 on(window, "resize", draw);
 on(window, "hashchange", () => location.hash !== written && go(location.hash));
 window.atmviz = {get state() { return structuredClone(S); }, go, readout};
-go(location.hash);
+go(location.hash).catch(error => { $("read").textContent = `this browser cannot draw the page: ${error}`; });

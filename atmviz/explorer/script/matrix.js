@@ -1,6 +1,5 @@
 /* Layers by columns: drawn, with one cell in the document, which the keyboard moves */
-const VIK = ["#001261", "#033e7d", "#1e6f9d", "#71a8c4", "#ece5e0", "#d29773", "#b85a2a", "#8b250b", "#590008"]
-  .map(color => [1, 3, 5].map(k => parseInt(color.slice(k, k + 2), 16)));
+const VIK = getComputedStyle(document.querySelector("#scale i")).backgroundImage.match(/\d+, \d+, \d+/g).map(c => c.split(",").map(Number));
 const SHADES = range(257).map(k => {
   const low = Math.min(Math.floor(k / 32), 7), rest = k / 32 - low;
   return `rgb(${VIK[low].map((value, c) => Math.round(value + rest * (VIK[low + 1][c] - value)))})`;

@@ -3,9 +3,13 @@
 Importing this package does not import torch; the names below load what they need on first use.
 """
 
+from typing import Any
+
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
+from atmviz.errors import nearest
+
+_load, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "checkpoints": ["convert_checkpoint", "load_model"],
@@ -21,10 +25,28 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "recording.quantities": ["QUANTITIES", "Quantity"],
         "recording.run": ["record"],
         "recording.store": ["open_recording"],
-        "statistics": ["histogram_table", "object_table", "offset_histogram"],
+        "statistics": [
+            "adaptivity_table",
+            "claims_table",
+            "depth_table",
+            "histogram_table",
+            "object_table",
+            "offset_histogram",
+        ],
         "training.evaluate": ["evaluate"],
         "training.loop": ["train"],
+        "views.adaptivity": ["adaptivity"],
+        "views.claims": ["claims"],
+        "views.depth": ["depth"],
+        "views.comparison": ["compare"],
         "views.histograms": ["histogram"],
+        "views.interventions": ["intervene"],
         "views.overlays": ["overlay"],
     },
 )
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"atmviz has no {name!r}{nearest(name, __all__)}", name=name)
+    return _load(name)

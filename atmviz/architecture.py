@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from atmviz.errors import AtmvizError, CheckpointError, nearest
+from atmviz.errors import CheckpointError, SettingsError, nearest
 from atmviz.geometry import MIN_SIZE_PX
 from atmviz.variants import VARIANTS
 
@@ -74,16 +74,16 @@ class Architecture:
         """Read `atmnet_tiny`, `semantic_fpn(atmnet_tiny)` or `semantic_fpn(atmnet_tiny, atmfpn)`.
 
         Raises:
-            AtmvizError: the text has another form, or names an unknown head or neck.
+            SettingsError: the text has another form, or names an unknown head or neck.
         """
         match = re.fullmatch(r"(?:(\w+)\()?([\w.]+)(?:, ?(\w+))?(\))?", text.strip())
         if not match or bool(match[1]) != bool(match[4]) or (match[3] and not match[1]):
-            raise AtmvizError(
+            raise SettingsError(
                 f"got model {text!r}, expected a name like atmnet_tiny or semantic_fpn(atmnet_tiny, atmfpn)"
             )
         head, neck = match[1], match[3] or "fpn"
         if head not in (None, *HEAD_TASKS) or neck not in get_args(Neck):
-            raise AtmvizError(
+            raise SettingsError(
                 f"got model {text!r}, expected a head of {', '.join(HEAD_TASKS)} "
                 f"and a neck of {', '.join(get_args(Neck))}{nearest(head or '', HEAD_TASKS)}"
             )
@@ -115,15 +115,12 @@ def require_named(name: str) -> Architecture:
     """Read the name of a network whose backbone may be any of timm's models, but no variant that does not exist.
 
     Raises:
-        AtmvizError: see `Architecture.parse`.
-        CheckpointError: the backbone is called like a variant, and is none.
+        SettingsError: see `Architecture.parse`; or the backbone is called like a variant, and is none.
     """
     architecture = Architecture.parse(name)
     backbone = architecture.backbone.split(".")[0]
     if backbone.startswith("atm") and backbone not in VARIANTS:
-        raise CheckpointError(
-            f"no model {backbone}: expected one of {', '.join(VARIANTS)}{nearest(backbone, VARIANTS)}"
-        )
+        raise SettingsError(f"no model {backbone}: expected one of {', '.join(VARIANTS)}{nearest(backbone, VARIANTS)}")
     return architecture
 
 

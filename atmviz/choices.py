@@ -11,7 +11,7 @@ from atmviz.events import QUIET, Events
 from atmviz.files import BUNDLED_CHECKPOINTS, find_checkpoint
 from atmviz.geometry import Fit, Preprocessing, parse_size
 from atmviz.layers import Layers, offset_sources, select_layers
-from atmviz.settings import Settings, setting
+from atmviz.settings import Settings, read_device, setting
 from atmviz.variants import VARIANTS
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class ModelChoice(Settings):
     weights: Literal["ema", "model"] | None = setting(
         None, "ema (averaged) or model; by default ema if the file has it.", "Model"
     )
-    device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps.", "Model", read=str)
+    device: str = setting("auto", "auto, cpu, cuda, cuda:N or mps.", "Model", read=read_device)
 
     def load(
         self, network: "nn.Module | str | Path | None" = None, events: Events = QUIET, seed: int = 0
@@ -74,7 +74,8 @@ class ModelChoice(Settings):
             layers: Layers or patterns that a known variant must have.
 
         Raises:
-            CheckpointError: there is no such file or variant.
+            CheckpointError: there is no such file.
+            SettingsError: there is no such variant.
             LayerNotFoundError: the variant has no such layer.
         """
         checkpoint = str(self.checkpoint).removeprefix(INITIAL)

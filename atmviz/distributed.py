@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -109,9 +110,22 @@ def rank_and_world() -> tuple[int, int]:
 
 def gather_all(items: list[Any]) -> list[Any]:
     """Return the items of all processes, in the order of ranks."""
+    return [item for part in _parts(items) for item in part]
+
+
+def gather_in_turn(items: list[Any]) -> list[Any]:
+    """Return the items of all processes: the first one of each rank, the second one of each, and so on."""
+    turns = zip_longest(*_parts(items), fillvalue=_MISSING)
+    return [item for turn in turns for item in turn if item is not _MISSING]
+
+
+_MISSING = object()
+
+
+def _parts(items: list[Any]) -> list[list[Any]]:
+    """Return the items of each process."""
     _, world = rank_and_world()
-    if world == 1:
-        return items
-    parts: list[list[Any]] = [[] for _ in range(world)]
-    torch.distributed.all_gather_object(parts, items)
-    return [item for part in parts for item in part]
+    parts = [items] * world
+    if world > 1:
+        torch.distributed.all_gather_object(parts, items)
+    return parts

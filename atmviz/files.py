@@ -5,25 +5,29 @@ import csv
 import difflib
 import errno
 import hashlib
+import json
 import os
 import re
 import shutil
 import stat
 import tempfile
 import unicodedata
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from atmviz.errors import AtmvizError, CheckpointError, nearest, require_type
+from atmviz.errors import AtmvizError, CheckpointError, SettingsError, nearest, printable, require_type
 from atmviz.variants import VARIANTS
 
 SOFTWARE = f"atmviz {version('atmviz')}"  # named as the producer in the metadata of figures
 _LOCK = ".lock"
+_MAX_HEADER_BYTES = 2**25  # of a safetensors file
+_MOST_COMPARED = 10_000  # names of a folder with which a misspelled one is compared
 _CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".tar", ".safetensors")
 BUNDLED_CHECKPOINTS: tuple[str, ...] = ("atmnet_nano.shapes",)  # in assets/models, each with its model card
 
@@ -155,7 +159,7 @@ def find_checkpoint(path_or_name: str | Path, random: bool = True) -> Path:
         random: Whether the name of a variant, for random weights, would do too: the error says so.
 
     Raises:
-        SettingsError: something else than a path or a name.
+        SettingsError: something else than a path or a name, or there is no such name.
         CheckpointError: there is no such file.
     """
     require_type(path_or_name, str | Path, "a checkpoint", "a file, or the name of a bundled one or of a variant")
@@ -171,18 +175,63 @@ def find_checkpoint(path_or_name: str | Path, random: bool = True) -> Path:
         if random:
             names += tuple(VARIANTS)
             expected += f", or one of {', '.join(VARIANTS)} for random weights, also as mask_rcnn(atmnet_tiny)"
-        raise CheckpointError(f"no checkpoint file {path}: expected {expected}{_nearest_to(path, names)}")
+        kind = CheckpointError if path.suffix in _CHECKPOINT_SUFFIXES or path.name != str(path) else SettingsError
+        raise kind(f"no checkpoint file {path}: expected {expected}{_nearest_to(path, names)}")
+    with suppress(PermissionError), path.open("rb") as file:
+        head = file.read(512)
+        if head.removeprefix(codecs.BOM_UTF8)[:1] != b"{":  # else it may be an index of weights
+            require_tensors(head, path)
+        _require_whole(file, head, path)
     return path
+
+
+def require_tensors(head: bytes, path: Path) -> None:
+    """Raise CheckpointError if the first 512 bytes of a file are those of another kind than a checkpoint."""
+    if problem := foreign_content(head):
+        remedy = "" if ":" in problem else ", expected a checkpoint: choose another file"
+        raise CheckpointError(f"{path} is {problem}{remedy}")
+    if head[:1] not in b"P\x80" and head.isascii() and b"\0" not in head:
+        raise CheckpointError(f"{path} is a text file, expected a checkpoint: copy or download it again")
+
+
+def _require_whole(file: BinaryIO, head: bytes, path: Path) -> None:
+    """Raise CheckpointError if a file of torch.save or safetensors was cut off."""
+    size, header_bytes, needed = path.stat().st_size, int.from_bytes(head[:8], "little"), 0
+    if head[8:9] == b"{" and header_bytes < _MAX_HEADER_BYTES:
+        with suppress(ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):  # else said later
+            file.seek(8)
+            header = json.loads(file.read(header_bytes))
+            needed = (
+                8
+                + header_bytes
+                + max(int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__")
+            )
+    if needed > size or (head[:2] == b"PK" and not zipfile.is_zipfile(file)):
+        kind = "safetensors file" if needed else "zip archive"
+        raise CheckpointError(f"{path} is not a whole {kind}: copy or download it again")
+
+
+def near_path(path: str | Path, suffixes: tuple[str, ...] = ("",)) -> str:
+    """Return "; did you mean X?" for the name nearest to the first part of a path that is not there, or nothing."""
+    missing = Path(path)
+    while missing != missing.parent and not missing.parent.exists():
+        missing = missing.parent
+    try:
+        names = [name for name in os.listdir(missing.parent) if name.endswith(suffixes)]
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(missing.name, names, 1, 0.7) if len(names) <= _MOST_COMPARED else []
+    if not near:
+        return ""
+    found = missing.with_name(near[0])
+    whole = found / Path(path).relative_to(missing)
+    return f"; did you mean {printable(str(whole if whole.exists() else found))}?"
 
 
 def _nearest_to(path: Path, known: Sequence[str]) -> str:
     """Return "; did you mean X?" for a name, or for a checkpoint in the folder of the path."""
-    try:
-        files = [file for file in os.listdir(path.parent) if file.endswith(_CHECKPOINT_SUFFIXES)]
-    except OSError:
-        files = []
-    if near := difflib.get_close_matches(path.name, files, 1, 0.7):
-        return f"; did you mean {path.with_name(near[0])}?"
+    if near := near_path(path, _CHECKPOINT_SUFFIXES):
+        return near
     if path.suffix in _CHECKPOINT_SUFFIXES:
         return ""
     return nearest(str(path).lower().replace("-", "_"), known)

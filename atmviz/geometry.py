@@ -162,12 +162,9 @@ class Preprocessing:
         """Return how images are fitted and how much of them is seen, in a few words."""
         if self.fit != "crop":
             return "images are seen whole" if self.fit == "whole" else "images are seen whole, squashed to one shape"
-        landscape, square, portrait = (f"{100 * share:.0f} %" for share in self.seen().values())
-        cover = "" if self.crop_pct == 1 else " of images that cover {}×{} px".format(*self._cover_px())
-        return (
-            f"center crop to {self.size[0]}×{self.size[1]} px{cover}: {landscape} of a 4:3 photograph is seen, "
-            f"{square} of 1:1, {portrait} of 3:4"
-        )
+        least, most = (f"{100 * pick(self.seen().values()):.0f} %" for pick in (min, max))
+        height, width = self.size
+        return f"a center crop to {height}×{width} px shows {least} to {most} of a photograph, by its shape"
 
     def seen(self) -> dict[str, float]:
         """Return the fraction of a photograph that the input shows, by its width:height."""

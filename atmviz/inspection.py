@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from atmviz.errors import AtmvizError
-from atmviz.files import BUNDLED_CHECKPOINTS, find_checkpoint
+from atmviz.files import BUNDLED_CHECKPOINTS, find_checkpoint, near_path
 from atmviz.recording.array_files import is_recording
 
 _FIGURES = (".png", ".pdf", ".svg")
@@ -30,7 +30,7 @@ def inspect(path: str | Path) -> dict[str, Any]:
     if is_recording(path):
         return {"kind": "recording", "path": str(path), **_recording(path)}
     if not path.exists() and str(path) not in BUNDLED_CHECKPOINTS:
-        raise AtmvizError(f"no file or folder {path}: expected a figure, a recording or a checkpoint")
+        raise AtmvizError(f"no file or folder {path}: expected a figure, a recording or a checkpoint{near_path(path)}")
     best = path / "best.safetensors"
     file = find_checkpoint(best if best.is_file() else path)
     return {"kind": "checkpoint", "path": str(file), **_checkpoint(file)}
@@ -41,7 +41,7 @@ def _figure(path: Path) -> dict[str, Any]:
 
     said = read_about(path)
     if said is None:
-        raise AtmvizError(f"{path} is no figure of atmviz: it does not say what it shows")
+        raise AtmvizError(f"{path} is no figure of atmviz, which says what it shows: choose one that atmviz drew")
     return said
 
 

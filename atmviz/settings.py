@@ -7,6 +7,7 @@ import functools
 import inspect
 import math
 import operator
+import re
 import types
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -42,9 +43,22 @@ def setting(
     return field(default=default, metadata=about)
 
 
+def read_device(device: Any) -> str:
+    """Return the name of a device; raise SettingsError for a name that no machine's device has."""
+    name = str(device)
+    if not re.fullmatch(r"auto|(cpu|mps)(:0)?|cuda(:\d{1,3})?", name):
+        near = nearest(name.lower(), ("auto", "cpu", "cuda", "mps"))
+        raise SettingsError(f"got device {describe(name)}, expected auto, cpu, cuda, cuda:N or mps{near}")
+    return name
+
+
 def settings_under(panel: str) -> Callable[..., Any]:
     """Return `setting` for the settings under one heading: it takes all but the panel."""
-    return lambda default, help, low=None, high=None, flags=(): setting(default, help, panel, low, high, flags)
+
+    def under(default: Any, help: str, low: float | None = None, high: float | None = None, **about: Any) -> Any:
+        return setting(default, help, panel, low, high, **about)
+
+    return under
 
 
 def settings_of(kind: type, without: tuple[str, ...] = ()) -> list[Field]:

@@ -7,11 +7,10 @@ import typer
 
 from atmviz.architecture import NETWORK_OPTIONS
 from atmviz.training.recipe import DENSE_SETTINGS, Recipe
-from atmviz.training.recipe_files import read_recipe
 
 from . import completion, options
-from .console import CONSOLE, import_matplotlib, is_main_process, print_json, print_rows, waiting
-from .training import TrainingConsole, exit_if_stopped, recipe_settings
+from .console import import_matplotlib, is_main_process, print_json, print_rows, waiting
+from .training import TrainingConsole, exit_if_stopped, read_chosen
 
 
 @options.with_settings(Recipe, without=(*NETWORK_OPTIONS, "seed", *DENSE_SETTINGS), overriding=True)
@@ -31,7 +30,7 @@ def ablate(
 
     After a stop, the same command resumes.
     """
-    chosen = read_recipe(recipe, recipe_settings(settings), events=CONSOLE)
+    chosen = read_chosen(recipe, settings, device)
     with waiting("starting"):
         import_matplotlib()
         from atmviz.training import ablation

@@ -26,8 +26,12 @@ COMMANDS = {
     "overlay": "Draw on an image the tokens that a query token samples (Fig. 5).",
     "histogram": "Draw histograms of the offsets of each layer, horizontal and vertical (Figs. 3, 6, 7).",
     "explore": "Write one web page, for any browser and without a network, in which queries are moved over images.",
+    "claims": "Measure the paper's claims about offsets: depth, segment, scale, shape and boundary.",
+    "depth": "Draw how far each layer reaches, from the first to the last, beside the untrained network.",
+    "adaptivity": "Draw which part of the offsets is constant, position, image and content, by layer and axis.",
     "layers": "List the ATM layers of a model: whose offsets they use, their channels, the size of their maps.",
     "inspect": "Print what a figure, a recording or a checkpoint says of itself.",
+    "compare": "Compare the offsets of two recordings, or of two networks on the same images.",
     "record": "Record which tokens every ATM layer fetches, image by image, into a folder that opens without torch.",
     "merge": "Join recordings of the same model and settings into one, in the order given.",
     "cache": "List or remove recordings and compiled kernels that are kept to save time.",
@@ -35,6 +39,7 @@ COMMANDS = {
     "train": "Train a classifier, a segmenter or a detector by a recipe; options override its settings.",
     "eval": "Evaluate a classifier (top-1, top-5), a segmenter (mIoU) or a detector (COCO's AP) on a dataset.",
     "ablate": "Train the ablations of Table 8 and Fig. 2 at a small size, and print them beside the paper's numbers.",
+    "intervene": "Measure what learned offsets are worth: evaluate a checkpoint with others in their place.",
     "models": "List the variants with their parameters and FLOPs, beside the numbers of the paper.",
     "complexity": "Count parameters and FLOPs of the networks in the paper's tables, beside the printed numbers.",
     "benchmark": "Time atmviz beside the released code, which samples by torchvision's deform_conv2d.",
@@ -43,6 +48,7 @@ COMMANDS = {
 }
 GROUPS = {
     "Look": ("overlay", "histogram", "explore", "layers", "inspect"),
+    "Answers": ("claims", "depth", "adaptivity", "compare", "intervene"),
     "Record": ("record", "merge", "cache", "data"),
     "Train": ("train", "eval", "ablate"),
     "Numbers": ("models", "complexity", "benchmark"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from atmviz.errors import nearest
+from atmviz.settings import read_device
 from atmviz.variants import VARIANTS
 
 from . import completion, options
@@ -55,7 +56,7 @@ def benchmark(  # noqa: PLR0913  options
         raise typer.BadParameter(f"got --dtype {precision}, expected float32: a recording has no other")
     if images and what != "record":
         raise typer.BadParameter(f"got --images for {what}, expected it only for record: leave it out")
-    pixels = options.parse_size(size or 224)
+    pixels, device = options.parse_size(size or 224), read_device(device)
     with waiting("loading"):
         import torch
 

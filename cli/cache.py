@@ -79,7 +79,7 @@ def _counted(entries: list[CacheEntry]) -> str:
 
 
 def _size(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"
+    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{-(-size // 1000)} kB"
 
 
 def _day(seconds: float) -> str:

@@ -10,6 +10,7 @@ from atmviz.choices import ModelChoice
 from atmviz.data.names import require_labeled
 from atmviz.errors import count
 from atmviz.files import check_writable, write_csv
+from atmviz.layers import Layers
 from atmviz.training.evaluation_settings import EvaluationSettings
 
 from . import options
@@ -68,11 +69,10 @@ def evaluate(
 
     Processes of torchrun share the images. No image is counted twice.
     """
-    _require_inputs(checkpoint, settings)
+    require_inputs(checkpoint, settings)
     _require_writable(out, ".csv")
     _require_writable(confusion, ".png", ".pdf", ".svg")
     _require_writable(show and show / "image.png")
-    EvaluationSettings(**options.given(settings))  # before torch is loaded
     say_if_alone()
     with waiting("starting"):
         import_matplotlib()
@@ -128,6 +128,11 @@ def _write(out: Path, results: "list[EvaluationResult]") -> None:
         say(f"wrote {path}")
 
 
+def _digits(images: int) -> int:
+    """Return the decimals of a percentage that so many images support; files have all."""
+    return 1 if images < 10_000 else 3
+
+
 def _show_classes(results: "list[EvaluationResult]") -> None:
     """Print a table with a row per class and a column per metric, for each of the weights."""
     metrics = list(results[0].per_class)
@@ -135,13 +140,14 @@ def _show_classes(results: "list[EvaluationResult]") -> None:
     headings = ("class", *(f"{_CLASS_LABELS[name]} (%){suffix}" for suffix in suffixes for name in metrics))
     rows = zip(*(result.class_rows for result in results), strict=True)
     values = ([row[name] for row in of_class for name in metrics] for of_class in rows)
-    shown = ([None if isnan(value) else f"{value:.3f}" for value in of_class] for of_class in values)
+    digits = _digits(results[0].images)
+    shown = ([None if isnan(value) else f"{value:.{digits}f}" for value in of_class] for of_class in values)
     print_rows("by class", headings, ([name, *cells] for name, cells in zip(results[0].classes, shown, strict=True)))
 
 
-def _require_inputs(checkpoint: str, settings: dict[str, Any]) -> None:
-    """Check without torch that checkpoint and dataset are there."""
-    ModelChoice(checkpoint=checkpoint).require()
+def require_inputs(checkpoint: str, settings: dict[str, Any], layers: Layers = ()) -> None:
+    """Check without torch that checkpoint, layers and dataset are there."""
+    ModelChoice(checkpoint=checkpoint).require(layers)
     if settings["dataset"]:
         require_labeled(settings["dataset"], settings["data_dir"], settings["split"] or "val")
 
@@ -162,7 +168,8 @@ def _show(rows: list[dict[str, Any]], paper: dict[str, dict[str, str]]) -> None:
         for heading, name in (("offsets", "offsets"), ("size (px)", "size"))
     ]
     for name in (metric for metric in METRIC_LABELS if metric in first):
-        label, digits = (METRIC_LABELS[name], 4) if name == "loss" else (f"{METRIC_LABELS[name]} (%)", 3)
+        percent = _digits(first["images"])
+        label, digits = (METRIC_LABELS[name], 4) if name == "loss" else (f"{METRIC_LABELS[name]} (%)", percent)
         values = (None if isnan(row[name]) else f"{row[name]:.{digits}f}" for row in rows)
         cells.append([label, *values, *(source.get(name, "") for source in paper.values())])
     images = f"{first['images']} image{'s' * (first['images'] != 1)}"

@@ -13,8 +13,21 @@ EXAMPLES = {
         "atmviz explore photos/ --out look.html",
         "atmviz explore trained --and untrained --max-size 5MB --out look.html",
     ),
+    "claims": (
+        "atmviz claims",
+        "atmviz claims --dataset ade20k --limit 500 -c ATMNet-T.pth --format pdf,tex",
+    ),
+    "depth": ("atmviz depth --unit px", "atmviz depth recording --width column --out depth.pdf"),
+    "adaptivity": (
+        "atmviz adaptivity --width column --out adaptivity.pdf",
+        "atmviz adaptivity --dataset ade20k --limit 500 -c ATMNet-T.pth --json",
+    ),
     "layers": ("atmviz layers", "atmviz layers atmnet_large --size 512x512 --json"),
     "inspect": ("atmviz inspect fig3.pdf", "atmviz inspect ATMNet-T.pth --json"),
+    "compare": (
+        "atmviz compare first second --baseline init --width column",
+        "atmviz compare -c init:atmnet_tiny -c ATMNet-T.pth photos/",
+    ),
     "record": (
         "atmviz record photos/ --out recording",
         "atmviz record --dataset ade20k --limit 500 -c ATMNet-T.pth --out ade20k",
@@ -33,6 +46,10 @@ EXAMPLES = {
         "atmviz eval --offsets zero --limit 500",
     ),
     "ablate": ("atmviz ablate --seeds 1 --epochs 1",),
+    "intervene": (
+        "atmviz intervene --limit 300",
+        "atmviz intervene ATMNet-T.pth --dataset imagenet --do clamp:1,2,4 --by stage",
+    ),
     "models": ("atmviz models", "atmviz models --json"),
     "complexity": (
         "atmviz complexity --table 1 --table 7",

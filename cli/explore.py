@@ -6,7 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from atmviz.choices import DataChoice, ModelChoice
+from atmviz.errors import SettingsError
 from atmviz.explorer.settings import ExplorerSettings
+from atmviz.recording.array_files import is_recording
 from atmviz.recording.settings import RecordingSettings
 from atmviz.views.settings import NOT_RECORDED
 
@@ -45,6 +47,8 @@ def explore(
 
     The offsets of every token are recorded in a cache. The page holds all it needs and asks for nothing else.
     """
+    if len([source for source in sources or () if is_recording(Path(source))]) > 1:
+        raise SettingsError("got several recordings, expected one: name the second one by --and")
     say_if_alone()
     with ProgressConsole("loading", "recording", "recorded images are kept in the cache") as events:
         import_matplotlib()

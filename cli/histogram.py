@@ -6,12 +6,15 @@ from typing import Annotated, Any
 import typer
 
 from atmviz.choices import DataChoice, ModelChoice
+from atmviz.errors import SettingsError
 from atmviz.figures.settings import FigureStyle
+from atmviz.recording.array_files import is_recording
 from atmviz.recording.settings import RecordingSettings
 from atmviz.views.settings import NOT_RECORDED, HistogramSettings
 
 from . import options
-from .console import CONSOLE, import_matplotlib, is_main_process, print_json, print_paths, say_if_alone
+from .console import import_matplotlib, say_if_alone
+from .delivery import deliver
 from .progress import ProgressConsole
 
 
@@ -36,16 +39,12 @@ def histogram(
     The offsets are recorded in a cache. Another layer or format is then drawn without running the model.
     """
     kinds = options.parse_formats(formats)
+    if len([source for source in sources or () if is_recording(Path(source))]) > 1:
+        raise SettingsError("got several recordings, expected one: atmviz compare draws two, atmviz merge joins them")
     say_if_alone()
     with ProgressConsole("loading", "recording", "recorded images are kept in the cache") as events:
         import_matplotlib()
         from atmviz.views import draw_histogram
 
         drawn = draw_histogram(sources or None, events=events, **options.given(settings))
-    if not is_main_process():
-        return  # the first of torchrun's processes writes
-    files = drawn.save(out, kinds, command=options.command_line(), events=CONSOLE)
-    if as_json:
-        print_json({"files": [str(file) for file in files], **drawn.numbers})
-    else:
-        print_paths(files)
+    deliver(drawn, out, kinds, as_json)

@@ -1,9 +1,14 @@
 """`atmviz inspect`: what a figure, a recording or a checkpoint is."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from atmviz.errors import count
+from atmviz.training.recipe import Recipe
 
 from . import options
 from .console import print_json, stdout, waiting
@@ -24,8 +29,20 @@ def inspect(
     if as_json:
         print_json(said)
         return
-    for name, value in _lines(said):
+    for name, value in _lines(_without_defaults(said)):
         stdout.print(f"{name}: {value}")
+
+
+def _without_defaults(said: dict[str, Any]) -> dict[str, Any]:
+    """Return what is said without the settings of a recipe that are the usual ones, and how many these are."""
+    info = said.get("training_info", {})
+    if not isinstance(info.get("recipe"), dict):
+        return said
+    usual = json.loads(json.dumps(asdict(Recipe())))
+    changed = {name: value for name, value in info["recipe"].items() if value != usual.get(name, "")}
+    left_out = len(info["recipe"]) - len(changed)
+    changed["defaults"] = f"{count(left_out, 'other setting')}; --json prints all"
+    return {**said, "training_info": {**info, "recipe": changed}}
 
 
 def _lines(values: dict[str, Any], above: str = "") -> list[tuple[str, str]]:

@@ -79,6 +79,8 @@ def _check(kinds: tuple[type, ...], without: tuple[str, ...], values: dict[str, 
             (replace(settings, dataset=preset.dataset) if preset else settings).require(sources)  # type: ignore[arg-type]
         if isinstance(settings, ModelChoice):
             settings.require(() if recording else layers)
+        if require_queries := getattr(settings, "require_queries", None):
+            require_queries(sources or ())
     if recording and layers:
         from atmviz.recording.store import open_recording
         from atmviz.statistics.histogram import choose_layers
@@ -132,8 +134,8 @@ def parse_formats(text: str | None) -> list[Any] | None:
     if text is None:
         return None
     formats = list(dict.fromkeys(part.strip().lower() for part in text.split(",")))
-    if unknown := [kind for kind in formats if kind not in ("png", "pdf", "svg")]:
-        raise typer.BadParameter(f"got format {unknown[0]!r}, expected png, pdf or svg, several with commas")
+    if unknown := [kind for kind in formats if kind not in ("png", "pdf", "svg", "tex")]:
+        raise typer.BadParameter(f"got format {unknown[0]!r}, expected png, pdf, svg or tex, several with commas")
     return formats
 
 
@@ -159,10 +161,30 @@ def size_option(otherwise: str = "") -> Any:
 
 
 Size = Annotated[str | None, size_option()]
+AnswerSource = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A recording; or images, folders or globs. Default: 400 drawn scenes.",
+        show_default=False,
+    ),
+]
+Baseline = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RECORDING",
+        help="A recording of the untrained network; by default a formula stands for it.",
+        rich_help_panel="Answer",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the results as JSON.", rich_help_panel="Output")]
 Format = Annotated[
     str | None,
-    typer.Option("--format", help="png, pdf, svg, or several with commas; by default png.", rich_help_panel="Output"),
+    typer.Option(
+        "--format",
+        help="png, pdf, svg, or several with commas; by default png. tex: the table in LaTeX, too.",
+        rich_help_panel="Output",
+    ),
 ]
 FigurePath = Annotated[
     Path,

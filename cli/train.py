@@ -10,11 +10,11 @@ from atmviz.architecture import Task
 from atmviz.data.names import require_labeled
 from atmviz.files import find_checkpoint
 from atmviz.training.recipe import Recipe
-from atmviz.training.recipe_files import default_folder, default_recipe, read_recipe, recipe_names
+from atmviz.training.recipe_files import default_folder, default_recipe, recipe_names
 
 from . import completion, options
-from .console import CONSOLE, import_matplotlib, is_main_process, print_json, say, say_if_alone, waiting
-from .training import TrainingConsole, exit_if_stopped, metrics_line, recipe_settings
+from .console import import_matplotlib, is_main_process, print_json, say, say_if_alone, waiting
+from .training import TrainingConsole, exit_if_stopped, metrics_line, read_chosen
 
 
 @options.with_settings(Recipe, overriding=True)
@@ -43,7 +43,7 @@ def train(
     Without options, train the demonstration model on synthetic images. After a stop, the same command resumes.
     """
     name = recipe or default_recipe(task, settings["head"])
-    chosen = read_recipe(name, recipe_settings(settings), is_complete=not print_recipe, events=CONSOLE)
+    chosen = read_chosen(name, settings, device, is_complete=not print_recipe)
     if task and chosen.task != task:
         raise typer.BadParameter(
             f"got --task {task} and {chosen.architecture}, which is to {chosen.task}: leave one of the two out"
@@ -59,7 +59,6 @@ def train(
         import_matplotlib()
         from atmviz.training import loop
     say_if_alone()
-    say(f"training {chosen.architecture} on {chosen.dataset} into {folder}")
     with TrainingConsole() as console:
         result = loop.train(chosen, folder, device=device, events=console)
     exit_if_stopped(result.stopped)

@@ -12,20 +12,34 @@ import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from atmviz import events
+from atmviz.errors import RecipeError, SettingsError
 from atmviz.layers import LayerId
-from atmviz.training.recipe import Recipe
+from atmviz.training.recipe import Recipe, require_device
+from atmviz.training.recipe_files import read_recipe
 
 from . import options
-from .console import METRIC_LABELS, ConsoleEvents, say, stderr
+from .console import CONSOLE, METRIC_LABELS, ConsoleEvents, say, stderr
 
 if TYPE_CHECKING:
     from atmviz.training.health import OffsetHealth
 
 
-def recipe_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the recipe settings that were given; `--finetune none` and its like take a value back."""
+def read_chosen(name: str, settings: dict[str, Any], device: str, is_complete: bool = True) -> Recipe:
+    """Return a recipe with the settings that were given; `--finetune none` and its like take a value back.
+
+    Raises:
+        SettingsError: a given setting is at fault, or one is missing.
+        RecipeError: the recipe itself is at fault.
+    """
     optional = {declared.name for declared in fields(Recipe) if declared.default is None}
-    return {k: None if v == "none" and k in optional else v for k, v in options.given(settings).items()}
+    values = {k: None if v == "none" and k in optional else v for k, v in options.given(settings).items()}
+    try:
+        recipe = read_recipe(name, values, is_complete=is_complete, events=CONSOLE)
+    except RecipeError as error:
+        read_recipe(name, is_complete=False)
+        raise SettingsError(str(error)) from None
+    require_device(device)
+    return recipe
 
 
 def exit_if_stopped(by: signal.Signals | None) -> None:

@@ -33,3 +33,73 @@ def nano(_seed):
     from atmviz.models import create_model
 
     return create_model("atmnet_nano", num_classes=5).eval()
+
+
+@pytest.fixture(scope="session")
+def labeled_scenes(tmp_path_factory):
+    """The folder of a recording, with labels, of 64 drawn scenes at 128 px by the demonstration model."""
+    from atmviz.recording.run import record
+
+    out = tmp_path_factory.mktemp("labeled") / "scenes"
+    record("shapes", "atmnet_nano.shapes", out=out, limit=64, labels="auto", workers=0, device="cpu")
+    return out
+
+
+@pytest.fixture(scope="session")
+def write_recording():
+    """`write_recording(folder, {"1_1": offsets}, names)` records chosen offsets [N, H, W, 2, O] by generating layer."""
+    from dataclasses import asdict
+
+    import numpy as np
+
+    from atmviz.geometry import Preprocessing
+    from atmviz.recording.layout import CHUNK_IMAGES
+    from atmviz.recording.sites import RecordedSite
+    from atmviz.recording.store import open_recording
+    from atmviz.recording.writer import RecordingWriter
+
+    def counts_of(offsets, reach):
+        counts = np.zeros((2, 2 * reach + 1), np.int64)
+        for axis, size in enumerate(offsets.shape[2:0:-1]):
+            nearest = np.clip(np.rint(offsets[:, :, :, axis]), -size, size).astype(int) + reach
+            counts[axis] = np.bincount(nearest.ravel(), minlength=2 * reach + 1)
+        return counts
+
+    def write(folder, layers, names=None, chunks=None, dataset="made", root="/", **attributes):
+        images = len(next(iter(layers.values())))
+        names = [f"{n:03}.png" for n in range(images)] if names is None else names
+        sites = [
+            RecordedSite(
+                *(name, name, name, "axis", 4 * field.shape[-1], field.shape[-1], 4),
+                stride_px=(2 ** (int(name[0]) + 1),) * 2,
+                branches=("width", "height", "identity"),
+                grid=field.shape[1:3],
+                query=(0, 0),
+            )
+            for name, field in layers.items()
+        ]
+        size = [side * stride for side, stride in zip(sites[0].grid, sites[0].stride_px, strict=True)]
+        identity = {
+            "model": "atmnet_nano",
+            "checkpoint": {"sha256": "0" * 64, "trained": True},
+            "preprocessing": asdict(Preprocessing(tuple(size))),
+            "input_size": size,
+            "query": "center",
+            "dataset": dataset,
+            "images": list(names),
+        }
+        writer = RecordingWriter(folder, {**identity, **attributes}, {"image_root": root}, sites)
+        reach = max(max(site.grid) for site in sites)
+        every = range(-(-images // CHUNK_IMAGES))
+        for chunk in every if chunks is None else chunks:
+            parts = {k: field[chunk * CHUNK_IMAGES :][:CHUNK_IMAGES] for k, field in layers.items()}
+            rows = {f"offset_{name}": part[:, 0, 0] for name, part in parts.items()}
+            rows["mean_abs_offset"] = np.stack([np.abs(part).mean((1, 2, 4)) for part in parts.values()], 1)
+            rows["outside_share"] = np.zeros_like(rows["mean_abs_offset"])
+            rows["fusion"] = np.full((len(rows["outside_share"]), len(sites), 3), 1 / 3)
+            rows["status"] = np.ones(len(rows["fusion"]))
+            rows["counts"] = np.stack([counts_of(part, reach) for part in parts.values()])[None]
+            writer.write_chunk(chunk, rows)
+        return open_recording(folder)
+
+    return write

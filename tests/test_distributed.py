@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from atmviz.distributed import as_launched, gather_all, join_processes, new_accelerator
+from atmviz.distributed import as_launched, gather_all, gather_in_turn, join_processes, new_accelerator
 from atmviz.errors import AtmvizError
 
 # What accelerate and its helpers read of the environment: settings, and nonsense
@@ -59,7 +59,7 @@ def test_settings_of_accelerate_and_of_launchers_change_nothing(settings):
         accelerator.backward(task(torch.ones(1, 2)).sum())
         optimizer.step()
         assert not torch.equal(layer.weight, before_step)
-        assert (join_processes(True).num_processes, gather_all([1])) == (1, [1])
+        assert (join_processes(True).num_processes, gather_all([1]), gather_in_turn([1, 2])) == (1, [1], [1, 2])
     assert {name: os.environ.get(name) for name in (*SETTINGS, "USE_TORCH_XLA")} == {**SETTINGS, "USE_TORCH_XLA": None}
 
 
@@ -101,6 +101,7 @@ signals.on_end_signals(lambda number: sys.exit(128 + number))
 with distributed.as_launched():
     state = distributed.join_processes(cpu=True)
     assert distributed.gather_all([state.process_index]) == [0, 1]
+    assert distributed.gather_in_turn([*range(state.process_index, 5, 2)]) == [0, 1, 2, 3, 4]
     how, is_first = sys.argv[1], state.process_index == 0
     if how == "error":
         raise SystemExit("error: got x, expected y")

@@ -217,8 +217,8 @@ def test_the_share_that_is_seen_is_that_of_the_area(preprocessing, image, share)
 
 def test_what_is_seen_is_said():
     said = Preprocessing((600, 800), "crop", 1.0).describe()
-    assert said == "center crop to 600×800 px: 100 % of a 4:3 photograph is seen, 75 % of 1:1, 56 % of 3:4"
-    assert "of images that cover 256×256 px: 57 % of a 4:3" in Preprocessing().describe()
+    assert said == "a center crop to 600×800 px shows 56 % to 100 % of a photograph, by its shape"
+    assert "224×224 px shows 57 % to 77 % of a photograph" in Preprocessing().describe()
     assert "whole" in Preprocessing(fit="squash").describe()
 
 

@@ -1,11 +1,14 @@
 """`atmviz.inspect` and the command: figures, recordings, run folders and checkpoints say what they are."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+from atmviz_cli.app import app
 from matplotlib.figure import Figure
+from typer.testing import CliRunner
 
 import atmviz
 from atmviz.errors import AtmvizError
@@ -41,6 +44,34 @@ def test_a_checkpoint_says_its_network_and_origin(where, tmp_path):
     said = atmviz.inspect({"name": "atmnet_nano.shapes", "file": bundled, "run folder": tmp_path}[where])
     assert (said["kind"], said["model"], said["weights"], said["tensors"]) == ("checkpoint", "atmnet_nano", "ema", 500)
     assert json.loads(json.dumps(said)) == said
+
+
+def test_the_command_shows_the_settings_of_a_recipe_that_are_not_the_usual_ones():
+    shown, whole = (CliRunner().invoke(app, ["inspect", "atmnet_nano.shapes", *more]) for more in ((), ("--json",)))
+    recipe = json.loads(whole.stdout)["training_info"]["recipe"]
+    lines = [line for line in shown.stdout.splitlines() if line.startswith("training_info recipe ")]
+    assert "training_info recipe lr: 0.002" in lines
+    assert not any("weight_decay" in line for line in lines)
+    assert lines[-1] == (
+        f"training_info recipe defaults: {len(recipe) - len(lines) + 1} other settings; --json prints all"
+    )
+
+
+def test_a_photograph_is_refused_with_what_is_expected(tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff" + bytes(600))
+    with pytest.raises(AtmvizError, match=r"photo.jpg is an image, expected a checkpoint: choose another file"):
+        atmviz.inspect(tmp_path / "photo.jpg")
+
+
+def test_a_name_that_atmviz_or_a_recording_has_not_names_the_nearest(recording):
+    with pytest.raises(AttributeError, match=r"atmviz has no 'overlai'; did you mean overlay\?"):
+        atmviz.overlai  # noqa: B018
+    opened = atmviz.open_recording(recording)
+    with pytest.raises(AttributeError, match=r"a recording has no 'offset'; did you mean offsets\?"):
+        opened.offset  # noqa: B018
+    assert copy.copy(opened).model == opened.model
+    with pytest.raises(AtmvizError, match=r"no recording in .*; did you mean .*\?"):
+        atmviz.open_recording(recording.with_name(f"{recording.name}x"))
 
 
 @pytest.mark.parametrize("name", ["nowhere.png", "nowhere", "empty", "text.png", "text.pth", ""])

@@ -60,8 +60,8 @@ ROOMS = {
         *("variants", "layers", "geometry", "files", "events", "errors"),
     ],
     "atmviz.views": [
-        *("figures", "statistics", "recording", "observe", "sources", "checkpoints", "choices", "paper", "layers"),
-        *("architecture", "geometry", "settings", "files", "events", "errors"),
+        *("figures", "statistics", "training", "recording", "observe", "sources", "checkpoints", "choices", "paper"),
+        *("layers", "architecture", "geometry", "settings", "files", "events", "errors"),
     ],
     "atmviz.explorer.settings": ["settings", "layers", "errors"],
     "atmviz.explorer": [
@@ -69,8 +69,19 @@ ROOMS = {
         *("settings", "files", "events", "errors"),
     ],
     "atmviz.training": [
-        *("checkpoints", "observe", "data", "sources", "models", "dense", "distributed", "processes", "signals"),
-        *("paper", "architecture", "variants", "layers", "geometry", "settings", "files", "events", "errors"),
+        *("checkpoints", "observe", "statistics", "data", "sources", "models", "dense", "distributed", "processes"),
+        *(
+            "signals",
+            "paper",
+            "architecture",
+            "variants",
+            "layers",
+            "geometry",
+            "settings",
+            "files",
+            "events",
+            "errors",
+        ),
     ],
     "atmviz.benchmark": [
         *("recording", "observe", "checkpoints", "data", "sources", "models", "ops", "variants", "geometry", "errors"),
@@ -83,10 +94,10 @@ ROOMS = {
 NEED_TORCH = [
     *("atmviz.models", "atmviz.ops", "atmviz.dense", "atmviz.complexity", "atmviz.devices", "atmviz.distributed"),
     *("atmviz.export", "atmviz.benchmark", "atmviz.observe.hooks", "atmviz.observe.image"),
-    *("atmviz.observe.interventions", "atmviz.recording.run", "atmviz.recording.batches", "atmviz.recording.reducer"),
-    "atmviz.views.overlays",
+    *("atmviz.recording.run", "atmviz.recording.batches", "atmviz.recording.reducer", "atmviz.views.overlays"),
     *(f"atmviz.training.{name}" for name in ("ablation", "build", "evaluate", "finetune", "health", "loop")),
-    *(f"atmviz.training.{name}" for name in ("run_folder", "tasks", "evaluators")),
+    *(f"atmviz.training.{name}" for name in ("evaluation", "evaluator", "evaluators", "detection_evaluator")),
+    *(f"atmviz.training.{name}" for name in ("intervene", "run_folder", "tasks")),
     *("atmviz.data.*", "atmviz.checkpoints.*"),  # but for their __init__
 ]
 

@@ -67,6 +67,8 @@ class Origin:
         head = f", {classes} classes" if classes else ", no classifier"
         if "image_size" in self.training_info:
             head += f", trained at {self.training_info['image_size']} px"
+        if isinstance(epoch := self.training_info.get("epoch"), int):
+            head += f", epoch {epoch}"
         text = f"{self.model} from {self.path}: {self.layout} layout{weights}, {self.matched} tensors matched{head}"
         if self.left_out:
             text += "; left out: " + ", ".join(f"{part} ({count})" for part, count in self.left_out.items())

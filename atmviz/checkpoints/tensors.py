@@ -19,7 +19,7 @@ from atmviz.checkpoints.archives import read_archive, read_old_pickles
 from atmviz.checkpoints.pickles import UnknownNameError
 from atmviz.checkpoints.stored import StoredTensor, named_items
 from atmviz.errors import CheckpointError, join_limited, shorten, summarize
-from atmviz.files import foreign_content
+from atmviz.files import require_tensors
 
 # Kinds of weights, by their names in safetensors
 _FLOATS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
@@ -68,12 +68,9 @@ def _read_by_content(file: BinaryIO, path: Path) -> tuple[Any, dict[str, str]]:
     header_bytes = int.from_bytes(head[:8], "little")
     if head[8:9] == b"{" and header_bytes <= path.stat().st_size - 8:
         return _read_safetensors(file, header_bytes)
-    if problem := foreign_content(head):
-        raise CheckpointError(f"{path} is {problem}")
     if head.removeprefix(codecs.BOM_UTF8)[:1] == b"{":
         raise CheckpointError(f"{path} is {_describe_json(file)}")
-    if head[:1] not in b"P\x80" and head.isascii() and b"\0" not in head:
-        raise CheckpointError(f"{path} is a text file, expected a checkpoint: copy or download it again")
+    require_tensors(head, path)
     return (read_archive(file, path) if head[:2] == b"PK" else read_old_pickles(file)), {}
 
 

@@ -10,7 +10,7 @@ from timm.data import auto_augment, create_transform
 from torch import Tensor
 
 from atmviz.data.fitting import MEAN, STD
-from atmviz.errors import RecipeError, shorten
+from atmviz.errors import SettingsError, shorten
 
 Transform = Callable[[Image.Image], Tensor]
 # timm's policies, with the range of each setting
@@ -69,7 +69,7 @@ def train_transform(size: int, augmentation: Augmentation) -> Transform:
 
 
 def _require_policy(text: str) -> None:
-    """Raise RecipeError for unknown policies, and for settings that timm ignores, fails at or never ends with."""
+    """Raise SettingsError for unknown policies, and for settings that timm ignores, fails at or never ends with."""
     name, *settings = text.split("-")
     known = _POLICIES.get(name, {})
     wrong = [part for part in settings if not (_is_setting(part, known) or (name == "rand" and part in _RAND_SETS))]
@@ -80,7 +80,7 @@ def _require_policy(text: str) -> None:
         fault = f"{shorten(wrong[0], 20)!r} is none of its settings: {', '.join(ranges) or 'none'}"
     else:
         return
-    raise RecipeError(
+    raise SettingsError(
         f"got auto_augment {shorten(text)!r} ({fault}), expected a timm policy, e.g. rand-m9-mstd0.5-inc1, or none"
     )
 

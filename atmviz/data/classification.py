@@ -111,7 +111,8 @@ def open_labeled(
         seed: Seed of the scenes of shapes.
 
     Raises:
-        DatasetError: no such dataset or split, an empty class, or (when read) an unreadable image.
+        SettingsError: no such dataset.
+        DatasetError: no such split, an empty class, or (when read) an unreadable image.
     """
     transform = eval_transform(size, crop_pct) if augmentation is None else train_transform(size, augmentation)
     if name in ("shapes", "digits"):

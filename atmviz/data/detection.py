@@ -99,7 +99,8 @@ def open_detection(
 
     Raises:
         AtmvizError: the COCO backend is not installed.
-        DatasetError: no such dataset, or annotations that are damaged or of another kind.
+        SettingsError: no such dataset.
+        DatasetError: annotations that are damaged or of another kind.
     """
     coco_masks()
     require_dataset(name, "detect")

@@ -62,9 +62,10 @@ def open_reader(name: str, data_dir: str | Path | None, split: Split) -> tuple[R
         The images, and the names of the classes.
 
     Raises:
-        DatasetError: no such dataset, one that only streams or does not name its classes, or its package is missing.
+        SettingsError: no such dataset, or one that only streams.
+        DatasetError: it does not name its classes, or its package is missing.
     """
-    require_reader(name)
+    require_reader(name, "classify")
     root = str(data_dir) if data_dir else None
     try:
         dataset = create_dataset(name, root=root, split="train" if split == "train" else "validation")

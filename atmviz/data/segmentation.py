@@ -83,7 +83,8 @@ def open_segmentation(
         seed: Seed of the scenes of shapes.
 
     Raises:
-        DatasetError: no such dataset, images without masks; when read, a mask that does not fit its image.
+        SettingsError: no such dataset.
+        DatasetError: images without masks; when read, a mask that does not fit its image.
     """
     require_dataset(name, "segment")
     source = open_source(name, data_dir=data_dir, split=split, size=size, seed=seed, upright=False)

@@ -17,7 +17,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from atmviz.architecture import PYRAMID_DIM, Neck
-from atmviz.errors import AtmvizError, summarize
+from atmviz.errors import SettingsError, summarize
 from atmviz.models import ATMFPN
 from atmviz.variants import VARIANTS
 
@@ -29,12 +29,12 @@ def building(name: object) -> Iterator[None]:
     """Turn what timm raises in the block, where the network of that name is built, into one line.
 
     Raises:
-        AtmvizError: the network is unknown, or does not take an argument.
+        SettingsError: the network is unknown, or does not take an argument.
     """
     try:
         yield
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        raise AtmvizError(
+        raise SettingsError(
             f"cannot build {name} ({summarize(error)}): expected one of {', '.join(VARIANTS)} or a timm model; "
             "heads need four stages with strides 4 to 32"
         ) from None
@@ -51,7 +51,7 @@ def create_backbone(name: str, first_level: int = 2, drop_path_rate: float = 0.0
         kwargs: Further arguments of the backbone's constructor.
 
     Raises:
-        AtmvizError: the model is unknown, does not take an argument, or lacks four stages with strides 4 to 32.
+        SettingsError: the model is unknown, does not take an argument, or lacks four stages with strides 4 to 32.
     """
     if name in VARIANTS:
         kwargs = {"out_norms": True, **kwargs}
@@ -68,7 +68,7 @@ def create_backbone(name: str, first_level: int = 2, drop_path_rate: float = 0.0
         )
     strides = [stage["reduction"] for stage in body.feature_info.info]
     if strides[-4:] != [4, 8, 16, 32]:
-        raise AtmvizError(f"got {name}, whose maps have strides {strides}, expected a backbone with 4, 8, 16, 32")
+        raise SettingsError(f"got {name}, whose maps have strides {strides}, expected a backbone with 4, 8, 16, 32")
     return NormalizedBackbone(body) if name.startswith("swin") else body
 
 

@@ -98,7 +98,7 @@ def read_maps(recording: Recording, sites: Sequence[RecordedSite], names: Sequen
         sites: Layers.
         names: Names of recorded images, in any order.
     """
-    indices = recording.indices[[recording.images.index(name) for name in names]]
+    indices = np.array([recording.attrs["images"].index(name) for name in names])
     order = np.argsort(indices)
     maps = {}
     for source in sources_of(sites):

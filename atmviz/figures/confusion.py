@@ -13,9 +13,12 @@ from atmviz.figures.style import drawable, figure_style, wrap_title
 
 _MAX_NAMED = 40  # classes; of more, the most confused are listed in place of names and numbers
 _NAME_LENGTH = 32  # characters of a class name
-_TYPE = 6.5  # points: at its size, the smallest type of the figure can be read in print
-_SIDE = 5.8  # inches of a matrix without names
-_CELL = 0.165  # inches, of "100" in that type
+_WIDEST = 6.5  # inches: the text of a page
+_TYPE = 6.0  # points: the smallest type that can be read in print
+_CHARACTER = 0.051  # inches, of a name in that type
+_SIDE = 5.6  # inches of a matrix without names
+_CELL = 0.13  # inches: "99" in that type, or "100", which has only zeros beside it
+_MARGIN = 0.5  # inches beside names and cells
 _MAX_LISTED, _LISTED_LENGTH = 20, 20  # pairs of classes, and characters of each name
 _NOTHING = "0.85"  # grey of a row without samples
 
@@ -43,16 +46,19 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str], path: Path, *, ti
     percent = np.where(samples > 0, 100 * counts / np.maximum(samples, 1), np.nan)
     named = len(classes) <= _MAX_NAMED
     listed = [] if named else _most_confused(percent, classes)
-    longest = min(max(map(len, classes)), _NAME_LENGTH) if named else 0
-    cells = max(2.2, min(0.45 * len(classes), max(4.5, _CELL * len(classes)))) if named else _SIDE
-    width, height = cells + 0.055 * longest + 1.2, cells + 0.055 * longest + 0.4  # a character is 0.055 inches wide
+    room = int((_WIDEST - _MARGIN - _CELL * len(classes)) / _CHARACTER)
+    longest = min(max(map(len, classes)), _NAME_LENGTH, room) if named else 0
+    names_width = _CHARACTER * longest
+    most = _WIDEST - _MARGIN - names_width
+    cells = max(2.2, min(0.45 * len(classes), max(4.5, _CELL * len(classes)), most)) if named else _SIDE
+    width, height = cells + names_width + _MARGIN, cells + names_width + 0.8
     with figure_style(), mpl.rc_context({"font.size": 8, "axes.labelsize": 8, "axes.titlesize": 9}):
         text, above = wrap_title(title, width, 9)
         below = 0.12 * -(-len(listed) // 2) + 0.3 if listed else 0.0
         figure = Figure(figsize=(width, height + above + below), layout="constrained")
         rows = figure.subplots(2, 1, height_ratios=(height, below)) if listed else [figure.subplots()]
         axes = rows[0]
-        names = [drawable(name, _NAME_LENGTH) for name in classes] if named else False
+        names = [drawable(name, longest) for name in classes] if named else False
         sns.heatmap(
             percent,
             ax=axes,
@@ -65,8 +71,11 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str], path: Path, *, ti
             annot_kws={"size": _TYPE},
             xticklabels=names,
             yticklabels=names,
-            cbar_kws={"label": "% of the true class", "shrink": 0.8, "fraction": 0.05, "pad": 0.02},
+            cbar_kws={"label": "% of the true class", "location": "bottom", "aspect": 40, "shrink": 0.8, "pad": 0.02},
         )
+        (darkest,) = axes.collections[0].to_rgba(np.array([100]))
+        for full in (text for text in axes.texts if text.get_text() == "100"):  # which may be wider than its cell
+            full.set_bbox({"facecolor": darkest, "edgecolor": "none", "pad": 0.3})
         axes.set_facecolor(_NOTHING)
         axes.tick_params(axis="both", labelsize=_TYPE)
         axes.tick_params(axis="x", rotation=90)

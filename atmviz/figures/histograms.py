@@ -1,7 +1,7 @@
 """Histograms of offsets in the style of Figs. 3, 6 and 7; of many layers, a heat map."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import seaborn as sns
@@ -46,16 +46,17 @@ def draw_histograms(
         [_but_for(names, histogram) for histogram in pair if style.axis in ("both", histogram.axis)] for pair in layers
     ]
     is_map = len(shown) > MOST_PANELS and style.columns is None
-    columns, width, height = _map_grid(shown, look) if is_map else _panel_grid(shown, look, style.columns)
+    grid = _map_grid(shown, look) if is_map else _panel_grid(shown, look, style.columns)
+    width = grid.width
     note, foot = wrap_note(note if style.legend else "", width, trained, look.small)
     title, head = wrap_title(title, width, look.points + 1) if style.title else ("", 0.0)
     with look.applied():
-        figure = Figure(figsize=(width, height + head + foot + 0.1), layout="constrained")
+        figure = Figure(figsize=(width, grid.height + head + foot + 0.1), layout="constrained")
         layout_above(figure, foot)
         if is_map:
-            _draw_maps(figure, shown, look, columns)
+            _draw_maps(figure, shown, look, grid)
         else:
-            _draw_panels(figure, shown, look, columns, height, style.share_y)
+            _draw_panels(figure, shown, look, grid, style.share_y)
         if title:
             figure.suptitle(title, fontsize=look.points + 1)
         add_note(figure, note, trained, look.small)
@@ -73,46 +74,67 @@ def layer_title(histogram: OffsetHistogram) -> str:
     return histogram.site.label + users
 
 
-def _panel_grid(
-    layers: Sequence[Sequence[OffsetHistogram]], look: Look, columns: int | None
-) -> tuple[int, float, float]:
-    """Return the number of columns, and the width and height in inches, of panels that fill their rows evenly."""
-    count, scale = len(layers), look.points / 9
-    if columns is None:
-        most = _COLUMNS if look.width is None else max(int(look.width / (_NARROWEST_INCHES * look.points / 7)), 1)
-        columns = -(-count // -(-count // most))
-    columns = min(columns, count)
-    width = look.width or max(_PANEL_INCHES[0] * scale * columns, 5.8 * scale)
-    height = max(min(0.68 * width / columns, _PANEL_INCHES[1] * max(0.8 * scale, 1)), 1.25 * look.points / 7)
-    return columns, width, height * len(layers[0]) * -(-count // columns)
+@dataclass(frozen=True)
+class _Grid:
+    """Rows and columns of panels.
+
+    Attributes:
+        cells: Row and column of the panels of each layer.
+        width, height: Of all panels, inches.
+    """
+
+    cells: Sequence[Sequence[tuple[int, int]]]
+    width: float
+    height: float
+
+    @property
+    def rows(self) -> int:
+        return 1 + max(row for cells in self.cells for row, _ in cells)
+
+    @property
+    def columns(self) -> int:
+        return 1 + max(column for cells in self.cells for _, column in cells)
+
+
+def _panel_grid(layers: Sequence[Sequence[OffsetHistogram]], look: Look, columns: int | None) -> _Grid:
+    """Return panels that fill their rows evenly: a column per layer, or a row where two columns would leave a hole."""
+    count, axes, scale = len(layers), len(layers[0]), look.points / 9
+    most = _COLUMNS if look.width is None else max(int(look.width / (_NARROWEST_INCHES * look.points / 7)), 1)
+    usual = -(-count // -(-count // most))
+    if columns is None and usual == 2 and count % 2:
+        cells = [[(index, axis) for axis in range(axes)] for index in range(count)]
+    else:
+        columns = min(columns or usual, count)
+        cells = [[(axes * (k // columns) + axis, k % columns) for axis in range(axes)] for k in range(count)]
+    grid = _Grid(cells, 0, 0)
+    width = look.width or max(_PANEL_INCHES[0] * scale * grid.columns, 5.8 * scale)
+    height = max(min(0.68 * width / grid.columns, _PANEL_INCHES[1] * max(0.8 * scale, 1)), 1.25 * look.points / 7)
+    return replace(grid, width=width, height=height * grid.rows)
 
 
 def _draw_panels(
     figure: Figure,
     layers: Sequence[Sequence[OffsetHistogram]],
     look: Look,
-    columns: int,
-    height: float,
+    grid: _Grid,
     share_y: bool,
 ) -> None:
-    """Draw a panel for each layer and axis, on `height` inches."""
-    rows = len(layers[0])
-    axes = figure.subplots(rows * -(-len(layers) // columns), columns, squeeze=False)
-    inner = height / rows / -(-len(layers) // columns) - 6.5 * look.points / 72  # less ticks, label and title
+    """Draw a panel for each layer and axis."""
+    axes = figure.subplots(grid.rows, grid.columns, squeeze=False)
+    inner = grid.height / grid.rows - 6.5 * look.points / 72  # less ticks, label and title
     tallest = [max(histogram.fractions.max() for histogram in pair) for pair in layers]
-    for index, pair in enumerate(layers):
-        band, column = divmod(index, columns)
-        for row, histogram in enumerate(pair):
-            panel = axes[rows * band + row, column]
+    for pair, cells in zip(layers, grid.cells, strict=True):
+        for (row, column), histogram in zip(cells, pair, strict=True):
+            panel = axes[row, column]
             top = max(tallest) if share_y else histogram.fractions.max()
             _draw_panel(panel, histogram, look, top / (1 - 2.8 * look.small / 72 / inner))  # room for the text
             panel.set_ylabel("samples (%)" if column == 0 else "")
             if share_y and column:
                 panel.tick_params(labelleft=False)
-        width = figure.get_figwidth() / columns - 4 * look.points / 72  # beside the labels of the y axis
+        width = grid.width / grid.columns - 4 * look.points / 72  # beside the labels of the y axis
         title = layer_title(pair[0])
         is_long = len(wrap(title, width, look.points + 1)) > 1
-        axes[rows * band, column].set_title(title.replace(" (", "\n(") if is_long else title)
+        axes[cells[0]].set_title(title.replace(" (", "\n(") if is_long else title)
     for panel in axes.flat:
         panel.set_visible(panel.has_data())
 
@@ -139,6 +161,7 @@ def _draw_panel(panel: Axes, histogram: OffsetHistogram, look: Look, tallest: fl
         va="top",
         fontsize=look.small,
         color=NOTE,
+        bbox={"facecolor": panel.get_facecolor(), "edgecolor": "none", "pad": 1},  # over the grid of a style
     )
     top = 100 * max(tallest, 1e-3)
     panel.set_ylim(0, top)
@@ -151,18 +174,18 @@ def _offset_ticks(most: int) -> MaxNLocator:
     return MaxNLocator(most, integer=True, steps=[1, 2, 4, 5, 8, 10])
 
 
-def _map_grid(layers: Sequence[Sequence[OffsetHistogram]], look: Look) -> tuple[int, float, float]:
-    """Return the number of columns, and the width and height in inches, of one heat map for each axis."""
+def _map_grid(layers: Sequence[Sequence[OffsetHistogram]], look: Look) -> _Grid:
+    """Return one heat map for each axis, side by side where they fit."""
     scale, maps = look.points / 9, len(layers[0])
     columns = maps if look.width is None or look.width > 2.2 * scale * maps else 1
     width = look.width or _MAP_INCHES * scale * columns
     height = len(layers) * _LINE * max(look.small, 6) / 72 + 1.1 * scale  # labels of the axis and a scale of colors
-    return columns, width, height * -(-maps // columns)
+    return _Grid([[divmod(k, columns) for k in range(maps)]], width, height * -(-maps // columns))
 
 
-def _draw_maps(figure: Figure, layers: Sequence[Sequence[OffsetHistogram]], look: Look, columns: int) -> None:
+def _draw_maps(figure: Figure, layers: Sequence[Sequence[OffsetHistogram]], look: Look, grid: _Grid) -> None:
     """Draw each axis as a heat map: a row per layer, from above, and a column per offset."""
-    axes = figure.subplots(-(-len(layers[0]) // columns), columns, squeeze=False)
+    axes = figure.subplots(grid.rows, grid.columns, squeeze=False)
     tallest = 100 * max(histogram.fractions.max() for pair in layers for histogram in pair)
     for panel, histograms in zip(axes.flat, zip(*layers, strict=True), strict=True):
         first = min(histogram.first for histogram in histograms)

@@ -8,14 +8,13 @@ from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 
-from atmviz.figures.contrast import rim_colors
 from atmviz.figures.panels import OverlayPanel
 from atmviz.figures.samples import Marks, Opacity
 from atmviz.figures.style import NOTE, Look, drawable
 from atmviz.statistics.sampling import Direction
 
 MOST_QUERIES = 12  # of one figure that are listed, each with its color
-_SCALE_COLOR = "#333333"
+_SCALE_COLOR = "#333333"  # also of the edges of symbols, which are on white
 _NAMES: Mapping[Direction, str] = {"horizontal": "horizontally", "vertical": "vertically", "point": "at 2-D points"}
 _HANDLE, _SPACE = 3.5, 1.2  # width of a symbol, and between columns, in the size of type
 _LINE = 1.5
@@ -52,7 +51,7 @@ def key_entries(panels: Sequence[OverlayPanel], marks: Sequence[Marks], opacity:
 
 
 def _symbol(color: str, alpha: float, marker: str = "o") -> Line2D:
-    return Line2D([], [], marker=marker, ls="", mfc=to_rgba(color, alpha), mec=rim_colors(color)[1], mew=0.4)
+    return Line2D([], [], marker=marker, ls="", mfc=to_rgba(color, alpha), mec=_SCALE_COLOR, mew=0.4)
 
 
 def key_height(texts: Sequence[str], width: float, look: Look) -> float:

@@ -16,7 +16,7 @@ from atmviz.statistics.fusion import BranchWeights
 from atmviz.statistics.sampling import Direction
 
 _COLORMAP = "magma"
-_OPACITY = 0.72  # of heat over the photograph
+_OPACITY = 0.5  # of heat over the photograph, which stays recognizable
 BARS_SHAPE = 0.55  # height of a panel of bars, in its widths
 _BRANCHES: dict[str, Direction] = {"width": "horizontal", "height": "vertical", "joint": "point"}
 
@@ -30,7 +30,9 @@ def heat_scale(maps: Sequence[TokenMap]) -> Normalize:
 def draw_map(axis: Axes, panel: OverlayPanel, shown: TokenMap, scale: Normalize) -> None:
     """Draw a map over the photograph, without its colors."""
     (photo,) = axis.images
-    grey = 110 + 145 / 255 * np.asarray(photo.get_array()).mean(2, keepdims=True)  # light, as behind the color bar
+    grey = np.asarray(photo.get_array()).mean(2, keepdims=True)
+    dark, light = np.percentile(grey, (2, 98))  # of a dark photograph too, shapes are to be seen
+    grey = 80 + 175 * np.clip((grey - dark) / max(light - dark, 1), 0, 1)  # light, as behind the color bar
     photo.set_data(np.repeat(grey.astype(np.uint8), 3, axis=2))
     height, width = shown.values.shape
     (top, left), (bottom, right) = panel.position_px(-0.5, -0.5), panel.position_px(height - 0.5, width - 0.5)
@@ -48,7 +50,7 @@ def draw_map(axis: Axes, panel: OverlayPanel, shown: TokenMap, scale: Normalize)
 
 def bar_room(look: Look) -> Margins:
     """Return the room beside bars, for their names and scale."""
-    room = 2.2 * look.small / 72, 0, 0, 2.8 * look.small / 72
+    room = 3.8 * look.small / 72, 0, 0, 2.8 * look.small / 72
     return Margins(room, room)
 
 
@@ -61,7 +63,8 @@ def draw_bars(axis: Axes, shown: BranchWeights, look: Look) -> None:
     names = [f"{branch}\n{mean:.2f}" for branch, mean in zip(shown.branches, shown.mean, strict=True)]
     axis.set(xlim=(-0.6, len(names) - 0.4), ylim=(0, 1))
     axis.set_xticks(positions, names, fontsize=look.small)
-    axis.set_yticks((0, 0.5, 1), ("0", ".5", "1"), fontsize=look.small)
+    axis.set_yticks((0, 0.5, 1), ("0", "0.5", "1"), fontsize=look.small)
+    axis.set_ylabel("weight", fontsize=look.small, labelpad=2)
     axis.tick_params(length=2, pad=2)
     axis.spines[["top", "right"]].set_visible(False)
 

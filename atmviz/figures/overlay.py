@@ -62,7 +62,7 @@ def draw_overlay(
     with drawing.look.applied():
         figure = Figure(figsize=(page.width, page.height))
         drawing.draw_panels(figure, page)
-        drawing.draw_frame(figure)
+        drawing.draw_frame(figure, page)
     return figure
 
 
@@ -157,7 +157,7 @@ class _Drawing:
             if not is_brief and canvas.needs_inset(panel.queries[0]):
                 canvas.draw_inset(panel.queries[0], self.marks[0])
 
-    def draw_frame(self, figure: Figure) -> None:
+    def draw_frame(self, figure: Figure, page: Page) -> None:
         """Draw the title, the legend or color bar, and the note."""
         width, height = figure.get_size_inches()
         note, bottom = self._note(width)
@@ -168,7 +168,8 @@ class _Drawing:
         if self.title:
             title, _ = wrap_title(self.title, width, self.look.points + 1)
             figure.suptitle(title, fontsize=self.look.points + 1, y=1 - 0.05 / height, va="top")
-        add_note(figure, note, self.trained, self.look.small)
+        left = min(x for x, *_ in page.images) * width
+        add_note(figure, note, self.trained, self.look.small, left)
 
 
 def _margins(panel: OverlayPanel, look: Look) -> Margins:

@@ -210,16 +210,23 @@ def _best(content: _Content, columns: int | None) -> Page:
     most = max(int((content.look.width or _LARGEST[0]) / content.narrowest), 1)
     if row > 1:
         usual = min(_MAX_LAYERS, most, row)
-        usual = -(-row // -(-row // usual))  # fill rows evenly
+        usual = -(-row // -(-row // usual))  # rows as long as each other, but for the last
     else:
         usual = min(_MAX_SQUARE, most, math.ceil(count**0.5))
     more = [bands * row for bands in range(1, most // row + 1) if usual < bands * row <= count]
-    pages = [content.largest(columns) for columns in (usual, *more)]
+    even = _without_a_hole(row if row > 1 else count, usual, most)
+    pages = [content.largest(columns) for columns in dict.fromkeys((even, usual, *more))]
     if max(page.smallest for page in pages) < _SMALL * content.look.points / 7:
         others = {*range(1, usual), *(-(-row // lines) for lines in range(1, row + 1)), 2 * row, 4 * row}
         pages += [content.largest(columns) for columns in sorted(others) if columns <= count]
     largest = max(page.smallest for page in pages)
     return next(page for page in pages if page.smallest >= 0.8 * largest)
+
+
+def _without_a_hole(count: int, usual: int, most: int) -> int:
+    """Return the number of columns near the usual one, `most` at most, that fills all rows; else the usual one."""
+    even = [columns for columns in range(-(-usual // 2), min(usual + 1, most) + 1) if count % columns == 0]
+    return min(even, key=lambda columns: (abs(columns - usual), -columns), default=usual)
 
 
 def _of(items: Sequence[T], cells: Sequence[tuple[int, int]], axis: int, index: int) -> list[T]:

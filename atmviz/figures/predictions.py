@@ -17,7 +17,7 @@ from atmviz.figures.style import drawable, figure_style, wrap_title
 from atmviz.files import file_name
 
 if TYPE_CHECKING:
-    from atmviz.training.evaluators import Prediction
+    from atmviz.training.evaluator import Prediction
 
 _MIN_SCORE = 0.3  # detections below it are not drawn
 _MAX_NAMED = 12  # classes in a legend

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image, UnidentifiedImageError
 
 from atmviz.errors import SettingsError
+from atmviz.events import QUIET, Events
 from atmviz.figures.style import Look
 from atmviz.files import SOFTWARE, atomic_path, file_name, read_limited
 
@@ -80,8 +81,22 @@ def figure_files(out: str | Path, name: str, formats: Sequence[FigureFormat] | N
     return [path]
 
 
+def require_own(files: Sequence[Path]) -> dict[Path, dict[str, Any]]:
+    """Return what those of the files that exist say of themselves; raise SettingsError for one not of atmviz."""
+    earlier = {file: read_about(file) for file in files if file.exists()}
+    if foreign := [file for file, said in earlier.items() if said is None]:
+        raise SettingsError(f"{foreign[0]} exists and is no figure of atmviz: choose another name")
+    return {file: said for file, said in earlier.items() if said}
+
+
 def save_figure(
-    figure: Figure, files: Sequence[Path], about: About | None = None, *, look: Look | None = None, command: str = ""
+    figure: Figure,
+    files: Sequence[Path],
+    about: About | None = None,
+    *,
+    look: Look | None = None,
+    command: str = "",
+    events: Events = QUIET,
 ) -> list[Path]:
     """Write a figure into files, all of them or none, and return these. Only figures of atmviz are replaced.
 
@@ -91,12 +106,12 @@ def save_figure(
         about: What it shows, kept in the metadata; see `read_about`.
         look: How it was drawn.
         command: The command that drew it.
+        events: Receives which figures of other settings were replaced.
 
     Raises:
         SettingsError: a file exists that is no figure of atmviz.
     """
-    if foreign := [file for file in files if file.exists() and read_about(file) is None]:
-        raise SettingsError(f"{foreign[0]} exists and is no figure of atmviz: choose another name")
+    earlier = require_own(files)
     look = look or Look.of()
     said = {**({"command": command} if command else {}), "shows": about} if about else None
     with ExitStack() as stack, look.applied():
@@ -108,6 +123,9 @@ def save_figure(
                 metadata[description] = json.dumps(said)
             temporary = stack.enter_context(atomic_path(file))
             figure.savefig(temporary, format=kind, metadata=metadata)
+    for file, before in earlier.items():
+        if before.get("shows") != json.loads(json.dumps(about)):
+            events.message(f"replaced {file}, which showed something else")
     return list(files)
 
 

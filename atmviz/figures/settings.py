@@ -72,5 +72,5 @@ class FigureStyle(Settings):
     title: bool = setting(True, "A title above the panels.", "Style", flags=("--title/--no-title",))
     legend: bool = setting(True, "A legend and a note at the foot.", "Style", flags=("--legend/--no-legend",))
     axis: ShownAxis = setting("both", "The offsets to show.", "Style")  # noqa: RUF009
-    columns: int | None = setting(None, "Panels in a row; by default as fill rows evenly.", "Style", low=1, high=64)
+    columns: int | None = setting(None, "Panels in a row; by default rows of equal length.", "Style", low=1, high=64)
     share_y: bool = setting(True, "One scale for the y axes of all panels.", "Style", flags=("--share-y/--no-share-y",))

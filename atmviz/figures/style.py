@@ -31,6 +31,7 @@ NOTE = "#555555"
 MAX_PANELS = 256  # of a figure
 _FONT = "DejaVu Sans"  # comes with matplotlib
 _LINE = 1.23  # of type, in its size
+_CHARACTER = 0.57  # width of type, in its size: the font's characters are 0.6 wide, on average less
 _POINTS_PER_INCH = 72
 
 _RC: dict[str, Any] = {
@@ -193,9 +194,14 @@ def _characters_of_font() -> frozenset[int]:
     return frozenset(get_font(findfont(_FONT)).get_charmap())
 
 
-def add_note(figure: Figure, text: str, trained: bool | None, points: float = 7) -> None:
-    """Write a note at the foot; if weights are not trained, or it is unknown (None), add a warning in bold below."""
-    foot: dict[str, Any] = {"x": 0.03 / figure.get_figwidth(), "ha": "left", "va": "bottom"}
+def add_note(figure: Figure, text: str, trained: bool | None, points: float = 7, left: float = 0.03) -> None:
+    """Write a note at the foot; if weights are not trained, or it is unknown (None), add a warning in bold below.
+
+    It begins `left` inches from the edge, or nearer to it where it is too wide.
+    """
+    width = figure.get_figwidth()
+    needed = max(map(len, text.split("\n"))) * _CHARACTER * points / _POINTS_PER_INCH
+    foot: dict[str, Any] = {"x": max(min(left, width - needed), 0.03) / width, "ha": "left", "va": "bottom"}
     height = figure.get_figheight()
     if not trained:
         figure.text(**foot, y=0.03 / height, s=_warning(trained), weight="bold", color="#b00020", fontsize=points + 2)
@@ -218,8 +224,8 @@ def format_fraction(fraction: float) -> str:
 
 
 def wrap(text: str, width_inches: float, points: float) -> list[str]:
-    """Return a text in lines that fit; the font's characters are 0.6 of its size wide, on average less."""
-    return textwrap.wrap(drawable(text), max(int(width_inches * _POINTS_PER_INCH / (0.57 * points)), 8))
+    """Return a text in lines that fit."""
+    return textwrap.wrap(drawable(text), max(int(width_inches * _POINTS_PER_INCH / (_CHARACTER * points)), 8))
 
 
 def wrap_title(title: str, width_inches: float, points: float = 10) -> tuple[str, float]:

@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "hooks": ["Edit", "Observation", "find_sites", "forward_to_sites", "observing", "require_observable"],
         "image": ["ObservedImage", "observe_image"],
-        "interventions": ["edits_of"],
-        "site": ["Intervention", "Site", "select_sites", "sources_of"],
+        "interventions": ["Intervention", "edits_of"],
+        "site": ["Site", "select_sites", "sources_of"],
     },
 )

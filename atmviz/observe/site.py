@@ -12,8 +12,6 @@ from atmviz.layers import LayerId, Layers, find_layer, select_layers, title_of
 
 AXES = ("horizontal", "vertical")
 """Names of the two entries of an axis dimension, in order."""
-Intervention = Literal["learned", "zero", "shuffle"]
-"""What is done to the offsets of all sites, see `atmviz.observe.interventions.edits_of`."""
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ def library() -> ctypes.CDLL | None:
             built = folder / f"{key}.so"
             if not (_is_safe(built) and _is_complete(built)):
                 _build(compiler, flags, built)
+            os.utime(built)  # when it was last used
             return ctypes.CDLL(str(built))
     except (OSError, subprocess.CalledProcessError) as error:
         reason = str(error) if isinstance(error, OSError) else error.stderr.strip() or f"{compiler} failed"

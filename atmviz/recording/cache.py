@@ -120,7 +120,7 @@ class CacheEntry:
         kind: "recording" or "kernel".
         path: Its folder or file.
         bytes: What it takes on the disk, without what links lead to.
-        used: When it was last used, in seconds since 1970; of a kernel as far as the file system says.
+        used: When it was last used, in seconds since 1970.
     """
 
     kind: Literal["recording", "kernel"]
@@ -164,8 +164,7 @@ def _entry(path: Path, kind: Literal["recording", "kernel"]) -> CacheEntry | Non
         return None
     with suppress(OSError):
         status = path.lstat()
-        size = sum(_sizes(path)) if kind == "recording" else status.st_size
-        return CacheEntry(kind, path, size, status.st_mtime if kind == "recording" else max(status[7:9]))
+        return CacheEntry(kind, path, sum(_sizes(path)) if kind == "recording" else status.st_size, status.st_mtime)
     return None
 
 

@@ -52,7 +52,7 @@ KINDS: dict[str, Any] = {
 # Attributes that it may have
 _OPTIONAL = {
     *("quantities", "model_config", "seed", "sampling", "batch_size", "decoding", "axes"),
-    *("checkpoint_path", "device", "versions", "merged_from", "labels", "masks"),
+    *("checkpoint_path", "device", "versions", "merged_from", "parts", "labels", "masks"),
 }
 
 
@@ -261,6 +261,9 @@ def checked_attributes(attrs: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{key} is {short(attrs[key])}")
     if not _fits(attrs.get("merged_from", []), [str]):
         raise ValueError(f"merged_from is {short(attrs['merged_from'])}")
+    parts = attrs.get("parts", [len(attrs["images"])])
+    if not _fits(parts, [int]) or min(parts, default=0) < 1 or sum(parts) != len(attrs["images"]):
+        raise ValueError(f"parts is {short(parts)}")
     if len(attrs["input_size"]) != 2 or not attrs["images"] or not 1 <= len(attrs["layers"]) <= MAX_SITES:
         raise ValueError("no images, no layers or no input size")
     known = {key: value for key, value in attrs.items() if key in KINDS or key in _OPTIONAL}

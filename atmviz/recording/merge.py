@@ -18,7 +18,7 @@ from atmviz.recording.writer import coordinates
 # Attributes in which merged recordings may differ
 _VARYING = {
     *("images", "image_root", "dataset", "sampling", "seed"),
-    *("versions", "device", "checkpoint_path", "merged_from"),
+    *("versions", "device", "checkpoint_path", "merged_from", "parts"),
 }
 
 
@@ -40,7 +40,7 @@ def merge_recordings(paths: Sequence[str | Path], out: str | Path) -> Recording:
     if not existing:
         _write_merged(parts, attrs, target)
         existing = _merged_before(target, paths)
-    if not existing or existing.attrs != attrs:
+    if not existing or {"parts": attrs["parts"], **existing.attrs} != attrs:  # an older one names no parts
         raise _exists(target)
     clear_leftovers(target.resolve().parent)
     return existing
@@ -73,6 +73,7 @@ def _merged_attributes(parts: Sequence[Recording], paths: Sequence[str | Path]) 
         "images": names,
         "image_root": root,
         "merged_from": [str(path) for path in paths],
+        "parts": [images for part in parts for images in part.attrs.get("parts", [len(part.attrs["images"])])],
     }
 
 

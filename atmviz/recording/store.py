@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from atmviz.errors import DatasetError, LayerNotFoundError, RecordingFormatError, count, require_type
+from atmviz.errors import DatasetError, LayerNotFoundError, RecordingFormatError, count, nearest, require_type
+from atmviz.files import near_path
 from atmviz.geometry import Preprocessing
 from atmviz.layers import LayerId, find_layer
 from atmviz.observe.site import AXES, sources_of
@@ -71,6 +72,7 @@ class Recording:
         except (OSError, KeyError, ValueError, TypeError, RecursionError) as error:
             raise RecordingFormatError(
                 f"no recording in {path} ({type(error).__name__}): expected a folder that atmviz recorded into"
+                + ("" if path.exists() else near_path(path))
             ) from None
         if schema not in READABLE_SCHEMAS:
             versions = self.attrs.get("versions")
@@ -124,9 +126,10 @@ class Recording:
         return [name for name, status in zip(self.attrs["images"], self._status, strict=True) if status == RECORDED]
 
     @property
-    def indices(self) -> np.ndarray:
-        """Index of each recorded image among all images, [N]."""
-        return np.flatnonzero(self._status == RECORDED)
+    def part_indices(self) -> np.ndarray:
+        """Index of each recorded image among those that were recorded with it, [N]: merging does not change it."""
+        parts = self.attrs.get("parts", [len(self._status)])
+        return np.concatenate([np.arange(images) for images in parts])[self._status == RECORDED]
 
     @property
     def skipped(self) -> list[str]:
@@ -151,6 +154,10 @@ class Recording:
         state = "" if self.complete else f", incomplete: {len(self)} of {len(self._status)}"
         images = count(len(self), "image")
         return f"<Recording {self.path}: {self.model} on {self.attrs['dataset']}, {images}{state}>"
+
+    def __getattr__(self, name: str) -> Any:
+        near = nearest(name, [each for each in dir(type(self)) if not each.startswith("_")])
+        raise AttributeError(f"a recording has no {name!r}{near}", name=name, obj=self)
 
     def summary(self) -> dict[str, Any]:
         """Return what the recording is, as plain values."""
@@ -254,6 +261,18 @@ class Recording:
         height, width = site.grid
         return total[0, middle - width : middle + width + 1], total[1, middle - height : middle + height + 1]
 
+    def total(self, quantity: str, layer: str | LayerId) -> np.ndarray:
+        """Return what is recorded of a layer chunk by chunk, summed over the finished chunks; see `read`.
+
+        One chunk is in memory at a time.
+
+        Raises:
+            LayerNotFoundError, RecordingFormatError: see `read`.
+        """
+        array, index = self._find(quantity, layer)
+        total = self._total(array)
+        return total if index is None else total[index]
+
     def to_xarray(self) -> "xarray.Dataset":
         """Return all recorded images as an xarray Dataset with named axes; needs xarray.
 
@@ -285,6 +304,17 @@ class Recording:
         """Chunks of images."""
         return len(self._done)
 
+    @property
+    def chunk_images(self) -> list[list[str]] | None:
+        """Names of the recorded images of each finished chunk; None where recordings of uneven chunks were merged."""
+        if "merged_from" in self.attrs:
+            return None
+        names, recorded = self.attrs["images"], self._status == RECORDED
+        starts = (np.flatnonzero(self._done) * CHUNK_IMAGES).tolist()
+        return [
+            [names[k] for k in range(start, min(start + CHUNK_IMAGES, len(names))) if recorded[k]] for start in starts
+        ]
+
     def raw_rows(self, array: str) -> Iterator[np.ndarray]:
         """Yield the rows of an array of the layout as stored, chunk by chunk, all checked."""
         for chunk in range(self._files.chunks(array)):
@@ -309,8 +339,14 @@ class Recording:
 
     @cached_property
     def _counts(self) -> np.ndarray:
-        """Samples by offset, summed chunk by chunk: all chunks of a large dataset would fill the memory."""
-        total = np.zeros(self._files.arrays["counts"].shape[1:], np.int64)
+        """Samples by offset, of all sources."""
+        return self._total("counts")
+
+    def _total(self, array: str) -> np.ndarray:
+        """Return the sum over finished chunks, one by one: all chunks of a large dataset would fill the memory."""
+        stored = self._files.arrays[array]
+        total = np.zeros(stored.shape[1:], stored.dtype)
         for chunk in np.flatnonzero(self._done).tolist():
-            total += self._files.read("counts", chunk)[0]
+            total += self._files.read(array, chunk)[0]
+        self._files.require_finite(array, total)
         return total

@@ -53,7 +53,7 @@ def check_dataset(
         events: Receives (images read, images in all) of each split.
 
     Raises:
-        DatasetError: no such dataset.
+        SettingsError: no such dataset.
     """
     return [result for split in splits for result in _check_split(name, split, data_dir, read, events)]
 

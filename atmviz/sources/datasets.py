@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 
 from atmviz.architecture import Task
-from atmviz.errors import DatasetError, nearest
+from atmviz.errors import SettingsError, nearest
 from atmviz.geometry import Fit, Preprocessing
 from atmviz.sources.source import Split
 
@@ -150,9 +150,9 @@ PUBLIC_DATASETS = tuple(name for name, dataset in DATASETS.items() if dataset.fo
 
 
 def dataset_info(name: str) -> Dataset:
-    """Return the declaration of a public dataset; raise DatasetError for an unknown name."""
+    """Return the declaration of a public dataset; raise SettingsError for an unknown name."""
     if name not in PUBLIC_DATASETS:
-        raise DatasetError(
+        raise SettingsError(
             f"no public dataset {name!r}: expected {', '.join(PUBLIC_DATASETS)} (shapes and digits need no files)"
         )
     return DATASETS[name]
@@ -164,17 +164,17 @@ def datasets_for(task: Task) -> tuple[str, ...]:
 
 
 def require_dataset(name: str, task: Task | None = None) -> None:
-    """Raise DatasetError if a dataset is unknown or has no labels for a task; without a task, for none of them."""
+    """Raise SettingsError if a dataset is unknown or has no labels for a task; without a task, for none of them."""
     if task in ("segment", "detect"):
         if name not in datasets_for(task):
-            raise DatasetError(f"no dataset {name!r} to {task}: expected {' or '.join(datasets_for(task))}")
+            raise SettingsError(f"no dataset {name!r} to {task}: expected {' or '.join(datasets_for(task))}")
         return
     kind, _, rest = name.partition("/")
     if kind in _STREAMING_READERS:
-        raise DatasetError(f"{name} only streams, expected a dataset with an index: folders, tar files, hfds/, torch/")
+        raise SettingsError(f"{name} only streams, expected a dataset with an index: folders, tar files, hfds/, torch/")
     known = ["shapes", "digits", "imagenet", *([] if task else ["ade20k", "coco"]), "folder"]
     if name not in known and not (rest and kind in READER_PACKAGES):
-        raise DatasetError(
+        raise SettingsError(
             f"no dataset {name!r}: expected {', '.join(known)} or a timm reader (hfds/NAME, torch/NAME)"
             f"{nearest(name, known)}"
         )

@@ -115,6 +115,16 @@ def orientation_of(data: bytes) -> int:
         return 1
 
 
+def upright_size(path: str | Path) -> tuple[int, int] | None:
+    """Return height and width, px, of an image as its header says, turned as EXIF asks; None for what is no image."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=readable_formats()) as image:
+            is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            return image.size if is_turned else image.size[::-1]
+    except Exception:  # whatever a damaged file makes Pillow raise: `read` reports it
+        return None
+
+
 def load_mask(path: Path) -> np.ndarray:
     """Return the labels stored in an image file, [H, W], uint8 or uint16; the indices of a palette image.
 

@@ -11,6 +11,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from atmviz.errors import DatasetError
+from atmviz.files import near_path
 from atmviz.geometry import MIN_SIZE_PX
 from atmviz.sources.decoding import decode_image, orientation_of, read_file, require_large_enough
 from atmviz.sources.listing import (
@@ -189,7 +190,7 @@ def _search(source: str | Path) -> tuple[Path, Listing]:
             return root, listing.require_images(source)
     for folder in reversed((path, *path.parents)):
         require_readable(folder)
-    raise DatasetError(f"no image, folder or match for {str(source)!r}: check the path")
+    raise DatasetError(f"no image, folder or match for {str(source)!r}: check the path{near_path(source)}")
 
 
 def called(path: str | Path) -> Path:

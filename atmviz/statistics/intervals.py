@@ -54,8 +54,10 @@ def resample(images: int, seed: int = 0) -> np.ndarray:
     """
     if images < MIN_IMAGES:
         return np.empty((0, images))
-    drawn = np.random.default_rng(seed).integers(0, images, (DRAWS, images))
-    return np.stack([np.bincount(row, minlength=images) for row in drawn]).astype(np.float64)
+    draw, times = np.random.default_rng(seed), np.empty((DRAWS, images))
+    for row in times:
+        row[:] = np.bincount(draw.integers(0, images, images), minlength=images)
+    return times
 
 
 def ratio_interval(numerators: np.ndarray, denominators: np.ndarray, weights: np.ndarray) -> Interval:

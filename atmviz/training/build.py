@@ -22,14 +22,14 @@ from atmviz.data.loader import open_loader, stack_by_name
 from atmviz.data.segmentation import ViewAugmentation, open_segmentation
 from atmviz.dense import create_network
 from atmviz.distributed import Accelerator, new_accelerator
-from atmviz.errors import RecipeError, TrainingError, summarize
+from atmviz.errors import SettingsError, TrainingError, summarize
 from atmviz.events import QUIET, Events
 from atmviz.models import COMPILE_OPTIONS, ATMNet
 from atmviz.models.layers import init_fan_in
 from atmviz.training.evaluate import open_images
 from atmviz.training.evaluation_settings import EvaluationSettings
 from atmviz.training.finetune import load_to_finetune
-from atmviz.training.recipe import Recipe
+from atmviz.training.recipe import Recipe, require_device
 from atmviz.training.tasks import ClassificationTask, DetectionTask, SegmentationTask, TrainingTask
 
 
@@ -114,10 +114,10 @@ def open_accelerator(recipe: Recipe, device: str) -> Accelerator:
     """Join the processes of the launcher, on a device ("auto", "cpu" or "cuda") in the recipe's precision.
 
     Raises:
-        TrainingError: there is no such device, or it lacks the precision.
+        SettingsError: see `require_device`.
+        TrainingError: the device is not here, or lacks the precision.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise TrainingError(f"got device {device!r}, expected auto, cpu or cuda (choose a GPU by CUDA_VISIBLE_DEVICES)")
+    require_device(device)
     if device == "cuda" and not torch.cuda.is_available():
         raise TrainingError("got device cuda, but no CUDA device here: use cpu or auto")
     try:
@@ -195,7 +195,7 @@ def build_optimizer(task: TrainingTask, recipe: Recipe) -> torch.optim.Optimizer
     """Build timm's optimizer, with weight decay on the parameters that the recipe's `decay` names.
 
     Raises:
-        RecipeError: timm has no such optimizer, or it needs second derivatives.
+        SettingsError: timm has no such optimizer, or it needs second derivatives.
     """
     rates: dict[float, list[Tensor]] = {0.0: [], recipe.weight_decay: []}
     without = task.no_weight_decay()
@@ -208,7 +208,7 @@ def build_optimizer(task: TrainingTask, recipe: Recipe) -> torch.optim.Optimizer
         if getattr(optimizer, "is_second_order", False):
             raise ValueError("it needs second derivatives")
     except (ValueError, TypeError, RuntimeError, AssertionError) as error:
-        raise RecipeError(
+        raise SettingsError(
             f"got optimizer {recipe.optimizer!r} ({summarize(error)}), expected a timm optimizer, e.g. adamw"
         ) from None
     return optimizer

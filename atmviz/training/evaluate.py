@@ -1,23 +1,19 @@
-"""Evaluation: the metrics of a task over exactly the images of a dataset, on any number of processes."""
+"""Evaluation of a checkpoint: what is open in the settings follows from it, then the metrics of its task."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from timm.data import ImageNetInfo
 from torch import nn
-from torch.utils.data import Dataset, Subset
 
 from atmviz.architecture import Architecture, Task
 from atmviz.checkpoints import Origin, load_model, origin_of
 from atmviz.data.classification import LabeledImages, open_labeled
 from atmviz.data.detection import DetectionImages, open_detection
-from atmviz.data.loader import open_loader, read_batches
 from atmviz.data.segmentation import SegmentationImages, open_segmentation
-from atmviz.distributed import as_launched, join_processes, rank_and_world
+from atmviz.distributed import as_launched, join_processes
 from atmviz.errors import AtmvizError, CheckpointError, DatasetError, count, join_limited, require_type
 from atmviz.events import QUIET, Events
 from atmviz.observe.hooks import find_sites, observing
@@ -26,8 +22,9 @@ from atmviz.paper import printed_accuracies
 from atmviz.processes import available_cores
 from atmviz.settings import with_keywords
 from atmviz.sources.datasets import DATASETS
+from atmviz.training.evaluation import Evaluation, evaluate_network
 from atmviz.training.evaluation_settings import EvaluationSettings
-from atmviz.training.evaluators import Prediction, open_evaluator, require_classes
+from atmviz.training.evaluator import Prediction, require_classes
 
 MULTI_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # Table 3's multi-scale column; mmsegmentation's scales
 # The metric that decides which epoch is best
@@ -43,77 +40,6 @@ _SUPPORTED: dict[Task, tuple[str, ...]] = {
     "detect": ("drawing predictions",),
 }
 _NETWORKS: dict[Task, str] = {"classify": "classifiers", "segment": "segmenters", "detect": "detectors"}
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The metrics of a network on a dataset.
-
-    Attributes:
-        metrics: In percent, except the loss. Classification: top1, top5, loss (mean cross entropy). Segmentation:
-            miou, macc, aacc. Detection: box_ap, box_ap50, box_ap75, box_ap_small, box_ap_medium, box_ap_large, and
-            the same of masks. NaN where the images have nothing to detect.
-        images: Number of images.
-        confusion: [classes, classes], int64: true class of images or pixels by row, predicted class by column; None
-            where not asked for, and for detectors.
-        per_class: Values of each class in percent by metric, empty where not asked for: top1; iou and acc; box_ap and
-            mask_ap. NaN where the images have nothing of the class.
-    """
-
-    metrics: dict[str, float]
-    images: int
-    confusion: np.ndarray | None = None
-    per_class: dict[str, list[float]] = field(default_factory=dict)
-
-
-@torch.inference_mode()
-def evaluate_network(
-    network: nn.Module,
-    dataset: Dataset,
-    settings: EvaluationSettings | None = None,
-    *,
-    events: Events = QUIET,
-    on_prediction: Callable[[Prediction], None] | None = None,
-    **changes: Any,
-) -> Evaluation:
-    """Compute the metrics of a network on its device; joined processes share the images, none padded or repeated.
-
-    Args:
-        network: A classifier, a segmenter or a detector; put into evaluation mode meanwhile.
-        dataset: Images with the labels of the network's task.
-        settings: Only batch_size (default 64), workers (default 0), limit, confusion, per_class and multi_scale (which
-            mirrors each view of a segmenter) are used. Images of different sizes pass one by one.
-        events: Receives the number of this process's images that are done.
-        on_prediction: Receives each image with its prediction; not called for classifiers.
-        changes: Settings that replace those of `settings`.
-
-    Raises:
-        CheckpointError: the network has another number of classes than the dataset.
-        DatasetError: an image cannot be read.
-        AtmvizError: the COCO backend is not installed.
-    """
-    settings = replace(settings or EvaluationSettings(), **changes)
-    total = min(settings.limit or len(dataset), len(dataset))  # type: ignore[arg-type]
-    rank, world = rank_and_world()
-    indices = range(rank, total, world)
-    evaluator = open_evaluator(network, dataset, total, settings)
-    loader = open_loader(Subset(dataset, indices), settings.workers or 0, list, batch_size=settings.batch_size or 64)
-    was_training = network.training
-    network.eval()
-    done = 0
-    for items in read_batches(loader):
-        predictions = evaluator.update(network, items)
-        if on_prediction:
-            for index, item, predicted in zip(indices[done:], items, predictions, strict=False):
-                name = Path(dataset.source.name(index)).with_suffix("").as_posix()  # type: ignore[attr-defined]
-                arrays = evaluator.describe(item, predicted)
-                on_prediction(Prediction(name, dataset.classes, *arrays))  # type: ignore[attr-defined]
-        done += len(items)
-        events.images(done, len(indices))
-    network.train(was_training)
-    metrics = evaluator.metrics()
-    by_class = {name: values.tolist() for name, values in evaluator.per_class().items()} if settings.per_class else {}
-    return Evaluation(metrics, total, evaluator.confusion() if settings.confusion else None, by_class)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,9 +106,66 @@ def evaluate(
         DatasetError: the dataset is unknown or cannot be read.
         AtmvizError: the network's task does not support a setting.
     """
-    require_type(checkpoint, str | Path, "a checkpoint", "a file or a name (evaluate_network takes a loaded network)")
     require_type(settings, EvaluationSettings | None, "settings", "EvaluationSettings: name each setting by a keyword")
     settings = replace(settings or EvaluationSettings(), **changes)
+    opened = open_evaluation(checkpoint, settings, events, draws=on_prediction is not None)
+    network, settings = opened.network, opened.settings
+    sites = find_sites(network) if settings.offsets != "learned" else []
+    with observing(network, sites, edits_of(settings.offsets, sites, settings.seed)):
+        evaluation = evaluate_network(network, opened.images, settings, events=events, on_prediction=on_prediction)
+    paper = _printed(opened.origin, opened.task, settings)
+    return EvaluationResult(
+        **vars(evaluation), setup=opened.setup(evaluation.images), classes=opened.images.classes, paper=paper
+    )
+
+
+@dataclass(frozen=True)
+class OpenEvaluation:
+    """A network with the images to evaluate it on.
+
+    Attributes:
+        checkpoint: The file, or the name of the network.
+        network: The network, on its device.
+        origin: Where its weights came from.
+        task: What it does.
+        settings: Settings in which nothing is left open.
+        images: The images, with the classes numbered as the network does.
+    """
+
+    checkpoint: str | Path
+    network: nn.Module
+    origin: Origin
+    task: Task
+    settings: EvaluationSettings
+    images: LabeledImages | SegmentationImages | DetectionImages
+
+    def setup(self, images: int) -> dict[str, Any]:
+        """Return what is evaluated on what, of so many images."""
+        settings = self.settings
+        return {
+            "checkpoint": str(self.checkpoint),
+            "model": self.origin.model,
+            "weights": self.origin.weights or ("untrained" if self.origin.seed is not None else "model"),
+            **{name: getattr(settings, name) for name in ("dataset", "split")},
+            "images": images,
+            "size": settings.size,
+            **{name: getattr(settings, name) for name in ("crop_pct", "multi_scale") if name in _SUPPORTED[self.task]},
+            "offsets": settings.offsets,
+        }
+
+
+def open_evaluation(
+    checkpoint: str | Path, settings: EvaluationSettings, events: Events = QUIET, *, draws: bool = False
+) -> OpenEvaluation:
+    """Load a network and open the images to evaluate it on, see `evaluate`; call it in `as_launched`.
+
+    Args:
+        checkpoint: See `evaluate`.
+        settings: See `evaluate`.
+        events: Receives messages.
+        draws: Whether predictions are drawn, which classifiers do not support.
+    """
+    require_type(checkpoint, str | Path, "a checkpoint", "a file or a name (evaluate_network takes a loaded network)")
     if (best := Path(checkpoint) / "best.safetensors").is_file():
         checkpoint = best
     state = join_processes(cpu=settings.device == "cpu")
@@ -191,7 +174,7 @@ def evaluate(
     network = load_model(checkpoint, weights=settings.weights, device=device, events=notes)
     origin = origin_of(network)
     task = Architecture.parse(origin.model).task
-    _require_supported(task, settings, on_prediction is not None)
+    _require_supported(task, settings, draws)
     settings = _complete(settings, task, origin, checkpoint)
     images = open_images(task, settings)
     if isinstance(images, DetectionImages):
@@ -200,12 +183,7 @@ def evaluate(
     chosen = _match_classes(images, origin)
     for note in filter(None, [*images.notes, chosen]):
         notes.message(note)
-    sites = find_sites(network) if settings.offsets != "learned" else []
-    with observing(network, sites, edits_of(settings.offsets, sites, settings.seed)):
-        evaluation = evaluate_network(network, images, settings, events=events, on_prediction=on_prediction)
-    setup = _setup(checkpoint, origin, task, settings, evaluation.images)
-    paper = _printed(origin, task, settings)
-    return EvaluationResult(**vars(evaluation), setup=setup, classes=images.classes, paper=paper)
+    return OpenEvaluation(checkpoint, network, origin, task, settings, images)
 
 
 def _require_supported(task: Task, settings: EvaluationSettings, draws: bool) -> None:
@@ -249,22 +227,6 @@ def open_images(task: Task, settings: EvaluationSettings) -> LabeledImages | Seg
     if task == "detect":
         return open_detection(name, split, size, data_dir=data_dir)
     return open_labeled(name, split, size, data_dir=data_dir, crop_pct=settings.crop_pct or 1.0)
-
-
-def _setup(
-    checkpoint: str | Path, origin: Origin, task: Task, settings: EvaluationSettings, images: int
-) -> dict[str, Any]:
-    return {
-        "checkpoint": str(checkpoint),
-        "model": origin.model,
-        "weights": origin.weights or ("untrained" if origin.seed is not None else "model"),
-        "dataset": settings.dataset,
-        "split": settings.split,
-        "images": images,
-        "size": settings.size,
-        **{name: getattr(settings, name) for name in ("crop_pct", "multi_scale") if name in _SUPPORTED[task]},
-        "offsets": settings.offsets,
-    }
 
 
 def _match_classes(images: LabeledImages | SegmentationImages | DetectionImages, origin: Origin) -> str:

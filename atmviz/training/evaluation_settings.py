@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from atmviz.architecture import CROP_RANGE, RANGES
-from atmviz.observe.site import Intervention
-from atmviz.settings import Settings, settings_under
+from atmviz.settings import Settings, read_device, settings_under
 from atmviz.sources.datasets import require_dataset
 
 _data, _model = settings_under("Data"), settings_under("Model")
@@ -17,8 +16,7 @@ class EvaluationSettings(Settings):
     """What to evaluate a checkpoint on, and how.
 
     Raises:
-        SettingsError: a value of another type, of none of the choices or out of range.
-        DatasetError: no dataset has this name.
+        SettingsError: a value of another type, of none of the choices or out of range; or no dataset has this name.
     """
 
     dataset: str | None = _data(
@@ -39,12 +37,12 @@ class EvaluationSettings(Settings):
     )
     multi_scale: bool = _data(False, "Segmentation: average over 0.5 to 1.75 times the size, each also mirrored.")
 
-    weights: Literal["ema", "model"] | None = _model(None, "Which weights; averaged ones if the file has them.")
-    offsets: Intervention = _model(  # noqa: RUF009
+    weights: Literal["ema", "model"] | None = _model(None, "ema (averaged) or model; by default ema if it is there.")
+    offsets: Literal["learned", "zero", "shuffle"] = _model(
         "learned", "zero: read the query token itself; shuffle: use another token's offsets."
     )
-    seed: int = _model(0, "Seed of the shuffled positions.", 0)
-    device: str = _model("auto", "auto, cpu, cuda, cuda:N or mps.")
+    seed: int = _model(0, "Seed of all random draws.", 0)
+    device: str = _model("auto", "auto, cpu, cuda, cuda:N or mps.", read=read_device)
     batch_size: int | None = _model(
         None,
         "Images per forward pass; by default 64 (classification), 8 (segmentation), 4 (detection).",

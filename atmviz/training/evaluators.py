@@ -1,7 +1,6 @@
 """Evaluators: one per task, each runs a network on batches of a dataset and computes the task's metrics."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,88 +11,35 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 
 from atmviz.architecture import IGNORE_INDEX
 from atmviz.data.detection import DetectionImages
-from atmviz.data.fitting import MEAN, STD
 from atmviz.data.segmentation import SegmentationImages
 from atmviz.dense import predicts_masks
-from atmviz.distributed import gather_all
-from atmviz.errors import CheckpointError
+from atmviz.distributed import gather_in_turn
 from atmviz.observe.hooks import forward_to_sites
-from atmviz.sources.coco import coco_masks, run_lengths
-from atmviz.sources.coco_json import Annotation
+from atmviz.statistics.paired import Overlaps, Right
+from atmviz.training.detection_evaluator import DetectionEvaluator
 from atmviz.training.evaluation_settings import EvaluationSettings
-
-_AP_NAMES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
-Item = dict[str, Any]  # an image of a dataset with its labels
+from atmviz.training.evaluator import Evaluator, Item, pixels_of, require_classes
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """An image, its labels and the prediction for it, for drawing.
+def open_evaluator(
+    network: nn.Module, dataset: Any, total: int, settings: EvaluationSettings, by_image: bool = False
+) -> Evaluator:
+    """Return the evaluator for the images of a dataset, of which all processes evaluate `total`.
 
-    Attributes:
-        name: Name of the image.
-        classes: Class names, by label.
-        image: [H, W, 3], uint8, RGB.
-        truth: Segmentation: class map [H, W]. Detection: boxes [N, 4] in px (x1, y1, x2, y2), labels [N], and masks
-            [N, H, W] where the detector predicts them.
-        predicted: As `truth`; of detectors also scores [N].
+    Args:
+        network: What is evaluated.
+        dataset: Images with the labels of the network's task.
+        total: Images over all processes.
+        settings: How it is evaluated.
+        by_image: Whether `outcomes` are asked for.
     """
-
-    name: str
-    classes: tuple[str, ...]
-    image: np.ndarray
-    truth: Any
-    predicted: Any
-
-
-class Evaluator:
-    """Runs a network on batches and computes metrics over all of them."""
-
-    def update(self, network: nn.Module, items: Sequence[Item]) -> Sequence[Any]:
-        """Count a batch; return the prediction for each item, or nothing (classification)."""
-        raise NotImplementedError
-
-    def describe(self, item: Item, predicted: Any) -> tuple[np.ndarray, Any, Any]:
-        """Return image, truth and prediction as in `Prediction`, from an item and what `update` predicted for it."""
-        raise NotImplementedError
-
-    def metrics(self) -> dict[str, float]:
-        """Return the metrics over all images so far, of all processes."""
-        raise NotImplementedError
-
-    def per_class(self) -> dict[str, np.ndarray]:
-        """Return values of each class, [classes] in percent, by metric; NaN where there are none. After `metrics`."""
-        raise NotImplementedError
-
-    def confusion(self) -> np.ndarray | None:
-        """Return counts [classes, classes], true class by row, predicted class by column; None where not counted."""
-        return None
-
-
-def open_evaluator(network: nn.Module, dataset: Any, total: int, settings: EvaluationSettings) -> Evaluator:
-    """Return the evaluator for the images of a dataset, of which all processes evaluate `total`."""
     device = next(network.parameters()).device
     if isinstance(dataset, SegmentationImages):
-        return SegmentationEvaluator(len(dataset.classes), device, flip=settings.multi_scale)
+        return SegmentationEvaluator(len(dataset.classes), device, settings.multi_scale, by_image)
     if isinstance(dataset, DetectionImages):
         return DetectionEvaluator(dataset, with_masks=predicts_masks(network))
     counts = settings.confusion or settings.per_class
     return ClassificationEvaluator(len(dataset.classes), device, total, counts, dataset.outputs)
-
-
-def pixels_of(image: Tensor) -> np.ndarray:
-    """Return the pixels [H, W, 3], uint8, of a normalized image [3, H, W]."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
-    return (255 * (image * std + mean)).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()  # CHW -> HWC
-
-
-def require_classes(network_classes: int, dataset_classes: int) -> None:
-    """Raise CheckpointError if a network has another number of classes than a dataset."""
-    if network_classes != dataset_classes:
-        raise CheckpointError(
-            f"got a network of {network_classes} classes for a dataset of {dataset_classes}: "
-            "fine-tune it on this dataset first, or evaluate it on the one that it was trained on"
-        )
 
 
 class ClassificationEvaluator(Evaluator):
@@ -117,12 +63,19 @@ class ClassificationEvaluator(Evaluator):
         self.top5 = MulticlassAccuracy(classes, top_k=min(5, classes), average="micro").to(device)
         self.loss = MeanMetric(nan_strategy="disable").to(device)  # shows a NaN instead of leaving it out
         self.matrix = MulticlassConfusionMatrix(classes).to(device) if confusion else None
+        self._right: list[Tensor] = []
 
-    def update(self, network: nn.Module, items: Sequence[Item]) -> Sequence[Any]:
+    def predict(self, network: nn.Module, items: Sequence[Item]) -> Tensor:  # type: ignore[override]
+        """Return scores [B, classes]."""
         scores = forward_to_sites(network, torch.stack([item["image"] for item in items])).float()
-        labels = torch.tensor([item["label"] for item in items], device=scores.device)
         scores = scores if self.outputs is None else scores[:, self.outputs]
         require_classes(scores.shape[1], self.classes)
+        return scores
+
+    def update(self, network: nn.Module, items: Sequence[Item]) -> Sequence[Any]:
+        scores = self.predict(network, items)
+        labels = torch.tensor([item["label"] for item in items], device=scores.device)
+        self._right.append(scores.argmax(1) == labels)
         for metric in (self.top1, self.top5, *([self.matrix] if self.matrix else [])):
             metric.update(scores, labels)
         self.loss.update(nn.functional.cross_entropy(scores, labels, reduction="none"))
@@ -143,6 +96,10 @@ class ClassificationEvaluator(Evaluator):
     def confusion(self) -> np.ndarray | None:
         return self.matrix.compute().cpu().numpy() if self.matrix else None
 
+    def outcomes(self) -> Right:
+        right = torch.cat(self._right).tolist() if self._right else []
+        return Right(np.array(gather_in_turn(right), dtype=bool))
+
 
 class SegmentationEvaluator(Evaluator):
     """Computes miou, macc and aacc in percent; pixels of label 255 count nowhere.
@@ -151,25 +108,40 @@ class SegmentationEvaluator(Evaluator):
         classes: Number of classes.
         device: Where the network is.
         flip: Segment each view mirrored too, and average.
+        by_image: Count the pixels of each image for `outcomes`.
     """
 
-    def __init__(self, classes: int, device: torch.device | str = "cpu", flip: bool = False) -> None:
-        self.classes, self.flip = classes, flip
+    def __init__(
+        self, classes: int, device: torch.device | str = "cpu", flip: bool = False, by_image: bool = False
+    ) -> None:
+        self.classes, self.flip, self.by_image = classes, flip, by_image
+        self._counts: list[np.ndarray] = []
         self._matrix = MulticlassConfusionMatrix(classes, ignore_index=IGNORE_INDEX).to(device)
 
-    def update(self, network: nn.Module, items: Sequence[Item]) -> Sequence[Any]:
-        shapes = {tuple(x.shape for x in (*item["views"], item["mask"])) for item in items}
+    def predict(self, network: nn.Module, items: Sequence[Item]) -> list[Tensor]:
+        return [one for predicted, _ in self._segmented(network, items) for one in predicted]
+
+    def update(self, network: nn.Module, items: Sequence[Item]) -> list[Tensor]:
         segmented: list[Tensor] = []
-        for group in [items] if len(shapes) == 1 else [[item] for item in items]:
-            views = [torch.stack(scale) for scale in zip(*(item["views"] for item in group), strict=True)]
-            predicted = segment(network, views, group[0]["mask"].shape, self.flip, self.classes)
+        for predicted, group in self._segmented(network, items):
             self.count(predicted, torch.stack([item["mask"] for item in group]).to(predicted.device))
             segmented += predicted
         return segmented
 
+    def _segmented(self, network: nn.Module, items: Sequence[Item]) -> Iterator[tuple[Tensor, Sequence[Item]]]:
+        """Yield the class of every pixel, [B, H, W], with its items: all at once where they have one size."""
+        shapes = {tuple(x.shape for x in (*item["views"], item["mask"])) for item in items}
+        for group in [items] if len(shapes) == 1 else [[item] for item in items]:
+            views = [torch.stack(scale) for scale in zip(*(item["views"] for item in group), strict=True)]
+            yield segment(network, views, group[0]["mask"].shape, self.flip, self.classes), group
+
     def count(self, predicted: Tensor, mask: Tensor) -> None:
         """Count predicted and true labels, both [H, W] or [B, H, W]."""
         self._matrix.update(predicted.flatten(), mask.long().flatten())
+        for image in zip(predicted, mask.long(), strict=True) if self.by_image else ():
+            claimed, true = (labels[image[1] != IGNORE_INDEX] for labels in image)
+            counts = [torch.bincount(x, minlength=self.classes) for x in (true[true == claimed], true, claimed)]
+            self._counts.append(torch.stack(counts).cpu().numpy())
 
     def describe(self, item: Item, predicted: Any) -> tuple[np.ndarray, Any, Any]:
         return pixels_of(item["image"]), item["mask"].numpy(), predicted.cpu().numpy().astype(np.uint8)
@@ -182,6 +154,10 @@ class SegmentationEvaluator(Evaluator):
 
     def confusion(self) -> np.ndarray:
         return self._matrix.compute().cpu().numpy()
+
+    def outcomes(self) -> Overlaps:
+        both, true, claimed = np.stack(gather_in_turn(self._counts), axis=1)
+        return Overlaps(both, true + claimed - both)
 
 
 def segment(network: nn.Module, views: Sequence[Tensor], size: Sequence[int], flip: bool, classes: int) -> Tensor:
@@ -233,102 +209,3 @@ def class_fractions(confusion: np.ndarray) -> dict[str, np.ndarray]:
     right, true, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
     with np.errstate(invalid="ignore"):
         return {"iou": right / (true + predicted - right), "acc": right / true}
-
-
-class DetectionEvaluator(Evaluator):
-    """Computes COCO's average precision of boxes, and of masks where the network predicts them, by COCO's code.
-
-    Args:
-        dataset: Images with annotations.
-        with_masks: Whether the network predicts masks.
-
-    Raises:
-        AtmvizError: the COCO backend is not installed.
-    """
-
-    def __init__(self, dataset: DetectionImages, with_masks: bool) -> None:
-        self.dataset = dataset
-        self._kinds: dict[Any, str] = {"bbox": "box"} | ({"segm": "mask"} if with_masks else {})
-        self._images: list[dict[str, Any]] = []
-        self._truth: list[dict[str, Any]] = []
-        self._detections: list[dict[str, Any]] = []
-        self._per_class: dict[str, np.ndarray] = {}
-        coco_masks()
-
-    def update(self, network: nn.Module, items: Sequence[Item]) -> Sequence[Any]:
-        parameter = next(network.parameters())
-        predicted = network([item["image"].to(parameter.device, parameter.dtype) for item in items])
-        for item, detections in zip(items, predicted, strict=True):
-            labels = detections["labels"]
-            if len(labels) and int(labels.max()) >= len(self.dataset.classes):
-                require_classes(int(labels.max()) + 1, len(self.dataset.classes))
-            self.count(item["image_id"], tuple(item["image"].shape[-2:]), item["annotations"], detections)
-        return predicted
-
-    def describe(self, item: Item, predicted: Any) -> tuple[np.ndarray, Any, Any]:
-        target = self.dataset.target(item["annotations"], tuple(item["image"].shape[-2:]))
-        detections = {key: value.cpu() for key, value in predicted.items()}
-        if "masks" in detections:
-            detections["masks"] = detections["masks"][:, 0] >= 0.5
-        else:
-            target.pop("masks")
-        true, detected = ({key: value.numpy() for key, value in x.items()} for x in (target, detections))
-        return pixels_of(item["image"]), true, detected
-
-    def count(
-        self, image_id: int, size: tuple[int, int], annotations: Sequence[Annotation], detections: dict[str, Tensor]
-    ) -> None:
-        """Count true and predicted objects of an image.
-
-        Args:
-            image_id: Number of the image.
-            size: Height and width, px.
-            annotations: True objects, see `atmviz.sources.coco_json`.
-            detections: boxes [N, 4] in px, scores [N], labels [N], and masks [N, 1, H, W] where the detector predicts
-                them.
-        """
-        self._images.append({"id": image_id, "height": size[0], "width": size[1]})
-        for annotation in annotations:
-            kept = {"iscrowd": 0, **{name: value for name, value in annotation.items() if name != "mask"}}
-            self._truth.append({**kept, "image_id": image_id, "segmentation": run_lengths(annotation, size)})
-        boxes, scores, labels = (detections[name].cpu() for name in ("boxes", "scores", "labels"))
-        xywh = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
-        rows = [
-            {"image_id": image_id, "category_id": self.dataset.category_ids[label], "bbox": box, "score": score}
-            for label, box, score in zip(labels.tolist(), xywh.tolist(), scores.tolist(), strict=True)
-        ]
-        if "segm" in self._kinds:
-            masks = (detections["masks"][:, 0] >= 0.5).cpu().numpy()
-            for row, mask in zip(rows, masks, strict=True):
-                row["segmentation"] = coco_masks().encode(np.asfortranarray(mask, dtype=np.uint8))
-        self._detections += rows
-
-    def metrics(self) -> dict[str, float]:
-        """Return box_ap, box_ap50, box_ap75, box_ap_small, box_ap_medium, box_ap_large in percent, and so of masks.
-
-        NaN where pycocotools returns -1: there is no true object of the kind.
-        """
-        from faster_coco_eval import COCO, COCOeval_faster
-
-        images, truth, detections = (gather_all(items) for items in (self._images, self._truth, self._detections))
-        truth = [{**item, "id": number} for number, item in enumerate(truth, start=1)]  # 0 would mean "no match"
-        names = zip(self.dataset.category_ids, self.dataset.classes, strict=True)
-        categories = [{"id": category, "name": name} for category, name in names]
-        scores = {}
-        for kind, prefix in self._kinds.items():
-            if kind == "segm":  # the area of the mask, not of its box, decides what is small
-                detections = [{name: value for name, value in item.items() if name != "bbox"} for item in detections]
-            expected = COCO({"images": images, "annotations": truth, "categories": categories})
-            coco_eval = COCOeval_faster(expected, expected.loadRes(detections), kind)
-            coco_eval.run()
-            for name, value in zip(_AP_NAMES, coco_eval.stats[:6], strict=True):
-                scores[f"{prefix}_{name}"] = 100 * float(value) if value >= 0 else float("nan")
-            # [IoU thresholds, recalls, classes, areas, limits of detections], here for all areas and the largest limit
-            precision = coco_eval.eval["precision"][:, :, :, 0, -1].mean((0, 1))
-            by_id = dict(zip(coco_eval.params.catIds, precision.tolist(), strict=True))
-            values = np.array([by_id[category] for category in self.dataset.category_ids])
-            self._per_class[f"{prefix}_ap"] = np.where(values < 0, np.nan, 100 * values)  # -1: no true object
-        return scores
-
-    def per_class(self) -> dict[str, np.ndarray]:
-        return self._per_class

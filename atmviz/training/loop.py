@@ -26,7 +26,8 @@ from atmviz.events import QUIET, Events, Progress
 from atmviz.processes import this_process
 from atmviz.signals import saving
 from atmviz.training.build import Parts, network_config, open_accelerator
-from atmviz.training.evaluate import HEADLINES, evaluate_network
+from atmviz.training.evaluate import HEADLINES
+from atmviz.training.evaluation import evaluate_network
 from atmviz.training.evaluation_settings import EvaluationSettings
 from atmviz.training.health import OffsetHealth, measure_offsets
 from atmviz.training.recipe import Recipe
@@ -122,6 +123,7 @@ class _Loop:
             self._restore(*saved)
         self._require_same_progress()
         if accelerator.is_main_process and not self.is_finished:
+            events.message(f"training {self.recipe.architecture} on {self.recipe.dataset} into {folder.path}")
             folder.write_recipe()
         accelerator.wait_for_everyone()
         self.images_here = 0  # since this process started, over all processes

@@ -22,7 +22,7 @@ from atmviz.architecture import (
     OffsetMode,
     Task,
 )
-from atmviz.errors import RecipeError, nearest, shorten
+from atmviz.errors import RecipeError, SettingsError, nearest, shorten
 from atmviz.geometry import MIN_SIZE_PX
 from atmviz.settings import Settings, settings_under
 from atmviz.sources.datasets import require_dataset
@@ -59,7 +59,7 @@ class Recipe(Settings):
 
     Raises:
         RecipeError: a value is out of range, or settings do not fit together.
-        DatasetError: no dataset of this name has labels for the task.
+        SettingsError: no dataset of this name has labels for the task.
 
     Source: Table 9 and Sec. 4.1 to 4.3, whose values are in `recipes/imagenet1k.yaml` and its neighbors.
     """
@@ -323,6 +323,12 @@ class Recipe(Settings):
             to_do = "SET THIS: " if chosen == REQUIRED else ""
             lines.append(f"{value:<36}# {to_do}{declared.metadata['help']}")
         return "\n".join(lines) + "\n"
+
+
+def require_device(name: str) -> None:
+    """Raise SettingsError for the name of a device that a run cannot have."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise SettingsError(f"got device {name!r}, expected auto, cpu or cuda (choose a GPU by CUDA_VISIBLE_DEVICES)")
 
 
 def with_todays_names(values: Mapping[Any, Any]) -> dict[Any, Any]:

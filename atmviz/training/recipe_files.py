@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from atmviz.architecture import HEAD_TASKS, Task
-from atmviz.errors import RecipeError, count, nearest, shorten
+from atmviz.errors import RecipeError, SettingsError, nearest, shorten
 from atmviz.events import QUIET, Events
 from atmviz.files import file_name, read_limited
 from atmviz.training.recipe import REQUIRED, SCHEDULE_SETTINGS, Recipe, with_todays_names
@@ -57,7 +57,8 @@ def read_recipe(
         events: Receives a line where the schedule shrinks.
 
     Raises:
-        RecipeError: there is no such recipe, it is no YAML mapping, a setting is unknown (the nearest is named), has
+        SettingsError: there is no such recipe.
+        RecipeError: there is no such file, it is no YAML mapping, a setting is unknown (the nearest is named), has
             the wrong type, is out of range, or is left to the user.
     """
     written, changed = (
@@ -84,7 +85,7 @@ def _shrunk_schedule(written: Mapping[Any, Any], changed: Mapping[Any, Any], eve
     shrunk = {key: value for key, value in recipe.shrunk_schedule(epochs).items() if key not in changed}
     if shrunk:
         parts = (f"{key} {_shown(getattr(recipe, key))} becomes {_shown(value)}" for key, value in shrunk.items())
-        events.message(f"{count(epochs, 'epoch')} of {recipe.epochs}: the schedule shrinks too; {', '.join(parts)}")
+        events.message(f"the recipe's schedule of {recipe.epochs} epochs is shortened to {epochs}: {', '.join(parts)}")
     return shrunk
 
 
@@ -98,9 +99,8 @@ def _read_text(name_or_path: str | Path) -> str:
         return resources.files("atmviz.training").joinpath("recipes", f"{name}.yaml").read_text("utf-8")
     path = Path(name_or_path)
     if not path.is_file():
-        raise RecipeError(
-            f"no recipe {name!r}: expected one of {', '.join(names)}, or a YAML file{nearest(name, names)}"
-        )
+        kind = RecipeError if path.suffix or path.name != name else SettingsError
+        raise kind(f"no recipe {name!r}: expected one of {', '.join(names)}, or a YAML file{nearest(name, names)}")
     if path.stat().st_size > _MAX_BYTES:
         raise RecipeError(f"{path} has more than {_MAX_BYTES // 1024} kB, expected a recipe's YAML")
     try:

@@ -126,8 +126,8 @@ class RunFolder:
         differences = self.recipe.differences(recipe)
         if differences and self._continues(recipe, saved["epoch"]):
             events.message(
-                f"{self.path} finished {count(saved['epoch'], 'epoch')}: its weights and optimizer continue at the "
-                f"learning rates of {self.recipe.all_epochs} epochs ({'; '.join(differences)})"
+                f"{self.path} has finished {count(saved['epoch'], 'epoch')} and is trained further; the next epochs "
+                f"have the learning rates of a run of {self.recipe.all_epochs} epochs ({'; '.join(differences)})"
             )
         elif differences:
             raise RecipeError(

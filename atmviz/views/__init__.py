@@ -5,9 +5,14 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "adaptivity": ["draw_adaptivity"],
+        "claims": ["draw_claims"],
+        "comparison": ["compare", "draw_comparison"],
+        "depth": ["draw_depth"],
         "drawn": ["DrawnFigure"],
         "histograms": ["draw_histogram", "histogram"],
+        "interventions": ["intervene"],
         "overlays": ["Overlays", "draw_overlays", "overlay"],
-        "settings": ["HistogramSettings", "OverlaySettings"],
+        "settings": ["AnswerSettings", "ClaimSettings", "DepthSettings", "HistogramSettings", "OverlaySettings"],
     },
 )

@@ -1,24 +1,26 @@
 """A figure with its file name, its numbers, its table and what it shows."""
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from matplotlib.figure import Figure
 
 from atmviz.errors import SettingsError
 from atmviz.events import QUIET, Events
-from atmviz.figures.saving import About, FigureFormat, figure_files, read_about, save_figure
+from atmviz.figures.saving import About, FigureFormat, figure_files, save_figure
 from atmviz.figures.settings import FigureStyle
 from atmviz.figures.style import Look
 from atmviz.files import atomic_path
 from atmviz.geometry import Preprocessing
+from atmviz.views.latex import is_latex_of_others, latex_table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+FileFormat = FigureFormat | Literal["tex"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class DrawnFigure:
         numbers: The numbers drawn and where they come from, ready for JSON.
         about: Network, weights, data and settings: all that makes the figure what it is.
         table: The numbers as a table, where the figure has one.
+        printed: The table for people, with texts in place of numbers; `table` without it.
         style: How it looks in print.
     """
 
@@ -40,39 +43,51 @@ class DrawnFigure:
     about: About
     table: "DataFrame | None" = None
     style: FigureStyle = field(default_factory=FigureStyle)
+    printed: "DataFrame | None" = None
 
     def save(
         self,
         out: str | Path = ".",
-        formats: Sequence[FigureFormat] | None = None,
+        formats: Sequence[FileFormat] | None = None,
         *,
         command: str = "",
         events: Events = QUIET,
     ) -> list[Path]:
-        """Write the figure in each format, and its table as CSV beside it; return the files.
+        """Write the figure in each format, and its table beside it as CSV and, if asked, as LaTeX; return the files.
 
         Args:
             out: A folder, or a file ending in .png, .pdf or .svg.
-            formats: Formats of the files in a folder; PNG for None.
+            formats: Formats of the files in a folder; PNG for None. "tex" also writes the table as LaTeX, beside a file
+                that is named, too.
             command: The command that drew the figure, for its metadata.
             events: Receives which figures of other settings were replaced.
 
         Raises:
             SettingsError: a file that is none of atmviz would be replaced, or see `figure_files`.
         """
-        files = figure_files(out, self.name, formats)
-        table = files[0].with_suffix(".csv") if files[0] == Path(out) else files[0].with_name(f"{self.name}.csv")
-        earlier = {file: read_about(file) for file in files if file.exists()}
-        if self.table is not None and not earlier and files[0] == Path(out) and table.exists():
-            raise SettingsError(f"{table} exists and belongs to no figure of atmviz: choose another name")
+        files = figure_files(out, self.name, [kind for kind in formats or () if kind != "tex"] or None)
+        suffixes = (".csv", ".tex") if "tex" in (formats or ()) else (".csv",)
+        is_named = files[0] == Path(out)
+        tables = [files[0].with_suffix(each) if is_named else files[0].with_name(self.name + each) for each in suffixes]
+        if self.table is None:
+            if len(tables) > 1:
+                raise SettingsError("got format tex, expected png, pdf or svg: this figure has no table")
+            tables = []
+        for table in (each for each in tables if each.exists()):
+            if is_latex_of_others(table) or (is_named and not files[0].exists()):
+                raise SettingsError(f"{table} exists and belongs to no figure of atmviz: choose another name")
         with ExitStack() as stack:
-            if self.table is not None:  # moved into place after the figure was written: both are of the same data
-                self.table.to_csv(stack.enter_context(atomic_path(table)), index=False, lineterminator="\n")
-            save_figure(self.figure, files, self.about, look=Look.of(self.style), command=command)
-        for file, said in earlier.items():
-            if said and said.get("shows") != json.loads(json.dumps(self.about)):
-                events.message(f"replaced {file}, which showed something else")
-        return files if self.table is None else [*files, table]
+            for table in tables:  # moved into place after the figure was written: all are of the same data
+                self._write_table(stack.enter_context(atomic_path(table)), table.suffix)
+            save_figure(self.figure, files, self.about, look=Look.of(self.style), command=command, events=events)
+        return [*files, *tables]
+
+    def _write_table(self, path: Path, suffix: str) -> None:
+        table: DataFrame = self.table
+        if suffix == ".csv":
+            table.to_csv(path, index=False, lineterminator="\n")
+        else:
+            path.write_text(latex_table(table if self.printed is None else self.printed), encoding="utf-8")
 
 
 def describe_preprocessing(preprocessing: Preprocessing) -> dict[str, Any]:

@@ -172,4 +172,4 @@ def _note(recording: Recording, settings: HistogramSettings) -> str:
     dataset = DATASETS.get(recording.attrs["dataset"])
     fitted = "scenes are drawn at this size" if dataset and dataset.is_drawn else recording.preprocessing.describe()
     images = count(len(recording), "image")
-    return f"{images}; one bar per nearest token of a sample; those outside the map {outside}; {fitted}"
+    return f"{images}; a sample counts for its nearest token; samples outside the map {outside}; {fitted}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from atmviz.errors import QueryError
+from atmviz.errors import QueryError, count
 from atmviz.figures.panels import OverlayPanel, Photo, QuerySamples, TokenMap
 from atmviz.figures.settings import ShownAxis
 from atmviz.figures.style import MAX_PANELS
@@ -55,7 +55,8 @@ def sample_panels(
     """
     if len(queries) * len(observed.sites) > MAX_PANELS:
         raise QueryError(
-            f"got {len(queries)} queries in {len(observed.sites)} layers, expected at most {MAX_PANELS} panels"
+            f"got {len(queries):,} queries, each in {count(len(observed.sites), 'layer')}, "
+            f"expected at most {MAX_PANELS} panels: name fewer of them"
         )
     samples = [
         [QuerySamples(query, _samples(observed, site, query, anchor, axis)) for site in observed.sites]

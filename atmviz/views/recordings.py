@@ -15,6 +15,7 @@ from atmviz.events import QUIET, Events
 from atmviz.layers import Layers
 from atmviz.recording.array_files import is_recording
 from atmviz.recording.cache import RecordingRequest, cached_recording
+from atmviz.recording.label_quantities import Keep
 from atmviz.recording.settings import RecordingSettings
 from atmviz.recording.store import Recording, open_recording
 from atmviz.sources import Source
@@ -22,6 +23,10 @@ from atmviz.sources import Source
 if TYPE_CHECKING:
     from torch import nn
 
+ANSWER_SCENES = 400
+"""Drawn scenes that an answer is about where no images are named."""
+WITH_OBJECTS = ("shapes", "ade20k", "coco")
+"""Datasets whose objects are known."""
 Images = Source | str | Path | Sequence[str | Path]
 
 
@@ -56,6 +61,21 @@ class RecordedSource:
         if isinstance(network, str | Path):
             network, model = None, replace(model, checkpoint=str(network))
         return cls(source, network, data, running, model)
+
+    def asking(self, keep: tuple[Keep, ...] = (), labels: bool = False) -> "RecordedSource":
+        """Return the source of an answer: of no images, scenes are drawn; and what the answer needs is recorded.
+
+        Args:
+            keep: What it needs of each offset.
+            labels: Whether it takes the objects of images, where the dataset knows them and no masks are named.
+        """
+        data, running = self.data, self.running
+        if self.source is None and data.dataset is None:
+            data = replace(data, dataset="shapes", limit=data.limit or ANSWER_SCENES)
+        source = self.source if isinstance(self.source, str) else getattr(self.source, "title", "")
+        known = "auto" if labels and (data.dataset or source) in WITH_OBJECTS else None
+        running = replace(running, keep=(*running.keep, *keep), labels=running.labels or known)
+        return replace(self, data=data, running=running)
 
     @contextmanager
     def recording(self, events: Events = QUIET) -> Iterator[Recording]:
@@ -93,7 +113,9 @@ class RecordedSource:
                 raise SettingsError(f"got {recordings[0]} and other sources, expected one: merge recordings first")
             recording = open_recording(recordings[0])
         if fixed := self._fixed_by_recording():
-            raise SettingsError(f"got the recording {recording.path} and {fixed}, which it has fixed: leave one out")
+            raise SettingsError(
+                f"got {fixed} for the recording {recording.path}, which was made with its own: leave it out"
+            )
         if not recording.complete:
             events.message(f"{recording.path} is incomplete: drawing {count(len(recording), 'finished image')}")
         return recording
@@ -103,7 +125,7 @@ class RecordedSource:
         given = {"network": self.network is not None}
         for choice, names in (
             (self.data, ("dataset", "data_dir", "limit")),
-            (self.running, ("size", "fit")),
+            (self.running, ("size", "fit", "labels")),
             (self.model, ("checkpoint", "model", "weights")),
         ):
             usual = type(choice)()

@@ -1,20 +1,23 @@
 """Settings of the figures. Torch-free, without matplotlib: commands read their options from here."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from atmviz.choices import FitChoice
 from atmviz.errors import SettingsError, describe
-from atmviz.geometry import Anchor
+from atmviz.geometry import MIN_SIZE_PX, Anchor
 from atmviz.layers import figure_patterns
 from atmviz.paper import FIGURES, FigurePreset
-from atmviz.recording.query import query_texts
+from atmviz.recording.query import parse_queries, query_texts
 from atmviz.settings import Settings, setting
-from atmviz.statistics import TokenSelection
+from atmviz.statistics import ReachUnit, TokenSelection
 
 NOT_RECORDED = ("layers", "query", "shard", "labels", "keep")
 """Fields of `RecordingSettings` that a recording for a histogram leaves as they are: it holds all layers."""
-
+NOT_ASKED = ("query", "shard", "labels", "keep")
+"""Fields of `RecordingSettings` that an answer decides."""
 
 OVERLAY_FIGURE = 5
 """The figure of the paper that is an overlay; the others are histograms."""
@@ -76,6 +79,20 @@ class OverlaySettings(FitChoice):
         if self.view != "samples" and (self.together or self.queries != ("center",)):
             raise SettingsError(f"got queries and view {self.view}, which shows all tokens: leave one of the two out")
 
+    def require_queries(self, images: Iterable[str | Path]) -> None:
+        """Check queries against the sizes that image files have by their headers; folders and globs are not read.
+
+        Raises:
+            QueryError: a query lies outside an image, or outside what the network sees of it.
+        """
+        from atmviz.sources.decoding import upright_size  # which loads OpenCV
+
+        fitted = self.with_preset().preprocessing(None, "whole")
+        for path in images:
+            if Path(path).is_file() and (size := upright_size(path)) and min(size) >= MIN_SIZE_PX:
+                for query in (query for text in self.queries for query in parse_queries(text)):
+                    query.point_px(fitted.place(*size))
+
     @property
     def preset(self) -> FigurePreset | None:
         """The figure of the paper that is asked for."""
@@ -120,3 +137,35 @@ class HistogramSettings(Settings):
     def chosen_layers(self) -> tuple[str, ...]:
         """The layers that are asked for, else those of the figure of the paper; () for the default."""
         return self.layers or (self.preset.layers if self.preset else ())
+
+
+@dataclass(frozen=True)
+class AnswerSettings(Settings):
+    """Which layers an answer is about."""
+
+    layers: tuple[str, ...] = setting(
+        (),
+        "Layers: 3_18, 2_1,3_7, 3_*, 3_last, all (that generate offsets); repeatable; by default all.",
+        "Answer",
+        flags=("--layer",),
+        read=figure_patterns,
+    )
+
+
+@dataclass(frozen=True)
+class ClaimSettings(AnswerSettings):
+    """Which layers claims are measured on, and whose objects."""
+
+    labels: str | None = setting(
+        None,
+        "A folder of masks of the images' names; by default the objects of the dataset (shapes, ade20k, coco).",
+        "Data",
+        read=str,
+    )
+
+
+@dataclass(frozen=True)
+class DepthSettings(AnswerSettings):
+    """What reach against depth shows."""
+
+    unit: ReachUnit = setting("tokens", "tokens, px, or percent of the map's axis.", "Answer")  # noqa: RUF009

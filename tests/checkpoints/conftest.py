@@ -80,8 +80,8 @@ class _Failing(Events):
 def refusal():
     """`refusal(path)` is the message of loading a file that must be refused: one line that names it."""
 
-    def load(path, **options):
-        with pytest.raises(CheckpointError) as caught:
+    def load(path, *, error=CheckpointError, **options):
+        with pytest.raises(error) as caught:
             load_model(path, device="cpu", events=_Failing(), **options)
         message = str(caught.value)
         assert "\n" not in message

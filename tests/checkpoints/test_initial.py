@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from atmviz.checkpoints import load_model, origin_of
-from atmviz.errors import CheckpointError
+from atmviz.errors import SettingsError
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_others():
@@ -28,5 +28,5 @@ def test_a_checkpoint_gives_its_architecture_and_classes():
 
 
 def test_what_is_no_network_and_no_file_is_refused():
-    with pytest.raises(CheckpointError, match="no checkpoint file atmnet_nanoo"):
+    with pytest.raises(SettingsError, match="no checkpoint file atmnet_nanoo"):
         load_model("init:atmnet_nanoo")

@@ -315,7 +315,7 @@ def test_missing_file_is_an_error_that_lists_the_variants(tmp_path, refusal):
     ("name", "nearest"), [("ATMNet-L", "atmnet_large"), ("atmnet_tinny", "atmnet_tiny"), ("ATMNet-xT", "atmnet_xtiny")]
 )
 def test_a_misspelt_name_names_the_nearest_variant(name, nearest, refusal):
-    assert refusal(name).endswith(f"; did you mean {nearest}?")
+    assert refusal(name, error=SettingsError).endswith(f"; did you mean {nearest}?")
     assert "did you mean" not in refusal(f"{name}.pth")
 
 

@@ -1,6 +1,7 @@
 """The origin of weights is known as long as they are the loaded ones, also inside wrappers."""
 
 import copy
+import re
 
 import pytest
 import torch
@@ -82,6 +83,10 @@ def test_weights_changed_after_loading_are_not_said_to_be_the_loaded_ones(change
     assert (origin.model, origin.layout, origin.trained) == (before.model, "memory", None)
     assert origin.sha256 != before.sha256
     assert origin.describe() == f"{before.model}: weights in memory, changed after loading from {before.path}"
+
+
+def test_the_line_about_a_checkpoint_says_its_file_and_epoch(network):
+    assert re.search(r"from .*atmnet_nano.shapes.safetensors: .*, epoch 14$", origin_of(network).describe())
 
 
 def test_using_a_network_does_not_count_as_a_change(network):

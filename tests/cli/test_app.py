@@ -127,13 +127,14 @@ def test_lack_of_memory_is_one_line(refuse, images, monkeypatch, error):
 
 # Usage: exit code 2.
 USAGE = {
+    "device": (["overlay", "{images}", "--device", "abacus"], "got device 'abacus', expected auto, cpu, cuda, cuda:N"),
     "layer": (["overlay", "{images}", "--layer", "3_19"], "no layer '3_19': expected one of 1_1 to 1_2, 2_1"),
     "layer of a recording": (["histogram", "{recording}", "--layer", "5_*"], "no layer '5_*': expected"),
     "layer to record": (["record", "{images}", "--layer", "x"], "no layer 'x': expected"),
     "layer of images": (["histogram", "{images}", *SMALL, "--layer", "3_19"], "no layer '3_19': expected"),
     "source and dataset": (["histogram", "{images}", "--dataset", "coco"], "expected one of the two"),
     "source and dataset to record": (["record", "{images}", "--dataset", "coco"], "expected one of the two"),
-    "recording and dataset": (["histogram", "{recording}", "--dataset", "coco"], "and dataset, which it has fixed"),
+    "recording and dataset": (["histogram", "{recording}", "--dataset", "coco"], "got dataset for the recording"),
     "dataset's name": (["histogram", "--dataset", "cifar"], "got --dataset cifar, expected ade20k, coco"),
     "size of text": (["histogram", "{images}", "--size", "big"], "got size 'big', expected 32 to 65535"),
     "size too small": (["overlay", "{images}", "--size", "31"], "got size '31', expected 32 to 65535"),
@@ -141,7 +142,7 @@ USAGE = {
     "three sizes": (["record", "{images}", "--size", "64x64x64"], "got size '64x64x64'"),
     "size too large": (["benchmark", "op", "--size", "64x9999999999"], "got size '64x9999999999', expected 32"),
     "half a size": (["layers", "--size", "64x"], "got size '64x'"),
-    "format": (["histogram", "{recording}", "--format", "png,gif"], "got format 'gif', expected png, pdf or svg"),
+    "format": (["histogram", "{recording}", "--format", "png,gif"], "got format 'gif', expected png, pdf, svg or tex"),
     "no format": (["overlay", "{images}", "--format", ""], "got format ''"),
     "figure": (["histogram", "--figure", "4"], "got figure 4, expected 3, 6 or 7"),
     "figure 5": (["histogram", "--figure", "5"], "Fig. 5 is an overlay"),
@@ -196,7 +197,7 @@ DATA = {
     "tiny image": (["overlay", "{tmp}/tiny.png"], "tiny.png is 40x31 px, expected 32 px a side or more"),
     "corrupt image": (["overlay", "{tmp}/cut.png"], "cut.png"),
     "corrupt image to record": (["histogram", "{tmp}/cut.png", *SMALL], "cut.png"),
-    "device": (["overlay", "{images}", "--device", "abacus"], "got device 'abacus', expected one that is here"),
+    "device": (["overlay", "{images}", "--device", "cuda:99"], "got device 'cuda:99', expected one that is here"),
     "other variant": (["overlay", "{images}", "-c", "{checkpoint}", "-m", "atmnet_large"], "expected atmnet_large"),
     "other variant to record": (["record", "{images}", "--model", "atmnet_base"], "expected atmnet_base"),
     "weights the file has not": (["layers", "{lacking}", "--weights", "ema"], "only model: choose model weights"),
@@ -273,7 +274,7 @@ def test_a_bad_checkpoint_is_one_line_in_every_command(refuse, images, bad_check
 
 @pytest.mark.parametrize("command", ["overlay", "record", "histogram"])
 def test_an_unknown_variant_is_told_the_known_ones(refuse, images, command):
-    refuse(1, "atmnet_large", command, images, *SMALL, "-c", "atmnet_huge")
+    refuse(2, "atmnet_large", command, images, *SMALL, "-c", "atmnet_huge")
 
 
 @pytest.mark.parametrize("command", ["overlay", "record", "histogram"])

@@ -31,6 +31,13 @@ def test_what_is_kept_is_listed_with_size_and_last_use(succeed, kept):
     assert {entry["kind"]: entry["bytes"] for entry in listed["entries"][:2]} == {"recording": 2_500_000, "kernel": 0}
 
 
+def test_small_entries_have_a_size_too(succeed, kept, tmp_path):
+    (tmp_path / "cache" / f"kernels-{os.geteuid()}" / f"{'1' * 16}.so").write_bytes(bytes(110_001))
+    said = succeed("cache", "ls").stdout
+    assert "111 kB" in said
+    assert "0.0 MB" not in said
+
+
 @pytest.mark.parametrize(("answer", "code", "left"), [("n\n", 1, True), ("", 1, True), ("y\n", 0, False)])
 def test_removal_asks_first(folder, kept, answer, code, left):
     result = CliRunner().invoke(app, ["cache", "clear"], input=answer)
@@ -51,5 +58,5 @@ def test_other_ages_are_refused(refuse, age):
 
 
 def test_an_empty_cache_is_empty(succeed):
-    assert "nothing, 0.0 MB" in succeed("cache", "ls").stdout
+    assert "nothing, 0 kB" in succeed("cache", "ls").stdout
     assert "removed nothing" in succeed("cache", "clear").stderr

@@ -51,7 +51,7 @@ def test_a_folder_without_the_dataset_lacks_it(run, tmp_path):
 @pytest.mark.parametrize("command", ["info", "check"])
 @pytest.mark.parametrize("name", ["shapes", "digits"])
 def test_datasets_without_files_are_said_to_need_none(refuse, command, name):
-    refuse(1, "shapes and digits need no files", "data", command, name)
+    refuse(2, "shapes and digits need no files", "data", command, name)
 
 
 def test_what_does_not_count_is_said(succeed, monkeypatch):

@@ -61,7 +61,7 @@ def test_none_takes_a_recipes_checkpoint_back(succeed, trained):
 def test_a_task_that_is_not_the_recipes_is_refused(refuse, trained):
     refuse(2, "got --task detect and semantic_fpn(atmnet_nano), which is to segment", "train", "--task", "detect",
            "--recipe", "shapes_segment")  # fmt: skip
-    refuse(1, "recipe coco_1x leaves finetune to you: set it", "train", "--recipe", "coco_1x")
+    refuse(2, "recipe coco_1x leaves finetune to you: set it", "train", "--recipe", "coco_1x")
     assert trained == []
 
 
@@ -139,5 +139,5 @@ def test_the_offsets_of_a_neck_are_drawn_like_the_backbones(succeed, photos, fol
 
 
 def test_untrained_names_that_are_none_are_refused(refuse):
-    refuse(1, "cannot build nothing", "layers", "upernet(nothing)")
-    refuse(1, "expected a name like", "layers", "upernet(atmnet_nano")
+    refuse(2, "cannot build nothing", "layers", "upernet(nothing)")
+    refuse(2, "expected a name like", "layers", "upernet(atmnet_nano")

@@ -20,7 +20,7 @@ METRICS = {"top1": 75.0, "top5": 100.0, "loss": 0.5}
 @pytest.fixture(autouse=True)
 def file(folder):
     """A checkpoint that is there, whatever it holds."""
-    (folder / "a.pth").touch()
+    (folder / "a.pth").write_bytes(b"\x80\x02.")  # an old pickle, which is not opened
 
 
 @pytest.fixture
@@ -52,7 +52,8 @@ def test_options_reach_the_library(succeed, calls, tmp_path):
 def test_a_table_shows_the_accuracies(succeed, calls):
     text = succeed("eval", "a.pth").stdout
     assert "atmnet_tiny on digits val, 4 images" in text
-    assert "75.000" in text
+    assert "75.0" in text
+    assert "75.000" not in text
 
 
 def test_what_the_paper_prints_stands_beside(succeed, monkeypatch):
@@ -70,7 +71,7 @@ def test_what_the_paper_prints_stands_beside(succeed, monkeypatch):
     }
     assert heading.index("Table 1 of the paper") < heading.index("the authors' README")
     assert cells["top-1 (%)"] == ["82.0", "81.990"]
-    assert cells["top-5 (%)"] == ["100.000", "95.930"]
+    assert cells["top-5 (%)"] == ["100.0", "95.930"]
     assert "as printed by the paper and its authors, for all validation images of imagenet" in table
     assert json.loads(succeed("eval", "a.pth", "--json").stdout) == [{**row, "paper": printed}]
     assert "paper" not in succeed("eval", "a.pth").stdout
@@ -115,7 +116,7 @@ def by_class(monkeypatch):
 def test_the_values_of_each_class_are_in_table_json_and_csv(succeed, by_class, folder):
     table = succeed("eval", "a.pth", "--per-class")
     lines = [line.replace("│", " ").split() for line in table.stdout.splitlines()]
-    assert ["door", "25.125", "30.000"] in lines
+    assert ["door", "25.1", "30.0"] in lines
     assert ["sky", "–", "–"] in lines
     assert "IoU (%)" in table.stdout
     both = succeed("eval", "a.pth", "--per-class", "--weights", "both", "--out", "a.csv")
@@ -168,7 +169,7 @@ def test_a_checkpoint_is_really_evaluated(succeed, checkpoint, refuse):
     [
         (2, "expected a name ending in .png or .pdf or .svg", ["--confusion", "matrix"]),
         (1, "no checkpoint file nowhere.pth", ["nowhere.pth"]),
-        (1, "no dataset 'cifar'", ["--dataset", "cifar"]),
+        (2, "no dataset 'cifar'", ["--dataset", "cifar"]),
         (1, "no val folder in data", ["--dataset", "imagenet"]),
         (2, "got --size 8, expected a whole number, 32 or more, at most 4096", ["--size", "8"]),
         (2, "got --size 4097, expected a whole number, 32", ["--size", "4097"]),

@@ -25,6 +25,7 @@ def test_two_recordings_are_compared(succeed, images, folder):
 
 def test_wrong_input_is_one_line(refuse, recording, folder):
     refuse(2, "keeps no maps: record its images again", "explore", recording)
+    refuse(2, "got several recordings, expected one: name the second one by --and", "explore", recording, recording)
     refuse(2, "expected a file ending in .html", "explore", recording, "--out", "look.png")
     refuse(2, "expected a size like 500kB or 10MB, at most 64MB", "explore", recording, "--max-size", "1GB")
     refuse(2, "no layer '9_9'", "explore", recording, "--layer", "9_9")

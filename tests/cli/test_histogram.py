@@ -244,11 +244,11 @@ def test_a_recording_of_few_layers_is_drawn_without_naming_them(succeed, images)
 @pytest.mark.parametrize("options", [["--size", "96"], ["-c", "atmnet_tiny"], ["--limit", "1"]], ids=str)
 def test_options_that_a_recording_has_fixed_are_refused(refuse, recording, options):
     name = options[0].replace("-c", "checkpoint").lstrip("-")
-    refuse(2, f"and {name}, which it has fixed", "histogram", recording, *options)
+    refuse(2, f"got {name} for the recording", "histogram", recording, *options)
 
 
 def test_two_recordings_are_told_to_be_merged(refuse, recording):
-    refuse(2, "expected one: merge recordings first", "histogram", recording, recording)
+    refuse(2, "expected one: atmviz compare draws two, atmviz merge joins them", "histogram", recording, recording)
 
 
 @pytest.mark.usefixtures("blank")
@@ -315,7 +315,7 @@ def test_how_much_of_the_photographs_is_seen_is_said(succeed, monkeypatch, recor
     said = json.loads(succeed("histogram", recording, "--layer", "3_18", "--json").stdout)["preprocessing"]
     seen = {"4:3": 1, "1:1": 0.75, "3:4": pytest.approx(0.5625, abs=1e-3)}
     assert said == {"size": [600, 800], "fit": "crop", "crop_pct": 1, "seen": seen}
-    assert notes[0].endswith("; center crop to 600×800 px: 100 % of a 4:3 photograph is seen, 75 % of 1:1, 56 % of 3:4")
+    assert notes[0].endswith("; a center crop to 600×800 px shows 56 % to 100 % of a photograph, by its shape")
 
 
 @pytest.mark.parametrize("preprocessing", [{}, None, {"size": [64, 64], "fit": "melt", "crop_pct": 1}, "crop"])

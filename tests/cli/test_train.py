@@ -115,7 +115,7 @@ def test_a_recipe_that_leaves_a_setting_open_is_printed_too(succeed):
     text = succeed("train", "--recipe", "coco_1x", "--epochs", "1", "--print-recipe")
     assert "finetune: required" in text.stdout
     assert "# SET THIS: Checkpoint" in text.stdout
-    assert "1 epoch of 12: the schedule shrinks too; warmup_epochs 0.068 becomes 0.006" in text.stderr
+    assert "the recipe's schedule of 12 epochs is shortened to 1: warmup_epochs 0.068 becomes 0.006" in text.stderr
 
 
 def test_warnings_of_sick_offsets_are_shown(succeed, trained):
@@ -156,15 +156,19 @@ def without(option):
 @pytest.mark.parametrize(
     ("code", "says", "options"),
     [
-        (1, "no recipe 'shape': expected one of", ["--recipe", "shape"]),
-        (1, "did you mean shapes?", ["--recipe", "shape"]),
-        (1, "leaves finetune to you: set it", ["--recipe", "imagenet1k_384"]),
+        (2, "no recipe 'shape': expected one of", ["--recipe", "shape"]),
+        (2, "did you mean shapes?", ["--recipe", "shape"]),
+        (2, "leaves finetune to you: set it", ["--recipe", "imagenet1k_384"]),
         (1, "got batch_size 4096 for 32 images", [*without("--batch-size"), "--batch-size", "4096"]),
         (1, "got precision fp16 on a CPU", [*SHORT, "--precision", "fp16"]),
         (1, "no train folder in data", ["--recipe", "imagenet1k", "--device", "cpu", "--precision", "fp32"]),
         (1, "no checkpoint file none.pth", [*SHORT, "--finetune", "none.pth"]),
-        (1, "no dataset 'digit': expected shapes", ["--dataset", "digit", "--device", "gpu"]),
-        (1, "got device 'gpu'", [*without("--device"), "--device", "gpu"]),
+        (2, "no dataset 'digit': expected shapes", ["--dataset", "digit", "--device", "gpu"]),
+        (2, "got device 'gpu'", [*without("--device"), "--device", "gpu"]),
+        (2, "got model 'atmnet_tinny'", [*SHORT, "--model", "atmnet_tinny"]),
+        (2, "got optimizer 'adamww'", [*SHORT, "--optimizer", "adamww"]),
+        (2, "got auto_augment 'rnd-m9'", [*SHORT, "--auto-augment", "rnd-m9"]),
+        (1, "no recipe 'shape.yaml'", ["--recipe", "shape.yaml"]),
         (2, "got --lr fast, expected a number", ["--lr", "fast"]),
         (2, "no option --epoch; did you mean --epochs?", ["--epoch", "3"]),
     ],

@@ -41,21 +41,33 @@ NEAR = {
     "variant": (["overlay", "-c", "atmnet-tny"], "; did you mean atmnet_tiny?"),
     "variant of another case": (["layers", "ATMNet_Large"], "; did you mean atmnet_large?"),
     "bundled checkpoint": (["layers", "atmnet_nano.shape"], "; did you mean atmnet_nano.shapes?"),
-    "checkpoint file": (["overlay", "-c", "models/ATMNet-t.pt"], "; did you mean models/ATMNet-T.pth?"),
     "expected variant": (["overlay", "-m", "atmnet_huge"], "no model atmnet_huge: expected one of atmnet_nano"),
     "variant to count": (["complexity", "-m", "atmnet_smal"], "; did you mean atmnet_small?"),
     "head": (["complexity", "-m", "mask_rcn(atmnet_tiny)"], "; did you mean mask_rcnn?"),
     "dataset": (["eval", "--dataset", "imagnet"], "; did you mean imagenet?"),
+    "device": (["overlay", "--device", "cdua"], "; did you mean cuda?"),
+}
+NEAR_FILES = {
+    "checkpoint": (["overlay", "-c", "models/ATMNet-t.pt"], "; did you mean models/ATMNet-T.pth?"),
+    "recording or folder": (["histogram", "model"], "; did you mean models?"),
+    "image": (["overlay", "models/phto.jpg"], "; did you mean models/photo.jpg?"),
+    "folder of an image": (["record", "modls/photo.jpg"], "; did you mean models/photo.jpg?"),
+    "path to inspect": (["inspect", "models/photo.jpeg"], "; did you mean models/photo.jpg?"),
+    "recordings to merge": (["merge", "model", "models", "--out", "all"], "; did you mean models?"),
 }
 
 
 @pytest.mark.parametrize(("args", "says"), NEAR.values(), ids=NEAR)
-def test_the_nearest_name_is_suggested(run, folder, args, says):
+def test_the_nearest_name_is_suggested(refuse, args, says):
+    refuse(2, says, *args)
+
+
+@pytest.mark.parametrize(("args", "says"), NEAR_FILES.values(), ids=NEAR_FILES)
+def test_the_nearest_file_or_folder_is_suggested(refuse, folder, args, says):
     (folder / "models").mkdir()
-    (folder / "models" / "ATMNet-T.pth").touch()
-    result = run(*args)
-    assert result.exit_code == 1
-    assert says in result.stderr
+    for name in ("ATMNet-T.pth", "photo.jpg"):
+        (folder / "models" / name).touch()
+    refuse(1, says, *args)
 
 
 def options(words):
@@ -71,11 +83,16 @@ def test_an_option_of_one_value_is_not_half_ignored(run, words):
         said = run(*words.split(), *twice, "--help").stderr
         harmless = option.multiple or (option.is_flag and not option.secondary_opts)
         name = max(option.opts, key=len)
-        assert said == ("" if harmless else f"error: got {name} more than once, expected it once\n")
+        instead = "; atmviz compare takes two" if name == "--checkpoint" else ""
+        assert said == ("" if harmless else f"error: got {name} more than once, expected it once{instead}\n")
 
 
 def test_a_short_and_a_long_name_are_one_option(refuse):
     refuse(2, "got --checkpoint more than once", "overlay", "-c", "a", "--checkpoint", "b")
+
+
+def test_two_checkpoints_of_a_histogram_lead_to_the_command_that_takes_two(refuse):
+    refuse(2, "expected it once; atmviz compare takes two", "histogram", "-c", "atmnet_nano", "-c", "atmnet_tiny")
 
 
 @pytest.mark.parametrize("words", LEAVES)
@@ -83,3 +100,8 @@ def test_choices_may_be_written_in_any_case(words):
     for parameter in LEAVES[words].params:
         for choice in parameter.type_descriptor.choices or ():
             assert parameter.get_runtime_param().coerce(str(choice).upper(), param=parameter, ctx=None) == choice
+
+
+@pytest.mark.parametrize("words", [("intervene", "-c"), ("eval", "--checkpoint"), ("convert", "--checkpoint")])
+def test_an_argument_written_as_an_option_says_so(words, refuse):
+    refuse(2, f"no option {words[1]}, CHECKPOINT has none before it: see atmviz {words[0]} --help", *words, "a.pth")

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from atmviz.files import find_checkpoint
+
 WRONG = {
     "image": ["overlay", "nowhere.jpg"],
     "glob": ["overlay", "nowhere/*.jpg"],
@@ -16,6 +18,8 @@ WRONG = {
     "dataset without images": ["record", "--dataset", "coco", "--data-dir", "data"],
     "query": ["overlay", "--query", "middle"],
     "second query": ["overlay", "--query", "center", "--query", "1;2"],
+    "query outside a photograph": ["overlay", "photos/a.png", "--query", "72,10"],
+    "query outside the crop of a photograph": ["overlay", "photos/a.png", "--size", "32", "--fit", "crop", "-q", "0,9"],
     "query to record": ["record", "--query", "middle"],
     "query to record in px": ["record", "--query", "10,10"],
     "layer": ["overlay", "--layer", "3_19"],
@@ -43,6 +47,9 @@ WRONG = {
     "dataset to evaluate on": ["eval", "--dataset", "cifar"],
     "dataset to evaluate on that is missing": ["eval", "--dataset", "imagenet", "--data-dir", "data"],
     "masks to evaluate on that are missing": ["eval", "--dataset", "ade20k"],
+    "intervention": ["intervene", "--do", "clamp"],
+    "layer to intervene in": ["intervene", "--layer", "3_19"],
+    "checkpoint to intervene in": ["intervene", "none.pth"],
     "checkpoint to list": ["layers", "none.pth"],
     "checkpoint to convert": ["convert", "none.pth", "out.safetensors"],
     "recipe": ["train", "--recipe", "nope"],
@@ -56,9 +63,44 @@ WRONG = {
     "path to inspect": ["inspect", "nowhere"],
     "recordings to merge": ["merge", "nowhere", "photos", "--out", "both"],
     "dataset to check": ["data", "check", "coco", "--data-dir", "data"],
+    "device": ["overlay", "--device", "cudda"],
+    "device to evaluate on": ["eval", "--device", "gpu"],
+    "device to time on": ["benchmark", "op", "--device", "gpu"],
+    "device to train on": ["train", "--device", "gpu"],
+    "device of an ablation": ["ablate", "--device", "gpu"],
+    "variant": ["overlay", "-c", "atmnet_tinny"],
+    "variant to evaluate": ["eval", "atmnet_tinny"],
+    "variant to train": ["train", "--model", "atmnet_tinny"],
+    "head to train": ["train", "--head", "retina"],
+    "task": ["train", "--task", "segments"],
+    "setting out of range": ["train", "--epochs", "0"],
+    "dataset without files to check": ["data", "check", "shapes"],
+    "offsets": ["eval", "--offsets", "zeros"],
+    "recipe file": ["train", "--recipe", "nope.yaml"],
+    "dataset of a reader that only streams": ["eval", "--dataset", "wds/a"],
+    "text as checkpoint": ["overlay", "-c", "damaged/text.pth"],
+    "photograph as checkpoint": ["layers", "damaged/photo.jpg"],
+    "zip archive that is cut off": ["eval", "damaged/zip.pth"],
+    "safetensors that are cut off": ["record", "-c", "damaged/half.safetensors"],
+    "safetensors to convert": ["convert", "damaged/half.safetensors", "out.onnx"],
     "command": ["draw"],
     "option": ["overlay", "--colour", "red"],
 }  # fmt: skip
+FILES = {  # missing or damaged: exit code 1; anything else is usage
+    *("image", "glob", "glob without a match", "empty folder", "dataset", "dataset of a figure"),
+    *("dataset without images", "checkpoint", "checkpoint to record", "checkpoint of a histogram"),
+    *("folder as checkpoint", "checkpoint to evaluate", "dataset to evaluate on that is missing"),
+    *("masks to evaluate on that are missing", "checkpoint to list", "checkpoint to convert", "recipe file"),
+    *("dataset to train on that is missing", "weights to finetune", "path to inspect", "recordings to merge"),
+    *(
+        "checkpoint to intervene in",
+        "dataset to check",
+        "text as checkpoint",
+        "photograph as checkpoint",
+        "zip archive that is cut off",
+    ),
+    *("safetensors that are cut off", "safetensors to convert"),
+}
 _CODE = """
 import json, sys
 from typer.testing import CliRunner
@@ -74,6 +116,11 @@ def answers(folder, recording, images):
     """Exit code, message and slow modules that were loaded, after each wrong command in turn, in one process."""
     (folder / "recording").symlink_to(recording)
     (folder / "photos").symlink_to(images)
+    whole = find_checkpoint("atmnet_nano.shapes").read_bytes()
+    contents = {"text.pth": b"weights", "photo.jpg": b"\xff\xd8\xff", "zip.pth": b"PK\3\4" + bytes(200)}
+    (folder / "damaged").mkdir()
+    for name, content in (contents | {"half.safetensors": whole[: len(whole) // 2]}).items():
+        (folder / "damaged" / name).write_bytes(content)
     for name in ("empty", "data/val2017"):
         (folder / name).mkdir(parents=True)
     command = [sys.executable, "-c", _CODE, json.dumps([*WRONG.values()])]
@@ -82,6 +129,7 @@ def answers(folder, recording, images):
 
 
 def test_wrong_input_is_refused_before_torch_or_matplotlib_is_loaded(answers):
-    accepted = {name for name, (code, *_) in answers.items() if code not in (1, 2)}
+    data = {name for name, (code, *_) in answers.items() if code == 1}
+    usage = {name for name, (code, *_) in answers.items() if code == 2}
     loaded = {name: modules for name, (*_, modules) in answers.items() if modules}
-    assert (accepted, loaded) == (set(), {})
+    assert (data, usage, loaded) == (FILES, WRONG.keys() - FILES, {})

@@ -19,7 +19,7 @@ from atmviz.data.classification import _natural, open_labeled, require_same_clas
 from atmviz.data.fitting import MEAN, STD
 from atmviz.data.loader import read_batches
 from atmviz.data.readers import ReaderImages
-from atmviz.errors import DatasetError, RecipeError
+from atmviz.errors import DatasetError, SettingsError
 from atmviz.sources.decoding import load_image
 from atmviz.sources.digits import Digits
 from atmviz.sources.files import bundled_photos
@@ -269,19 +269,19 @@ def test_an_unreadable_image_is_one_line_with_its_name(folders, workers):
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("name", "error", "message"),
     [
-        ("imagenette", "no dataset 'imagenette': expected shapes, .*; did you mean imagenet"),
-        ("hfds/nothing", "pip install datasets"),
+        ("imagenette", SettingsError, "no dataset 'imagenette': expected shapes, .*; did you mean imagenet"),
+        ("hfds/nothing", DatasetError, "pip install datasets"),
     ],
 )
-def test_an_unknown_dataset_says_what_there_is(name, message, tmp_path):
-    with pytest.raises(DatasetError, match=message):
+def test_an_unknown_dataset_says_what_there_is(name, error, message, tmp_path):
+    with pytest.raises(error, match=message):
         open_labeled(name, "train", 32, data_dir=tmp_path)
 
 
 def test_a_stream_is_refused(tmp_path):
-    with pytest.raises(DatasetError, match="wds/x only streams, expected a dataset with an index"):
+    with pytest.raises(SettingsError, match="wds/x only streams, expected a dataset with an index"):
         open_labeled("wds/x", "train", 32, data_dir=tmp_path)
 
 
@@ -309,7 +309,7 @@ def test_one_class_is_nothing_to_learn(folders):
 
 
 def test_an_unknown_policy_is_one_line():
-    with pytest.raises(RecipeError, match=r"got auto_augment 'nonsense' .* expected a timm policy"):
+    with pytest.raises(SettingsError, match=r"got auto_augment 'nonsense' .* expected a timm policy"):
         open_labeled("digits", "train", 32, augmentation=Augmentation(auto_augment="nonsense"))
 
 
@@ -332,7 +332,7 @@ def test_an_unknown_policy_is_one_line():
     ],
 )
 def test_settings_of_a_policy_that_timm_has_not_or_never_ends_are_refused(policy):
-    with pytest.raises(RecipeError, match=r"got auto_augment .* expected a timm policy") as caught:
+    with pytest.raises(SettingsError, match=r"got auto_augment .* expected a timm policy") as caught:
         train_transform(32, Augmentation(hflip=0.5, auto_augment=policy))
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400

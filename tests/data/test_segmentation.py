@@ -15,7 +15,7 @@ from atmviz.data.segmentation import (
     recolored,
     whole_views,
 )
-from atmviz.errors import DatasetError
+from atmviz.errors import DatasetError, SettingsError
 from atmviz.geometry import Preprocessing
 from atmviz.sources.datasets import SHAPE_CLASSES, class_names
 from atmviz.sources.opening import find_dataset
@@ -125,7 +125,7 @@ def test_masks_of_16_bits_are_read_and_of_links_the_place_beside_them_goes_first
 
 
 def test_unknown_datasets_name_the_known_ones():
-    with pytest.raises(DatasetError, match="no dataset 'digits' to segment: expected ade20k or shapes"):
+    with pytest.raises(SettingsError, match="no dataset 'digits' to segment: expected ade20k or shapes"):
         open_segmentation("digits", "val", 64)
 
 

@@ -7,6 +7,7 @@ from PIL import Image
 
 from atmviz.figures import confusion
 from atmviz.figures.confusion import draw_confusion
+from atmviz.figures.contrast import contrast
 
 COUNTS = np.array([[8, 2, 0], [1, 1, 2], [0, 0, 0]])
 
@@ -62,7 +63,15 @@ def test_a_matrix_of_any_size_can_be_read_in_print(drawn, tmp_path, unreadable, 
     (figure,) = drawn
     assert unreadable(figure) == []
     assert min(text.get_fontsize() for text in figure.findobj(Text) if text.get_text()) >= 6
-    assert max(figure.get_size_inches()) <= 11
+    assert figure.get_figwidth() <= 6.5
+    assert figure.get_figheight() <= 9
+
+
+def test_a_full_cell_is_read_where_cells_are_narrower_than_its_number(drawn, tmp_path):
+    draw_confusion(np.eye(40), [f"kind {k}" for k in range(40)], tmp_path / "a.png")
+    full = [text for text in drawn[0].axes[0].texts if text.get_text() == "100"]
+    assert len(full) == 40
+    assert all(contrast(text.get_color(), text.get_bbox_patch().get_facecolor()) > 10 for text in full)
 
 
 @pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])

@@ -132,6 +132,32 @@ def test_layers_fill_rows_evenly(site, layers, columns):
     assert len(shown(figure)) == 2 * layers
 
 
+@pytest.mark.parametrize(
+    ("layers", "axis", "columns"), [(3, "both", 2), (5, "both", 2), (4, "both", 2), (3, "vertical", 1)]
+)
+def test_layers_in_a_column_of_print_leave_no_hole(site, layers, axis, columns):
+    names = [f"3_{index}" for index in range(1, layers + 1)]
+    pairs = [[histogram(site(name, name, (4, 8)), axis) for axis in (0, 1)] for name in names]
+    figure = draw(*pairs, width="column", axis=axis)
+    FigureCanvasAgg(figure).draw()
+    lefts = [round(panel.get_position().x0, 3) for panel in shown(figure)]
+    assert [lefts.count(left) for left in dict.fromkeys(lefts)] == [len(shown(figure)) // columns] * columns
+    assert len(shown(figure)) == layers * (2 if axis == "both" else 1)
+    labels = {panel.get_xlabel().split()[0] for panel in shown(figure)}
+    assert labels == ({"horizontal", "vertical"} if axis == "both" else {axis})
+
+
+def test_no_line_of_a_styles_grid_runs_through_the_text_of_a_panel(site):
+    layer = site("3_13", "3_13", (8, 8))
+    figure = draw((histogram(layer, 0), histogram(layer, 1)), style="ggplot")
+    for panel in figure.axes:
+        (text,) = (text for text in panel.texts if "outside" in text.get_text())
+        assert text.get_bbox_patch().get_facecolor() == panel.get_facecolor()
+        (grid,) = {line.get_visible() for line in panel.get_xgridlines()}
+        assert grid
+        assert text.get_zorder() > max(panel.xaxis.get_zorder(), *(bar.get_zorder() for bar in panel.patches))
+
+
 def test_panels_have_one_scale_unless_asked_otherwise(site):
     layer = site("3_13", "3_13", (8, 8))
     peaked, flat = np.eye(8)[4], np.ones(8)

@@ -1,7 +1,10 @@
 """Heat over photographs and bars: positions, one scale, and text that can be read."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from atmviz.figures import OverlayPanel, Photo, TokenMap, draw_overlay
 from atmviz.figures.maps import heat_scale
@@ -43,6 +46,20 @@ def test_a_map_covers_the_cells_of_its_tokens_on_a_grey_photograph(site):
     assert figure.axes[0].get_title() == "horizontal"
 
 
+def test_a_photograph_stays_recognizable_below_heat(site):
+    size = (448, 448)
+    (left, right) = (panels(site, ["3_18"], lambda info: [TokenMap("x", np.ones(info.grid), UNIT)], size) * 2)[:2]
+    striped = np.zeros((*size, 3), np.uint8)
+    striped[:, 224:] = 255
+    figure = draw([replace(left, photo=replace(right.photo, pixels=striped))])
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    box = figure.axes[0].get_window_extent()
+    row = np.asarray(canvas.buffer_rgba())[int(figure.bbox.height - (box.y0 + box.y1) / 2), :, :3].astype(float)
+    dark, light = row[int(box.x0 + 0.25 * box.width)], row[int(box.x0 + 0.75 * box.width)]
+    assert np.mean(light - dark) > 0.25 * 255
+
+
 def test_all_maps_of_a_figure_have_one_scale_and_it_begins_at_zero(site):
     figure = draw(panels(site, ["2_1", "3_18"], maps), row=2)
     limits = {panel.images[1].get_clim() for panel in figure.axes[:4]}
@@ -79,3 +96,5 @@ def test_bars_are_means_with_a_line_over_the_channels(site):
     (lines,) = axis.collections
     assert [segment[:, 1].tolist() for segment in lines.get_segments()] == [[0.1, 0.9], [0.2, 1], [0.4, 1]]
     assert [text.get_text() for text in axis.get_xticklabels()] == ["width\n0.20", "height\n0.30", "identity\n0.50"]
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["0", "0.5", "1"]
+    assert axis.get_ylabel() == "weight"

@@ -312,6 +312,34 @@ def test_panels_are_queries_by_layers_in_reading_order(looking):
     assert third.x0 == pytest.approx(first.x0)
 
 
+@pytest.mark.parametrize(("count", "columns"), [(3, 1), (4, 2), (6, 2), (9, 3)])
+def test_layers_and_photographs_fill_rows_without_a_hole(scattered, count, columns):
+    layers = ["1_1", "2_1", "3_1", "3_2", "3_3", "3_4", "3_14", "3_18", "4_2"][:count]
+    width = {3: 5.2}.get(columns, 3.25)
+    for figure in (
+        draw(scattered((480, 640), 1, layers), row=count, width=width),
+        draw(scattered((480, 640), count, name="a"), width=width),
+    ):
+        lefts = [round(axis.get_position().x0, 3) for axis in figure.axes]
+        assert len({lefts.count(left) for left in lefts}) == 1, lefts
+        assert len(set(lefts)) == columns
+
+
+def test_a_note_begins_below_the_first_photograph_if_there_is_room(scattered):
+    figure = draw(scattered((900, 300), 1), note="one dot per token", width="text")
+    (note,) = (text for text in figure.texts if text.get_text() == "one dot per token")
+    assert note.get_position()[0] == pytest.approx(figure.axes[0].get_position().x0)
+    assert note.get_position()[0] > 0.1
+
+
+def test_the_symbols_of_a_legend_have_one_edge(looking):
+    queries = [Query("token", row, 1) for row in range(3)]
+    figure = draw(looking([0, 1], [0], (96, 128), queries=queries, together=True))
+    symbols = [line for line in figure.legends[0].findobj(Line2D) if line.get_marker() in ("o", "s")]
+    assert len(symbols) > 6
+    assert len({to_hex(symbol.get_markeredgecolor()) for symbol in symbols}) == 1
+
+
 def test_unfilled_places_in_the_last_row_are_empty(looking):
     queries = [Query("token", 0, column) for column in range(3)]
     figure = draw(looking([0], [0], (96, 128), queries=queries), columns=2)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from atmviz.figures import predictions
 from atmviz.figures.predictions import PredictionFolder, class_color, draw_detection, draw_segmentation
-from atmviz.training.evaluators import Prediction
+from atmviz.training.evaluator import Prediction
 
 CLASSES = ["background", "disc", "ring"]
 

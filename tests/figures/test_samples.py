@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 
 from atmviz.figures import OverlayPanel, Photo, QuerySamples, draw_overlay
 from atmviz.figures.contrast import contrast
@@ -125,6 +125,14 @@ def test_at_the_query_both_axes_and_the_query_are_seen(panel):
     assert circles(axis, "horizontal").get_offsets().tolist() == circles(axis, "vertical").get_offsets().tolist()
     seen = {to_hex(color) for color in around(rendered(figure), figure, at, diameters(axis, "horizontal")[0] / 2)}
     assert {COLORS["horizontal"], COLORS["vertical"], COLORS["query"]} <= seen
+
+
+def test_the_disk_of_a_query_is_seen_among_samples_of_tiny_cells(panel):
+    figure = draw(panel([[-1, 0, 1], [-1, 0, 1]], layer="3_1", size=(512, 512)), width=1.6, dpi=95, legend=False)
+    figure.dpi = 95
+    (axis,) = figure.axes
+    seen = around(rendered(figure), figure, circles(axis, "query").get_offsets()[0], 1)
+    assert np.abs(seen - to_rgb(COLORS["query"])).max(1).min() < 0.1
 
 
 def test_a_query_that_only_one_axis_samples_has_a_whole_circle(panel):

@@ -1,5 +1,6 @@
 """What answers are made of equals the same from dense maps of offsets, after interruptions and merges too."""
 
+import json
 import os
 import signal
 import subprocess
@@ -79,7 +80,7 @@ def test_sums_are_those_of_dense_maps(layer, labeled, dense):
     np.testing.assert_array_equal(maps, np.rint(dense[layer] * 64))
     positions = labeled.read("positions", layer)
     groups = np.zeros_like(positions)
-    for row, index in zip(dense[layer], labeled.indices, strict=True):
+    for row, index in zip(dense[layer], labeled.part_indices, strict=True):
         groups[index // 64, index % 16] += row
     np.testing.assert_allclose(positions, groups, rtol=1e-12, atol=1e-13)
 
@@ -216,3 +217,43 @@ def test_quantities_of_labels_need_labels(record, images, tmp_path):
 
     with pytest.raises(SettingsError, match="got quantity hits and no labels"):
         record(images, tmp_path / "out", quantities=HITS)
+
+
+def test_classes_of_ade20k_are_regions_and_instances_of_coco_objects(record, tmp_path):
+    """One picture in the layout of both: two boxes of one class that do not touch, upright and turned by EXIF."""
+    mask = np.zeros((48, 64), np.uint8)
+    mask[8:40, 8:24] = mask[8:24, 40:56] = 3
+    boxes = [[8, 8, 16, 32], [40, 8, 16, 16]]
+    ade, coco = tmp_path / "ADEChallengeData2016", tmp_path / "coco"
+    for folder in (ade / "images" / "validation", ade / "annotations" / "validation", coco / "val2017"):
+        folder.mkdir(parents=True)
+    for k, orientation in enumerate((1, 6)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        picture = Image.fromarray(np.full((48, 64, 3), 99, np.uint8))
+        picture.save(ade / "images" / "validation" / f"{k}.jpg", exif=exif)
+        picture.save(coco / "val2017" / f"{k}.jpg", exif=exif)
+        Image.fromarray(mask).save(ade / "annotations" / "validation" / f"{k}.png")
+    things = [
+        {"id": 10 * k + n, "image_id": k, "category_id": 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0,
+         "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]]}
+        for k in (0, 1) for n, box in enumerate(boxes) for x, y, w, h in [box]
+    ]  # fmt: skip
+    (coco / "annotations").mkdir()
+    (coco / "annotations" / "instances_val2017.json").write_text(json.dumps({
+        "images": [{"id": k, "file_name": f"{k}.jpg", "height": 48, "width": 64} for k in (0, 1)],
+        "categories": [{"id": 1, "name": "box"}], "annotations": things}))  # fmt: skip
+    fit = Preprocessing((64, 64), fit="squash")
+    found = {}
+    for name, label in (("ade20k", 2), ("coco", 0)):
+        source = open_source(name, data_dir=tmp_path)
+        found[name] = record(source, tmp_path / f"{name}-recording", preprocessing=fit, labels="auto").recording.read(
+            "objects"
+        )
+        upright, turned = found[name]
+        assert upright[:3, 0].tolist() == turned[:3, 0].tolist() == [label, label, -1]
+        assert upright[0, 2] < upright[0, 3]  # taller than wide
+        assert turned[0, 2] > turned[0, 3]
+    np.testing.assert_allclose(found["ade20k"][:, :, 1:], found["coco"][:, :, 1:])
+    assert open_recording(tmp_path / "ade20k-recording").attrs["labels"] == "connected regions of one class of ade20k"
+    assert open_recording(tmp_path / "coco-recording").attrs["labels"] == "objects of coco"

@@ -303,6 +303,7 @@ WRONG = [
     *[(("input_size",), value) for value in ([1], [1, 2, 3], ["a", "b"])],
     *[(("images",), value) for value in ([], ["a"], ["a"] * 10**5)],
     *[(("merged_from",), value) for value in (0, [0], "a")],
+    *[(("parts",), value) for value in (4, [], [3], [4, 0], [5, -1], [True, 3], ["4"], [4.0])],
     *[((key,), value) for key in ("versions", "sampling", "model_config", "seed") for value in (NESTED, float("nan"))],
     *[(("quantities", index, "dtype"), "uint8") for index in range(len(QUANTITIES))],  # known names with other layouts
     *[(("quantities", index), SCALAR | {"name": QUANTITIES[index].name}) for index in range(len(QUANTITIES))],
@@ -675,6 +676,37 @@ def test_parts_of_any_size_are_joined_in_the_order_given(record, images, tmp_pat
             assert np.array_equal(getattr(merged, read)(layer), joined)
         for axis in (0, 1):
             assert np.array_equal(merged.counts(layer)[axis], sum(part.counts(layer)[axis] for part in parts))
+
+
+def test_sums_by_chunk_and_indices_of_images_are_those_of_the_parts(record, images, tmp_path):
+    spans = {"a": (66, 72), "b": (0, 3), "c": (10, 21)}  # of the first, image 4 cannot be read
+    paths = [record(part(images, *span), tmp_path / name, keep=["positions"]).recording.path for name, span in
+             spans.items()]  # fmt: skip
+    inner = merge_recordings(paths[:2], tmp_path / "inner")
+    merged = merge_recordings([inner.path, paths[2]], tmp_path / "merged")
+    assert merged.part_indices.tolist() == [0, 1, 2, 3, 5, 0, 1, 2, *range(11)]
+    assert open_recording(paths[0]).part_indices.tolist() == [0, 1, 2, 3, 5]
+    moments = merged.read("moments", "3_18")
+    for group in range(16):
+        sums = merged.total("positions", "3_18")[group].sum((0, 1))
+        assert sums == pytest.approx(moments[merged.part_indices % 16 == group, ..., 0].sum(0), abs=1e-12)
+    assert np.array_equal(merged.total("positions", "3_18"), merged.read("positions", "3_13").sum(0))
+    assert np.array_equal(merged.total("counts", "3_18"), merged.read("counts", "3_18").sum(0))
+
+
+def test_merging_again_knows_a_merged_recording_that_does_not_name_its_parts(halves, tmp_path):
+    file = merge_recordings(halves, tmp_path / "merged").path / "zarr.json"
+    said = json.loads(file.read_text())
+    del said["attributes"]["parts"]  # as it was once written
+    file.write_text(json.dumps(said))
+    assert merge_recordings(halves, tmp_path / "merged").part_indices[:65].tolist() == [*range(65)]
+
+
+@pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(file.read_bytes()[:-9])])
+def test_a_lost_or_damaged_sum_of_a_chunk_is_noticed(damage, record, images, tmp_path):
+    path = record(part(images, 0, 4), tmp_path / "out", keep=["positions"]).recording.path
+    damage(next(file for file in (path / "positions_3_13" / "c").rglob("*") if file.is_file()))
+    assert "'positions_3_13'" in refusal(open_recording(path).total, "positions", "3_18")
 
 
 def test_merged_recording_names_images_of_several_folders(record, images, tmp_path):

@@ -96,6 +96,13 @@ def test_the_accuracy_of_a_class_is_that_of_its_images(numbered):
     assert evaluate_network(Table(), numbered, confusion=True).per_class == {}
 
 
+def test_each_image_has_its_outcome_where_asked_for(numbered):
+    for batch_size in (8, 64):
+        outcomes = evaluate_network(Table(), numbered, batch_size=batch_size, by_image=True).outcomes
+        assert outcomes.values.tolist() == (SCORES.argmax(1) == LABELS).tolist()
+    assert evaluate_network(Table(), numbered).outcomes is None
+
+
 def test_progress_counts_images(numbered, notes_class):
     notes = notes_class()
     evaluate_network(Table(), numbered, batch_size=20, events=notes)
@@ -417,7 +424,7 @@ def test_the_folder_of_a_run_stands_for_its_best_weights(checkpoint):
 
 
 def test_an_unknown_dataset_is_named_before_anything_is_loaded(tmp_path):
-    with pytest.raises(DatasetError, match=r"no dataset 'ade20': expected .* ade20k, coco, .*did you mean ade20k\?"):
+    with pytest.raises(SettingsError, match=r"no dataset 'ade20': expected .* ade20k, coco, .*did you mean ade20k\?"):
         evaluate(tmp_path / "nowhere.pth", dataset="ade20", device="cpu")
 
 

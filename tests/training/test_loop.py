@@ -110,7 +110,8 @@ def test_a_finished_run_continues_with_more_epochs(tmp_path, small, notes_class,
     notes = notes_class()
     result = train(longer, tmp_path / "run", notes)
     whole = train(longer, tmp_path / "whole")
-    assert "finished 1 epoch: its weights and optimizer continue at the learning rates of 3 epochs" in notes.messages[0]
+    said = "finished 1 epoch and is trained further; the next epochs have the learning rates of a run of 3 epochs"
+    assert said in notes.messages[0]
     assert "resuming in" in notes.messages[1]
     assert [row["epoch"] for row in result.history] == [1, 2, 3]
     assert [row["lr"] for row in result.history][1:] == [row["lr"] for row in whole.history][1:]
@@ -248,14 +249,14 @@ def test_a_batch_larger_than_the_data_is_refused(tmp_path, small):
 
 
 @pytest.mark.parametrize(
-    ("device", "precision", "message"),
+    ("device", "precision", "error", "message"),
     [
-        ("cpu", "fp16", "got precision fp16 on a CPU, expected fp32 or bf16"),
-        ("gpu", "fp32", "got device 'gpu', expected auto, cpu or cuda"),
+        ("cpu", "fp16", TrainingError, "got precision fp16 on a CPU, expected fp32 or bf16"),
+        ("gpu", "fp32", SettingsError, "got device 'gpu', expected auto, cpu or cuda"),
     ],
 )
-def test_what_the_device_cannot_do_is_refused(tmp_path, small, device, precision, message):
-    with pytest.raises(TrainingError, match=message):
+def test_what_the_device_cannot_do_is_refused(tmp_path, small, device, precision, error, message):
+    with pytest.raises(error, match=message):
         loop.train(small(precision=precision), tmp_path / "run", device=device)
 
 
@@ -362,7 +363,7 @@ def test_a_resumed_run_keeps_the_order_of_classes_that_it_saved(tmp_path, small,
 
 
 def test_a_run_that_cannot_begin_leaves_nothing_behind(tmp_path, small):
-    with pytest.raises(RecipeError, match=r"got optimizer 'nonsense' .* expected a timm optimizer"):
+    with pytest.raises(SettingsError, match=r"got optimizer 'nonsense' .* expected a timm optimizer"):
         train(small(optimizer="nonsense"), tmp_path / "runs" / "new")
     assert list(tmp_path.iterdir()) == []
 

@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import pytest
 
-from atmviz.errors import DatasetError, RecipeError
+from atmviz.errors import RecipeError, SettingsError
 from atmviz.training.recipe import Recipe
 from atmviz.training.recipe_files import read_recipe
 
@@ -63,7 +63,7 @@ def test_what_does_not_fit_is_one_clear_line(values, message):
     ],
 )
 def test_a_dataset_that_the_task_does_not_have_is_named_at_once(values, message):
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(SettingsError, match=message):
         Recipe().override(values)
     assert Recipe(dataset="hfds/someone/photographs").dataset == "hfds/someone/photographs"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from atmviz.errors import RecipeError
+from atmviz.errors import RecipeError, SettingsError
 from atmviz.events import Events
 from atmviz.training.recipe import Recipe
 from atmviz.training.recipe_files import default_folder, default_recipe, read_recipe, recipe_names
@@ -112,7 +112,7 @@ def test_a_file_may_use_the_former_names_of_settings(tmp_path):
 
 
 def test_an_unknown_recipe_names_the_nearest():
-    with pytest.raises(RecipeError, match=r"no recipe 'imagenet'.*did you mean imagenet1k\?"):
+    with pytest.raises(SettingsError, match=r"no recipe 'imagenet'.*did you mean imagenet1k\?"):
         read_recipe("imagenet")
 
 
@@ -211,9 +211,12 @@ def test_every_recipe_takes_few_epochs(name, epochs):
     [
         (
             *("coco_1x", {"epochs": 6}, {"warmup_epochs": 0.034, "decay_epochs": (4, 5.5)}),
-            "12: the schedule shrinks too; warmup_epochs 0.068 becomes 0.034, decay_epochs 8,11 becomes 4,5.5",
+            " is shortened to 6: warmup_epochs 0.068 becomes 0.034, decay_epochs 8,11 becomes 4,5.5",
         ),
-        ("shapes", {"epochs": 1}, {"warmup_epochs": 0.067}, "1 epoch of 15: the schedule shrinks too; warmup_epochs 1"),
+        (
+            *("shapes", {"epochs": 1}, {"warmup_epochs": 0.067}),
+            "the recipe's schedule of 15 epochs is shortened to 1: warmup_epochs 1",
+        ),
         # a rate that changes once an epoch would stay at warmup_lr
         ("imagenet1k", {"epochs": 1}, {"warmup_epochs": 0}, "warmup_epochs 5 becomes 0"),
         ("imagenet1k", {"epochs": 100}, {"warmup_epochs": 5}, ""),  # it fits, and stays as it was

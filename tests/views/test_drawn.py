@@ -1,5 +1,7 @@
 """Drawn figures in files: what is replaced, what is refused, and that figure and table are of the same data."""
 
+from dataclasses import replace
+
 import pandas
 import pytest
 from matplotlib.figure import Figure
@@ -54,6 +56,37 @@ def test_files_of_the_user_s_are_never_replaced(tmp_path, existing):
         drawn(a=1).save(tmp_path / "paper.pdf")
     assert [file.name for file in tmp_path.iterdir()] == [existing]
     assert (tmp_path / existing).read_text() == "mine"
+
+
+@pytest.mark.parametrize(("out", "formats"), [("", ["pdf", "tex"]), ("paper.pdf", ["tex"])], ids=["folder", "file"])
+def test_the_table_is_written_in_latex_where_asked_and_again(tmp_path, out, formats):
+    for about in (1, 2):
+        files = drawn(a=about).save(tmp_path / out, formats)
+        assert [file.suffix for file in files] == [".pdf", ".csv", ".tex"]
+        assert set(tmp_path.iterdir()) == set(files)
+        assert rf"3\_18 & \{{'a': {about}\}} \\" in files[2].read_text()
+
+
+def test_texts_for_people_stand_in_latex_and_numbers_in_csv(tmp_path):
+    shown = replace(drawn(a=1), printed=pandas.DataFrame({"estimate": ["5.8 [4.6, 7.1]"]}))
+    files = shown.save(tmp_path, ["tex"])
+    assert [file.suffix for file in files] == [".png", ".csv", ".tex"]
+    assert "5.8 [4.6, 7.1]" in files[2].read_text()
+    assert "3_18" in files[1].read_text()
+
+
+def test_latex_of_the_user_s_is_not_replaced_beside_a_figure_of_ours(tmp_path):
+    drawn(a=1).save(tmp_path / "paper.pdf")
+    (tmp_path / "paper.tex").write_text("mine")
+    with pytest.raises(SettingsError, match=r"paper.tex exists and belongs to no figure of atmviz"):
+        drawn(a=2).save(tmp_path / "paper.pdf", ["tex"])
+    assert (tmp_path / "paper.tex").read_text() == "mine"
+
+
+def test_a_figure_without_a_table_has_no_latex(tmp_path):
+    with pytest.raises(SettingsError, match="got format tex, expected png, pdf or svg: this figure has no table"):
+        drawn(table=False).save(tmp_path, ["tex"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_figure_that_cannot_be_written_leaves_the_earlier_one_with_its_table(tmp_path, monkeypatch):

@@ -109,8 +109,8 @@ def test_a_histogram_of_offsets_takes_the_name_of_an_axis(recorded, axis):
 @pytest.mark.parametrize(
     ("settings", "error", "text"),
     [
-        ({"size": 64}, SettingsError, "and size, which it has fixed"),
-        ({"network": "atmnet_nano"}, SettingsError, "and checkpoint, which it has fixed"),
+        ({"size": 64}, SettingsError, "got size for the recording .*, which was made with its own"),
+        ({"network": "atmnet_nano"}, SettingsError, "got checkpoint for the recording .*, which was made with its own"),
         ({"layers": "5_1"}, LayerNotFoundError, "no layer '5_1'"),
         ({"figure": 4}, SettingsError, "got figure 4, expected 3, 6 or 7"),
         ({"tokens": "some"}, ValueError, "got tokens: 'some', expected center or all"),

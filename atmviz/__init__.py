@@ -14,6 +14,7 @@ _load, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "checkpoints": ["convert_checkpoint", "load_model"],
         "errors": ["AtmvizError"],
+        "explorer.exploring": ["explore"],
         "figures.settings": ["FigureStyle"],
         "geometry": ["Preprocessing"],
         "inspection": ["inspect"],

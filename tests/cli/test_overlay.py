@@ -329,3 +329,11 @@ def test_the_style_of_a_figure_is_set_by_options(succeed, folder, photo):
 )
 def test_styles_and_figures_that_do_not_exist_are_refused(refuse, photo, says, options):
     refuse(2, says, "overlay", photo, *SMALL, *options)
+
+
+def test_random_weights_follow_the_seed(succeed, photo, blank):
+    command = ("overlay", photo, *SMALL, "-c", "atmnet_nano", "--layer", "3_1", "--json")
+    first, second, again = (
+        json.loads(succeed(*command, "--seed", seed).stdout)["images"][0]["panels"] for seed in (1, 2, 1)
+    )
+    assert first == again != second

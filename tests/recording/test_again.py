@@ -57,6 +57,13 @@ def test_digits_are_repeated(tmp_path):
     np.testing.assert_array_equal(again.offsets("2_1"), first.offsets("2_1"))
 
 
+def test_names_longer_than_a_file_system_allows_are_missing_images(recording):
+    damaged = open_recording(recording.path)
+    damaged.attrs["images"] = ["a/" * 2000 + "b"]
+    with pytest.raises(DatasetError, match=r"1 of 1 image of .* are not in "):
+        images_of(damaged)
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [

@@ -32,7 +32,6 @@ PRINTED = ("trend_growth", *PANELS)
 """Measures that the printed table shows: those that decide a claim."""
 _SETTINGS = (ClaimSettings, DataChoice, RecordingSettings, ModelChoice, FigureStyle)
 _HIDDEN = tuple(name for name in NOT_ASKED if name != "labels")
-_DECIMALS = {"% per %": 3}  # by unit; 2 of others
 
 
 @with_keywords(*_SETTINGS, without=(*_HIDDEN, "checkpoint"))
@@ -198,24 +197,26 @@ def printed_claims(rows: Sequence[dict[str, Any]], differences: bool = False) ->
         differences: They are differences of two recordings, of which the effects are shown.
 
     Returns:
-        Columns `measure`, with its unit, `layer`, `axis`, `estimate` (or `difference`) with its interval, `null`, `p`
-        after Holm's correction, and `verdict`.
+        Columns `measure`, with its unit, `layer`, `axis`, `estimate` and `null`, `effect` with its interval (of two
+        recordings only their `difference`), `images`, `p` after Holm's correction, and `verdict`.
     """
     import pandas
 
     printed = []
     for row in (row for measure in PRINTED for row in rows if row["measure"] == measure):
         definition = DEFINITIONS[row["measure"]]
-        names = ("effect", "effect_low", "effect_high") if differences else ("estimate", "low", "high")
-        digits = _DECIMALS.get(definition.unit, 2)
-        value, low, high = (_number(row[name], digits) for name in names)
-        shown = {
-            **{"measure": f"{definition.title} ({definition.unit})", "layer": row["layer"], "axis": row["axis"]},
-            "difference" if differences else "estimate": f"{value} [{low}, {high}]" if low else value,
-            **({} if differences else {"null": _number(row["null"], digits)}),
-        }
         p = row["p_corrected"]
-        printed.append({**shown, "p": "<0.001" if p < 0.001 else _number(p, 3), "verdict": row["verdict"]})
+        value, low, high = (_number(row[name], 2) for name in ("effect", "effect_low", "effect_high"))
+        printed.append(
+            {
+                **{"measure": f"{definition.title} ({definition.unit})", "layer": row["layer"], "axis": row["axis"]},
+                **({} if differences else {name: _number(row[name], 2) for name in ("estimate", "null")}),
+                "difference" if differences else "effect": f"{value} [{low}, {high}]" if low else value,
+                "images": str(row["n_images"]),
+                "p": "<0.001" if p < 0.001 else _number(p, 3),
+                "verdict": row["verdict"],
+            }
+        )
     return pandas.DataFrame(printed)
 
 

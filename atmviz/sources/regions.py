@@ -100,7 +100,16 @@ class FolderMasks:
         return f"{status.st_size} {status.st_mtime_ns}" if status else ""
 
     def require(self, images: ImageFiles) -> str:
-        """Raise DatasetError if images have no mask."""
+        """Raise DatasetError if images have no mask, or are their own."""
+        if own := [
+            name
+            for k, name in enumerate(images.names)
+            if os.path.realpath(self.mask(name) or "") == os.path.realpath(images.path(k))
+        ]:
+            raise DatasetError(
+                f"{len(own)} of {len(images)} images would be their own masks ({join_limited(own, 3)}): expected masks "
+                "in another folder"
+            )
         if missing := [name for name in images.names if not self.mask(name)]:
             raise DatasetError(
                 f"{len(missing)} of {len(images)} images have no mask in {self.folder} ({join_limited(missing, 3)}): "

@@ -223,8 +223,9 @@ def claims_of(
     seed: int = 0,
 ) -> list[dict[str, Any]]:
     """Return the rows of a recording, or of its differences to another of the same images; see `claims_table`."""
-    if not len(recording):
-        raise RecordingFormatError(f"{recording.path} holds no finished image: resume the recording first")
+    for each in (recording, against, baseline):
+        if each is not None and not len(each):
+            raise RecordingFormatError(f"{each.path} holds no finished image: resume the recording first")
     if against is None:
         return claim_rows(measure_claims(recording, layers, baseline=baseline, seed=seed))
     if not have_same_images(recording, against):

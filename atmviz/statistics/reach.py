@@ -65,7 +65,12 @@ def _distances(recording: Recording, site: RecordedSite) -> np.ndarray:
         )
     if not len(recording):
         raise RecordingFormatError(f"{recording.path} holds no finished image: resume the recording first")
-    return recording.read("distances", site.name).sum(0)
+    distances = recording.read("distances", site.name).sum(0)
+    if (distances < 0).any() or (distances.sum(1) != len(recording) * samples_of(site)).any():
+        raise RecordingFormatError(
+            f"array 'distances' in {recording.path} is damaged (not one for each sample): delete it and record again"
+        )
+    return distances
 
 
 def depth_table(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -192,6 +193,33 @@ def test_labels_of_images_of_which_nothing_is_known_are_refused(record, images, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("mask", "says"),
+    [
+        (np.ones((48, 64, 3), np.uint8), r"mask .*000.png .*PNG of RGB pixels; expected one lossless channel"),
+        (np.ones((48, 64), bool), r"PNG of 1 pixels; expected one lossless channel"),
+        (None, r"mask .*000.png"),
+    ],
+)
+def test_masks_that_cannot_be_read_say_why(mask, says, record, folder, tmp_path):
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "000.png").write_bytes(b"no mask")
+    if mask is not None:
+        Image.fromarray(mask).save(tmp_path / "masks" / "000.png")
+    with pytest.raises(DatasetError, match=says):
+        record([folder / "000.png"], tmp_path / "out", labels=str(tmp_path / "masks"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_are_no_masks_of_themselves(record, images, tmp_path):
+    (tmp_path / "masks").symlink_to(images.folder)
+    for folder in (images.folder, tmp_path / "masks"):
+        with pytest.raises(
+            DatasetError, match=r"130 of 130 images would be their own masks \(000.png, .*another folder"
+        ):
+            record(images, tmp_path / "out", labels=str(folder))
+
+
 def test_missing_masks_are_named_before_anything_is_recorded(record, images, tmp_path):
     Image.fromarray(np.ones((48, 64), np.uint8)).save(tmp_path / "003.png")
     with pytest.raises(DatasetError, match=r"129 of 130 images have no mask in .* \(000.png, 001.png, 002.png"):
@@ -210,6 +238,15 @@ def test_a_mask_of_another_shape_leaves_its_image_out_and_is_named(record, folde
     assert "mask of 001.png" in done.skipped["001.png"]
     with pytest.raises(DatasetError, match=r"mask of 001.png in .* is 64 x 48, its image 48 x 64"):
         record(paths, tmp_path / "strict", labels=str(masks), strict=True)
+
+
+@pytest.mark.parametrize("array", ["hits_2_1", "other_hits_2_1", "beyond", "distances", "map_2_1"])
+def test_a_lost_chunk_of_whole_numbers_is_noticed(array, labeled, tmp_path):
+    copied = tmp_path / "copied"
+    shutil.copytree(labeled.path, copied, symlinks=True)
+    shutil.rmtree(copied / array / "c" / "0")
+    with pytest.raises(RecordingFormatError, match=f"array '{array}' in .*copied is damaged"):
+        open_recording(copied).read(array.removesuffix("_2_1"), "2_1")
 
 
 def test_quantities_of_labels_need_labels(record, images, tmp_path):

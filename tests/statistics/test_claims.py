@@ -131,6 +131,10 @@ def test_a_recording_without_a_finished_image_is_refused(planted, scenes):
     empty.images = []
     with pytest.raises(RecordingFormatError, match="no finished image: resume the recording first"):
         claims_of(empty)
+    whole = planted({"1_1": scenes.to_center}, scenes.masks, scenes.things)
+    for role in ("baseline", "against"):
+        with pytest.raises(RecordingFormatError, match="no finished image: resume the recording first"):
+            claims_of(whole, **{role: empty})
 
 
 def test_noise_holds_nothing_but_its_reach(recordings):

@@ -51,6 +51,14 @@ def test_a_recording_without_distances_says_how_to_get_them(planted, scenes):
         reach_rows(plain)
 
 
+@pytest.mark.parametrize("factor", [-1, 0, 2])
+def test_distances_that_are_not_one_for_each_sample_are_damage(factor, planted, scenes):
+    damaged = planted({"1_1": FIELD}, scenes.masks, scenes.things)
+    damaged.arrays["distances", "1_1"] = damaged.arrays["distances", "1_1"] * factor
+    with pytest.raises(RecordingFormatError, match="'distances' in planted is damaged"):
+        reach_rows(damaged)
+
+
 def test_the_table_is_of_a_folder_too(labeled_scenes):
     table = depth_table(labeled_scenes, unit="px")
     assert list(table)[:2] == ["layer", "axis"]

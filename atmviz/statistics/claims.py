@@ -55,6 +55,17 @@ def generating_sites(recording: Recording, layers: Layers = ()) -> dict[str, Rec
     return sites
 
 
+def require_alike(recording: Recording, baseline: Recording, layers: Iterable[str]) -> None:
+    """Raise SettingsError if a baseline has other maps or offsets in a layer, LayerNotFoundError if it lacks one."""
+    for name in layers:
+        ours, others = recording.site(name), baseline.site(name)
+        if (ours.grid, ours.num_offsets) != (others.grid, others.num_offsets):
+            raise SettingsError(
+                f"layer {name} of {baseline.path} has maps or offsets of another size than in {recording.path}: "
+                "record both alike"
+            )
+
+
 def mean_reaches(recording: Recording, site: RecordedSite) -> np.ndarray:
     """Return mean |offset| of each image and axis, [N, 2], float64, tokens."""
     if "moments" not in recording.quantities:  # of an older recording; single precision
@@ -130,12 +141,7 @@ def measure_claims(
     sites = generating_sites(recording, layers)
     weights = others = resample(len(recording), seed)
     if baseline is not None:
-        for name, site in sites.items():
-            if samples_of(baseline.site(name)) != samples_of(site):
-                raise SettingsError(
-                    f"layer {name} of {baseline.path} has maps or offsets of another size than in {recording.path}: "
-                    "record both alike"
-                )
+        require_alike(recording, baseline, sites)
         if not have_same_images(recording, baseline):
             others = resample(len(baseline), seed + 1)
     recorded = _Recorded(recording, weights, baseline, others, seed)

@@ -13,7 +13,6 @@ import numpy as np
 from atmviz.statistics.intervals import MIN_IMAGES, Interval, holm
 
 SIGNIFICANT = 0.05
-ROUNDING = 1e-12  # relative differences below it are none
 
 
 @dataclass(frozen=True)

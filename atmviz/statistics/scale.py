@@ -8,7 +8,8 @@ Source: Sec. 3.2 and A2.2 (offsets adapt to the scale of objects).
 import numpy as np
 
 from atmviz.recording.label_quantities import OBJECT_FIELDS
-from atmviz.statistics.measures import ROUNDING, Estimate
+from atmviz.statistics.intervals import ROUNDING
+from atmviz.statistics.measures import Estimate
 
 LEAST_TOKENS = 4  # of an object at a layer
 

@@ -10,8 +10,8 @@ import math
 import numpy as np
 
 from atmviz.recording.label_quantities import OBJECT_FIELDS
-from atmviz.statistics.intervals import Interval
-from atmviz.statistics.measures import ROUNDING, Estimate
+from atmviz.statistics.intervals import ROUNDING, Interval
+from atmviz.statistics.measures import Estimate
 
 PERMUTATIONS = 200
 

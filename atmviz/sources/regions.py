@@ -9,7 +9,7 @@ import numpy as np
 from atmviz.architecture import IGNORE_INDEX
 from atmviz.errors import DatasetError, join_limited
 from atmviz.sources.decoding import load_mask
-from atmviz.sources.files import ImageFiles
+from atmviz.sources.files import ImageFiles, file_fingerprint
 from atmviz.sources.source import Object, Truth
 
 _SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif")
@@ -96,8 +96,7 @@ class FolderMasks:
     def fingerprint(self, images: ImageFiles, index: int) -> str:
         """Return size and time of an image's mask; "" where there is none."""
         path = self.mask(images.names[index])
-        status = path.stat() if path else None
-        return f"{status.st_size} {status.st_mtime_ns}" if status else ""
+        return file_fingerprint(path) if path else ""
 
     def require(self, images: ImageFiles) -> str:
         """Raise DatasetError if images have no mask, or are their own."""

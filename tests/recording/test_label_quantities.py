@@ -18,7 +18,9 @@ from atmviz.errors import DatasetError, LayerNotFoundError, RecordingFormatError
 from atmviz.geometry import Preprocessing
 from atmviz.observe import observing
 from atmviz.observe.hooks import forward_to_sites
+from atmviz.recording.cache import RecordingRequest
 from atmviz.recording.merge import merge_recordings
+from atmviz.recording.settings import RecordingSettings
 from atmviz.recording.store import open_recording
 from atmviz.sources import open_source
 from atmviz.sources.shapes import Shapes
@@ -256,8 +258,9 @@ def test_quantities_of_labels_need_labels(record, images, tmp_path):
         record(images, tmp_path / "out", quantities=HITS)
 
 
-def test_classes_of_ade20k_are_regions_and_instances_of_coco_objects(record, tmp_path):
-    """One picture in the layout of both: two boxes of one class that do not touch, upright and turned by EXIF."""
+@pytest.fixture
+def datasets(tmp_path):
+    """One picture in the layout of ADE20K and COCO: two boxes of one class that do not touch, upright and turned."""
     mask = np.zeros((48, 64), np.uint8)
     mask[8:40, 8:24] = mask[8:24, 40:56] = 3
     boxes = [[8, 8, 16, 32], [40, 8, 16, 16]]
@@ -280,11 +283,36 @@ def test_classes_of_ade20k_are_regions_and_instances_of_coco_objects(record, tmp
     (coco / "annotations" / "instances_val2017.json").write_text(json.dumps({
         "images": [{"id": k, "file_name": f"{k}.jpg", "height": 48, "width": 64} for k in (0, 1)],
         "categories": [{"id": 1, "name": "box"}], "annotations": things}))  # fmt: skip
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["ade20k", "coco"])
+def test_a_sample_of_a_dataset_has_labels(name, record, datasets):
+    sample = open_source(name, data_dir=datasets, limit=1)
+    done = record(sample, datasets / "out", preprocessing=FIT, labels="auto").recording
+    assert (len(done), (done.read("objects")[0, :, 0] >= 0).sum()) == (1, 2)
+
+
+@pytest.mark.parametrize("name", ["ade20k", "coco"])
+def test_a_cached_recording_of_labels_is_made_again_when_they_change(name, datasets):
+    """The images stay the same; without labels, so does the recording."""
+    keys = []
+    for _ in range(2):
+        for labels in (None, "auto"):
+            settings = RecordingSettings(labels=labels, size=64)
+            keys.append(RecordingRequest(open_source(name, data_dir=datasets), "atmnet_nano", None, settings).key())
+        for file in (*datasets.glob("*/annotations/*/0.png"), *datasets.glob("*/annotations/*.json")):
+            file.write_bytes(file.read_bytes() + b" ")
+    assert keys[0] == keys[2]
+    assert len({*keys}) == 3
+
+
+def test_classes_of_ade20k_are_regions_and_instances_of_coco_objects(record, datasets):
     fit = Preprocessing((64, 64), fit="squash")
     found = {}
     for name, label in (("ade20k", 2), ("coco", 0)):
-        source = open_source(name, data_dir=tmp_path)
-        found[name] = record(source, tmp_path / f"{name}-recording", preprocessing=fit, labels="auto").recording.read(
+        source = open_source(name, data_dir=datasets)
+        found[name] = record(source, datasets / f"{name}-recording", preprocessing=fit, labels="auto").recording.read(
             "objects"
         )
         upright, turned = found[name]
@@ -292,5 +320,5 @@ def test_classes_of_ade20k_are_regions_and_instances_of_coco_objects(record, tmp
         assert upright[0, 2] < upright[0, 3]  # taller than wide
         assert turned[0, 2] > turned[0, 3]
     np.testing.assert_allclose(found["ade20k"][:, :, 1:], found["coco"][:, :, 1:])
-    assert open_recording(tmp_path / "ade20k-recording").attrs["labels"] == "connected regions of one class of ade20k"
-    assert open_recording(tmp_path / "coco-recording").attrs["labels"] == "objects of coco"
+    assert open_recording(datasets / "ade20k-recording").attrs["labels"] == "connected regions of one class of ade20k"
+    assert open_recording(datasets / "coco-recording").attrs["labels"] == "objects of coco"

@@ -98,13 +98,16 @@ def draw_claims(
 
 
 def _say_what_is_missing(recording: Recording, other: Recording | None, events: Events) -> None:
-    """Report layers that are not compared, and a recording that has no labels."""
+    """Report layers that are not compared, a recording that has no labels, and recordings of other objects."""
     if any("hits" not in each.quantities for each in (recording, other) if each):
         events.message(
             "only depth is measured, because no objects are known: record with labels, which are the truth of shapes, "
             "ade20k and coco, or a folder of masks"
         )
     if other is not None:
+        objects = [each.attrs.get("labels") for each in (recording, other)]
+        if all(objects) and objects[0] != objects[1]:
+            events.message(f"not of the same objects: {objects[0]} here, {objects[1]} there; only depth is comparable")
         names, others = generating_sites(recording), generating_sites(other)
         if left_out := [name for name in {**names, **others} if name not in names or name not in others]:
             events.message(f"layers that one of the recordings lacks are left out: {join_limited(left_out, 8)}")

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 import atmviz
 from atmviz.errors import SettingsError
 from atmviz.events import Events
+from atmviz.recording.store import open_recording
 from atmviz.statistics.measures import DEFINITIONS
 from atmviz.views import draw_claims
 from atmviz.views.claims import printed_claims
@@ -61,6 +62,16 @@ def test_numbers_say_what_they_are_of(drawn):
     keys = "claim layer axis estimate low high null n_images unit definition verdict"
     assert set(keys.split()) <= set(numbers["rows"][0])
     json.dumps(drawn.about)
+
+
+def test_differences_between_other_objects_are_said_to_be_such(labeled_scenes):
+    first, second, heard = open_recording(labeled_scenes), open_recording(labeled_scenes), Heard()
+    draw_claims(first, against=second, layers=["4_1"], events=heard)
+    assert heard.messages == []
+    second.attrs["labels"] = "connected regions of the masks of mine"
+    draw_claims(first, against=second, layers=["4_1"], events=heard)
+    (said,) = heard.messages
+    assert said.startswith("not of the same objects: objects of shapes here, connected regions of the masks of mine")
 
 
 def test_the_table_holds_the_rows(drawn, labeled_scenes):

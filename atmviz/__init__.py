@@ -28,6 +28,7 @@ _load, __dir__, __all__ = lazy_loader.attach(
         "statistics": [
             "adaptivity_table",
             "claims_table",
+            "compare_table",
             "depth_table",
             "histogram_table",
             "object_table",

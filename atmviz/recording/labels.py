@@ -55,7 +55,7 @@ def with_labels(images: Source, labels: str | None) -> tuple[Source, dict[str, s
     images.require_truth()
     known = _known_truth(images)
     if known is None:
-        raise SettingsError(f"no objects are known of {images.title}: name a folder of masks, or take labels from none")
+        raise SettingsError(f"no objects are known of {images.title}: name a folder of masks, or record without labels")
     what = "objects" if known.instances is not None else "connected regions of one class"
     if folder is None:
         return images, {"labels": f"{what} of {images.title}", "masks": None}

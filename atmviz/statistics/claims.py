@@ -62,7 +62,7 @@ def require_alike(recording: Recording, baseline: Recording, layers: Iterable[st
         if (ours.grid, ours.num_offsets) != (others.grid, others.num_offsets):
             raise SettingsError(
                 f"layer {name} of {baseline.path} has maps or offsets of another size than in {recording.path}: "
-                "record both alike"
+                "record one like the other"
             )
 
 
@@ -236,7 +236,7 @@ def claims_of(
         return claim_rows(measure_claims(recording, layers, baseline=baseline, seed=seed))
     if not have_same_images(recording, against):
         raise SettingsError(
-            f"{recording.path} and {against.path} hold other images, expected the same: record both alike"
+            f"{recording.path} and {against.path} hold other images, expected the same: record one like the other"
         )
     shared = [name for name in generating_sites(recording, layers) if name in generating_sites(against)]
     if not shared:

@@ -17,6 +17,7 @@ from atmviz.recording.settings import RecordingSettings
 from atmviz.recording.store import Recording, open_recording
 from atmviz.settings import split_settings, with_keywords
 from atmviz.statistics.claims import claims_of, generating_sites
+from atmviz.statistics.intervals import MIN_IMAGES
 from atmviz.statistics.measures import DEFINITIONS
 from atmviz.views.drawn import DrawnFigure, describe_preprocessing, describe_style
 from atmviz.views.recordings import Images, RecordedSource, describe_source
@@ -98,11 +99,15 @@ def draw_claims(
 
 
 def _say_what_is_missing(recording: Recording, other: Recording | None, events: Events) -> None:
-    """Report layers that are not compared, a recording that has no labels, and recordings of other objects."""
+    """Report too few images, layers that are not compared, no labels, and recordings of other objects."""
+    if len(recording) < MIN_IMAGES:
+        events.message(
+            f"got {count(len(recording), 'image')}, expected {MIN_IMAGES} or more: no intervals, no verdicts"
+        )
     if any("hits" not in each.quantities for each in (recording, other) if each):
         events.message(
-            "only depth is measured, because no objects are known: record with labels, which are the truth of shapes, "
-            "ade20k and coco, or a folder of masks"
+            "only depth is measured, because no objects are known: take shapes, ade20k or coco, or record with masks "
+            "(labels)"
         )
     if other is not None:
         objects = [each.attrs.get("labels") for each in (recording, other)]
@@ -184,10 +189,11 @@ def _note(recording: Recording, other: Recording | None, untrained: Recording | 
     if other is not None:
         return f"{images}; differences of effects (estimate less null), paired by image, with 95 % intervals"
     before = "a recording of the untrained network" if untrained else "the untrained network by formula"
+    intervals = "95 % intervals over images" if len(recording) >= MIN_IMAGES else "too few for intervals"
     labels = recording.attrs.get("labels")
     nulls = "; of the others another image's offsets, permuted masks, or the border behind" if labels else ""
     return (
-        f"{images}{f', {labels}' if labels else ''}; 95 % intervals over images. Null of growth: {before}{nulls}. "
+        f"{images}{f', {labels}' if labels else ''}; {intervals}. Null of growth: {before}{nulls}. "
         "Filled: decided after Holm's correction"
     )
 

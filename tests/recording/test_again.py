@@ -67,8 +67,8 @@ def test_names_longer_than_a_file_system_allows_are_missing_images(recording):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"source": "shapes"}, "got images and a recording whose images to repeat"),
-        ({"limit": 3}, "got images and a recording whose images to repeat"),
+        ({"source": "shapes"}, "got images, or a choice of them, and a recording to repeat"),
+        ({"limit": 3}, "got images, or a choice of them, and a recording to repeat"),
         ({"size": 96}, "got size and a recording to repeat, which has fixed it: leave one out"),
         ({"labels": "auto"}, "got labels and a recording to repeat, which has fixed it"),
     ],

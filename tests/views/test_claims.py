@@ -136,7 +136,7 @@ def test_without_labels_it_says_how_to_get_them(recorded):
     heard = Heard()
     drawn = draw_claims(recorded, events=heard)
     assert {row["claim"] for row in drawn.numbers["rows"]} == {"depth"}
-    assert len([text for text in heard.messages if "record with labels" in text and "folder of masks" in text]) == 1
+    assert len([text for text in heard.messages if "take shapes, ade20k or coco" in text and "masks" in text]) == 1
     assert [panel.get_title() for panel in drawn.figure.axes] == ["growth by training"]
     assert {row["verdict"] for row in drawn.numbers["rows"]} == {"", "not decidable"}  # two images
 

@@ -61,9 +61,9 @@ def key_height(texts: Sequence[str], width: float, look: Look) -> float:
     return _LINE * look.small * -(-len(texts) // key_columns(texts, width, look)) / 72 + 0.06
 
 
-def add_key(figure: Figure, entries: Mapping[str, Any], look: Look, bottom: float, columns: int) -> None:
-    """Draw the legend `bottom` inches above the foot of the figure, in so many columns."""
-    height = figure.get_figheight()
+def add_key(figure: Figure, entries: Mapping[str, Any], look: Look, bottom: float, columns: int = 0) -> None:
+    """Draw the legend `bottom` inches above the foot of the figure, in as many columns as fit, or so many."""
+    width, height = figure.get_size_inches()
     for symbol in (part for entry in entries.values() for part in (entry if isinstance(entry, tuple) else (entry,))):
         symbol.set_markersize(0.8 * look.small)
     figure.legend(
@@ -75,7 +75,7 @@ def add_key(figure: Figure, entries: Mapping[str, Any], look: Look, bottom: floa
         borderaxespad=0,
         borderpad=0.1,
         labelspacing=_LINE - 1.2,
-        ncols=columns,
+        ncols=columns or key_columns(list(entries), width, look),
         frameon=False,
         fontsize=look.small,
         labelcolor=NOTE,

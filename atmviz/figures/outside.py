@@ -27,7 +27,8 @@ def room_outside(panel: OverlayPanel, look: Look, always: bool = False) -> Margi
     if not panel.queries:
         return Margins()
     samples = panel.queries[0].samples if len(panel.queries) == 1 else None
-    is_outside = [bool(samples and (samples.outside.get(side) or (always and side in samples.outside))) for side in SIDES]
+    outside = samples.outside if samples else {}
+    is_outside = [bool(outside.get(side) or (always and side in outside)) for side in SIDES]
     tick = tuple((_TICK + 3) / 72 * needed for needed in is_outside)
     text = tuple((1.25 * look.small + _TICK + 3) / 72 * needed for needed in is_outside)
     top, left, bottom, right = panel.photo.seen_px

@@ -31,10 +31,12 @@ class Steady:
     Attributes:
         page: Where everything lies; None before the first figure.
         columns: Columns of the legend.
+        note: Text at the foot.
     """
 
     page: Page | None = None
     columns: int = 1
+    note: str = ""
 
 
 def draw_overlay(
@@ -62,6 +64,8 @@ def draw_overlay(
         SettingsError: there are more panels than a figure of this width can show.
     """
     title = ", ".join(filter(None, [title, common_title(panels)]))
+    if steady:
+        note = steady.note = steady.note or note
     texts = title if style.title else "", note if style.legend else ""
     drawing = _Drawing(panels, Look.of(style), style, *texts, trained, steady)
     if steady and steady.page:
@@ -193,8 +197,7 @@ class _Drawing:
         width, height = figure.get_size_inches()
         note, bottom = self._note(width)
         if self.key:
-            columns = self.steady.columns if self.steady else key_columns(list(self.key), width, self.look)
-            add_key(figure, self.key, self.look, bottom, columns)
+            add_key(figure, self.key, self.look, bottom, self.steady.columns if self.steady else 0)
         if self.scale is not None:
             add_colorbar(figure, self.scale, self.maps[0].unit, self.look, bottom)
         if self.title:

@@ -85,7 +85,7 @@ def panels(figure):
 def test_frame_k_is_the_overlay_of_frame_k(clip, nano, settings):
     frames = open_clip(clip)
     sizes = set()
-    for index, figure, _, _ in drawn(clip, nano, **settings).overlays.figures():
+    for index, figure, _, _ in drawn(clip, nano, every=2, **settings).overlays.figures():
         alone = atmviz.overlay(frames.read(index), nano, **SMALL | settings)
         sizes.add(pixels_of(figure, Look.of(), 100).shape)
         for moving, still in zip(panels(figure), panels(placed_as(alone, figure)), strict=True):
@@ -175,21 +175,22 @@ def test_frames_of_other_sizes_are_refused_and_no_file_is_left(folder, nano, tmp
 def test_a_query_walks_over_one_photograph(photos, nano, tmp_path):
     network_runs = []
     nano.register_forward_hook(lambda *_: network_runs.append(1))
-    moving = drawn(photos / "a.png", nano, dpi=30, queries="path:0.1,0.1;0.9,0.1;0.9,0.9")
+    moving = drawn(photos / "a.png", nano, dpi=30, queries="path:0.1,0.1;0.9,0.9")
     (file,) = moving.save(tmp_path)
     assert file.suffix == ".gif"
     with Image.open(file) as image:
-        assert (image.n_frames, image.info["duration"]) == (51, 80)
+        assert (image.n_frames, image.info["duration"]) == (26, 80)
     assert len(network_runs) <= 1  # the photograph stands still
     tokens = [panel.queries[0].samples.query for _, (panel,), _ in moving.overlays.frames()]
-    assert (tokens[0], tokens[25], tokens[50]) == ((0, 0), (0, 5), (3, 5))
-    assert {i for i, _ in tokens[:26]} == {0}
+    assert (tokens[0], tokens[-1]) == ((0, 0), (3, 5))
     assert tokens == sorted(tokens)
     for index, figure, _, _ in moving.overlays.figures():
-        if index in (0, 30):
+        if index in (0, 13):
             query = str(moving.overlays.view.queries[index])
             alone = placed_as(atmviz.overlay(photos / "a.png", nano, queries=query, **SMALL), figure)
             assert panels(figure)[0].tolist() == panels(alone)[0].tolist()
+        if index == 13:
+            break
 
 
 def test_memory_does_not_grow_with_the_frames(nano, tmp_path):
@@ -206,7 +207,7 @@ def test_memory_does_not_grow_with_the_frames(nano, tmp_path):
         return most
 
     peak(2)  # what is kept once
-    assert peak(13) - peak(3) < 10 * 480 * 720  # bytes: a third of the frames
+    assert peak(9) - peak(3) < 6 * 480 * 720  # bytes: a third of the frames
 
 
 def test_a_moving_picture_says_what_it_shows_and_replaces_only_its_own(clip, nano, tmp_path):

@@ -142,6 +142,19 @@ def _opened(path: Path) -> BinaryIO:
     return file
 
 
+@contextmanager
+def readable_name(path: Path) -> Iterator[str]:
+    """Give a name of a file to libraries that take UTF-8 alone: its own, or of a link to it while the block runs."""
+    name = str(path.absolute())
+    if printable(name) == name:
+        yield name
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder, f"file{path.suffix}")
+        link.symlink_to(name)
+        yield str(link)
+
+
 def check_writable(path: Path) -> None:
     """Check before long work that a file can be written at `path`.
 

@@ -1,7 +1,6 @@
 """Moving pictures: figures as frames of an MP4 or a GIF, written one by one."""
 
 import io
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import GifImagePlugin, Image, ImageChops
 from atmviz.errors import AtmvizError
 from atmviz.figures.saving import MOVING_BOX, MovingFormat
 from atmviz.figures.style import Look
+from atmviz.files import readable_name
 
 MOST_GIF_RATE = 50.0  # frames per second: viewers show shorter ones for a tenth of a second
 _CODEC = "mp4v"
@@ -58,7 +58,6 @@ class _Mp4:
 
     def __init__(self, path: Path, rate: float, about: bytes) -> None:
         self._path, self._rate, self._about = path, rate, about
-        self._name: Any = os.fsencode(path)  # which may be no UTF-8
         self._writer: Any = None
         self._frames = 0
 
@@ -73,7 +72,8 @@ class _Mp4:
         if max(width, height) > _LARGEST:
             raise AtmvizError(f"got frames of {width}x{height} px, expected {_LARGEST} px at most: lower the dpi")
         code = cv2.VideoWriter.fourcc(*_CODEC)
-        writer = cv2.VideoWriter(self._name, cv2.CAP_FFMPEG, code, self._rate, (width, height))
+        with readable_name(self._path) as name:
+            writer = cv2.VideoWriter(name, cv2.CAP_FFMPEG, code, self._rate, (width, height))
         if not writer.isOpened():
             raise AtmvizError(f"cannot write {self._path.name} ({_CODEC}, {self._rate:g} frames/s): write a GIF")
         return writer
@@ -81,8 +81,9 @@ class _Mp4:
     def finish(self) -> None:
         """Complete the file."""
         self.close()
-        written = cv2.VideoCapture(self._name, cv2.CAP_FFMPEG)
-        if int(written.get(cv2.CAP_PROP_FRAME_COUNT)) != self._frames:  # OpenCV says nothing of a full disk
+        with readable_name(self._path) as name:
+            written = cv2.VideoCapture(name, cv2.CAP_FFMPEG).get(cv2.CAP_PROP_FRAME_COUNT)
+        if written != self._frames:  # OpenCV says nothing of a full disk
             raise AtmvizError(f"cannot write {self._path.name} ({self._frames} frames): make room on the disk")
         with self._path.open("ab") as file:
             file.write((8 + len(MOVING_BOX) + len(self._about)).to_bytes(4, "big") + b"uuid" + MOVING_BOX + self._about)

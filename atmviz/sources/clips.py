@@ -13,11 +13,12 @@ import cv2
 import numpy as np
 
 from atmviz.errors import DatasetError, count
-from atmviz.files import foreign_content, read_start
+from atmviz.files import foreign_content, read_start, readable_name
 from atmviz.sources.decoding import require_large_enough, unreadable
 from atmviz.sources.source import Truth
 
-# FFmpeg opens local files alone, and no playlist, which would make it read other files or ask a server
+# A playlist would make FFmpeg read other files or ask a server. Its first bytes are those of no clip: see `_is_clip`. From
+# OpenCV 5 on, FFmpeg itself is told to open local files alone, in the formats of clips
 _FFMPEG = "protocol_whitelist;file|format_whitelist;mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,gif"
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # silent; read once, when the first clip is opened or written
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # the first one of MP4 and QuickTime
@@ -144,8 +145,8 @@ def _open(path: Path) -> Any:
     if not _is_clip(head):
         foreign = (foreign_content(head) or "").partition(":")[0]  # without its remedy
         raise _unreadable(path, foreign or "no clip of a known kind: MP4, MOV, MKV, WebM, AVI, MPEG, GIF")
-    with _only_local():
-        capture = cv2.VideoCapture(os.fsencode(path.absolute()), cv2.CAP_FFMPEG)  # type: ignore[call-overload]
+    with _only_local(), readable_name(path) as name:
+        capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
     if not capture.isOpened():
         raise _unreadable(path, "it is cut off or damaged, or its codec is unknown")
     capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
@@ -166,14 +167,14 @@ def _is_clip(head: bytes) -> bool:
 @contextmanager
 def _only_local() -> Iterator[None]:
     """Let FFmpeg read files alone, and only as clips; OpenCV prints nothing."""
-    name, logging = "OPENCV_FFMPEG_CAPTURE_OPTIONS", cv2.utils.logging
-    before, level = os.environ.get(name), logging.getLogLevel()
+    set_level: Any = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # OpenCV 4 and 5
+    name, level = "OPENCV_FFMPEG_CAPTURE_OPTIONS", set_level(0)
+    before = os.environ.get(name)
     os.environ[name] = _FFMPEG
-    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
     try:
         yield
     finally:
-        logging.setLogLevel(level)
+        set_level(level)
         os.environ.pop(name)
         if before is not None:
             os.environ[name] = before

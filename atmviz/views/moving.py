@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -24,7 +24,7 @@ from atmviz.files import atomic_path, sha256_of_file
 from atmviz.observe.image import ObservedImage
 from atmviz.recording.query import PATH
 from atmviz.settings import split_settings, with_keywords
-from atmviz.sources import Source, bundled_photos
+from atmviz.sources import ImageFiles, Source, bundled_photos
 from atmviz.sources.clips import Clip, open_clip
 from atmviz.statistics.jitter import temporal_jitter
 from atmviz.views.overlays import Overlays, OverlayView
@@ -112,14 +112,22 @@ class MovingOverlays(Overlays):
     @property
     def about(self) -> dict[str, Any]:
         """All that makes the picture what it is."""
-        if isinstance(self.images, Clip):
-            content = sha256_of_file(self.images.path)
-        else:
-            known = (f"{self.images.name(k)}\0{self.images.fingerprint(k)}\0" for k in range(len(self.images)))
-            content = sha256("".join(known).encode("utf-8", "surrogatepass")).hexdigest()
-        data = {"images": self.title, "sampling": dict(self.images.sampling), "sha256": content}
+        data = {"images": self.title, "sampling": dict(self.images.sampling), "sha256": self._sha256()}
         timing = {"every": self.view.settings.every, "frames_per_second": self.rate}
         return {**self.view.about(()), "data": [data], "moving": timing}
+
+    def _sha256(self) -> str:
+        """Return a fingerprint of the content of a clip, or of all images."""
+        if isinstance(self.images, Clip):
+            return sha256_of_file(self.images.path)
+        content = sha256()
+        for index in range(len(self.images)):
+            if isinstance(self.images, ImageFiles):
+                with suppress(DatasetError):  # which drawing reports
+                    content.update(sha256(self.images.content(index)).digest())
+            else:
+                content.update(f"{self.images.name(index)} {self.images.fingerprint(index)}\0".encode())
+        return content.hexdigest()
 
     def frames(self) -> Iterator[tuple[int, list[OverlayPanel], ObservedImage]]:
         """Return the panels of each frame with the number of its image, and what was observed of it.
@@ -210,7 +218,8 @@ class MovingOverlay:
         look, dpi, total, size = Look.of(view.style), 0.0, 0, (0, 0)
         jitter = _Jitter(shown)
         with ExitStack() as stack:
-            writers = [csv.DictWriter(stack.enter_context(path.open("w", newline="")), _COLUMNS) for path in tables]
+            opened = [stack.enter_context(path.open("w", encoding="utf-8", newline="")) for path in tables]
+            writers = [csv.DictWriter(file, _COLUMNS, lineterminator="\n") for file in opened]
             for writer in writers:
                 writer.writeheader()
             frames = stack.enter_context(moving_file(file, shown.rate, about))

@@ -181,6 +181,10 @@ def test_a_query_walks_over_one_photograph(photos, nano, tmp_path):
     with Image.open(file) as image:
         assert (image.n_frames, image.info["duration"]) == (26, 80)
     assert len(network_runs) <= 1  # the photograph stands still
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "a.png").write_bytes((photos / "a.png").read_bytes())
+    again = drawn(tmp_path / "copy" / "a.png", nano, dpi=30, queries="path:0.1,0.1;0.9,0.9")
+    assert again.overlays.about == moving.overlays.about  # not of times and folders
     tokens = [panel.queries[0].samples.query for _, (panel,), _ in moving.overlays.frames()]
     assert (tokens[0], tokens[-1]) == ((0, 0), (3, 5))
     assert tokens == sorted(tokens)

@@ -17,8 +17,8 @@ from atmviz.files import foreign_content, read_start, readable_name
 from atmviz.sources.decoding import require_large_enough, unreadable
 from atmviz.sources.source import Truth
 
-# A playlist would make FFmpeg read other files or ask a server. Its first bytes are those of no clip: see `_is_clip`. From
-# OpenCV 5 on, FFmpeg itself is told to open local files alone, in the formats of clips
+# A playlist would make FFmpeg read other files or ask a server. Its first bytes are those of no clip: see `_is_clip`.
+# From OpenCV 5 on, FFmpeg itself is also told to open local files alone, in the formats of clips
 _FFMPEG = "protocol_whitelist;file|format_whitelist;mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,gif"
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # silent; read once, when the first clip is opened or written
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # the first one of MP4 and QuickTime

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= demo
 
-.PHONY: help demo test test-oldest fuzz lint types wheel bench bench-gpu clean
+.PHONY: help demo test test-browser test-oldest fuzz lint types wheel bench bench-gpu clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,11 @@ demo: .venv/ready  ## draw the figures of README and docs into OUT
 
 test: .venv/ready  ## the whole suite, CPU, no network
 	$(BIN)/python -m pytest -n auto
+
+test-browser: .venv/ready  ## the explorer in Debian's chromium, which is installed where that is allowed
+	command -v chromium || (apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium) || echo "no chromium: the tests skip"
+	$(BIN)/python -m pip install --quiet --group browser || echo "no playwright: the tests skip"
+	$(BIN)/python -m pytest -n 2 -rs tests/explorer/browser
 
 test-oldest:  ## the suite with the oldest allowed version of every dependency
 	$(PYTHON) -m venv .venv-oldest

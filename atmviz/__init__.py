@@ -14,6 +14,7 @@ _load, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "checkpoints": ["convert_checkpoint", "load_model"],
         "errors": ["AtmvizError"],
+        "explorer.exploring": ["explore"],
         "figures.settings": ["FigureStyle"],
         "geometry": ["Preprocessing"],
         "inspection": ["inspect"],
@@ -27,6 +28,7 @@ _load, __dir__, __all__ = lazy_loader.attach(
         "statistics": [
             "adaptivity_table",
             "claims_table",
+            "compare_table",
             "depth_table",
             "histogram_table",
             "object_table",

@@ -25,6 +25,7 @@ from .usage import Command, Group, usage_line
 COMMANDS = {
     "overlay": "Draw on an image the tokens that a query token samples (Fig. 5).",
     "histogram": "Draw histograms of the offsets of each layer, horizontal and vertical (Figs. 3, 6, 7).",
+    "explore": "Write one web page, for any browser and without a network, in which queries are moved over images.",
     "claims": "Measure the paper's claims about offsets: depth, segment, scale, shape and boundary.",
     "depth": "Draw how far each layer reaches, from the first to the last, beside the untrained network.",
     "adaptivity": "Draw which part of the offsets is constant, position, image and content, by layer and axis.",
@@ -46,7 +47,7 @@ COMMANDS = {
     "checkpoints": "Say which released checkpoints are public, where they are, and how to use them.",
 }
 GROUPS = {
-    "Look": ("overlay", "histogram", "layers", "inspect"),
+    "Look": ("overlay", "histogram", "explore", "layers", "inspect"),
     "Answers": ("claims", "depth", "adaptivity", "compare", "intervene"),
     "Record": ("record", "merge", "cache", "data"),
     "Train": ("train", "eval", "ablate"),

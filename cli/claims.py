@@ -13,6 +13,7 @@ from atmviz.views.settings import NOT_ASKED, ClaimSettings
 from . import options
 from .console import (
     import_matplotlib,
+    print_line,
     print_rows,
     say_if_alone,
 )
@@ -56,8 +57,9 @@ def claims(
 
 
 def _show(drawn: Any) -> None:
-    """Print a table for each measure, which fit 80 columns."""
+    """Print a table for each measure; without nulls and p-values, they fit 80 columns."""
     for measure, rows in drawn.printed.groupby("measure", sort=False):
         places = (rows["layer"] + " " + rows["axis"]).tolist()
-        cells = rows.drop(columns=["measure", "layer", "axis"])
+        cells = rows.drop(columns=["measure", "layer", "axis", "null", "p"], errors="ignore")
         print_rows(measure, ["layer, axis", *cells], zip(places, *(cells[name] for name in cells), strict=True))
+    print_line("effect: estimate less null [95 % interval over images]; a verdict holds by Holm over layers and axes")

@@ -85,32 +85,27 @@ def _pair(sources: list[str], checkpoints: list[str], layers: list[str]) -> list
 
 def _show(title: str, rows: list[dict[str, Any]]) -> None:
     """Print the rows as a table."""
-    growth = ["A/base", "B/base"] if "growth_a" in rows[0] else []
-    headings = ["layer", "axis", "W1", "W1 (px)", "shift", "reach A", "reach B", "B/A", *growth, "B - A", "p"]
+    has_baseline = "growth_a" in rows[0]
+    growth = {"A/base": "growth_a", "B/base": "growth_b"} if has_baseline else {"B/A": "growth"}
+    headings = ["layer, axis", "W1", "A", "B", *growth, "B - A", *([] if has_baseline else ["p"])]
     cells = [
         [
-            row["layer"],
-            row["axis"],
-            _interval(row, "w1"),
-            f"{row['w1_px']:.1f}",
-            f"{row['shift']:+.3f}",
-            *(
-                f"{row[name]:.2f}"
-                for name in ("reach_a", "reach_b", "growth", *(["growth_a", "growth_b"] if growth else []))
-            ),
+            f"{row['layer']} {row['axis']}",
+            *(f"{row[name]:.2f}" for name in ("w1", "reach_a", "reach_b", *growth.values())),
             _interval(row, "difference"),
-            _p_value(row["p_corrected"]),
+            *([] if has_baseline else [_p_value(row["p_corrected"])]),
         ]
         for row in rows
     ]
-    caption = "tokens; reach: mean |offset|; W1: Wasserstein-1 distance; p: of no difference of reach, by Holm"
-    print_rows(title, headings, cells, caption, texts=2)
+    p_value = "" if has_baseline else "; p: of A = B, by Holm"
+    caption = f"tokens; A, B: mean |offset|; W1: Wasserstein-1 distance{p_value}; the CSV has all"
+    print_rows(title, headings, cells, caption)
 
 
 def _interval(row: dict[str, Any], name: str) -> str:
     """Return an estimate with its interval, where there is one."""
     low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return f"{row[name]:.3f}" + ("" if math.isnan(low) else f" [{low:.3f}, {high:.3f}]")
+    return f"{row[name]:.2f}" + ("" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]")
 
 
 def _p_value(value: float) -> str | None:

@@ -9,6 +9,10 @@ EXAMPLES = {
         "atmviz histogram photos/ --layer '2_1,3_*' --width column --out fig3.pdf",
         "atmviz histogram --figure 3 -c ATMNet-T.pth --data-dir data",
     ),
+    "explore": (
+        "atmviz explore photos/ --out look.html",
+        "atmviz explore trained --and untrained --max-size 5MB --out look.html",
+    ),
     "claims": (
         "atmviz claims",
         "atmviz claims --dataset ade20k --limit 500 -c ATMNet-T.pth --format pdf,tex",

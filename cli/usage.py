@@ -57,6 +57,10 @@ def usage_line(error: Any) -> str:
     if option := getattr(error, "option_name", ""):
         if not hasattr(error, "possibilities"):
             return f"{option} needs a value{see}"
+        arguments = {each.name: each for each in ctx.command.params if each.param_type_name == "argument"}
+        name = "checkpoint" if option == "-c" else option.strip("-")
+        if name in arguments:
+            return f"no option {option}, {_name_of(arguments[name])} has none before it{see}"
         known = [name.strip("-") for each in ctx.command.params for name in each.opts + each.secondary_opts]
         near = nearest(option.strip("-"), [name for name in known if len(name) > 1])
         return printable(f"no option {option}") + near.replace("mean ", "mean --") + see

@@ -131,7 +131,7 @@ def test_what_only_the_network_can_tell_is_left_to_it(tmp_path, monkeypatch, che
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run").mkdir()
     for file in ("file.pth", "run/best.safetensors"):
-        (tmp_path / file).touch()
+        (tmp_path / file).write_bytes(b"\x80\2.")
     ModelChoice(checkpoint=checkpoint).require(layers)
 
 

@@ -63,6 +63,11 @@ ROOMS = {
         *("figures", "statistics", "training", "recording", "observe", "sources", "checkpoints", "choices", "paper"),
         *("layers", "architecture", "geometry", "settings", "files", "events", "errors"),
     ],
+    "atmviz.explorer.settings": ["settings", "layers", "errors"],
+    "atmviz.explorer": [
+        *("views", "figures", "statistics", "recording", "observe", "sources", "choices", "layers", "geometry"),
+        *("settings", "files", "events", "errors"),
+    ],
     "atmviz.training": [
         *("checkpoints", "observe", "statistics", "data", "sources", "models", "dense", "distributed", "processes"),
         *(

@@ -18,8 +18,8 @@ SETUPTOOLS = PROJECT["tool"]["setuptools"]
 PHOTOS = sorted(path.name for path in ROOT.joinpath("assets/photos").iterdir() if path.suffix != ".md")
 
 
-def test_every_folder_with_sources_recipes_or_tables_is_a_listed_package():
-    files = [file for file in ROOT.joinpath("atmviz").rglob("*") if file.suffix in (".py", ".yaml", ".csv")]
+def test_every_folder_with_sources_recipes_tables_or_scripts_is_a_listed_package():
+    files = [file for file in ROOT.joinpath("atmviz").rglob("*") if file.suffix in (".py", ".yaml", ".csv", ".js")]
     found = {".".join(file.parent.relative_to(ROOT).parts) for file in files}
     assert {package for package in SETUPTOOLS["packages"] if package.split(".")[0] == "atmviz"} == found
 

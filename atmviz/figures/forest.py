@@ -19,6 +19,7 @@ _NAMES = {"both": "ratio of both axes"}
 _NULL = "#c8c8c8"
 _OPEN = "not decidable"
 _NARROWEST_INCHES = 1.35  # of a panel, for type of 7 points
+_MOST_COLUMNS = 3  # where no width is given
 _WIDEST_INCHES = 2.6  # of a panel where no width is given, for type of 9 points
 _ROW, _FRAME = 2.3, 6.0  # heights of a layer, and of title and labels, in the size of type
 
@@ -48,7 +49,7 @@ def draw_forest(
     ]
     layers = list(dict.fromkeys(row["layer"] for _, _, rows in shown for row in rows))
     scale = look.points / 9
-    most = len(shown) if look.width is None else max(int(look.width / (_NARROWEST_INCHES * look.points / 7)), 1)
+    most = _MOST_COLUMNS if look.width is None else max(int(look.width / (_NARROWEST_INCHES * look.points / 7)), 1)
     columns = min(style.columns or -(-len(shown) // -(-len(shown) // most)), len(shown))
     width = look.width or _WIDEST_INCHES * scale * columns
     lines = -(-len(shown) // columns)
@@ -117,5 +118,5 @@ def _legend(panels: Sequence[tuple[str, str, Sequence[dict[str, Any]]]], look: L
     if any(row["null_low"] is not None for row in rows):
         entries.append(Patch(color=_NULL, lw=0, label="null (95 % band)"))
     if any(row["null_low"] is None for row in rows):
-        entries.append(Line2D([], [], color=_NULL, label="known null"))
+        entries.append(Line2D([], [], color=_NULL, label="null (a number)"))
     return entries

@@ -1,5 +1,6 @@
 """The images, geometry, query and labels of a recording, to record them again with other weights. Torch-free."""
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -34,7 +35,7 @@ def images_of(recording: Recording) -> Source:
     if unsafe := [name for name in names if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]:
         raise DatasetError(f"{recording.path} names an image outside its folder ({unsafe[0]}): record its images anew")
     root = Path(attrs["image_root"])
-    if missing := [name for name in names if not (root / name).is_file()]:
+    if missing := [name for name in names if not os.path.isfile(root / name)]:
         raise DatasetError(
             f"{len(missing)} of {count(len(names), 'image')} of {recording.path} are not in {root} "
             f"({join_limited(missing, 3)}): put them back, or record others"

@@ -53,17 +53,22 @@ class ArrayFiles:
         """Return the number of chunks of an array."""
         return -(-self.arrays[name].shape[0] // self.arrays[name].rows)
 
-    def read(self, name: str, chunk: int) -> np.ndarray:
+    def read(self, name: str, chunk: int, *, finished: bool = False) -> np.ndarray:
         """Return the rows of one chunk; the fill value where nothing was written.
 
+        Args:
+            name: The array.
+            chunk: Index of the chunk.
+            finished: Whether the chunk was written whole: then its file must be there.
+
         Raises:
-            RecordingFormatError: its file is damaged, or may not be read.
+            RecordingFormatError: its file is damaged or lost, or may not be read.
         """
         array = self.arrays[name]
         self._require_described(name)
         try:
             values = np.full(array.chunk_shape, array.fill, "uint8" if array.dtype == "bool" else array.dtype)
-            with suppress(FileNotFoundError):
+            with suppress(*() if finished else (FileNotFoundError,)):
                 packed = _read(self._file(name, chunk), values.nbytes + values.nbytes // 64 + 1024)
                 ZSTD.decode(packed, out=values)
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:

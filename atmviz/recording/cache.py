@@ -68,13 +68,14 @@ class RecordingRequest:
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:20]
 
     def _masks(self) -> list[str]:
-        """Return a text for each mask that changes with its file."""
-        if self.settings.labels in (None, "auto"):
+        """Return a text for each image that changes with the file of its labels; none where labels are not recorded."""
+        if self.settings.labels is None:
             return []
         from atmviz.recording.labels import with_labels  # loads OpenCV
 
-        images, _ = with_labels(self.images, self.settings.labels)
-        return [images.labels.fingerprint(images, index) for index in range(len(images))]  # type: ignore[attr-defined]
+        images = self.images if self.settings.labels == "auto" else with_labels(self.images, self.settings.labels)[0]
+        fingerprint = getattr(getattr(images, "labels", None), "fingerprint", None)
+        return [fingerprint(images, index) for index in range(len(images))] if fingerprint else []
 
 
 def cached_recording(request: RecordingRequest, record: Callable[[Path], Recording]) -> Recording:

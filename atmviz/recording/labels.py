@@ -41,7 +41,7 @@ def with_labels(images: Source, labels: str | None) -> tuple[Source, dict[str, s
 
     Raises:
         SettingsError: nothing is known of these images, or they are drawn and masks were given.
-        DatasetError: masks or annotations are missing.
+        DatasetError: masks or annotations are missing, or none can be read.
     """
     if labels is None:
         return images, {"labels": None, "masks": None}
@@ -53,21 +53,29 @@ def with_labels(images: Source, labels: str | None) -> tuple[Source, dict[str, s
             raise SettingsError(f"got masks for {images.title}, whose objects are known: take labels auto")
         images = replace(images, labels=FolderMasks(folder))
     images.require_truth()
-    known = next((truth for truth in (_first_truth(images, k) for k in range(min(len(images), _TRIED))) if truth), None)
+    known = _known_truth(images)
     if known is None:
-        raise SettingsError(f"no objects are known of {images.title}: name a folder of masks, or take labels from none")
+        raise SettingsError(f"no objects are known of {images.title}: name a folder of masks, or record without labels")
     what = "objects" if known.instances is not None else "connected regions of one class"
     if folder is None:
         return images, {"labels": f"{what} of {images.title}", "masks": None}
     return images, {"labels": f"connected regions of the masks of {folder.name}", "masks": str(folder)}
 
 
-def _first_truth(images: Source, index: int) -> Truth | None:
-    try:
-        truth = images.truth(index)
-    except DatasetError:
-        return None
-    return truth if truth and (truth.instances is not None or truth.segments is not None) else None
+def _known_truth(images: Source) -> Truth | None:
+    """Return the first truth of the first images that tells objects apart; raise DatasetError if none can be read."""
+    error: DatasetError | None = None
+    for index in range(min(len(images), _TRIED)):
+        try:
+            truth = images.truth(index)
+        except DatasetError as reason:
+            error = error or reason
+            continue
+        if truth and (truth.instances is not None or truth.segments is not None):
+            return truth
+    if error:
+        raise error
+    return None
 
 
 def fit_labels(truth: Truth | None, placement: Placement) -> ImageLabels:

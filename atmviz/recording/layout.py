@@ -55,6 +55,8 @@ _OPTIONAL = {
     *("checkpoint_path", "device", "versions", "merged_from", "parts", "labels", "masks"),
 }
 
+_OPTIONAL_KINDS = {"sampling": (dict, None), "labels": (str, None), "masks": (str, None)}
+
 
 def chunks_of(images: int) -> int:
     """Return the number of chunks that images recorded together make."""
@@ -256,8 +258,8 @@ def checked_attributes(attrs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the known keys; KeyError or ValueError where one is missing or of another kind."""
     if missing := KINDS.keys() - attrs.keys():
         raise KeyError(f"no {', '.join(sorted(missing))}")
-    for key, kind in KINDS.items():
-        if not _fits(attrs[key], kind):
+    for key, kind in {**KINDS, **_OPTIONAL_KINDS}.items():
+        if not _fits(attrs.get(key), kind):
             raise ValueError(f"{key} is {short(attrs[key])}")
     if not _fits(attrs.get("merged_from", []), [str]):
         raise ValueError(f"merged_from is {short(attrs['merged_from'])}")

@@ -125,7 +125,7 @@ def record(
         images = data.open(source, chosen.size, events)
     else:
         if source is not None or replace(data, seed=0) != DataChoice():
-            raise SettingsError("got images and a recording whose images to repeat, expected one of the two")
+            raise SettingsError("got images, or a choice of them, and a recording to repeat: leave one out")
         earlier = open_recording(like)
         images, preprocessing = images_of(earlier), earlier.preprocessing
         chosen = settings_of_again(earlier, chosen)

@@ -318,7 +318,7 @@ class Recording:
     def raw_rows(self, array: str) -> Iterator[np.ndarray]:
         """Yield the rows of an array of the layout as stored, chunk by chunk, all checked."""
         for chunk in range(self._files.chunks(array)):
-            rows = self._files.read(array, chunk)
+            rows = self._files.read(array, chunk, finished=True)
             if self._files.arrays[array].per_image:
                 status = self._status[chunk * CHUNK_IMAGES :][: len(rows)]
                 self._files.require_finite(array, rows[status == RECORDED])
@@ -330,7 +330,7 @@ class Recording:
         chunks = np.unique(np.flatnonzero(recorded) // CHUNK_IMAGES) if stored.per_image else np.flatnonzero(self._done)
         parts = [np.empty((0, *stored.shape[1:]), stored.dtype)]
         for chunk in chunks.tolist():
-            rows = self._files.read(array, chunk)
+            rows = self._files.read(array, chunk, finished=True)
             if stored.per_image:
                 rows = rows[recorded[chunk * CHUNK_IMAGES :][: len(rows)]]
                 self._files.require_finite(array, rows)
@@ -347,6 +347,6 @@ class Recording:
         stored = self._files.arrays[array]
         total = np.zeros(stored.shape[1:], stored.dtype)
         for chunk in np.flatnonzero(self._done).tolist():
-            total += self._files.read(array, chunk)[0]
+            total += self._files.read(array, chunk, finished=True)[0]
         self._files.require_finite(array, total)
         return total

@@ -9,7 +9,7 @@ import numpy as np
 from atmviz.architecture import IGNORE_INDEX
 from atmviz.errors import DatasetError, join_limited
 from atmviz.sources.decoding import load_mask
-from atmviz.sources.files import ImageFiles
+from atmviz.sources.files import ImageFiles, file_fingerprint
 from atmviz.sources.source import Truth
 
 
@@ -50,3 +50,7 @@ class Ade20kMasks:
                 "expected annotations/{training,validation}/*.png beside images; unpack them too"
             )
         return self.masks[1]
+
+    def fingerprint(self, images: ImageFiles, index: int) -> str:
+        """Return size and time of an image's mask."""
+        return file_fingerprint(self.mask(images.names[index]))

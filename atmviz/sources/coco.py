@@ -14,7 +14,7 @@ from atmviz.errors import AtmvizError, DatasetError, join_limited
 from atmviz.sources.coco_json import Annotation, Instances, read_instances
 from atmviz.sources.datasets import DATASETS
 from atmviz.sources.decoding import load_image
-from atmviz.sources.files import ImageFiles
+from atmviz.sources.files import ImageFiles, file_fingerprint
 from atmviz.sources.source import Object, Truth
 
 
@@ -80,8 +80,18 @@ class CocoInstances:
 
     def require(self, images: ImageFiles) -> str:
         """Raise DatasetError where the file is missing, damaged, or lists images that are not there."""
-        self.require_files(images, self.content.records)
+        names = set(images.names)  # of a sample, the others are still in the folder
+        records = [
+            record
+            for record in self.content.records
+            if record["file_name"] in names or not (images.folder / record["file_name"]).is_file()
+        ]
+        self.require_files(images, records)
         return self.file[1]
+
+    def fingerprint(self, images: ImageFiles, index: int) -> str:
+        """Return size and time of the file."""
+        return file_fingerprint(self.file[0])
 
     def require_files(self, images: ImageFiles, records: Sequence[dict[str, Any]]) -> None:
         """Raise DatasetError where images of these records are not there, or there are no records."""

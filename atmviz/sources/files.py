@@ -103,11 +103,7 @@ class ImageFiles:
 
     def fingerprint(self, index: int) -> str:
         """Return size and times of an image's file; empty for a broken link."""
-        try:
-            stat = self.path(index).stat()
-        except OSError:
-            return ""
-        return f"{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}"
+        return file_fingerprint(self.path(index))
 
     def only(self, name: str) -> Self:
         """Return the source of one of the images."""
@@ -119,6 +115,15 @@ class ImageFiles:
             return self
         chosen, sampling = draw_sample(len(self), limit, seed)
         return replace(self, names=tuple(self.names[i] for i in chosen), sampling=sampling)
+
+
+def file_fingerprint(path: Path) -> str:
+    """Return size and times of a file; empty where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ""
+    return f"{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}"
 
 
 def find_images(sources: Sequence[str | Path] | str | Path) -> ImageFiles:

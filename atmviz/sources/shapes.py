@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from atmviz.errors import DatasetError
-from atmviz.geometry import MIN_SIZE_PX
+from atmviz.geometry import MAX_SIZE_PX, MIN_SIZE_PX
 from atmviz.sources.datasets import DATASETS
 from atmviz.sources.scenes import Scene, draw_scene
 from atmviz.sources.source import SPLITS, Object, Split, Truth
@@ -25,7 +25,7 @@ class Shapes:
         seed: Seed of the whole dataset.
 
     Raises:
-        DatasetError: an image too small, an unknown split, or no scenes.
+        DatasetError: an image too small or too large, an unknown split, or no scenes.
     """
 
     title, root, note = "shapes", "", ""
@@ -33,10 +33,11 @@ class Shapes:
     def __init__(self, size: int = 128, length: int | None = None, split: Split = "train", seed: int = 0) -> None:
         if length is None:
             length = DATASETS["shapes"].images.get(split, 1)
-        if size < MIN_SIZE_PX or length < 1 or split not in SPLITS or seed < 0:
+        if not MIN_SIZE_PX <= size <= MAX_SIZE_PX or length < 1 or split not in SPLITS or seed < 0:
             raise DatasetError(
                 f"got shapes of {size} px, {length} scenes, split {split!r}, seed {seed}; "
-                f"expected {MIN_SIZE_PX} px or more, 1 scene or more, one of {', '.join(SPLITS)}, seed 0 or more"
+                f"expected {MIN_SIZE_PX} to {MAX_SIZE_PX} px, 1 scene or more, one of "
+                f"{', '.join(SPLITS)}, seed 0 or more"
             )
         self.size, self.length, self.split, self.seed = size, length, split, seed
         self._last: tuple[int, Scene] | None = None  # `read` and `truth` of one image draw it once

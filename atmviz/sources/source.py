@@ -101,8 +101,8 @@ def read_labeled(source: Source, index: int) -> tuple[np.ndarray, Truth]:
     for labels in (truth.segments, truth.instances):
         if labels is not None and labels.shape != image.shape[:2]:
             raise DatasetError(
-                f"mask of {source.name(index)} in {source.root} is {' x '.join(map(str, labels.shape))}, its image "
-                f"{image.shape[0]} x {image.shape[1]}: expected one label per pixel; unpack both again"
+                f"mask of {source.name(index)} is {' x '.join(map(str, labels.shape))}, its image "
+                f"{image.shape[0]} x {image.shape[1]}: expected one label per pixel; take both of one release"
             )
     return image, truth
 

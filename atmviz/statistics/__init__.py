@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "adaptivity": ["VarianceShares", "adaptivity_table", "variance_shares"],
         "claims": ["claims_table"],
+        "comparison": ["compare_table"],
         "histogram": ["OffsetHistogram", "histogram_table", "offset_histogram"],
         "objects": ["object_table"],
         "reach": ["depth_table"],

@@ -102,8 +102,8 @@ def recorded_shares(recording: Recording, layer: str | LayerId) -> VarianceShare
         )
     if len(recording) < 2:
         raise SettingsError(
-            f"{recording.path} holds {count(len(recording), 'image')}, expected 2 or more, of which image and content "
-            "can be told apart: record more"
+            f"{recording.path} holds {count(len(recording), 'image')}, expected 2 or more, to tell image and content "
+            "apart: record more"
         )
     moments, positions = recording.read("moments", layer), recording.total("positions", layer)
     groups = recording.part_indices % GROUPS

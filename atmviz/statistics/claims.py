@@ -55,6 +55,17 @@ def generating_sites(recording: Recording, layers: Layers = ()) -> dict[str, Rec
     return sites
 
 
+def require_alike(recording: Recording, baseline: Recording, layers: Iterable[str]) -> None:
+    """Raise SettingsError if a baseline has other maps or offsets in a layer, LayerNotFoundError if it lacks one."""
+    for name in layers:
+        ours, others = recording.site(name), baseline.site(name)
+        if (ours.grid, ours.num_offsets) != (others.grid, others.num_offsets):
+            raise SettingsError(
+                f"layer {name} of {baseline.path} has maps or offsets of another size than in {recording.path}: "
+                "record one like the other"
+            )
+
+
 def mean_reaches(recording: Recording, site: RecordedSite) -> np.ndarray:
     """Return mean |offset| of each image and axis, [N, 2], float64, tokens."""
     if "moments" not in recording.quantities:  # of an older recording; single precision
@@ -130,12 +141,7 @@ def measure_claims(
     sites = generating_sites(recording, layers)
     weights = others = resample(len(recording), seed)
     if baseline is not None:
-        for name, site in sites.items():
-            if samples_of(baseline.site(name)) != samples_of(site):
-                raise SettingsError(
-                    f"layer {name} of {baseline.path} has maps or offsets of another size than in {recording.path}: "
-                    "record both alike"
-                )
+        require_alike(recording, baseline, sites)
         if not have_same_images(recording, baseline):
             others = resample(len(baseline), seed + 1)
     recorded = _Recorded(recording, weights, baseline, others, seed)
@@ -223,13 +229,14 @@ def claims_of(
     seed: int = 0,
 ) -> list[dict[str, Any]]:
     """Return the rows of a recording, or of its differences to another of the same images; see `claims_table`."""
-    if not len(recording):
-        raise RecordingFormatError(f"{recording.path} holds no finished image: resume the recording first")
+    for each in (recording, against, baseline):
+        if each is not None and not len(each):
+            raise RecordingFormatError(f"{each.path} holds no finished image: resume the recording first")
     if against is None:
         return claim_rows(measure_claims(recording, layers, baseline=baseline, seed=seed))
     if not have_same_images(recording, against):
         raise SettingsError(
-            f"{recording.path} and {against.path} hold other images, expected the same: record both alike"
+            f"{recording.path} and {against.path} hold other images, expected the same: record one like the other"
         )
     shared = [name for name in generating_sites(recording, layers) if name in generating_sites(against)]
     if not shared:

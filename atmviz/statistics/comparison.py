@@ -8,7 +8,8 @@ Legend: N images, K chunks of images, D draws of images or chunks. A and B are t
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -17,10 +18,13 @@ from atmviz.layers import Layers
 from atmviz.observe.site import AXES
 from atmviz.recording.layout import CHUNK_IMAGES
 from atmviz.recording.sites import RecordedSite
-from atmviz.recording.store import Recording
+from atmviz.recording.store import Recording, open_recording
 from atmviz.statistics.depth import untrained_reach
 from atmviz.statistics.intervals import MIN_IMAGES, Interval, holm, resample
 from atmviz.statistics.matching import MatchedImages, describe_differences, match_images, match_layers
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 DEFINITION = "wasserstein1/1"
 Baseline = Recording | Literal["init"]
@@ -127,6 +131,26 @@ class Comparison:
     rows: list[dict[str, Any]]
     is_paired: bool
     left_out: list[str]
+
+
+def compare_table(
+    a: Recording | str | Path,
+    b: Recording | str | Path,
+    layers: Layers = (),
+    *,
+    baseline: Recording | str | Path | None = None,
+    seed: int = 0,
+) -> "DataFrame":
+    """Return the rows of `compare_recordings` as a table; recordings may be named by their folders.
+
+    Raises:
+        LayerNotFoundError, RecordingFormatError: see `compare_recordings`.
+    """
+    import pandas
+
+    against = baseline if baseline is None or baseline == "init" else open_recording(baseline)
+    comparison = compare_recordings(open_recording(a), open_recording(b), layers, against, seed)  # type: ignore[arg-type]
+    return pandas.DataFrame(comparison.rows)
 
 
 def compare_recordings(

@@ -13,6 +13,8 @@ import numpy as np
 DRAWS = 2000
 MIN_IMAGES = 8
 """Of fewer images no interval is given."""
+ROUNDING = 1e-12
+"""Differences below it are those of rounding: they say nothing, however often they are drawn again."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,10 @@ class Interval:
 
     def p_value(self, null: float) -> float:
         """Return the two-sided p-value of the estimate under a null value, by its standard error; NaN without one."""
-        if not self.error > 0:
-            return math.nan if math.isnan(self.error) else float(self.estimate == null)
-        return math.erfc(abs(self.estimate - null) / self.error / math.sqrt(2))
+        difference = abs(self.estimate - null)
+        if math.isnan(self.error) or difference < ROUNDING:
+            return math.nan if math.isnan(self.error) else 1.0
+        return math.erfc(difference / self.error / math.sqrt(2)) if self.error > 0 else 0.0
 
 
 def resample(images: int, seed: int = 0) -> np.ndarray:

@@ -15,7 +15,7 @@ from atmviz.observe.site import AXES
 from atmviz.recording.sites import RecordedSite
 from atmviz.recording.store import Recording, open_recording
 from atmviz.statistics import ReachUnit
-from atmviz.statistics.claims import generating_sites, samples_of
+from atmviz.statistics.claims import generating_sites, require_alike, samples_of
 from atmviz.statistics.depth import distance_quantiles, untrained_std
 
 if TYPE_CHECKING:
@@ -30,8 +30,10 @@ def reach_rows(
     recording: Recording, layers: Layers = (), *, unit: ReachUnit = "tokens", baseline: Recording | None = None
 ) -> list[dict[str, Any]]:
     """Return the rows of `depth_table`."""
-    rows = []
-    for name, site in generating_sites(recording, layers).items():
+    rows, sites = [], generating_sites(recording, layers)
+    if baseline is not None:
+        require_alike(recording, baseline, sites)
+    for name, site in sites.items():
         distances = _distances(recording, site)
         untrained = None if baseline is None else _distances(baseline, baseline.site(name))
         for axis, axis_name in enumerate(AXES):
@@ -65,7 +67,12 @@ def _distances(recording: Recording, site: RecordedSite) -> np.ndarray:
         )
     if not len(recording):
         raise RecordingFormatError(f"{recording.path} holds no finished image: resume the recording first")
-    return recording.read("distances", site.name).sum(0)
+    distances = recording.read("distances", site.name).sum(0)
+    if (distances < 0).any() or (distances.sum(1) != len(recording) * samples_of(site)).any():
+        raise RecordingFormatError(
+            f"array 'distances' in {recording.path} is damaged (not one for each sample): delete it and record again"
+        )
+    return distances
 
 
 def depth_table(
@@ -94,7 +101,7 @@ def depth_table(
     Raises:
         LayerNotFoundError: a layer was not recorded, in the recording or in the baseline.
         RecordingFormatError: a recording is damaged, empty or keeps no moments.
-        SettingsError: no layer has offsets.
+        SettingsError: no layer has offsets, or the baseline has maps of another size.
 
     Source: Figs. 3, 6 and 7; A2.2.
     """

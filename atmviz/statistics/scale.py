@@ -8,6 +8,7 @@ Source: Sec. 3.2 and A2.2 (offsets adapt to the scale of objects).
 import numpy as np
 
 from atmviz.recording.label_quantities import OBJECT_FIELDS
+from atmviz.statistics.intervals import ROUNDING
 from atmviz.statistics.measures import Estimate
 
 LEAST_TOKENS = 4  # of an object at a layer
@@ -42,6 +43,9 @@ def scale_elasticity(scale: np.ndarray, reach: np.ndarray, weights: np.ndarray) 
     Args:
         scale, reach: Logarithms, [N, M]; an object that is NaN in either is left out.
         weights: See `resample`.
+
+    Returns:
+        The slope; NaN where no image has objects of unequal scale.
     """
     usable = np.isfinite(scale) & np.isfinite(reach)
     numbers = np.maximum(usable.sum(1, keepdims=True), 1)
@@ -50,6 +54,7 @@ def scale_elasticity(scale: np.ndarray, reach: np.ndarray, weights: np.ndarray) 
         values = np.where(usable, values, 0.0)
         centered.append(np.where(usable, values - values.sum(1, keepdims=True) / numbers, 0.0))
     x, y = centered
+    x[np.abs(x) < ROUNDING] = 0  # of objects of equal scale
     return Estimate.ratio((x * y).sum(1), (x * x).sum(1), weights)
 
 

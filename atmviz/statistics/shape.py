@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from atmviz.recording.label_quantities import OBJECT_FIELDS
-from atmviz.statistics.intervals import Interval
+from atmviz.statistics.intervals import ROUNDING, Interval
 from atmviz.statistics.measures import Estimate
 
 PERMUTATIONS = 200
@@ -29,14 +29,19 @@ def anisotropy_slope(aspect: np.ndarray, anisotropy: np.ndarray, weights: np.nda
     Args:
         aspect, anisotropy: Logarithms, [N, M]; an object that is NaN in either is left out.
         weights: See `resample`.
+
+    Returns:
+        The slope; NaN where all aspects are equal.
     """
     usable = np.isfinite(aspect) & np.isfinite(anisotropy)
-    x, y = (np.where(usable, values, 0.0) for values in (aspect, anisotropy))
+    middle = aspect[usable].mean() if usable.any() else 0.0
+    x, y = np.where(usable, aspect - middle, 0.0), np.where(usable, anisotropy, 0.0)
     sums = [(x * y).sum(1), (x * x).sum(1), x.sum(1), y.sum(1), usable.sum(1)]
 
     def slope(totals: np.ndarray) -> np.ndarray:
         xy, xx, sum_x, sum_y, count = totals
-        return (count * xy - sum_x * sum_y) / (count * xx - sum_x**2)
+        spread = count * xx - sum_x**2
+        return (count * xy - sum_x * sum_y) / np.where(spread > ROUNDING * count * xx, spread, np.nan)
 
     return Estimate.of_sums(np.stack(sums, 1).astype(np.float64), weights, slope)
 
@@ -50,11 +55,11 @@ def permuted_slopes(aspect: np.ndarray, anisotropy: np.ndarray, scale: np.ndarra
         seed: Of the permutations.
 
     Returns:
-        The mean slope over 200 permutations, with the range of 95 % of them.
+        The mean slope over 200 permutations, with the range of 95 % of them; NaN where all aspects are equal.
     """
     usable = np.isfinite(aspect) & np.isfinite(anisotropy) & np.isfinite(scale)
     x, y, scales = aspect[usable], anisotropy[usable], scale[usable]
-    if len(x) < 2:
+    if len(x) < 2 or not np.ptp(x) > ROUNDING * np.abs(x).max():
         return Interval(math.nan)
     quarter = np.searchsorted(np.quantile(scales, (0.25, 0.5, 0.75)), scales)
     order = np.argsort(quarter, kind="stable")
@@ -62,5 +67,5 @@ def permuted_slopes(aspect: np.ndarray, anisotropy: np.ndarray, scale: np.ndarra
     draw = np.random.default_rng(seed)
     keys = quarter + draw.random((PERMUTATIONS, len(x)))  # sorted, they are permuted within each quarter
     permuted = x[np.argsort(keys, axis=1)]
-    slopes = (permuted - x.mean()) @ (y - y.mean()) / max(((x - x.mean()) ** 2).sum(), np.finfo(float).tiny)
+    slopes = (permuted - x.mean()) @ (y - y.mean()) / ((x - x.mean()) ** 2).sum()
     return Interval.of_draws(float(slopes.mean()), slopes)

@@ -17,6 +17,7 @@ from atmviz.recording.settings import RecordingSettings
 from atmviz.recording.store import Recording, open_recording
 from atmviz.settings import split_settings, with_keywords
 from atmviz.statistics.claims import claims_of, generating_sites
+from atmviz.statistics.intervals import MIN_IMAGES
 from atmviz.statistics.measures import DEFINITIONS
 from atmviz.views.drawn import DrawnFigure, describe_preprocessing, describe_style
 from atmviz.views.recordings import Images, RecordedSource, describe_source
@@ -32,7 +33,6 @@ PRINTED = ("trend_growth", *PANELS)
 """Measures that the printed table shows: those that decide a claim."""
 _SETTINGS = (ClaimSettings, DataChoice, RecordingSettings, ModelChoice, FigureStyle)
 _HIDDEN = tuple(name for name in NOT_ASKED if name != "labels")
-_DECIMALS = {"% per %": 3}  # by unit; 2 of others
 
 
 @with_keywords(*_SETTINGS, without=(*_HIDDEN, "checkpoint"))
@@ -99,13 +99,20 @@ def draw_claims(
 
 
 def _say_what_is_missing(recording: Recording, other: Recording | None, events: Events) -> None:
-    """Report layers that are not compared, and a recording that has no labels."""
+    """Report too few images, layers that are not compared, no labels, and recordings of other objects."""
+    if len(recording) < MIN_IMAGES:
+        events.message(
+            f"got {count(len(recording), 'image')}, expected {MIN_IMAGES} or more: no intervals, no verdicts"
+        )
     if any("hits" not in each.quantities for each in (recording, other) if each):
         events.message(
-            "only depth is measured, because no objects are known: record with labels, which are the truth of shapes, "
-            "ade20k and coco, or a folder of masks"
+            "only depth is measured, because no objects are known: take shapes, ade20k or coco, or record with masks "
+            "(labels)"
         )
     if other is not None:
+        objects = [each.attrs.get("labels") for each in (recording, other)]
+        if all(objects) and objects[0] != objects[1]:
+            events.message(f"not of the same objects: {objects[0]} here, {objects[1]} there; only depth is comparable")
         names, others = generating_sites(recording), generating_sites(other)
         if left_out := [name for name in {**names, **others} if name not in names or name not in others]:
             events.message(f"layers that one of the recordings lacks are left out: {join_limited(left_out, 8)}")
@@ -182,10 +189,11 @@ def _note(recording: Recording, other: Recording | None, untrained: Recording | 
     if other is not None:
         return f"{images}; differences of effects (estimate less null), paired by image, with 95 % intervals"
     before = "a recording of the untrained network" if untrained else "the untrained network by formula"
+    intervals = "95 % intervals over images" if len(recording) >= MIN_IMAGES else "too few for intervals"
     labels = recording.attrs.get("labels")
     nulls = "; of the others another image's offsets, permuted masks, or the border behind" if labels else ""
     return (
-        f"{images}{f', {labels}' if labels else ''}; 95 % intervals over images. Null of growth: {before}{nulls}. "
+        f"{images}{f', {labels}' if labels else ''}; {intervals}. Null of growth: {before}{nulls}. "
         "Filled: decided after Holm's correction"
     )
 
@@ -198,24 +206,26 @@ def printed_claims(rows: Sequence[dict[str, Any]], differences: bool = False) ->
         differences: They are differences of two recordings, of which the effects are shown.
 
     Returns:
-        Columns `measure`, with its unit, `layer`, `axis`, `estimate` (or `difference`) with its interval, `null`, `p`
-        after Holm's correction, and `verdict`.
+        Columns `measure`, with its unit, `layer`, `axis`, `estimate` and `null`, `effect` with its interval (of two
+        recordings only their `difference`), `images`, `p` after Holm's correction, and `verdict`.
     """
     import pandas
 
     printed = []
     for row in (row for measure in PRINTED for row in rows if row["measure"] == measure):
         definition = DEFINITIONS[row["measure"]]
-        names = ("effect", "effect_low", "effect_high") if differences else ("estimate", "low", "high")
-        digits = _DECIMALS.get(definition.unit, 2)
-        value, low, high = (_number(row[name], digits) for name in names)
-        shown = {
-            **{"measure": f"{definition.title} ({definition.unit})", "layer": row["layer"], "axis": row["axis"]},
-            "difference" if differences else "estimate": f"{value} [{low}, {high}]" if low else value,
-            **({} if differences else {"null": _number(row["null"], digits)}),
-        }
         p = row["p_corrected"]
-        printed.append({**shown, "p": "<0.001" if p < 0.001 else _number(p, 3), "verdict": row["verdict"]})
+        value, low, high = (_number(row[name], 2) for name in ("effect", "effect_low", "effect_high"))
+        printed.append(
+            {
+                **{"measure": f"{definition.title} ({definition.unit})", "layer": row["layer"], "axis": row["axis"]},
+                **({} if differences else {name: _number(row[name], 2) for name in ("estimate", "null")}),
+                "difference" if differences else "effect": f"{value} [{low}, {high}]" if low else value,
+                "images": str(row["n_images"]),
+                "p": "<0.001" if p < 0.001 else _number(p, 3),
+                "verdict": row["verdict"],
+            }
+        )
     return pandas.DataFrame(printed)
 
 

@@ -1,5 +1,6 @@
 """What learned offsets are worth: evaluate with other offsets, draw the changes. Torch is loaded when it runs."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from atmviz.settings import split_settings, with_keywords
 from atmviz.training.evaluation_settings import EvaluationSettings
 from atmviz.training.intervention_settings import InterventionSettings
 from atmviz.views.drawn import DrawnFigure, describe_style
+from atmviz.views.recordings import ANSWER_SCENES
 
 if TYPE_CHECKING:
     from atmviz.training.intervene import InterventionResult
@@ -30,7 +32,7 @@ def intervene(checkpoint: str | Path = "atmnet_nano.shapes", *, events: Events =
         events: Receives messages, and how many images of all evaluations are done.
         settings: `do` ("zero", "clamp:0.5,1,2" or several; see `KINDS` of `atmviz.observe.interventions`), `by`,
             `layers` and `calibration` of `InterventionSettings`; fields of `EvaluationSettings`, e.g. `dataset` and
-            `limit`; and of `FigureStyle`, e.g. `width="column"`.
+            `limit` (400 where neither is given); and of `FigureStyle`, e.g. `width="column"`.
 
     Returns:
         The figure, with one row for each intervention and group of layers in `table`: metric with and without the
@@ -46,6 +48,9 @@ def intervene(checkpoint: str | Path = "atmnet_nano.shapes", *, events: Events =
     from atmviz.training.intervene import measure_interventions
 
     asked, evaluation, style = split_settings(settings, *_SETTINGS)
+    if evaluation.dataset is evaluation.limit is None:
+        evaluation = replace(evaluation, limit=ANSWER_SCENES)
+        events.message(f"evaluating the first {ANSWER_SCENES} images: choose a limit for more")
     return draw_result(measure_interventions(checkpoint, asked, evaluation, events=events), style)
 
 

@@ -78,7 +78,7 @@ def draw_moving(
     images = data.open(source, preprocessing.size, events)
     if is_walk and len(images) != 1:
         raise SettingsError(f"got a path of queries and {count(len(images), 'image')}, expected one photograph")
-    view = OverlayView.of(model.load(network, events), chosen, style, preprocessing, data.seed)
+    view = OverlayView.of(model.load(network, events, data.seed), chosen, style, preprocessing, data.seed)
     return MovingOverlays(images, view, events, is_walk=is_walk)
 
 

@@ -63,7 +63,7 @@ def overlay(
         layers: Layers, one panel each, by name or pattern: "3_18", "3_*", "3_last", "all"; by default 3_last.
         queries: Query tokens, one panel each: "center", "X,Y" in px of the image, fractions "0.3,0.6", "ROW:COL" in
             tokens, "grid:4x4", "random:8"; x and y also as a pair of numbers, (0.3, 0.6).
-        seed: Seed of random queries.
+        seed: Seed of random queries and of random weights.
         events: Receives which weights were loaded.
         settings: `view`, `together`, `anchor`, `size`, `fit` and `figure` (5 sets size, fit and layer as in the paper)
             of `OverlaySettings`; `model`, `weights` and `device` of `ModelChoice` for a network that is loaded; fields
@@ -95,7 +95,7 @@ def overlay(
     chosen = chosen.with_preset()
     for picture in images:
         _require_one_image(picture)
-    view = OverlayView.of(model.load(network, events), chosen, style, chosen.preprocessing(None, "whole"), seed)
+    view = OverlayView.of(model.load(network, events, seed), chosen, style, chosen.preprocessing(None, "whole"), seed)
     panels = []
     for number, picture in enumerate(images, 1):
         pixels = np.require(as_image(picture), requirements=["C", "W"])  # of a read-only array torch would warn
@@ -147,7 +147,7 @@ def draw_overlays(
         source = photos if chosen.montage else photos.only("astronaut.jpg")
     images = data.open(source, preprocessing.size, events)
     return Overlays(
-        images, OverlayView.of(model.load(network, events), chosen, style, preprocessing, data.seed), events
+        images, OverlayView.of(model.load(network, events, data.seed), chosen, style, preprocessing, data.seed), events
     )
 
 

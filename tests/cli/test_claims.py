@@ -53,7 +53,7 @@ def test_differences_are_printed(succeed, labeled_scenes):
 
 def test_images_without_labels_are_told_how_to_get_them(succeed, images):
     result = succeed("claims", images, "--size", "64", "-c", "atmnet_nano", "--layer", "2_1", "--workers", "0")
-    assert "record with labels" in result.stderr
+    assert "no objects are known: take shapes, ade20k or coco" in result.stderr
     assert "growth by training" in result.stdout
     assert "mirror gap" not in result.stdout
 

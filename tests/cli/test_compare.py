@@ -28,7 +28,7 @@ def test_two_recordings_become_a_table_a_figure_and_its_csv(succeed, recording, 
     result = succeed("compare", recording, other, "--out", "figures", "--format", "png,pdf")
     *table, png, pdf, rows = result.stdout.splitlines()
     assert table[0] == f"A: {recording}, B: {other}"
-    assert all(text in result.stdout for text in ("3_13", "vertical", "0.000", "Wasserstein-1"))
+    assert all(text in result.stdout for text in ("3_13 vertical", "0.00", "Wasserstein-1"))
     assert [Path(file).suffix for file in (png, pdf, rows)] == [".png", ".pdf", ".csv"]
     with Path(rows).open() as file:
         read = list(csv.DictReader(file))

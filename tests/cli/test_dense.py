@@ -45,7 +45,7 @@ def trained(monkeypatch):
     ],
 )  # fmt: skip
 def test_task_and_head_pick_the_recipe_and_name_the_folder(succeed, trained, folder, arguments, recipe, changes, out):
-    (folder / "w.pth").touch()
+    (folder / "w.pth").write_bytes(b"\x80\2.")
     for data in ("val2017", "train2017", "images/validation", "images/training"):
         (folder / "data" / data).mkdir(parents=True)
         (folder / "data" / data / "1.jpg").touch()

@@ -332,6 +332,14 @@ def test_styles_and_figures_that_do_not_exist_are_refused(refuse, photo, says, o
     refuse(2, says, "overlay", photo, *SMALL, *options)
 
 
+def test_random_weights_follow_the_seed(succeed, photo, blank):
+    command = ("overlay", photo, *SMALL, "-c", "atmnet_nano", "--layer", "3_1", "--json")
+    first, second, again = (
+        json.loads(succeed(*command, "--seed", seed).stdout)["images"][0]["panels"] for seed in (1, 2, 1)
+    )
+    assert first == again != second
+
+
 @pytest.fixture
 def clip(folder):
     writer = cv2.VideoWriter("clip.mp4", cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), 25, (128, 64))

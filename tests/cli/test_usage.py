@@ -100,3 +100,8 @@ def test_choices_may_be_written_in_any_case(words):
     for parameter in LEAVES[words].params:
         for choice in parameter.type_descriptor.choices or ():
             assert parameter.get_runtime_param().coerce(str(choice).upper(), param=parameter, ctx=None) == choice
+
+
+@pytest.mark.parametrize("words", [("intervene", "-c"), ("eval", "--checkpoint"), ("eval", "-c")])
+def test_an_argument_written_as_an_option_says_so(words, refuse):
+    refuse(2, f"no option {words[1]}, CHECKPOINT has none before it: see atmviz {words[0]} --help", *words, "a.pth")

@@ -1,5 +1,6 @@
 """What the figure tests share: layers to draw, and a look at the drawn text."""
 
+import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -71,12 +72,10 @@ def unreadable():
             for text, box in boxes
             if min(box.x0, box.y0, figure.bbox.x1 - box.x1, figure.bbox.y1 - box.y1) < -tolerance
         ]
-        for index, (text, box) in enumerate(boxes):
-            for other, beside in boxes[index + 1 :]:
-                across = min(box.x1, beside.x1) - max(box.x0, beside.x0)
-                down = min(box.y1, beside.y1) - max(box.y0, beside.y0)
-                if min(across, down) > tolerance:
-                    found.append(f"{text!r} lies on {other!r}")
-        return found
+        ends = np.array([box.extents for _, box in boxes]).reshape(-1, 4)  # x0, y0, x1, y1
+        low, high = ends[:, :2], ends[:, 2:]
+        shared = np.minimum(high[:, None], high) - np.maximum(low[:, None], low)  # across and down, of each two
+        on = np.argwhere(np.triu(shared.min(-1) > tolerance, 1))
+        return found + [f"{boxes[first][0]!r} lies on {boxes[second][0]!r}" for first, second in on]
 
     return look

@@ -57,11 +57,18 @@ def test_digits_are_repeated(tmp_path):
     np.testing.assert_array_equal(again.offsets("2_1"), first.offsets("2_1"))
 
 
+def test_names_longer_than_a_file_system_allows_are_missing_images(recording):
+    damaged = open_recording(recording.path)
+    damaged.attrs["images"] = ["a/" * 2000 + "b"]
+    with pytest.raises(DatasetError, match=r"1 of 1 image of .* are not in "):
+        images_of(damaged)
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"source": "shapes"}, "got images and a recording whose images to repeat"),
-        ({"limit": 3}, "got images and a recording whose images to repeat"),
+        ({"source": "shapes"}, "got images, or a choice of them, and a recording to repeat"),
+        ({"limit": 3}, "got images, or a choice of them, and a recording to repeat"),
         ({"size": 96}, "got size and a recording to repeat, which has fixed it: leave one out"),
         ({"labels": "auto"}, "got labels and a recording to repeat, which has fixed it"),
     ],

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,9 @@ from atmviz.errors import DatasetError, LayerNotFoundError, RecordingFormatError
 from atmviz.geometry import Preprocessing
 from atmviz.observe import observing
 from atmviz.observe.hooks import forward_to_sites
+from atmviz.recording.cache import RecordingRequest
 from atmviz.recording.merge import merge_recordings
+from atmviz.recording.settings import RecordingSettings
 from atmviz.recording.store import open_recording
 from atmviz.sources import open_source
 from atmviz.sources.shapes import Shapes
@@ -192,6 +195,33 @@ def test_labels_of_images_of_which_nothing_is_known_are_refused(record, images, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("mask", "says"),
+    [
+        (np.ones((48, 64, 3), np.uint8), r"mask .*000.png .*PNG of RGB pixels; expected one lossless channel"),
+        (np.ones((48, 64), bool), r"PNG of 1 pixels; expected one lossless channel"),
+        (None, r"mask .*000.png"),
+    ],
+)
+def test_masks_that_cannot_be_read_say_why(mask, says, record, folder, tmp_path):
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "000.png").write_bytes(b"no mask")
+    if mask is not None:
+        Image.fromarray(mask).save(tmp_path / "masks" / "000.png")
+    with pytest.raises(DatasetError, match=says):
+        record([folder / "000.png"], tmp_path / "out", labels=str(tmp_path / "masks"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_are_no_masks_of_themselves(record, images, tmp_path):
+    (tmp_path / "masks").symlink_to(images.folder)
+    for folder in (images.folder, tmp_path / "masks"):
+        with pytest.raises(
+            DatasetError, match=r"130 of 130 images would be their own masks \(000.png, .*another folder"
+        ):
+            record(images, tmp_path / "out", labels=str(folder))
+
+
 def test_missing_masks_are_named_before_anything_is_recorded(record, images, tmp_path):
     Image.fromarray(np.ones((48, 64), np.uint8)).save(tmp_path / "003.png")
     with pytest.raises(DatasetError, match=r"129 of 130 images have no mask in .* \(000.png, 001.png, 002.png"):
@@ -208,8 +238,17 @@ def test_a_mask_of_another_shape_leaves_its_image_out_and_is_named(record, folde
     done = record(paths, tmp_path / "out", labels=str(masks))
     assert list(done.skipped) == ["001.png"]
     assert "mask of 001.png" in done.skipped["001.png"]
-    with pytest.raises(DatasetError, match=r"mask of 001.png in .* is 64 x 48, its image 48 x 64"):
+    with pytest.raises(DatasetError, match=r"mask of 001.png is 64 x 48, its image 48 x 64"):
         record(paths, tmp_path / "strict", labels=str(masks), strict=True)
+
+
+@pytest.mark.parametrize("array", ["hits_2_1", "other_hits_2_1", "beyond", "distances", "map_2_1"])
+def test_a_lost_chunk_of_whole_numbers_is_noticed(array, labeled, tmp_path):
+    copied = tmp_path / "copied"
+    shutil.copytree(labeled.path, copied, symlinks=True)
+    shutil.rmtree(copied / array / "c" / "0")
+    with pytest.raises(RecordingFormatError, match=f"array '{array}' in .*copied is damaged"):
+        open_recording(copied).read(array.removesuffix("_2_1"), "2_1")
 
 
 def test_quantities_of_labels_need_labels(record, images, tmp_path):
@@ -219,8 +258,9 @@ def test_quantities_of_labels_need_labels(record, images, tmp_path):
         record(images, tmp_path / "out", quantities=HITS)
 
 
-def test_classes_of_ade20k_are_regions_and_instances_of_coco_objects(record, tmp_path):
-    """One picture in the layout of both: two boxes of one class that do not touch, upright and turned by EXIF."""
+@pytest.fixture
+def datasets(tmp_path):
+    """One picture in the layout of ADE20K and COCO: two boxes of one class that do not touch, upright and turned."""
     mask = np.zeros((48, 64), np.uint8)
     mask[8:40, 8:24] = mask[8:24, 40:56] = 3
     boxes = [[8, 8, 16, 32], [40, 8, 16, 16]]
@@ -243,11 +283,36 @@ def test_classes_of_ade20k_are_regions_and_instances_of_coco_objects(record, tmp
     (coco / "annotations" / "instances_val2017.json").write_text(json.dumps({
         "images": [{"id": k, "file_name": f"{k}.jpg", "height": 48, "width": 64} for k in (0, 1)],
         "categories": [{"id": 1, "name": "box"}], "annotations": things}))  # fmt: skip
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["ade20k", "coco"])
+def test_a_sample_of_a_dataset_has_labels(name, record, datasets):
+    sample = open_source(name, data_dir=datasets, limit=1)
+    done = record(sample, datasets / "out", preprocessing=FIT, labels="auto").recording
+    assert (len(done), (done.read("objects")[0, :, 0] >= 0).sum()) == (1, 2)
+
+
+@pytest.mark.parametrize("name", ["ade20k", "coco"])
+def test_a_cached_recording_of_labels_is_made_again_when_they_change(name, datasets):
+    """The images stay the same; without labels, so does the recording."""
+    keys = []
+    for _ in range(2):
+        for labels in (None, "auto"):
+            settings = RecordingSettings(labels=labels, size=64)
+            keys.append(RecordingRequest(open_source(name, data_dir=datasets), "atmnet_nano", None, settings).key())
+        for file in (*datasets.glob("*/annotations/*/0.png"), *datasets.glob("*/annotations/*.json")):
+            file.write_bytes(file.read_bytes() + b" ")
+    assert keys[0] == keys[2]
+    assert len({*keys}) == 3
+
+
+def test_classes_of_ade20k_are_regions_and_instances_of_coco_objects(record, datasets):
     fit = Preprocessing((64, 64), fit="squash")
     found = {}
     for name, label in (("ade20k", 2), ("coco", 0)):
-        source = open_source(name, data_dir=tmp_path)
-        found[name] = record(source, tmp_path / f"{name}-recording", preprocessing=fit, labels="auto").recording.read(
+        source = open_source(name, data_dir=datasets)
+        found[name] = record(source, datasets / f"{name}-recording", preprocessing=fit, labels="auto").recording.read(
             "objects"
         )
         upright, turned = found[name]
@@ -255,5 +320,5 @@ def test_classes_of_ade20k_are_regions_and_instances_of_coco_objects(record, tmp
         assert upright[0, 2] < upright[0, 3]  # taller than wide
         assert turned[0, 2] > turned[0, 3]
     np.testing.assert_allclose(found["ade20k"][:, :, 1:], found["coco"][:, :, 1:])
-    assert open_recording(tmp_path / "ade20k-recording").attrs["labels"] == "connected regions of one class of ade20k"
-    assert open_recording(tmp_path / "coco-recording").attrs["labels"] == "objects of coco"
+    assert open_recording(datasets / "ade20k-recording").attrs["labels"] == "connected regions of one class of ade20k"
+    assert open_recording(datasets / "coco-recording").attrs["labels"] == "objects of coco"

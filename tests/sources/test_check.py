@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atmviz.errors import DatasetError
+from atmviz.errors import SettingsError
 from atmviz.events import Events
 from atmviz.sources.check import check_dataset
 from atmviz.sources.datasets import DATASETS, PUBLIC_DATASETS, dataset_info
@@ -147,5 +147,5 @@ def test_info_names_files_and_tree(name):
     found = dataset_info(name)
     assert all(len(file.md5) == 32 for file in found.files)
     assert "val" in found.tree
-    with pytest.raises(DatasetError, match="no public dataset 'shapes': expected ade20k, coco, imagenet"):
+    with pytest.raises(SettingsError, match="no public dataset 'shapes': expected ade20k, coco, imagenet"):
         dataset_info("shapes")

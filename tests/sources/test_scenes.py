@@ -124,7 +124,7 @@ def test_a_scene_with_nothing_in_sight_has_empty_labels():
 
 @pytest.mark.parametrize("options", [{"size": 16}, {"length": 0}, {"split": "test"}, {"seed": -1}])
 def test_what_cannot_be_drawn_is_refused(options):
-    with pytest.raises(DatasetError, match="expected 32 px or more"):
+    with pytest.raises(DatasetError, match="expected 32 to 65535 px"):
         Shapes(**options)
 
 

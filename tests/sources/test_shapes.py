@@ -31,6 +31,11 @@ def test_scenes_are_drawn_at_the_input_size_and_reach_the_network_unchanged():
         open_source("shapes", size=(600, 800))
 
 
+def test_scenes_are_no_larger_than_images_may_be():
+    with pytest.raises(DatasetError, match=r"got shapes of 1000000000 px, .* expected 32 to 65535 px"):
+        Shapes(10**9, 1)
+
+
 def test_seed_and_split_choose_other_scenes_and_are_told_of():
     one, other, train = open_source("shapes"), open_source("shapes", seed=1), open_source("shapes", split="train")
     assert len({source.read(0).tobytes() for source in (one, other, train)}) == 3

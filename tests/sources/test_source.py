@@ -77,5 +77,5 @@ def test_a_map_of_another_size_than_its_image_is_refused():
         def truth(self, index):
             return Truth(segments=np.zeros((64, 65), np.uint8))
 
-    with pytest.raises(DatasetError, match=r"mask of shapes/val/000003 in  is 64 x 65, its image 64 x 64"):
+    with pytest.raises(DatasetError, match=r"mask of shapes/val/000003 is 64 x 65, its image 64 x 64"):
         read_labeled(Wrong(64, split="val"), 3)

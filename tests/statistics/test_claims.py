@@ -131,6 +131,10 @@ def test_a_recording_without_a_finished_image_is_refused(planted, scenes):
     empty.images = []
     with pytest.raises(RecordingFormatError, match="no finished image: resume the recording first"):
         claims_of(empty)
+    whole = planted({"1_1": scenes.to_center}, scenes.masks, scenes.things)
+    for role in ("baseline", "against"):
+        with pytest.raises(RecordingFormatError, match="no finished image: resume the recording first"):
+            claims_of(whole, **{role: empty})
 
 
 def test_noise_holds_nothing_but_its_reach(recordings):
@@ -174,3 +178,15 @@ def test_layers_without_offsets_are_refused(recordings):
 
     with pytest.raises(SettingsError, match="no layer of here has offsets"):
         generating_sites(Fixed())
+
+
+def test_constant_offsets_decide_nothing_about_objects(planted, scenes):
+    """Rounding differs by object, equally in all draws: it would look certain."""
+    for seed in range(2):
+        each = np.random.default_rng(seed).normal(0, 2, (30, 1, 1, 2, 5))
+        for offsets in (each[:1], each):  # the same in all images, or one for each image
+            field = np.broadcast_to(offsets, (30, *scenes.labels.shape[1:], 2, 5))
+            rows = claims_of(planted({"1_1": field}, scenes.masks, scenes.things, seed))
+            told = [row for row in rows if row["measure"] in ("mirror_gap", "elasticity", "boundary")]
+            told += [row for row in rows if row["measure"] == "anisotropy" and len(offsets) == 1]
+            assert [row["p"] for row in told] == [1.0] * len(told)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from atmviz.errors import LayerNotFoundError, RecordingFormatError
+from atmviz.errors import LayerNotFoundError, RecordingFormatError, SettingsError
 from atmviz.statistics.reach import QUANTILES, depth_table, reach_rows
 
 FIELD = np.random.default_rng(0).normal(0, 2, (30, 12, 16, 2, 3))
@@ -49,6 +49,20 @@ def test_a_recording_without_distances_says_how_to_get_them(planted, scenes):
     plain.quantities = {"counts": None}
     with pytest.raises(RecordingFormatError, match="no distances of offsets: record its images again"):
         reach_rows(plain)
+
+
+def test_an_untrained_network_on_maps_of_another_size_is_refused(recording, planted, scenes):
+    other = planted({"1_1": FIELD[:, :6], "2_1": FIELD[:, :6]}, scenes.masks, scenes.things)
+    with pytest.raises(SettingsError, match="layer 1_1 of planted has maps or offsets of another size"):
+        reach_rows(recording, baseline=other)
+
+
+@pytest.mark.parametrize("factor", [-1, 0, 2])
+def test_distances_that_are_not_one_for_each_sample_are_damage(factor, planted, scenes):
+    damaged = planted({"1_1": FIELD}, scenes.masks, scenes.things)
+    damaged.arrays["distances", "1_1"] = damaged.arrays["distances", "1_1"] * factor
+    with pytest.raises(RecordingFormatError, match="'distances' in planted is damaged"):
+        reach_rows(damaged)
 
 
 def test_the_table_is_of_a_folder_too(labeled_scenes):

@@ -100,3 +100,10 @@ def test_intervals_of_the_elasticity_cover_the_truth_in_93_to_97_percent_of_repe
         found = scale_elasticity(scale, reach, resample(images, repetition)).interval
         covered += found.low <= 0.3 <= found.high
     assert 0.93 <= covered / 400 <= 0.97
+
+
+@pytest.mark.parametrize("number", [3, 5, 6, 7, 10])
+def test_objects_of_one_scale_have_no_elasticity_whatever_rounding_makes_of_them(number):
+    scale = np.repeat(np.log(np.arange(20.0, 50.0) ** 0.5)[:, None], number, 1)
+    found = scale_elasticity(scale, np.random.default_rng(0).normal(size=scale.shape), resample(30)).interval
+    assert np.isnan([found.estimate, found.low, found.high]).all()

@@ -53,3 +53,17 @@ def test_the_aspect_is_the_ratio_of_the_extents():
 def test_one_object_has_no_slope():
     aspect = np.array([[1.0]])
     assert np.isnan(permuted_slopes(aspect, aspect, aspect).estimate)
+
+
+def test_objects_of_one_aspect_have_no_slope_whatever_rounding_makes_of_them():
+    aspect, anisotropy = np.full((30, 3), np.log(1.7)), np.random.default_rng(0).normal(size=(30, 3))
+    found = anisotropy_slope(aspect, anisotropy, resample(30)).interval
+    assert np.isnan([found.estimate, found.low, found.high]).all()
+    assert np.isnan(permuted_slopes(aspect, anisotropy, aspect).estimate)
+
+
+def test_draws_of_objects_of_one_aspect_are_left_out_of_the_interval():
+    aspect, draw = np.full((8, 1), np.log(1.7)), np.random.default_rng(0)
+    aspect[0] = 0.0  # a third of the draws do not hold it
+    found = anisotropy_slope(aspect, 0.5 * aspect + draw.normal(0, 1e-3, (8, 1)), resample(8)).interval
+    assert [found.low, found.high] == pytest.approx([0.5] * 2, abs=0.01)

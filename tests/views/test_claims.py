@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 import atmviz
 from atmviz.errors import SettingsError
 from atmviz.events import Events
+from atmviz.recording.store import open_recording
 from atmviz.statistics.measures import DEFINITIONS
 from atmviz.views import draw_claims
 from atmviz.views.claims import printed_claims
@@ -63,6 +64,16 @@ def test_numbers_say_what_they_are_of(drawn):
     json.dumps(drawn.about)
 
 
+def test_differences_between_other_objects_are_said_to_be_such(labeled_scenes):
+    first, second, heard = open_recording(labeled_scenes), open_recording(labeled_scenes), Heard()
+    draw_claims(first, against=second, layers=["4_1"], events=heard)
+    assert heard.messages == []
+    second.attrs["labels"] = "connected regions of the masks of mine"
+    draw_claims(first, against=second, layers=["4_1"], events=heard)
+    (said,) = heard.messages
+    assert said.startswith("not of the same objects: objects of shapes here, connected regions of the masks of mine")
+
+
 def test_the_table_holds_the_rows(drawn, labeled_scenes):
     assert drawn.table.equals(atmviz.claims_table(labeled_scenes))
     assert len(drawn.table) == len(drawn.numbers["rows"])
@@ -70,7 +81,7 @@ def test_the_table_holds_the_rows(drawn, labeled_scenes):
 
 
 def test_the_figure_has_a_panel_for_each_measure_that_decides(drawn, labeled_scenes):
-    titles = [panel.get_title().replace("\n", " ") for panel in drawn.figure.axes]
+    titles = [panel.get_title().replace("\n", " ") for panel in drawn.figure.axes if panel.get_visible()]
     assert titles == [
         DEFINITIONS[name].title for name in ("growth", "mirror_gap", "elasticity", "anisotropy", "boundary")
     ]
@@ -81,7 +92,8 @@ def test_printed_texts_are_of_the_numbers(drawn):
     printed = drawn.printed
     gap = printed[(printed["measure"] == "mirror gap (pp)") & (printed["layer"] == "2_1")].iloc[0]
     row = find(drawn.numbers["rows"], "mirror_gap")
-    assert gap["estimate"] == f"{row['estimate']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+    assert gap["estimate"] == f"{row['estimate']:.2f}"
+    assert gap["effect"] == f"{row['effect']:.2f} [{row['effect_low']:.2f}, {row['effect_high']:.2f}]"
     assert (gap["p"], gap["verdict"]) == (f"{row['p_corrected']:.3f}", "holds")
     assert "<0.001" in set(printed["p"])
 
@@ -124,7 +136,7 @@ def test_without_labels_it_says_how_to_get_them(recorded):
     heard = Heard()
     drawn = draw_claims(recorded, events=heard)
     assert {row["claim"] for row in drawn.numbers["rows"]} == {"depth"}
-    assert len([text for text in heard.messages if "record with labels" in text and "folder of masks" in text]) == 1
+    assert len([text for text in heard.messages if "take shapes, ade20k or coco" in text and "masks" in text]) == 1
     assert [panel.get_title() for panel in drawn.figure.axes] == ["growth by training"]
     assert {row["verdict"] for row in drawn.numbers["rows"]} == {"", "not decidable"}  # two images
 
@@ -178,10 +190,9 @@ def test_a_small_number_has_no_minus_zero():
             "layer": "1_1",
             "axis": "horizontal",
             "estimate": -1e-5,
-            "low": -0.01,
-            "high": 0.01,
         },
+        **{"effect": -1e-5, "effect_low": -0.01, "effect_high": 0.01, "n_images": 9},
         **{"null": -1e-9, "p_corrected": 0.5, "verdict": "not decidable"},
     }
     (printed,) = printed_claims([row]).to_dict("records")
-    assert (printed["estimate"], printed["null"]) == ("0.000 [-0.010, 0.010]", "0.000")
+    assert (printed["estimate"], printed["null"], printed["effect"]) == ("0.00", "0.00", "0.00 [-0.01, 0.01]")

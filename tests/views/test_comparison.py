@@ -91,3 +91,8 @@ def test_wrong_settings_are_refused(recorded, source, settings, text):
 def test_a_recording_and_a_network_are_refused(recorded):
     with pytest.raises(SettingsError, match="got recordings and a network, expected two recordings, or two networks"):
         atmviz.compare(recorded, "atmnet_nano")
+
+
+def test_the_table_from_python_holds_the_rows(recorded):
+    drawn = draw_comparison(recorded, recorded, baseline="init")
+    assert atmviz.compare_table(recorded, recorded, baseline="init").equals(drawn.table)

@@ -1,0 +1,134 @@
+"""A page in which the samples of every query are explored, made of recordings. Torch is loaded only to record."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atmviz.choices import DataChoice, ModelChoice
+from atmviz.errors import SettingsError, count, describe
+from atmviz.events import QUIET, Events
+from atmviz.explorer.data import details, packed, read_maps, require_same
+from atmviz.explorer.header import describe_maps, header_of
+from atmviz.explorer.page import Explorer, assemble
+from atmviz.explorer.settings import MAX_BYTES, ExplorerSettings
+from atmviz.explorer.still import still_of
+from atmviz.observe.site import select_sites
+from atmviz.recording.array_files import is_recording
+from atmviz.recording.settings import RecordingSettings
+from atmviz.recording.store import Recording
+from atmviz.settings import split_settings, with_keywords
+from atmviz.statistics.histogram import choose_layers
+from atmviz.views.recordings import Images, RecordedSource
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_SETTINGS = (ExplorerSettings, DataChoice, RecordingSettings, ModelChoice)
+
+
+@with_keywords(*_SETTINGS, without=("query", "shard", "labels", "keep", "checkpoint"))
+def explore(
+    source: Recording | Images | None = None,
+    network: "nn.Module | str | Path | None" = None,
+    other: "Recording | nn.Module | str | Path | None" = None,
+    *,
+    events: Events = QUIET,
+    **settings: Any,
+) -> Explorer:
+    """Make a web page in which the tokens that every query samples can be explored, without a network.
+
+    Args:
+        source: An opened recording that keeps maps, or its folder; or images: files, folders, globs, the name of a
+            dataset, or an opened source. The bundled photographs without it.
+        network: A network in evaluation mode, or what `load_model` takes; the demonstration model without it.
+        other: What to compare with: a recording of the same images by other weights; or, if `source` is images, another
+            network or what `load_model` takes.
+        events: Receives messages, and how many images are recorded.
+        settings: Fields of `ExplorerSettings`, e.g. `max_size="10MB"`, of `DataChoice`, of `RecordingSettings`, e.g.
+            `size`, and of `ModelChoice`.
+
+    Returns:
+        The page, which `save` writes into a file and notebooks show.
+
+    Raises:
+        SettingsError: a recording without maps, two that do not belong together, settings that exclude each other, or
+            a page that cannot be as small as asked.
+        DatasetError: no readable image.
+        LayerNotFoundError: the recording or the network has no such layer.
+        CheckpointError: the network cannot be loaded, or has no sites.
+        RecordingFormatError: a recording is damaged.
+    """
+    chosen, data, running, model = split_settings(settings, *_SETTINGS)
+    running = replace(running, keep=("maps",), layers=())
+    first = RecordedSource.of(source, network, data, running, model)
+    second = None if other is None else _second(first, other)
+    with ExitStack() as stack:
+        recordings = [stack.enter_context(each.recording(events)) for each in (first, second) if each is not None]
+        return make_page(recordings, chosen, events)
+
+
+def _second(first: RecordedSource, other: "Recording | nn.Module | str | Path") -> RecordedSource:
+    if isinstance(other, Recording) or (isinstance(other, str | Path) and is_recording(Path(other))):
+        return RecordedSource(other, None, DataChoice(), RecordingSettings(), ModelChoice())
+    if first.opened() is not None:
+        raise SettingsError(
+            f"got a recording and {describe(other)} to compare with, expected another recording: repeat the first one "
+            "with these weights"
+        )
+    return RecordedSource.of(first.source, other, first.data, first.running, replace(first.model, model=None))
+
+
+def make_page(
+    recordings: Sequence[Recording],
+    settings: ExplorerSettings = ExplorerSettings(),  # noqa: B008
+    events: Events = QUIET,
+) -> Explorer:
+    """Make a page of one recording, or of two that are compared; see `explore`."""
+    first = recordings[0]
+    for recording in recordings:
+        _require_maps(recording)
+    names = (first.images if len(recordings) == 1 else require_same(*recordings))[: settings.max_images]
+    if len(names) < len(first):
+        events.message(f"the page shows {len(names)} of {count(len(first), 'image')}")
+    sites = select_sites(settings.layers, first.sites) if settings.layers else first.sites
+    fewer = sites if settings.layers else select_sites(choose_layers(first), first.sites)
+    maps = [read_maps(recording, sites, names) for recording in recordings]
+    limit = int(settings.max_size)
+    header = header_of(recordings, names, settings.share_safe, events)
+    for detail in details(sites, fewer):
+        described = header | describe_maps(recordings, maps, detail)
+        page = _page(described, [packed(each, detail, limit) for each in maps], still_of(described, first, maps[0]))
+        if page and len(page.encode()) <= limit:
+            break
+    else:
+        raise SettingsError(
+            f"the page needs more than {limit:,} bytes, expected at most {MAX_BYTES:,}: show fewer images "
+            "or layers, or allow a larger page"
+        )
+    for text in detail.reduced:
+        events.message(f"the page holds less, to stay below {limit:,} bytes: {text}")
+    numbers = {
+        "models": [model["title"] for model in header["models"]],
+        "dataset": header["dataset"],
+        "images": len(names),
+        "layers": [site.name for site in detail.sites],
+        "bytes": len(page.encode()),
+        "left_out": list(detail.reduced),
+    }
+    return Explorer(page, numbers)
+
+
+def _require_maps(recording: Recording) -> None:
+    if "map" not in recording.quantities:
+        raise SettingsError(f"{recording.path} keeps no maps: record its images again, and keep maps")
+    if not len(recording):
+        raise SettingsError(f"{recording.path} holds no image, expected one or more: record again")
+
+
+def _page(header: dict[str, Any], offsets: list[list[str] | None], still: str) -> str:
+    """Return the page; "" where offsets are missing because they do not fit."""
+    if any(texts is None for texts in offsets):
+        return ""
+    return assemble(header, offsets, still)  # type: ignore[arg-type]

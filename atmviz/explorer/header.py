@@ -1,0 +1,125 @@
+"""What a page says besides offsets: models, images, layers and commands, ready for JSON. Torch-free."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atmviz.errors import printable
+from atmviz.events import Events
+from atmviz.explorer.data import RECORDED_UNIT, Detail
+from atmviz.explorer.photos import photos_of
+from atmviz.figures.saving import weights_name
+from atmviz.files import SOFTWARE
+from atmviz.geometry import Placement
+from atmviz.observe.site import sources_of
+from atmviz.recording.sites import RecordedSite
+from atmviz.recording.store import Recording
+from atmviz.sources import DATASETS
+from atmviz.statistics.bins import offset_counts, share_interval
+
+Maps = Mapping[str, np.ndarray]
+_SHOWN_PERCENTILE = 99  # of |offset|: where the colors of the matrix end
+
+
+def header_of(
+    recordings: Sequence[Recording], names: Sequence[str], share_safe: bool, events: Events
+) -> dict[str, Any]:
+    """Return what a page says of models and images.
+
+    Args:
+        recordings: Of each model.
+        names: Names of the images.
+        share_safe: Whether to leave out photographs, outlines, names and paths.
+        events: Receives why photographs are missing.
+    """
+    first = recordings[0]
+    dataset, (height, width) = first.attrs["dataset"], first.attrs["input_size"]
+    return {
+        "software": SOFTWARE,
+        "dataset": printable(dataset) if dataset in DATASETS or not share_safe else "the recording",
+        "size": [height, width],
+        "of": len(first),
+        "models": [_model(recording, share_safe) for recording in recordings],
+        "images": _images(first, names, share_safe, events),
+    }
+
+
+def _model(recording: Recording, share_safe: bool) -> dict[str, Any]:
+    checkpoint = recording.attrs["checkpoint"]
+    path, words = recording.attrs.get("checkpoint_path"), []
+    if path:
+        words = ["-c", "CHECKPOINT" if share_safe else path]
+    elif checkpoint.get("layout") == "random":
+        words = ["-c", recording.model, "--seed", str(checkpoint["seed"])]
+    return {
+        "title": weights_name(recording.model, recording.trained, checkpoint["sha256"]),
+        "sha256": checkpoint["sha256"],
+        "trained": recording.trained,
+        "options": shlex.join(words),
+    }
+
+
+def _images(recording: Recording, names: Sequence[str], share_safe: bool, events: Events) -> list[dict[str, Any]]:
+    height, width = recording.attrs["input_size"]
+    nothing: dict[str, Any] = {"photo": None, "outlines": []}
+    photos = [dict(nothing) for _ in names] if share_safe else photos_of(recording, names, events)
+    images = []
+    for number, (name, photo) in enumerate(zip(names, photos, strict=True), 1):
+        placement = Placement((height, width), (height, width), (0, 0), (height, width))
+        if photo["photo"]:
+            placement = recording.preprocessing.place(*photo["image"])
+        shown = f"image {number}" if share_safe else printable(name)
+        command = shlex.join(_overlay_words(recording, name, share_safe))
+        images.append({**photo, "name": shown, "command": command, **vars(placement)})
+    return images
+
+
+def _overlay_words(recording: Recording, name: str, share_safe: bool) -> list[str]:
+    """Return the command that draws an image; nothing where no file holds it."""
+    height, width = recording.attrs["input_size"]
+    if not recording.attrs["image_root"]:
+        return []
+    path = "IMAGE" if share_safe else str(Path(recording.attrs["image_root"], name))
+    fit = ["--size", f"{height}x{width}", "--fit", recording.preprocessing.fit]
+    return ["atmviz", "overlay", path, *fit]
+
+
+def describe_maps(recordings: Sequence[Recording], maps: Sequence[Maps], detail: Detail) -> dict[str, Any]:
+    """Return what a page says of layers and their maps.
+
+    Args:
+        recordings: Of each model.
+        maps: Offsets of each model, see `data.read_maps`.
+        detail: How much of them the page holds.
+    """
+    sources, scales = {}, []
+    for name, site in sources_of(detail.sites).items():
+        sources[name] = {
+            "offsets": site.num_offsets,
+            "stored": [-(-size // detail.step(site)) for size in site.grid],
+            "step": detail.step(site),
+            "counts": [[side.tolist() for side in recording.counts(site.name)] for recording in recordings],
+            "interval": [_interval(*pair, site) for pair in zip(recordings, maps, strict=True)],
+        }
+        far = float(np.percentile(np.abs(maps[0][name].astype(np.float32)), _SHOWN_PERCENTILE)) / RECORDED_UNIT
+        scales.append([far, far * max(site.stride_px), 100 * far / min(site.grid)])
+    keys = ("name", "source", "kind", "channels", "grid")
+    sites = [
+        {**{key: getattr(site, key) for key in keys}, "share": site.channels_per_offset, "stride": site.stride_px}
+        for site in detail.sites
+    ]
+    scale = [round(max(column), 4) or 1 for column in zip(*scales, strict=True)]
+    about = {"unit": detail.unit, "reduced": detail.reduced, "sites": sites, "sources": sources}
+    return {**about, "scale": dict(zip(("tokens", "px", "%"), scale, strict=True))}
+
+
+def _interval(recording: Recording, maps: Maps, site: RecordedSite) -> list[list[list[float]]]:
+    """Return the interval of the share of samples at each offset, by axis; empty where the page lacks images of it."""
+    offsets = maps[site.source]
+    if len(offsets) < len(recording):
+        return [[], []]
+    axes = zip(np.moveaxis(offsets, 3, 0), site.grid[::-1], strict=True)
+    return [share_interval(offset_counts(o / RECORDED_UNIT, size)).round(5).tolist() for o, size in axes]

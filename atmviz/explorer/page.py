@@ -1,0 +1,142 @@
+"""A page of the explorer: one HTML file that asks for nothing else. Torch-free."""
+
+import hashlib
+import html
+import json
+import re
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from atmviz.errors import SettingsError, count, shorten
+from atmviz.explorer.settings import MAX_BYTES
+from atmviz.files import SOFTWARE, atomic_path, check_writable, read_limited
+
+_MARK = '<meta name="generator" content="atmviz '
+_HEAD_BYTES = 4096
+_IFRAME_PX = 900
+_SCRIPTS = ("offsets", "text", "image", "matrix", "histogram", "links", "view", "gestures", "export", "controls")
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """A page of the explorer. Notebooks show it as the value of a cell.
+
+    Attributes:
+        html: The page.
+        numbers: What it holds: models, images, layers, bytes and what was left out, ready for JSON.
+    """
+
+    html: str = field(repr=False)
+    numbers: Mapping[str, Any]
+
+    def save(self, path: str | Path) -> Path:
+        """Write the page into a file, and return its path; only pages of the explorer are replaced.
+
+        Raises:
+            SettingsError: see `require_page`.
+        """
+        path = require_page(path)
+        with atomic_path(path) as temporary:
+            temporary.write_text(self.html, encoding="utf-8", newline="\n")
+        return path
+
+    def _repr_html_(self) -> str:
+        """Return an iframe with the page."""
+        page = html.escape(self.html, quote=True)
+        return f'<iframe srcdoc="{page}" width="100%" height="{_IFRAME_PX}" title="atmviz explorer"></iframe>'
+
+
+def require_page(path: str | Path) -> Path:
+    """Return the path of a page that can be written.
+
+    Raises:
+        SettingsError: another suffix than .html, or a file that is no page of the explorer.
+        AtmvizError: a folder that cannot be written to.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
+        raise SettingsError(f"got out {path}, expected a file ending in .html")
+    if path.exists() and not _is_page(path):
+        raise SettingsError(f"{path} exists and is no page of the explorer: choose another name")
+    check_writable(path)
+    return path
+
+
+def _is_page(path: Path) -> bool:
+    try:
+        return _MARK.encode() in read_limited(path, MAX_BYTES)[:_HEAD_BYTES]
+    except OSError:
+        return False
+
+
+def assemble(header: Mapping[str, Any], offsets: Sequence[Sequence[str]], still: str) -> str:
+    """Return a page.
+
+    Args:
+        header: All but the offsets; texts in it may hold anything.
+        offsets: Of each model, those of each image, see `data.pack`.
+        still: Markup for readers without scripts.
+    """
+    script = '(() => {\n"use strict";\n' + "".join(_asset(f"script/{name}.js") for name in _SCRIPTS) + "})();"
+    script = re.sub(r"\s*(\s// .*|/\*.*\*/)?$\s*", "\n", script, flags=re.MULTILINE)  # no comments, no indents
+    style, frame = _asset("explorer.css"), _asset("explorer.html")
+    policy = (
+        f"default-src 'none'; img-src data: blob:; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    blobs = "\n".join(
+        f'<script type="application/gzip" id="m{m}i{i}">{text}</script>'
+        for m, texts in enumerate(offsets)
+        for i, text in enumerate(texts)
+    )
+    parts = {
+        "generator": SOFTWARE,
+        "policy": policy,
+        "style": style,
+        **_words(header),
+        "still": still,
+        "header": json.dumps(header, separators=(",", ":")).replace("<", "\\u003c"),
+        "offsets": blobs,
+        "script": script,
+    }
+    return re.sub(r"@(\w+)@", lambda match: parts[match[1]], frame)
+
+
+def _words(header: Mapping[str, Any]) -> dict[str, str]:
+    """Return the markup of texts that do not change while a page is looked at."""
+    titles = [f"{model['title']}{' (untrained)' * (model['trained'] is False)}" for model in header["models"]]
+    named = [f"{letter}: {title}" for letter, title in zip("AB", titles, strict=False)] if len(titles) > 1 else titles
+    images, (height, width) = header["images"], header["size"]
+    held = f"{len(images)} of {count(header['of'], 'image')} of {shorten(header['dataset'], 40)}, {height} × {width} px"
+    layers = [
+        site["name"] if site["name"] == site["source"] else f"{site['name']} (offsets of {site['source']})"
+        for site in header["sites"]
+    ]
+    reduced = f"To stay small, this page holds less: {'; '.join(header['reduced'])}." if header["reduced"] else ""
+    has_intervals = any(interval[0] for each in header["sources"].values() for interval in each["interval"])
+    bars = " Lines: 95 % interval over images." * has_intervals + " Dashed: the other model." * (len(titles) > 1)
+    return {
+        "bars": bars,
+        "title": html.escape(", ".join(named)),
+        "about": html.escape(f"{held}; {header['software']}"),
+        "reduced": f'<p id="reduced">{html.escape(reduced)}</p>' if reduced else "",
+        "images": _options(shorten(image["name"], 40) for image in images),
+        "models": _options(named),
+        "layers": _options(layers),
+    }
+
+
+def _options(texts: Iterable[str]) -> str:
+    return "".join(f'<option value="{value}">{html.escape(text)}</option>' for value, text in enumerate(texts))
+
+
+def _asset(name: str) -> str:
+    return resources.files("atmviz.explorer").joinpath(name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

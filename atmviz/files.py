@@ -120,13 +120,39 @@ def read_limited(path: Path, limit: int) -> bytes:
     Raises:
         OSError: the path is not a regular file, cannot be read, or holds more than `limit` bytes.
     """
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "no regular file", str(path))
-        if status.st_size > limit:
-            raise OSError(errno.EFBIG, f"{status.st_size:,} bytes, larger than {limit:,}", str(path))
-        return file.read(status.st_size)
+    with _opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise OSError(errno.EFBIG, f"{size:,} bytes, larger than {limit:,}", str(path))
+        return file.read(size)
+
+
+def read_start(path: Path, size: int) -> bytes:
+    """Read the first `size` bytes of a regular file; raise OSError as `read_limited` does."""
+    with _opened(path) as file:
+        return file.read(size)
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Return an opened regular file; raise OSError for anything else."""
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "no regular file", str(path))
+    return file
+
+
+@contextmanager
+def readable_name(path: Path) -> Iterator[str]:
+    """Give a name of a file to libraries that take UTF-8 alone: its own, or of a link to it while the block runs."""
+    name = str(path.absolute())
+    if printable(name) == name:
+        yield name
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder, f"file{path.suffix}")
+        link.symlink_to(name)
+        yield str(link)
 
 
 def check_writable(path: Path) -> None:

@@ -8,7 +8,7 @@ from atmviz.errors import AtmvizError
 from atmviz.files import BUNDLED_CHECKPOINTS, find_checkpoint, near_path
 from atmviz.recording.array_files import is_recording
 
-_FIGURES = (".png", ".pdf", ".svg")
+_FIGURES = (".png", ".pdf", ".svg", ".mp4", ".gif")
 
 
 def inspect(path: str | Path) -> dict[str, Any]:

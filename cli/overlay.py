@@ -7,7 +7,7 @@ import typer
 
 from atmviz.choices import DataChoice, ModelChoice
 from atmviz.figures.settings import FigureStyle
-from atmviz.views.settings import OverlaySettings
+from atmviz.views.settings import OverlaySettings, is_moving, moving_path
 
 from . import options
 from .console import CONSOLE, import_matplotlib, print_json, print_paths
@@ -21,23 +21,34 @@ def overlay(
         list[str] | None,
         typer.Argument(
             metavar="IMAGE",
-            help="Images, folders or globs. Default: a bundled photograph.",
+            help="Images, folders or globs, or a clip. Default: a bundled photograph.",
             show_default=False,
         ),
     ] = None,
-    out: options.FigurePath = Path("."),
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for figures and their data, or a file: NAME.png, .pdf or .svg; with .mp4 or .gif it moves.",
+            rich_help_panel="Output",
+        ),
+    ] = Path("."),
     formats: options.Format = None,
     as_json: options.JsonOption = False,
     **settings: Any,
 ) -> None:
     """Draw on an image the tokens that a query token samples (Fig. 5)."""
     kinds = options.parse_formats(formats)
+    moves = is_moving(sources or (), out, settings["queries"] or ())
+    if moves:
+        moving_path(out, "", kinds)
     described = []
     with ProgressConsole("loading the model", "drawing") as events:
         import_matplotlib()
-        from atmviz.views import draw_overlays
+        from atmviz.views import draw_moving, draw_overlays
 
-        overlays = draw_overlays(sources or None, events=events, **options.given(settings))
+        overlays = (draw_moving if moves else draw_overlays)(sources or None, events=events, **options.given(settings))
         for drawn in overlays:
             files = drawn.save(out, kinds, command=options.command_line(), events=CONSOLE)
             described.append({"files": [str(file) for file in files], **drawn.numbers})

@@ -95,6 +95,7 @@ NEED_TORCH = [
     *("atmviz.models", "atmviz.ops", "atmviz.dense", "atmviz.complexity", "atmviz.devices", "atmviz.distributed"),
     *("atmviz.export", "atmviz.benchmark", "atmviz.observe.hooks", "atmviz.observe.image"),
     *("atmviz.recording.run", "atmviz.recording.batches", "atmviz.recording.reducer", "atmviz.views.overlays"),
+    "atmviz.views.moving",
     *(f"atmviz.training.{name}" for name in ("ablation", "build", "evaluate", "finetune", "health", "loop")),
     *(f"atmviz.training.{name}" for name in ("evaluation", "evaluator", "evaluators", "detection_evaluator")),
     *(f"atmviz.training.{name}" for name in ("intervene", "run_folder", "tasks")),

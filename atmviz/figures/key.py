@@ -20,8 +20,10 @@ _HANDLE, _SPACE = 3.5, 1.2  # width of a symbol, and between columns, in the siz
 _LINE = 1.5
 
 
-def key_entries(panels: Sequence[OverlayPanel], marks: Sequence[Marks], opacity: Opacity, look: Look) -> dict[str, Any]:
-    """Return the symbols of a legend by their text."""
+def key_entries(
+    panels: Sequence[OverlayPanel], marks: Sequence[Marks], opacity: Opacity, look: Look, always: bool = False
+) -> dict[str, Any]:
+    """Return the symbols of a legend by their text; `always` that of samples outside, even where there are none."""
     samples = [shown.samples for panel in panels for shown in panel.queries]
     directions = list(dict.fromkeys(direction for sampled in samples for direction in sampled.samples))
     entries: dict[str, Any] = {}
@@ -43,7 +45,7 @@ def key_entries(panels: Sequence[OverlayPanel], marks: Sequence[Marks], opacity:
         counts = [opacity.strongest / 16, opacity.strongest / 4, opacity.strongest]
         text = f"{' · '.join(f'{100 * count:.{int(count < 0.1)}f}' for count in counts)} % of the channels"
     entries[text] = tuple(_symbol(_SCALE_COLOR, float(opacity(count))) for count in counts)
-    if not is_by_query and any(count for sampled in samples for count in sampled.outside.values()):
+    if not is_by_query and (always or any(count for sampled in samples for count in sampled.outside.values())):
         entries["outside the map (% of the channels)"] = Line2D(
             [], [], color="black", lw=2, marker="", solid_capstyle="butt"
         )
@@ -56,11 +58,11 @@ def _symbol(color: str, alpha: float, marker: str = "o") -> Line2D:
 
 def key_height(texts: Sequence[str], width: float, look: Look) -> float:
     """Return the height of the legend in a figure of that width, inches."""
-    return _LINE * look.small * -(-len(texts) // _columns(texts, width, look)) / 72 + 0.06
+    return _LINE * look.small * -(-len(texts) // key_columns(texts, width, look)) / 72 + 0.06
 
 
-def add_key(figure: Figure, entries: Mapping[str, Any], look: Look, bottom: float) -> None:
-    """Draw the legend `bottom` inches above the foot of the figure."""
+def add_key(figure: Figure, entries: Mapping[str, Any], look: Look, bottom: float, columns: int = 0) -> None:
+    """Draw the legend `bottom` inches above the foot of the figure, in as many columns as fit, or so many."""
     width, height = figure.get_size_inches()
     for symbol in (part for entry in entries.values() for part in (entry if isinstance(entry, tuple) else (entry,))):
         symbol.set_markersize(0.8 * look.small)
@@ -73,7 +75,7 @@ def add_key(figure: Figure, entries: Mapping[str, Any], look: Look, bottom: floa
         borderaxespad=0,
         borderpad=0.1,
         labelspacing=_LINE - 1.2,
-        ncols=_columns(list(entries), width, look),
+        ncols=columns or key_columns(list(entries), width, look),
         frameon=False,
         fontsize=look.small,
         labelcolor=NOTE,
@@ -83,7 +85,7 @@ def add_key(figure: Figure, entries: Mapping[str, Any], look: Look, bottom: floa
     )
 
 
-def _columns(texts: Sequence[str], width: float, look: Look) -> int:
+def key_columns(texts: Sequence[str], width: float, look: Look) -> int:
     """Return how many columns of entries fit side by side; characters are 0.57 of the size wide on average."""
     for columns in range(len(texts), 1, -1):
         rows = -(-len(texts) // columns)

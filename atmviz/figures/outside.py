@@ -19,18 +19,25 @@ SIDES: dict[str, tuple[Direction, int, int]] = {  # direction, and outward along
 }
 
 
-def room_outside(panel: OverlayPanel, look: Look) -> Margins:
-    """Return the room beside an image: for ticks, and for circles of cells that extend beyond it."""
+def room_outside(panel: OverlayPanel, look: Look, always: bool = False) -> Margins:
+    """Return the room beside an image: for ticks, and for circles of cells that extend beyond it.
+
+    `always` gives the room for any samples of this query, or another one.
+    """
     if not panel.queries:
         return Margins()
     samples = panel.queries[0].samples if len(panel.queries) == 1 else None
-    is_outside = [bool(samples and samples.outside.get(side)) for side in SIDES]
+    outside = samples.outside if samples else {}
+    is_outside = [bool(outside.get(side) or (always and side in outside)) for side in SIDES]
     tick = tuple((_TICK + 3) / 72 * needed for needed in is_outside)
     text = tuple((1.25 * look.small + _TICK + 3) / 72 * needed for needed in is_outside)
     top, left, bottom, right = panel.photo.seen_px
     dots = np.concatenate(
         [positions for shown in panel.queries for positions, _ in panel.dots_px(shown.samples).values()]
     )
+    if always:
+        rows, columns = panel.queries[0].samples.grid
+        dots = np.array([panel.position_px(0, 0), panel.position_px(rows - 1, columns - 1)])
     if not len(dots):
         return Margins(text, tick)
     radius, height = 0.47 * min(panel.cell_px), bottom - top

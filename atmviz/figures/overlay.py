@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
 
-from atmviz.figures.key import add_key, key_entries, key_height
+from atmviz.figures.key import add_key, key_columns, key_entries, key_height
 from atmviz.figures.maps import BARS_SHAPE, add_colorbar, bar_room, colorbar_height, draw_bars, draw_map, heat_scale
 from atmviz.figures.outside import draw_outside, room_outside
 from atmviz.figures.page import Margins, Page, lay_out
@@ -24,6 +24,21 @@ _QUERY_COLORS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161
 """Of seaborn's "colorblind" palette."""
 
 
+@dataclass
+class Steady:
+    """The layout of the first of several figures, which those after it take: frames of a moving picture.
+
+    Attributes:
+        page: Where everything lies; None before the first figure.
+        columns: Columns of the legend.
+        note: Text at the foot.
+    """
+
+    page: Page | None = None
+    columns: int = 1
+    note: str = ""
+
+
 def draw_overlay(
     panels: Sequence[OverlayPanel],
     *,
@@ -32,6 +47,7 @@ def draw_overlay(
     note: str,
     trained: bool | None,
     style: FigureStyle = FigureStyle(),  # noqa: B008
+    steady: Steady | None = None,
 ) -> Figure:
     """Return a figure of panels.
 
@@ -42,23 +58,20 @@ def draw_overlay(
         note: Text at the foot.
         trained: Whether the weights are trained. False adds "untrained weights", None "weights of unknown origin".
         style: How it looks in print.
+        steady: The layout that frames share. It has room for all that other frames may show.
 
     Raises:
         SettingsError: there are more panels than a figure of this width can show.
     """
     title = ", ".join(filter(None, [title, common_title(panels)]))
-    drawing = _Drawing(
-        panels, Look.of(style), style, title if style.title else "", note if style.legend else "", trained
-    )
-    page = lay_out(
-        [BARS_SHAPE if isinstance(panel.shown, BranchWeights) else panel.photo.shape for panel in panels],
-        panel_titles(panels),
-        row,
-        margins=[_margins(panel, drawing.look) for panel in panels],
-        frame=drawing.frame,
-        look=drawing.look,
-        columns=style.columns,
-    )
+    if steady:
+        note = steady.note = steady.note or note
+    texts = title if style.title else "", note if style.legend else ""
+    drawing = _Drawing(panels, Look.of(style), style, *texts, trained, steady)
+    if steady and steady.page:
+        page = steady.page.with_titles(panel_titles(panels), drawing.look)
+    else:
+        page = drawing.lay_out(row)
     with drawing.look.applied():
         figure = Figure(figsize=(page.width, page.height))
         drawing.draw_panels(figure, page)
@@ -76,6 +89,28 @@ class _Drawing:
     title: str
     note: str
     trained: bool | None
+    steady: Steady | None = None
+
+    def lay_out(self, row: int) -> Page:
+        """Return where everything lies; see `draw_overlay`."""
+        page = lay_out(
+            [BARS_SHAPE if isinstance(panel.shown, BranchWeights) else panel.photo.shape for panel in self.panels],
+            panel_titles(self.panels),
+            row,
+            margins=[self._margins(panel) for panel in self.panels],
+            frame=self.frame,
+            look=self.look,
+            columns=self.style.columns,
+        )
+        if self.steady:
+            self.steady.page, self.steady.columns = page, key_columns(list(self.key), page.width, self.look)
+        return page
+
+    def _margins(self, panel: OverlayPanel) -> Margins:
+        """Return the room beside an image: for samples outside, or the names of bars."""
+        if isinstance(panel.shown, BranchWeights):
+            return bar_room(self.look)
+        return room_outside(panel, self.look, always=self.steady is not None)
 
     @cached_property
     def marks(self) -> list[Marks]:
@@ -117,7 +152,7 @@ class _Drawing:
         has_samples = any(panel.queries for panel in self.panels)
         if not (self.style.legend and has_samples):
             return {}
-        return key_entries(self.panels, self.marks, self.opacity, self.look)
+        return key_entries(self.panels, self.marks, self.opacity, self.look, always=self.steady is not None)
 
     def frame(self, width: float) -> tuple[float, float]:
         """Return the heights of the title, and of legend, color bar and note, in inches."""
@@ -162,7 +197,7 @@ class _Drawing:
         width, height = figure.get_size_inches()
         note, bottom = self._note(width)
         if self.key:
-            add_key(figure, self.key, self.look, bottom)
+            add_key(figure, self.key, self.look, bottom, self.steady.columns if self.steady else 0)
         if self.scale is not None:
             add_colorbar(figure, self.scale, self.maps[0].unit, self.look, bottom)
         if self.title:
@@ -170,11 +205,6 @@ class _Drawing:
             figure.suptitle(title, fontsize=self.look.points + 1, y=1 - 0.05 / height, va="top")
         left = min(x for x, *_ in page.images) * width
         add_note(figure, note, self.trained, self.look.small, left)
-
-
-def _margins(panel: OverlayPanel, look: Look) -> Margins:
-    """Return the room beside an image: for samples outside, or the names of bars."""
-    return bar_room(look) if isinstance(panel.shown, BranchWeights) else room_outside(panel, look)
 
 
 def _draw_photo(axis: Axes, panel: OverlayPanel) -> None:

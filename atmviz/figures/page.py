@@ -54,6 +54,7 @@ class Page:
         image_height: The height of images.
         above: Room between each image and its title.
         titles: Title of each panel and the line below it, in lines that fit.
+        rooms: Width of each panel's title.
         is_brief: Whether images are so small that percentages and the lines below titles are left out.
     """
 
@@ -65,7 +66,13 @@ class Page:
     image_height: float
     above: list[float]
     titles: list[tuple[str, str]]
+    rooms: list[float]
     is_brief: bool = False
+
+    def with_titles(self, titles: Sequence[tuple[str, str]], look: Look) -> "Page":
+        """Return the page with the titles of other panels of the same shapes."""
+        titles = [(title, "") for title, _ in titles] if self.is_brief else titles
+        return replace(self, titles=_wrapped(titles, self.rooms, look))
 
     @property
     def smallest(self) -> float:
@@ -122,7 +129,8 @@ class _Content:
             widths = [width + (given - needed) / count for width in widths]
         width = given or max(needed, 5.8 * self.look.points / 9)
         rooms = [_TITLE * (widths[c] - abs(left[c] - right[c])) for c in range(count)]
-        titles = [self._wrapped(title, rooms[c]) for title, (_, c) in zip(self.titles, cells, strict=True)]
+        rooms = [rooms[c] for _, c in cells]
+        titles = _wrapped(self.titles, rooms, self.look)
         tops = [max(self._title_height(title) for title in _of(titles, cells, 0, r)) for r in range(rows)]
         head, foot = self.frame(width)
         heights = [tops[r] + above[r] + height + below[r] + _GAP for r in range(rows)]
@@ -134,14 +142,8 @@ class _Content:
             y = total - head - sum(heights[:row]) - tops[row] - above[row] - height
             images.append((x / width, y / total, height / shape / width, height / total))
         fits = needed <= width + 1e-6
-        return Page(
-            width if fits else math.inf, total, head, foot, images, height, [above[row] for row, _ in cells], titles
-        )
-
-    def _wrapped(self, title: tuple[str, str], width: float) -> tuple[str, str]:
-        sizes = self.look.points, self.look.small
-        name, below = (_wrap(text, int(width * 50) / 50, size) for text, size in zip(title, sizes, strict=True))
-        return name, below
+        above = [above[row] for row, _ in cells]
+        return Page(width if fits else math.inf, total, head, foot, images, height, above, titles, rooms)
 
     def _title_height(self, title: tuple[str, str]) -> float:
         sizes = self.look.points, self.look.small
@@ -232,6 +234,14 @@ def _without_a_hole(count: int, usual: int, most: int) -> int:
 def _of(items: Sequence[T], cells: Sequence[tuple[int, int]], axis: int, index: int) -> list[T]:
     """Return the items of the panels in a row (axis 0) or column (axis 1)."""
     return [item for item, cell in zip(items, cells, strict=True) if cell[axis] == index]
+
+
+def _wrapped(titles: Sequence[tuple[str, str]], rooms: Sequence[float], look: Look) -> list[tuple[str, str]]:
+    """Return titles, and the lines below them, in lines that fit."""
+    return [
+        (_wrap(title, int(room * 50) / 50, look.points), _wrap(below, int(room * 50) / 50, look.small))
+        for (title, below), room in zip(titles, rooms, strict=True)
+    ]
 
 
 @lru_cache(4096)

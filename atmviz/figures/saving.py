@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -19,6 +20,9 @@ from atmviz.files import SOFTWARE, atomic_path, file_name, read_limited
 
 FigureFormat = Literal["png", "pdf", "svg"]
 FORMATS: tuple[FigureFormat, ...] = get_args(FigureFormat)
+MovingFormat = Literal["mp4", "gif"]
+MOVING_BOX = b"atmviz: a figure"
+"""The type of the box of an MP4 in which atmviz says what it shows, 16 bytes."""
 About = Mapping[str, Any]
 """What a figure shows: network, weights, data and settings, ready for JSON."""
 
@@ -31,6 +35,7 @@ _KEYS: dict[FigureFormat, tuple[str, str]] = {
 _UNDATED: dict[FigureFormat, dict[str, None]] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
 _OTHER_FORMATS = (".jpg", ".jpeg", ".eps", ".ps", ".tif", ".tiff", ".webp", ".gif", ".bmp", ".csv", ".json")
 _MAX_FIGURE_BYTES = 2**28
+_MAX_ABOUT_BYTES = 2**20
 _MAX_LAYERS = 4  # named in a file name
 
 
@@ -123,10 +128,21 @@ def save_figure(
                 metadata[description] = json.dumps(said)
             temporary = stack.enter_context(atomic_path(file))
             figure.savefig(temporary, format=kind, metadata=metadata)
+    say_replaced(earlier, about, events)
+    return list(files)
+
+
+def say_replaced(earlier: Mapping[Path, Mapping[str, Any]], about: About | None, events: Events) -> None:
+    """Say which of the files that were replaced showed something else; `earlier` is from `require_own`."""
     for file, before in earlier.items():
         if before.get("shows") != json.loads(json.dumps(about)):
             events.message(f"replaced {file}, which showed something else")
-    return list(files)
+
+
+def moving_about(about: About, command: str = "") -> bytes:
+    """Return what a moving picture says of itself: the start is that of a PNG's text, by which sources know figures."""
+    said = {**({"command": command} if command else {}), "shows": about}
+    return f"Software\0{SOFTWARE}\0{json.dumps(said)}".encode()
 
 
 def read_about(path: Path) -> dict[str, Any] | None:
@@ -138,7 +154,8 @@ def read_about(path: Path) -> dict[str, Any] | None:
     Raises:
         OSError: the file cannot be read.
     """
-    read = {".png": _read_png, ".pdf": _read_pdf, ".svg": _read_svg}.get(path.suffix.lower())
+    readers = {".png": _read_png, ".pdf": _read_pdf, ".svg": _read_svg, ".gif": _read_gif, ".mp4": _read_mp4}
+    read = readers.get(path.suffix.lower())
     maker, description = read(path) if read else ("", "")
     if not maker.startswith(f"{SOFTWARE.split()[0]} "):
         return None
@@ -171,3 +188,31 @@ def _read_svg(path: Path) -> tuple[str, str]:
     maker = re.search(r"<dc:creator>\s*<cc:Agent>\s*<dc:title>([^<]*)</dc:title>", content)
     description = re.search(r"<dc:description>([^<]*)</dc:description>", content)
     return html.unescape(maker[1]) if maker else "", html.unescape(description[1]) if description else ""
+
+
+def _read_gif(path: Path) -> tuple[str, str]:
+    try:
+        with Image.open(path, formats=["GIF"]) as image:
+            return _moving_texts(image.info.get("comment", b""))
+    except (UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return "", ""
+
+
+def _read_mp4(path: Path) -> tuple[str, str]:
+    with path.open("rb") as file:
+        while len(head := file.read(8)) == 8:
+            size = int.from_bytes(head[:4], "big")
+            size, read = (int.from_bytes(file.read(8), "big"), 16) if size == 1 else (size, 8)
+            if head[4:] == b"uuid" and file.read(16) == MOVING_BOX:
+                return _moving_texts(file.read(min(max(size - 24, 0), _MAX_ABOUT_BYTES)))
+            if size < read:
+                break
+            file.seek(size - read - 16 * (head[4:] == b"uuid"), os.SEEK_CUR)
+    return "", ""
+
+
+def _moving_texts(about: bytes) -> tuple[str, str]:
+    """Return who made a moving picture, and what it says of itself; see `moving_about`."""
+    key, _, rest = about.decode("utf-8", "replace").partition("\0")
+    maker, _, description = rest.partition("\0")
+    return (maker, description) if key == "Software" else ("", "")

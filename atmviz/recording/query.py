@@ -4,13 +4,20 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from numbers import Real
 from typing import Any, Literal
 
 from atmviz.errors import QueryError, describe
 from atmviz.geometry import Anchor, Placement, token_at_px
 
-FORMS = "center, X,Y in px (120,80), fractions of the image (0.3,0.6), ROW:COL in tokens (4:7), grid:4x4 or random:8"
+FORMS = (
+    "center, X,Y in px (120,80), fractions of the image (0.3,0.6), ROW:COL in tokens (4:7), grid:4x4, random:8 or "
+    "path:0.2,0.5;0.8,0.5"
+)
+PATH = "path:"
+"""How a query that walks begins; points of the image, fractions, follow."""
+_STEPS, _MOST_POINTS = 25, 100  # of a path: steps from each point to the next, and points
 
 
 @dataclass(frozen=True)
@@ -121,13 +128,15 @@ def _is_pair(query: Any) -> bool:
 
 
 def parse_queries(text: str, seed: int = 0) -> list[Query]:
-    """Read one query text; grids and random draws give several queries.
+    """Read one query text; grids, random draws and paths (25 steps from point to point) give several queries.
 
     Raises:
         QueryError: the text has none of the known forms.
     """
     number = r"(-?\d{1,6}(?:\.\d*)?|-?\.\d+)"
     given, text = text, text.strip().lower()
+    if text.startswith(PATH):
+        return _walk(given, text.removeprefix(PATH).split(";"))
     if text in ("center", "centre"):
         return [Query("center")]
     if match := re.fullmatch(rf"{number},{number}", text.replace(" ", "")):
@@ -147,10 +156,27 @@ def parse_queries(text: str, seed: int = 0) -> list[Query]:
     raise QueryError(f"no query {given!r}: expected {FORMS}")
 
 
+def _walk(given: str, points: Sequence[str]) -> list[Query]:
+    """Return the queries of a path through points: equally many on each straight part, then the last point."""
+    read = [parse_queries(point)[0] for point in points if "," in point]
+    is_inside = all(0 <= number <= 1 for p in read for number in (p.first, p.second))  # "0,1" too is a fraction
+    if not (2 <= len(read) == len(points) <= _MOST_POINTS and is_inside):
+        raise QueryError(
+            f"got query {describe(given)}, expected 2 to {_MOST_POINTS} points in fractions of the image: "
+            "path:0.2,0.5;0.8,0.5"
+        )
+    parts = [
+        Query("image", *(a + (b - a) * step / _STEPS for a, b in ((p.first, q.first), (p.second, q.second))))
+        for p, q in pairwise(read)
+        for step in range(_STEPS)
+    ]
+    return [*parts, Query("image", read[-1].first, read[-1].second)]
+
+
 def fixed_query(text: str) -> Query:
     """Read a query that is the same token in every image of a dataset: center, fractions of the input, or ROW:COL."""
-    query = parse_queries(text)[0]
-    if query.kind in ("px", "input"):
+    query, *others = parse_queries(text)
+    if others or query.kind in ("px", "input"):
         reason = "is another token in images of another size" if query.kind == "px" else "is for several tokens"
         raise QueryError(
             f"query {text} cannot be recorded, because it {reason}: expected center, fractions (0.3,0.6) or ROW:COL in "

@@ -149,8 +149,8 @@ def is_hidden_folder(name: str) -> bool:
 
 
 def is_atmviz_figure(path: str | Path) -> bool:
-    """Return whether a file is a PNG that `save_figure` wrote."""
-    if not str(path).lower().endswith(".png") or not os.path.isfile(path):
+    """Return whether a file is a PNG or a GIF that atmviz wrote as a figure."""
+    if not str(path).lower().endswith((".png", ".gif")) or not os.path.isfile(path):
         return False
     try:
         with open(path, "rb") as file:

@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "drawn": ["DrawnFigure"],
         "histograms": ["draw_histogram", "histogram"],
         "interventions": ["intervene"],
+        "moving": ["MovingOverlay", "MovingOverlays", "draw_moving"],
         "overlays": ["Overlays", "draw_overlays", "overlay"],
         "settings": ["AnswerSettings", "ClaimSettings", "DepthSettings", "HistogramSettings", "OverlaySettings"],
     },

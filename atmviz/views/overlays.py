@@ -15,13 +15,14 @@ from atmviz.checkpoints import origin_of
 from atmviz.choices import DataChoice, ModelChoice
 from atmviz.errors import DatasetError, SettingsError, count
 from atmviz.events import QUIET, Events
-from atmviz.figures.overlay import draw_overlay
+from atmviz.figures.overlay import Steady, draw_overlay
 from atmviz.figures.panels import OverlayPanel, Photo, is_rounded
 from atmviz.figures.saving import figure_name, weights_name
 from atmviz.figures.settings import FigureStyle
 from atmviz.figures.style import MAX_PANELS
 from atmviz.geometry import Preprocessing
 from atmviz.observe import Site, find_sites, observe_image
+from atmviz.observe.image import ObservedImage
 from atmviz.recording.array_files import is_recording
 from atmviz.recording.query import Query, parse_queries
 from atmviz.recording.store import Recording
@@ -94,7 +95,7 @@ def overlay(
     chosen = chosen.with_preset()
     for picture in images:
         _require_one_image(picture)
-    view = _View.of(model.load(network, events, seed), chosen, style, chosen.preprocessing(None, "whole"), seed)
+    view = OverlayView.of(model.load(network, events, seed), chosen, style, chosen.preprocessing(None, "whole"), seed)
     panels = []
     for number, picture in enumerate(images, 1):
         pixels = np.require(as_image(picture), requirements=["C", "W"])  # of a read-only array torch would warn
@@ -146,12 +147,12 @@ def draw_overlays(
         source = photos if chosen.montage else photos.only("astronaut.jpg")
     images = data.open(source, preprocessing.size, events)
     return Overlays(
-        images, _View.of(model.load(network, events, data.seed), chosen, style, preprocessing, data.seed), events
+        images, OverlayView.of(model.load(network, events, data.seed), chosen, style, preprocessing, data.seed), events
     )
 
 
 @dataclass(frozen=True)
-class _View:
+class OverlayView:
     """What is drawn of every image."""
 
     network: nn.Module
@@ -169,7 +170,8 @@ class _View:
         style: FigureStyle,
         preprocessing: Preprocessing,
         seed: int,
-    ) -> "_View":
+    ) -> "OverlayView":
+        """Parse queries and find layers; `seed` is that of random queries."""
         queries = [query for text in settings.queries for query in parse_queries(text, seed)]
         sites = find_sites(network, settings.layers or DEFAULT_LAYERS)
         return cls(network, settings, style, preprocessing, sites, queries)
@@ -198,7 +200,14 @@ class _View:
 
     def panels(self, image: np.ndarray, name: str = "") -> list[OverlayPanel]:
         """Run an image [H, W, 3], uint8, and return its panels, under its name in titles."""
-        observed = observe_image(self.network, image, self.preprocessing, self.sites)
+        return self.panels_of(image, self.observe(image), name)
+
+    def observe(self, image: np.ndarray) -> ObservedImage:
+        """Run an image [H, W, 3], uint8."""
+        return observe_image(self.network, image, self.preprocessing, self.sites)
+
+    def panels_of(self, image: np.ndarray, observed: ObservedImage, name: str) -> list[OverlayPanel]:
+        """Return the panels of an image that was observed; see `panels`."""
         photo = photo_of(image, observed, name, self.settings.montage)
         anchor, axis = self.settings.anchor, self.style.axis
         if self.settings.view == "density":
@@ -208,13 +217,20 @@ class _View:
         together = self.settings.together
         return sample_panels(photo, observed, self.queries, anchor=anchor, axis=axis, together=together)
 
-    def figure(self, images: Sequence[Sequence[OverlayPanel]], data: str = "", is_scene: bool = False) -> Figure:
+    def figure(
+        self,
+        images: Sequence[Sequence[OverlayPanel]],
+        data: str = "",
+        is_scene: bool = False,
+        steady: Steady | None = None,
+    ) -> Figure:
         """Return the figure of one image's panels; of several, a column for each image.
 
         Args:
             images: Panels of each image.
             data: Name of the dataset that several images are from.
             is_scene: Whether the images were drawn at the input size.
+            steady: The layout that frames share.
         """
         panels = [panel for same in zip(*images, strict=True) for panel in same]
         row = len(images)
@@ -226,7 +242,7 @@ class _View:
         size = "".join(f", input {height}×{width} px" for height, width in sizes if len(sizes) == 1)
         title = f"{self.weights}{f' on {data}' if data else ''}{size}"
         note, trained = self._note(panels, is_scene), origin_of(self.network).trained
-        return draw_overlay(panels, row=row, title=title, note=note, trained=trained, style=self.style)
+        return draw_overlay(panels, row=row, title=title, note=note, trained=trained, style=self.style, steady=steady)
 
     def draw(
         self, images: Sequence[Sequence[OverlayPanel]], subject: str, data: str = "", is_scene: bool = False
@@ -272,7 +288,7 @@ class Overlays:
     """
 
     images: Source
-    view: _View
+    view: OverlayView
     events: Events = QUIET
     skipped: dict[str, str] = field(default_factory=dict)
 
@@ -283,13 +299,13 @@ class Overlays:
             DatasetError: an image is unreadable and the setting `strict` is on, or no image can be read.
             SettingsError: there are more panels than a figure can show.
         """
-        total, is_scene, montage, subjects = len(self.images), not self.images.root, [], []
-        is_montage = self.view.settings.montage
+        is_scene, montage, subjects = not self.images.root, [], []
+        total, is_montage = -(-len(self.images) // self.view.settings.every), self.view.settings.montage
         if is_montage and total > MAX_PANELS:
             raise SettingsError(f"got {total:,} images for one figure, expected at most {MAX_PANELS}: set a limit")
         if total > _MANY and not is_montage:
             self.events.message(f"drawing {total:,} figures, one per image: set a limit for fewer")
-        for name, subject, image in self._read():
+        for _, name, subject, image in self._read():
             panels = self.view.panels(image, name)
             if is_montage:
                 montage.append(panels)
@@ -300,12 +316,12 @@ class Overlays:
             data = self.images.title if self.images.title in DATASETS else ""
             yield self.view.draw(montage, data or "-".join(subjects), data, is_scene)
 
-    def _read(self) -> Iterator[tuple[str, str, np.ndarray]]:
-        """Return the name of each image, a text for file names, and its pixels."""
-        total = len(self.images)
-        names = [self.images.name(index) for index in range(total)]
-        for index, (name, subject) in enumerate(zip(names, _subjects(names), strict=True)):
-            self.events.images(index, total)
+    def _read(self) -> Iterator[tuple[int, str, str, np.ndarray]]:
+        """Return the number of each image that is shown, its name, a text for file names, and its pixels."""
+        shown = range(0, len(self.images), self.view.settings.every)
+        names, total = [self.images.name(index) for index in shown], len(shown)
+        for done, (index, name, subject) in enumerate(zip(shown, names, _subjects(names), strict=True)):
+            self.events.images(done, total)
             try:
                 image = self.images.read(index)
             except DatasetError as error:
@@ -313,7 +329,7 @@ class Overlays:
                     raise
                 self.skipped[name] = str(error)
                 continue
-            yield name, subject, image
+            yield index, name, subject, image
         self.events.images(total, total)
         if len(self.skipped) == total:
             first = next(iter(self.skipped.values()))

@@ -1,6 +1,6 @@
 """Settings of the figures. Torch-free, without matplotlib: commands read their options from here."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -10,7 +10,7 @@ from atmviz.errors import SettingsError, describe
 from atmviz.geometry import MIN_SIZE_PX, Anchor
 from atmviz.layers import figure_patterns
 from atmviz.paper import FIGURES, FigurePreset
-from atmviz.recording.query import parse_queries, query_texts
+from atmviz.recording.query import PATH, parse_queries, query_texts
 from atmviz.settings import Settings, setting
 from atmviz.statistics import ReachUnit, TokenSelection
 
@@ -22,6 +22,8 @@ NOT_ASKED = ("query", "shard", "labels", "keep")
 OVERLAY_FIGURE = 5
 """The figure of the paper that is an overlay; the others are histograms."""
 View = Literal["samples", "density", "fusion"]
+MOVING_FORMATS = (".mp4", ".gif")
+_CLIPS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg")
 
 
 def _overlay_figure(figure: int) -> int:
@@ -38,6 +40,34 @@ def _known_figure(figure: int) -> int:
     return figure
 
 
+def is_clip(path: str | Path) -> bool:
+    """Return whether a file is a clip by its name; an animated GIF counts only where frames are asked for."""
+    return Path(path).suffix.lower() in (*_CLIPS, ".gif") and not Path(path).is_dir()
+
+
+def is_moving(sources: Sequence[str | Path], out: str | Path, queries: Sequence[str]) -> bool:
+    """Return whether a moving picture is asked for: by a clip, by a path of queries, or by the file to write."""
+    has_clip = any(is_clip(path) and Path(path).suffix.lower() in _CLIPS for path in sources)
+    has_path = any(text.strip().lower().startswith(PATH) for text in queries)
+    return has_clip or has_path or (Path(out).suffix.lower() in MOVING_FORMATS and not Path(out).is_dir())
+
+
+def moving_path(out: str | Path, name: str, formats: Sequence[str] | None) -> Path:
+    """Return the file of a moving picture: `out`, or `name` in the folder `out`.
+
+    Raises:
+        SettingsError: the file has another suffix, or formats are given.
+    """
+    path = Path(out)
+    if formats:
+        raise SettingsError(f"got formats {', '.join(formats)} for a moving picture, expected a file .mp4 or .gif")
+    if path.suffix.lower() in MOVING_FORMATS and not path.is_dir():
+        return path
+    if path.suffix.lower() in (*_CLIPS, ".png", ".pdf", ".svg", ".jpg", ".webp") and not path.is_dir():
+        raise SettingsError(f"got out {path} for a moving picture, expected a folder, or a file .mp4 or .gif")
+    return path / name
+
+
 @dataclass(frozen=True)
 class OverlaySettings(FitChoice):
     """What an overlay shows (Fig. 5); images are kept whole without another `fit`."""
@@ -51,7 +81,8 @@ class OverlaySettings(FitChoice):
     )
     queries: tuple[str, ...] = setting(
         ("center",),
-        "center, X,Y in px, fractions 0.3,0.6, ROW:COL in tokens, grid:4x4, random:8; repeatable.",
+        "center, X,Y in px, fractions 0.3,0.6, ROW:COL in tokens, grid:4x4, random:8; repeatable. A query that walks, "
+        "as GIF or MP4: path:0.2,0.5;0.8,0.5.",
         "Figure",
         flags=("--query", "-q"),
         read=query_texts,
@@ -73,6 +104,10 @@ class OverlaySettings(FitChoice):
         read=_overlay_figure,
     )
     strict: bool = setting(False, "Stop at the first unreadable image.", "Data")
+    every: int = setting(1, "Show every N-th image, or frame of a clip.", "Data", 1)
+    fps: float = setting(
+        12.5, "Frames per second of images or of a walking query; a clip keeps its own.", "Data", 0.1, 60
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

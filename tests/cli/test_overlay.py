@@ -5,6 +5,7 @@ import json
 import os
 import re
 
+import cv2
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -337,3 +338,66 @@ def test_random_weights_follow_the_seed(succeed, photo, blank):
         json.loads(succeed(*command, "--seed", seed).stdout)["images"][0]["panels"] for seed in (1, 2, 1)
     )
     assert first == again != second
+
+
+@pytest.fixture
+def clip(folder):
+    writer = cv2.VideoWriter("clip.mp4", cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), 25, (128, 64))
+    for pixels in np.random.default_rng(1).integers(0, 255, (3, 64, 128, 3), np.uint8):
+        writer.write(pixels)
+    writer.release()
+    return folder / "clip.mp4"
+
+
+def test_a_clip_becomes_a_moving_picture_with_its_jitter(succeed, folder, clip):
+    said = json.loads(succeed("overlay", clip, *SMALL, "--dpi", "30", "--layer", "3_18", "--json").stdout)
+    (moving,) = said["images"]
+    file, table = moving["files"]
+    assert re.fullmatch(r"clip_atmnet_nano-8cf39f_overlay_3_18_\w{8}\.mp4", file)
+    assert table == file.replace(".mp4", ".csv")
+    assert (moving["frames"], moving["frames_per_second"]) == (3, 25)
+    assert [(row["layer"], row["source"], row["axis"]) for row in moving["rows"]] == [
+        ("3_18", "3_13", "horizontal"),
+        ("3_18", "3_13", "vertical"),
+    ]
+    assert all(row["jitter"] > 0 for row in moving["rows"])
+    assert {path.name for path in folder.iterdir()} == {"clip.mp4", file, table}
+    assert "kind: figure" in succeed("inspect", file).stdout
+
+
+def test_images_move_where_the_file_to_write_does(succeed, photo, folder):
+    args = ("overlay", photo, photo.parent / "photo.png", *SMALL, "--dpi", "30", "--out", "a.gif")
+    assert succeed(*args).stdout.split() == ["a.gif", "a.csv"]
+    said = json.loads(succeed("overlay", photo, *SMALL, "--dpi", "30", "-q", "path:0,0;1,1", "--json").stdout)
+    assert [image["frames"] for image in said["images"]] == [26]
+    assert said["images"][0]["files"][0].endswith(".gif")
+    assert said["images"][0]["rows"] == []
+
+
+@pytest.mark.parametrize(
+    ("code", "says", "options"),
+    [
+        (2, "got out a.png for a moving picture, expected a folder, or a file .mp4 or .gif", ("--out", "a.png")),
+        (2, "got out a.avi for a moving picture", ("--out", "a.avi")),
+        (2, "got formats png for a moving picture", ("--format", "png")),
+        (2, "got a montage for a moving picture", ("--montage",)),
+        (2, "expected 2 to 100 points", ("--query", "path:0.5,0.5")),
+        (2, "expected 2 to 100 points", ("--query", "path:0.5,0.5;3,4")),
+        (2, "clip.mp4 exists and is no figure of atmviz", ("--out", "clip.mp4")),
+    ],
+)
+def test_moving_pictures_that_cannot_be_written_are_refused(refuse, clip, code, says, options):
+    refuse(code, says, "overlay", clip, *SMALL, *options)
+
+
+@pytest.mark.parametrize("content", [b"", b"#EXTM3U\nhttp://127.0.0.1/a.ts\n", b"\0\0\0\x18ftypmp42" + bytes(64)])
+def test_damaged_clips_are_refused_in_one_line(refuse, folder, content):
+    (folder / "a.mp4").write_bytes(content)
+    refuse(1, "cannot read clip a.mp4", "overlay", "a.mp4", *SMALL)
+
+
+def test_what_a_clip_loses_is_said(succeed, folder):
+    images = [Image.new("RGB", (64, 64), (60 * number, 0, 0)) for number in range(4)]
+    images[0].save("v.gif", save_all=True, append_images=images[1:], duration=[40, 40, 400, 40])
+    result = succeed("overlay", "v.gif", *SMALL, "--dpi", "30", "--out", "moving.mp4")
+    assert "v.gif: its frames are not evenly spaced: they are shown at their mean rate" in result.stderr

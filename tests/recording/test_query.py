@@ -227,3 +227,25 @@ def test_words_of_a_query_may_be_written_in_any_case(text):
 
 def test_a_recording_keeps_one_spelling_of_its_query():
     assert RecordingSettings(query=" Center").query == "center"
+
+
+def test_a_path_walks_evenly_from_point_to_point():
+    steps = parse_queries("path:0.2,0.5; 0.8,0.5 ;0.8,1")
+    assert len(steps) == 25 + 25 + 1
+    assert [(steps[k].first, steps[k].second) for k in (0, 25, 50)] == [(0.2, 0.5), (0.8, 0.5), (0.8, 1)]
+    assert [query.first for query in steps[:26]] == pytest.approx([0.2 + 0.6 * k / 25 for k in range(26)])
+    assert [query.second for query in steps[25:]] == pytest.approx([0.5 + 0.5 * k / 25 for k in range(26)])
+    assert {query.kind for query in steps} == {"image"}
+    corners = parse_queries("path:0,0;1,1")  # whole numbers too are fractions here
+    assert (corners[0], corners[-1]) == (Query("image", 0, 0), Query("image", 1, 1))
+    assert refusal(fixed_query, "path:0,0;1,1").startswith("query path:0,0;1,1 cannot be recorded, because it is for")
+
+
+@pytest.mark.parametrize(
+    "points", ["", "0.5,0.5", "0.5,0.5;", "0,0;2,1", "0.1,0.1;1.5,0.5", "1:2;3:4", "0.1,0.1;center"]
+)
+def test_a_path_needs_two_points_within_the_image(points):
+    with pytest.raises(QueryError, match=r"path:0\.2,0\.5;0\.8,0\.5$|is outside the image"):
+        parse_queries(f"path:{points}")
+    with pytest.raises(QueryError, match="expected 2 to 100 points"):
+        parse_queries("path:" + ";".join(["0.5,0.5"] * 101))

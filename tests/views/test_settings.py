@@ -5,7 +5,7 @@ import pytest
 from atmviz.errors import SettingsError
 from atmviz.paper import FIGURES
 from atmviz.settings import split_settings
-from atmviz.views.settings import HistogramSettings, OverlaySettings
+from atmviz.views.settings import HistogramSettings, OverlaySettings, is_moving, moving_path
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,26 @@ def test_views_of_all_tokens_take_no_queries(view, values):
     assert OverlaySettings(view=view).queries == ("center",)
     with pytest.raises(SettingsError, match=f"got queries and view {view}"):
         OverlaySettings(view=view, **values)
+
+
+@pytest.mark.parametrize(
+    ("sources", "out", "queries", "moves"),
+    [
+        (["photo.jpg"], ".", [], False),
+        (["photo.jpg"], "a.png", ["center"], False),
+        (["photo.jpg", "b.jpg"], "a.GIF", [], True),
+        (["clip.MP4"], ".", [], True),
+        (["clip.mov"], "a.png", [], True),  # which is then refused
+        (["animated.gif"], ".", [], False),  # an image, as ever
+        (["animated.gif"], "a.mp4", [], True),
+        ([], ".", [" Path:0,0;1,1"], True),
+    ],
+)
+def test_frames_are_drawn_where_a_clip_a_path_or_the_file_asks_for_them(sources, out, queries, moves):
+    assert is_moving(sources, out, queries) is moves
+
+
+def test_a_folder_named_like_a_clip_is_a_folder(tmp_path):
+    (tmp_path / "a.mp4").mkdir()
+    assert not is_moving([tmp_path / "a.mp4"], tmp_path / "a.mp4", [])
+    assert moving_path(tmp_path / "a.mp4", "name.gif", None) == tmp_path / "a.mp4" / "name.gif"

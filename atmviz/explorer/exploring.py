@@ -104,8 +104,8 @@ def make_page(
             break
     else:
         raise SettingsError(
-            f"the page needs more than {limit:,} bytes, expected at most {MAX_BYTES:,}: show fewer images "
-            "or layers, or allow a larger page"
+            f"got a largest size of {limit:,} bytes, which the page exceeds in its least detail: show fewer images or "
+            f"layers, or allow more, up to {MAX_BYTES:,}"
         )
     for text in detail.reduced:
         events.message(f"the page holds less, to stay below {limit:,} bytes: {text}")

@@ -110,7 +110,7 @@ class _Gif:
         else:
             box = ImageChops.difference(image, self._before).getbbox() or (0, 0, 1, 1)
         start, end = (round(100 * number / self._rate) for number in (self._frames, self._frames + 1))
-        part = _in_256_colors(image.crop(box))
+        part = _in_256_colors(image.crop(box), paper=image.getpixel((0, 0)))
         options: dict[str, Any] = {"duration": 10 * (end - start), "include_color_table": True, "disposal": 1}
         self._file.writelines(GifImagePlugin.getdata(part, box[:2], **options))
         self._before, self._frames = image, self._frames + 1
@@ -124,13 +124,20 @@ class _Gif:
         self._file.close()
 
 
-def _in_256_colors(image: Image.Image) -> Image.Image:
-    """Return an image in the colors of most pixels and in the most different ones: the latter keep small marks."""
-    frequent = image.quantize(256 - _DIFFERENT, Image.Quantize.MEDIANCUT).getpalette() or []
+def _in_256_colors(image: Image.Image, paper: Any) -> Image.Image:
+    """Return an image in the colors of most pixels, in the most different ones, which keep small marks, and in paper.
+
+    Parts of frames are drawn over each other: the color of the paper, (R, G, B), must be the same in all.
+    """
+    frequent = image.quantize(255 - _DIFFERENT, Image.Quantize.MEDIANCUT).getpalette() or []
     different = image.quantize(_DIFFERENT, Image.Quantize.MAXCOVERAGE).getpalette() or []
     palette = Image.new("P", (1, 1))
-    palette.putpalette(frequent + different)
-    return image.quantize(palette=palette, dither=Image.Dither.NONE)
+    palette.putpalette([*frequent, *different, *paper])
+    indices = np.array(image.quantize(palette=palette, dither=Image.Dither.NONE))
+    indices[(np.asarray(image) == paper).all(-1)] = (len(frequent) + len(different)) // 3
+    part = Image.fromarray(indices)
+    part.putpalette(palette.getpalette() or [])
+    return part
 
 
 def _gif_header(size: tuple[int, int], about: bytes) -> bytes:

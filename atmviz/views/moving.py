@@ -1,6 +1,7 @@
 """Moving overlays: the frames of a clip, or a query that walks over a photograph."""
 
 import csv
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -205,6 +206,9 @@ class MovingOverlay:
         kin = [file.with_suffix(suffix) for suffix in MOVING_FORMATS]  # an MP4 and a GIF of a clip have one table
         if not shown.is_walk and table.exists() and not any(each.exists() and read_about(each) for each in kin):
             raise SettingsError(f"{table} exists and belongs to no figure of atmviz: choose another name")
+        for each in (each for each in kin if table.exists() and not shown.is_walk and each != file and each.exists()):
+            if (said := read_about(each)) and said.get("shows") != json.loads(json.dumps(about)):
+                raise SettingsError(f"{table} belongs to {each}, which shows something else: choose another name")
         with ExitStack() as stack:
             tables = () if shown.is_walk else (stack.enter_context(atomic_path(table)),)
             temporary = stack.enter_context(atomic_path(file))

@@ -98,7 +98,10 @@ def test_a_page_that_must_be_small_holds_less_and_says_it(page, recording, spare
 
 
 def test_a_page_that_cannot_be_that_small_is_refused(recording):
-    with pytest.raises(SettingsError, match="needs more than 60,000 bytes, expected at most 64,000,000: show fewer"):
+    with pytest.raises(
+        SettingsError,
+        match="of 60,000 bytes, which the page exceeds in its least detail: show fewer",
+    ):
         make_page([recording], ExplorerSettings(max_size="60kB"))
 
 

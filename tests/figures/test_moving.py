@@ -126,3 +126,20 @@ def test_the_pixels_of_a_figure_are_those_of_its_png(tmp_path):
     with look.applied():
         figure.savefig(tmp_path / "a.png", dpi=133)
     assert pixels_of(figure, look, 133).tolist() == np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).tolist()
+
+
+def test_paper_has_one_color_in_all_frames_of_a_gif(tmp_path):
+    """Parts that change are drawn over the first frame, each in colors of its own."""
+    draw = np.random.default_rng(0)
+    with moving_file(tmp_path / "a.gif", 10, b"") as writer:
+        for _ in range(3):
+            frame = np.full((60, 80, 3), 255, np.uint8)
+            frame[10:50, 10:60] = draw.integers(230, 256, (40, 50, 3))  # close to white
+            frame[20:30, 20:30] = 255
+            writer.write(frame)
+    with Image.open(tmp_path / "a.gif") as image:
+        for number in range(3):
+            image.seek(number)
+            pixels = np.array(image.convert("RGB"))
+            assert (pixels[:10] == 255).all()
+            assert (pixels[20:30, 20:30] == 255).all()

@@ -228,7 +228,9 @@ def test_a_moving_picture_says_what_it_shows_and_replaces_only_its_own(clip, nan
     assert said == []
     drawn(clip, nano, dpi=30, every=2).save(file, events=Heard())
     assert said == [f"replaced {file}, which showed something else"]
-    drawn(clip, nano, dpi=30).save(tmp_path / "out.gif")  # its table is that of the MP4
+    with pytest.raises(SettingsError, match=r"out\.csv belongs to .*out\.mp4, which shows something else: choose"):
+        drawn(clip, nano, dpi=30).save(tmp_path / "out.gif")
+    drawn(clip, nano, dpi=30, every=2).save(tmp_path / "out.gif")
     before = clip.read_bytes()
     with pytest.raises(SettingsError, match=r"clip\.mp4 exists and is no figure of atmviz"):
         drawn(clip, nano).save(clip)

@@ -71,10 +71,15 @@ def _positions(batch: SiteBatch) -> "Tensor":
 
 
 def _maps(batch: SiteBatch) -> "Tensor":
-    """Return offsets in 1/64 token, [B, H, W, 2, O]; what lies beyond 512 tokens counts as 512."""
+    """Return offsets in 1/64 token, [B, H, W, 2, O], rounded, but not to another nearest token.
+
+    What lies beyond 512 tokens counts as 512.
+    """
     import torch
 
-    return (batch.offsets * MAP_STEPS).round().clamp(-(2**15), 2**15 - 1).to(torch.int16)
+    steps = (batch.offsets * MAP_STEPS).round()
+    steps -= (steps / MAP_STEPS).round() - batch.offsets.round()  # by one step, where halves make the difference
+    return steps.clamp(-(2**15), 2**15 - 1).to(torch.int16)
 
 
 def _hits(batch: SiteBatch, borders: bool = True) -> "Tensor":
@@ -264,7 +269,7 @@ POSITIONS = Quantity(
 MAPS = Quantity(
     name="map",
     unit="1/64 token",
-    description="offsets of every token, rounded",
+    description="offsets of every token, rounded, but not to another nearest token",
     dims=_MAP_DIMS,
     dtype="int16",
     separate=True,

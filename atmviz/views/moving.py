@@ -69,7 +69,9 @@ def draw_moving(
     if clips := [path for path in paths if is_clip(path)]:
         if len(paths) > 1 or is_walk:
             other = "a path of queries" if is_walk else count(len(paths), "file")
-            raise SettingsError(f"got {clips[0]} and {other}, expected a clip alone")
+            raise SettingsError(f"got {clips[0]} and {other}, expected a clip alone, or a path on one photograph")
+        if chosen.fps != type(chosen)().fps:
+            events.message(f"got fps {chosen.fps:g} for {clips[0]}: a clip keeps its own rate")
         source = open_clip(clips[0])
     if isinstance(source, Clip) and source.note:
         events.message(source.note)

@@ -214,6 +214,16 @@ def test_memory_does_not_grow_with_the_frames(nano, tmp_path):
     assert peak(9) - peak(3) < 6 * 480 * 720  # bytes: a third of the frames
 
 
+def test_a_clip_keeps_its_rate_and_says_so(clip, nano):
+    said = []
+
+    class Heard(Events):
+        message = staticmethod(said.append)
+
+    assert drawn(clip, nano, fps=3, events=Heard()).overlays.rate == 10
+    assert said == [f"got fps 3 for {clip}: a clip keeps its own rate"]
+
+
 def test_a_moving_picture_says_what_it_shows_and_replaces_only_its_own(clip, nano, tmp_path):
     said = []
 
@@ -257,7 +267,11 @@ def test_a_clip_in_an_mp4_keeps_its_pixels(tmp_path, nano):
 @pytest.mark.parametrize(
     ("source", "settings", "says"),
     [
-        ("clip", {"queries": "path:0.1,0.1;0.9,0.9"}, "and a path of queries, expected a clip alone"),
+        (
+            "clip",
+            {"queries": "path:0.1,0.1;0.9,0.9"},
+            "and a path of queries, expected a clip alone, or a path on one photograph",
+        ),
         ("two", {}, "and 2 files, expected a clip alone"),
         ("folder", {"queries": "path:0.1,0.1;0.9,0.9"}, "got a path of queries and 4 images, expected one photograph"),
         ("clip", {"queries": ["path:0.1,0.1;0.9,0.9", "center"]}, "got 2 query texts, expected a path alone"),

@@ -270,7 +270,7 @@ def test_a_clip_in_an_mp4_keeps_its_pixels(tmp_path, nano):
         (
             "clip",
             {"queries": "path:0.1,0.1;0.9,0.9"},
-            "and a path of queries, expected a clip alone, or a path on one photograph",
+            "and a path of queries, expected a clip alone, or a path",
         ),
         ("two", {}, "and 2 files, expected a clip alone"),
         ("folder", {"queries": "path:0.1,0.1;0.9,0.9"}, "got a path of queries and 4 images, expected one photograph"),

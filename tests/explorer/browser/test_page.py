@@ -34,6 +34,15 @@ def wait(page):
     page.wait_for_timeout(450)
 
 
+def box_of(page, selector):
+    """The box of an element; the page may be drawing it anew."""
+    for _ in range(100):
+        if box := page.locator(selector).bounding_box():
+            return box
+        page.wait_for_timeout(20)
+    pytest.fail(f"{selector} is not shown")
+
+
 def test_numbers_of_200_queries_are_those_of_numpy(visit, look, recording):
     page, draw = visit(look), random.Random(0)
     maps = {site.source: recording.read("map", site.source) / 64 for site in recording.sites}
@@ -285,7 +294,7 @@ def test_what_is_shown_is_said_to_screen_readers(visit, look):
 
 def test_the_query_follows_the_pointer_and_goes_back(visit, look):
     page = visit(look, "#v=1&l=3_1&q=2,3")
-    box = page.locator("#stage svg").bounding_box()
+    box = box_of(page, "#stage svg")
     page.mouse.move(box["x"] + 0.53 * box["width"], box["y"] + 0.53 * box["height"])
     page.wait_for_timeout(50)
     assert page.evaluate("atmviz.readout().query") == [3, 5]
@@ -296,7 +305,7 @@ def test_the_query_follows_the_pointer_and_goes_back(visit, look):
 
 def test_gestures_pin_average_zoom_select_and_brush(visit, look):
     page = visit(look, "#v=1&l=3_1&q=2,3")
-    box = page.locator("#stage svg").bounding_box()
+    box = box_of(page, "#stage svg")
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.click(x, y)
     page.wait_for_timeout(50)
@@ -310,7 +319,7 @@ def test_gestures_pin_average_zoom_select_and_brush(visit, look):
     page.mouse.wheel(0, -300)
     page.wait_for_timeout(50)
     assert float(page.locator("#stage svg").get_attribute("viewBox").split()[2]) < 512
-    cells = page.locator("#cells").bounding_box()
+    cells = box_of(page, "#cells")
     page.mouse.move(cells["x"] + 62, cells["y"] + 30)
     page.wait_for_timeout(300)
     assert page.locator("#focus").text_content().startswith("layer 1_1, column 0, channels 0 to 1: ")
@@ -324,7 +333,7 @@ def test_gestures_pin_average_zoom_select_and_brush(visit, look):
     assert block["layers"][1] > 0
     assert block["columns"][1] > 0
     page.keyboard.press("Escape")
-    bars = page.locator("#bars svg").bounding_box()
+    bars = box_of(page, "#bars svg")
     page.mouse.move(bars["x"] + 0.4 * bars["width"], bars["y"] + 60)
     page.mouse.down()
     page.mouse.move(bars["x"] + 0.9 * bars["width"], bars["y"] + 60, steps=4)

@@ -296,10 +296,10 @@ def test_the_query_follows_the_pointer_and_goes_back(visit, look):
     page = visit(look, "#v=1&l=3_1&q=2,3")
     box = box_of(page, "#stage svg")
     page.mouse.move(box["x"] + 0.53 * box["width"], box["y"] + 0.53 * box["height"])
-    page.wait_for_timeout(50)
+    page.wait_for_timeout(250)
     assert page.evaluate("atmviz.readout().query") == [3, 5]
     page.mouse.move(5, 5)
-    page.wait_for_timeout(50)
+    page.wait_for_timeout(250)
     assert page.evaluate("atmviz.readout().query") == [2, 3]
 
 
@@ -308,7 +308,7 @@ def test_gestures_pin_average_zoom_select_and_brush(visit, look):
     box = box_of(page, "#stage svg")
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.click(x, y)
-    page.wait_for_timeout(50)
+    page.wait_for_timeout(250)
     assert len(page.evaluate("atmviz.state.pins")) == 1
     assert page.locator("#pins button").count() == 1
     page.mouse.down()
@@ -317,7 +317,7 @@ def test_gestures_pin_average_zoom_select_and_brush(visit, look):
     assert page.evaluate("atmviz.readout().tokens") > 1
     page.keyboard.press("Escape")
     page.mouse.wheel(0, -300)
-    page.wait_for_timeout(50)
+    page.wait_for_timeout(250)
     assert float(page.locator("#stage svg").get_attribute("viewBox").split()[2]) < 512
     cells = box_of(page, "#cells")
     page.mouse.move(cells["x"] + 62, cells["y"] + 30)

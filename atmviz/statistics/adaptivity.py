@@ -19,7 +19,7 @@ from atmviz.observe.site import AXES, sources_of
 from atmviz.recording.label_quantities import GROUPS
 from atmviz.recording.store import Recording, open_recording
 from atmviz.statistics.histogram import choose_layers
-from atmviz.statistics.intervals import Interval
+from atmviz.statistics.intervals import T_QUANTILE, Interval, jackknife_error
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 PARTS = ("constant", "position", "image", "content")
 """What an offset consists of: mu^2 and the variances of alpha, beta and eps, in the order of every array here."""
 DEFINITION = "variance_shares/1"
-_T_QUANTILE = 2.131449545559323  # 97.5 % of Student's t with 15 degrees of freedom
 
 
 @dataclass(frozen=True)
@@ -144,8 +143,8 @@ def variance_shares(moments: np.ndarray, positions: np.ndarray, groups: np.ndarr
             variance_components(moments[~member], total - removed)
             for member, removed in zip(members, positions, strict=True)
         )
-        errors = _jackknife_error(np.stack([_shares(each.sum(axis=-1)) for each in kept]))
-    reach = _T_QUANTILE * errors
+        errors = jackknife_error(np.stack([_shares(each.sum(axis=-1)) for each in kept]))
+    reach = T_QUANTILE * errors
     intervals = [
         [Interval(*map(float, values)) for values in zip(*part, strict=True)]
         for part in zip(estimate, estimate - reach, estimate + reach, errors, strict=True)
@@ -241,8 +240,3 @@ def channel_rows(layers: Mapping[str, VarianceShares]) -> list[dict[str, Any]]:
 def _shares(components: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         return components / components.sum(axis=0)
-
-
-def _jackknife_error(values: np.ndarray) -> np.ndarray:
-    """Return the standard error of a value from what it is without each of G groups, [G, ...]."""
-    return np.sqrt((len(values) - 1) * values.var(axis=0))

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 DRAWS = 2000
+T_QUANTILE = 2.131449545559323
+"""97.5 % of Student's t with 15 degrees of freedom, for the jackknife over 16 groups."""
 MIN_IMAGES = 8
 """Of fewer images no interval is given."""
 ROUNDING = 1e-12
@@ -73,6 +75,11 @@ def ratio_interval(numerators: np.ndarray, denominators: np.ndarray, weights: np
     with np.errstate(divide="ignore", invalid="ignore"):
         estimate = np.divide(numerators.sum(), denominators.sum())
         return Interval.of_draws(estimate, (weights @ numerators) / (weights @ denominators))
+
+
+def jackknife_error(without: np.ndarray) -> np.ndarray:
+    """Return the standard error of a value from what it is without each of G groups, [G, ...]."""
+    return np.sqrt((len(without) - 1) * without.var(axis=0))
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:

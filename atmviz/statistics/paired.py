@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from atmviz.statistics.intervals import DRAWS, MIN_IMAGES, Interval, resample
+from atmviz.statistics.intervals import DRAWS, MIN_IMAGES, T_QUANTILE, Interval, jackknife_error, resample
 
 GROUPS = 16
 """Groups of images for a metric that cannot be drawn again: an image is in group (its number mod 16)."""
-_T = 2.1314  # 97.5 % quantile of Student's t with GROUPS - 1 degrees of freedom
 
 
 @dataclass(frozen=True)
@@ -117,8 +116,7 @@ def jackknife(estimate: float, without: np.ndarray) -> Interval:
 
     Source: the delete-one-group jackknife, with Student's t of G - 1 degrees of freedom.
     """
-    groups = len(without)
-    if groups != GROUPS or not np.isfinite(without).all():
+    if len(without) != GROUPS or not np.isfinite(without).all():
         return Interval(estimate)
-    error = math.sqrt((groups - 1) * without.var())
-    return Interval(estimate, estimate - _T * error, estimate + _T * error, error)
+    error = float(jackknife_error(without))
+    return Interval(estimate, estimate - T_QUANTILE * error, estimate + T_QUANTILE * error, error)

@@ -154,7 +154,7 @@ def test_nothing_can_be_told_of_one_image_of_one_token_or_of_offsets_that_are_al
 
 
 def test_the_quantile_is_that_of_student():
-    assert stats.t.ppf(0.975, GROUPS - 1) == pytest.approx(adaptivity._T_QUANTILE, abs=1e-12)
+    assert stats.t.ppf(0.975, GROUPS - 1) == pytest.approx(adaptivity.T_QUANTILE, abs=1e-12)
 
 
 FIT = Preprocessing((64, 64), crop_pct=1.0)

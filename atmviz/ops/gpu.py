@@ -194,9 +194,9 @@ def _forward_tile(size: int, offsets: int, shared: int) -> dict[str, int]:
 
 
 def _backward_tile(offsets: int, shared: int) -> dict[str, int]:
-    """Return what a backward program takes: 128 channels a warp."""
+    """Return what a backward program takes: an offset a thread, but not more than 128 channels a warp."""
     tile_shared = triton.next_power_of_2(shared)
-    tile_offsets = min(triton.next_power_of_2(offsets), max(1, 128 // tile_shared))
+    tile_offsets = min(32, triton.next_power_of_2(offsets), max(1, 128 // tile_shared))
     warps = min(8, max(1, tile_offsets * tile_shared // 256))
     return {"SHARED": shared, "O": tile_offsets, "S": tile_shared, "num_warps": warps}
 

@@ -63,7 +63,7 @@ def with_kernels(request, monkeypatch):
 def compile_for_sm90(tmp_path, monkeypatch):
     """`compile_for_sm90(kernel, types, **constants)`: a Triton kernel's instructions on a Hopper GPU, and its stack.
 
-    `types` names the arguments that are tensors; a constant of None leaves one out. Other arguments are integers.
+    `types` has the arguments that are tensors, or tuples of tensors. Other arguments are integers.
     """
     triton = pytest.importorskip("triton")
     from triton.backends.compiler import GPUTarget
@@ -81,8 +81,13 @@ def compile_for_sm90(tmp_path, monkeypatch):
         constexprs = {(names.index(name),): value for name, value in constants.items()}
         # As for the networks' maps: addresses and strides are multiples of 16; the number of lines and tokens is not.
         odd = {*constants, *(kernel.params[i].name for i in range(len(names)) if kernel.params[i].do_not_specialize)}
-        aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if name not in odd}
-        source = ASTSource(kernel, signature, constexprs, aligned)
+        paths = [
+            path
+            for i, name in enumerate(names)
+            if name not in odd
+            for path in ([(i, j) for j in range(len(types[name]))] if type(types.get(name)) is tuple else [(i,)])
+        ]
+        source = ASTSource(kernel, signature, constexprs, {path: [["tt.divisibility", 16]] for path in paths})
         cubin = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": num_warps}).asm["cubin"]
         file = tmp_path / "kernel.cubin"
         file.write_bytes(cubin)

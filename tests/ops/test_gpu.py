@@ -17,7 +17,7 @@ BRANCHES = ("width", "height")
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
-@pytest.mark.parametrize("file", ["interpreted_gpu.py"])
+@pytest.mark.parametrize("file", ["interpreted_gpu.py", "interpreted_gpu_fusion.py"])
 def test_kernels_pass_through_the_interpreter(file):
     triton = pytest.importorskip("triton")
     if Version(triton.__version__) < Version("3.7") and Version(np.__version__) >= Version("2.4"):
@@ -58,6 +58,21 @@ def test_on_a_hopper_gpu_kernels_need_no_stack_and_load_whole_vectors(compile_fo
         assert {2: "LDG.E ", 4: "LDG.E.64 ", 8: "LDG.E.128 "}[together] in code
         assert "ATOM" not in code
         assert "RED" not in code
+
+
+def test_on_a_hopper_gpu_the_weighted_sum_needs_no_stack_and_loads_whole_vectors(compile_for_sm90):
+    from atmviz.ops import gpu_fusion
+
+    maps = dict.fromkeys(("branches", "grad_branches"), ("*bf16",) * 3)
+    types = {**maps, **dict.fromkeys(("out", "grad"), "*bf16"), **dict.fromkeys(("weights", "sums"), "*fp32")}
+    _, settings = gpu_fusion._launch(torch.empty(2, 56, 56, 64).bfloat16(), torch.empty(2, 64, 3))
+    del settings["sizes"]
+    for kernel in (gpu_fusion._forward, gpu_fusion._backward):
+        code, stack = compile_for_sm90(kernel, types, **settings)
+        assert stack == 0
+        assert "LDG.E.128 " in code
+        assert "STG.E.128 " in code
+        assert "ATOM" not in code
 
 
 @pytest.mark.gpu

@@ -55,15 +55,15 @@ _on_cpu = partial(torch.library.custom_op, mutates_args=(), device_types="cpu")
 _weighted_sum_backward: Any = _on_cpu("atmviz::weighted_sum_backward", cpu.weighted_sum_backward)
 
 
-@_on_cpu("atmviz::weighted_sum")
-def _weighted_sum(branches: list[Tensor], weights: Tensor, wide: bool = True) -> Tensor:
+@_on_cpu("atmviz::sum_weighted")  # not the name of before `wide`: torch.compile keeps graphs on disk
+def _weighted_sum(branches: list[Tensor], weights: Tensor, wide: bool) -> Tensor:
     """Return the sum in the wider dtype of branches and weights, or in that of the branches."""
     out = cpu.weighted_sum(branches, weights)
     return out if wide else out.to(branches[0].dtype)
 
 
 @_weighted_sum.register_kernel("cuda")
-def _(branches: list[Tensor], weights: Tensor, wide: bool = True) -> Tensor:
+def _(branches: list[Tensor], weights: Tensor, wide: bool) -> Tensor:
     from atmviz.ops import gpu_fusion
 
     with torch.cuda.device(weights.device):
@@ -79,7 +79,7 @@ def _(grad: Tensor, branches: list[Tensor], weights: Tensor) -> list[Tensor]:
 
 
 @_weighted_sum.register_fake
-def _(branches: list[Tensor], weights: Tensor, wide: bool = True) -> Tensor:
+def _(branches: list[Tensor], weights: Tensor, wide: bool) -> Tensor:
     dtype = torch.promote_types(branches[0].dtype, weights.dtype) if wide else branches[0].dtype
     return branches[0].new_empty(branches[0].shape, dtype=dtype)
 

@@ -118,7 +118,7 @@ def test_an_empty_batch_has_empty_results(results):
 @pytest.mark.parametrize("requires_grad", [False, True])
 def test_the_registration_keeps_pytorchs_rules(requires_grad):
     *maps, weights = (tensor.detach().requires_grad_(requires_grad) for tensor in tensors(2, 4, 5, 6, 3))
-    torch.library.opcheck(fusion._weighted_sum, (maps, weights.flatten(1, 3)))
+    torch.library.opcheck(fusion._weighted_sum, (maps, weights.flatten(1, 3), True))
 
 
 def test_compiled_as_one_graph(results):

@@ -279,7 +279,17 @@ _SIGNATURES = (  # first bytes of files that people give by mistake, and what to
     (b"\xff\xd8\xff", "an image"),
     (b"%PDF", "a PDF document"),
 )
+CLIP_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # the first one of MP4 and QuickTime
+ESTIMATED = (MATROSKA := b"\x1a\x45\xdf\xa3", MPEG := b"\0\0\1\xba")
+"""First bytes of clips that do not say how many frames they have."""
+_STILLS = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")  # whose first box is that of an MP4
 _PAGES = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<!--")
+
+
+def is_video(head: bytes) -> bool:
+    """Return whether a file is an MP4, QuickTime, Matroska, WebM, AVI or MPEG clip, from its first 12 bytes."""
+    is_mp4 = head[4:8] in CLIP_BOXES and head[8:12] not in _STILLS
+    return is_mp4 or (head[:4] == b"RIFF" and head[8:12] == b"AVI ") or head.startswith(ESTIMATED)
 
 
 def foreign_content(head: bytes) -> str | None:
@@ -299,6 +309,8 @@ def foreign_content(head: bytes) -> str | None:
         return "a tar archive: unpack it first"
     if head[:1] == b"\x08" and head[2:3] == b"\x12" and (b"pytorch" in head or b"onnx" in head):
         return "an ONNX file, which holds a program: get the weights it was made from"
+    if is_video(head):
+        return "a clip, which only an overlay takes: take its frames out as images"
     return None
 
 

@@ -9,13 +9,12 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 from atmviz.architecture import INITIAL, is_architecture, is_random
 from atmviz.errors import DatasetError, RecordingFormatError
-from atmviz.files import cache_folder, file_name, find_checkpoint, sha256_of_file
+from atmviz.files import VERSION, cache_folder, file_name, find_checkpoint, sha256_of_file
 from atmviz.recording.array_files import is_recording
 from atmviz.recording.layout import SCHEMA_VERSION
 from atmviz.recording.settings import RecordingSettings
@@ -50,7 +49,7 @@ class RecordingRequest:
         name = str(self.checkpoint).removeprefix(INITIAL)
         checkpoint = name if is_architecture(name) else sha256_of_file(find_checkpoint(name))
         described: dict[str, Any] = {
-            "atmviz": version("atmviz"),  # how images are read and fitted
+            "atmviz": VERSION,  # how images are read and fitted
             "schema": SCHEMA_VERSION,
             "checkpoint": checkpoint,
             "random": [str(self.checkpoint), self.seed] if is_random(self.checkpoint) else None,

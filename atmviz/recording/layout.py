@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
-from numcodecs.zstd import Zstd
 
 from atmviz.errors import shorten
 from atmviz.observe.site import AXES, sources_of
@@ -35,7 +34,7 @@ _MAX_QUANTITIES = 100
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _DTYPES = ("float32", "float64", "int64", "int32", "int16", "uint8", "bool")
 COORDINATES = ("axis", "image", "layer", "source")
-ZSTD = Zstd(level=1, checksum=True)
+ZSTD = {"level": 1, "checksum": True}  # compression of chunks
 # Metadata of an array that decide where and how its values are stored
 _LAID_OUT_BY = ("shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value")
 
@@ -169,7 +168,7 @@ class StoredArray:
     def description(self) -> dict[str, Any]:
         """Return zarr's metadata of the array: the content of its zarr.json."""
         values: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
-        zstd = {"name": "zstd", "configuration": {"level": ZSTD.level, "checksum": ZSTD.checksum}}
+        zstd = {"name": "zstd", "configuration": ZSTD}
         return {
             "shape": list(self.shape),
             "data_type": self.dtype,

@@ -22,6 +22,7 @@ from atmviz.data.fitting import normalize_batch
 from atmviz.distributed import as_launched, gather_all, join_processes
 from atmviz.errors import DatasetError, SettingsError, count, require_type
 from atmviz.events import QUIET, Events
+from atmviz.files import VERSION
 from atmviz.geometry import Preprocessing
 from atmviz.observe.hooks import find_sites, forward_to_sites, observing, require_observable
 from atmviz.observe.site import select_sites
@@ -264,10 +265,10 @@ def _identity(
 
 def _context(images: Source, network: nn.Module) -> dict[str, Any]:
     """Return what may differ between the runs that fill a recording."""
-    versions = {name: version(name) for name in ("atmviz", "torch", "timm", "numpy", "pillow", "numcodecs")}
+    versions = {name: version(name) for name in ("torch", "timm", "numpy", "pillow", "numcodecs")}
     return {
         "image_root": images.root,
         "checkpoint_path": origin_of(network).path,
         "device": str(next(network.parameters()).device),
-        "versions": {**versions, "python": platform.python_version()},
+        "versions": {"atmviz": VERSION, **versions, "python": platform.python_version()},
     }

@@ -186,7 +186,9 @@ def _draw(
         offsets = (side - 1) * torch.rand_like(offsets) - own
     offset = offsets.to(dtype)[..., 0 if branch == "width" else 1, :]
     weight, bias = (torch.randn(*s, device=device).to(dtype) / dim**0.5 for s in ((dim, dim), (dim,)))
-    return _Tensors(branch, *(tensor.requires_grad_() for tensor in (x, offset, weight, bias)), grad)
+    for tensor in (x, offset, weight, bias):
+        tensor.requires_grad_()
+    return _Tensors(branch, x, offset, weight, bias, grad)
 
 
 def _time_branch(sets: Sequence[_Tensors], wide: bool, rounds: int) -> Iterator[Timing]:

@@ -42,5 +42,5 @@ def compile_blocks(network: nn.Module) -> None:
     for block in network.modules():
         if isinstance(block, ATMBlock):
             if isinstance(block.drop_path, DropPath):
-                block.drop_path = _TensorDropPath(block.drop_path.drop_prob)
+                block.drop_path = _TensorDropPath(block.drop_path.drop_prob)  # type: ignore[assignment]
             block.compile(**_SETTINGS)

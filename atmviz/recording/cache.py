@@ -17,7 +17,7 @@ from atmviz.errors import DatasetError, RecordingFormatError
 from atmviz.files import VERSION, cache_folder, file_name, find_checkpoint, sha256_of_file
 from atmviz.recording.array_files import is_recording
 from atmviz.recording.layout import SCHEMA_VERSION
-from atmviz.recording.settings import RecordingSettings
+from atmviz.recording.settings import DEFAULT_BATCH, RecordingSettings
 from atmviz.recording.store import Recording, open_recording
 from atmviz.sources import Source
 
@@ -56,7 +56,7 @@ class RecordingRequest:
             "weights": self.weights,
             "preprocessing": asdict(self.settings.preprocessing_of(self.images.title)),
             "query": self.settings.query,
-            "batch_size": self.settings.batch_size,
+            "batch_size": self.settings.batch_size or DEFAULT_BATCH["cpu"],  # whichever device finds it
             "root": self.images.root,
             "sampling": dict(self.images.sampling),
             "files": files.hexdigest(),
@@ -64,6 +64,8 @@ class RecordingRequest:
             "labels": self.settings.labels,
             "masks": self._masks(),
         }
+        if self.settings.precision != "fp32":
+            described["precision"] = self.settings.precision
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:20]
 
     def _masks(self) -> list[str]:

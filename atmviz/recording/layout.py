@@ -50,11 +50,11 @@ KINDS: dict[str, Any] = {
 }
 # Attributes that it may have
 _OPTIONAL = {
-    *("quantities", "model_config", "seed", "sampling", "batch_size", "decoding", "axes"),
+    *("quantities", "model_config", "seed", "sampling", "batch_size", "precision", "decoding", "axes"),
     *("checkpoint_path", "device", "versions", "merged_from", "parts", "labels", "masks"),
 }
 
-_OPTIONAL_KINDS = {"sampling": (dict, None), "labels": (str, None), "masks": (str, None)}
+_OPTIONAL_KINDS = {"sampling": (dict, None), **dict.fromkeys(("labels", "masks", "precision"), (str, None))}
 
 
 def chunks_of(images: int) -> int:
@@ -254,7 +254,10 @@ def _layout(quantity: StoredQuantity) -> StoredQuantity:
 
 
 def checked_attributes(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the known keys; KeyError or ValueError where one is missing or of another kind."""
+    """Return the known keys; KeyError or ValueError where one is missing or of another kind.
+
+    Recordings that name no precision were made in float32.
+    """
     if missing := KINDS.keys() - attrs.keys():
         raise KeyError(f"no {', '.join(sorted(missing))}")
     for key, kind in {**KINDS, **_OPTIONAL_KINDS}.items():
@@ -270,7 +273,7 @@ def checked_attributes(attrs: Mapping[str, Any]) -> dict[str, Any]:
     known = {key: value for key, value in attrs.items() if key in KINDS or key in _OPTIONAL}
     if not _is_flat({**known, "images": None}, 6):
         raise ValueError("nested too deeply")
-    return known
+    return {"precision": "fp32", **known}
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -17,14 +17,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import resources
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from atmviz.errors import AtmvizError, CheckpointError, SettingsError, nearest, printable, require_type
 from atmviz.variants import VARIANTS
 
-SOFTWARE = f"atmviz {version('atmviz')}"  # named as the producer in the metadata of figures
+try:
+    VERSION = version("atmviz")
+except PackageNotFoundError:  # run from a checkout that was not installed
+    VERSION = "from a checkout"
+SOFTWARE = f"atmviz {VERSION}"  # named as the producer in the metadata of figures
 _LOCK = ".lock"
 _MAX_HEADER_BYTES = 2**25  # of a safetensors file
 _MOST_COMPARED = 10_000  # names of a folder with which a misspelled one is compared
@@ -107,9 +111,12 @@ def clear_leftovers(parent: Path) -> None:
 
 def cache_folder() -> Path:
     """Return `$ATMVIZ_CACHE` or else the user's cache folder, and make it. Deleting it loses nothing but time."""
-    from platformdirs import user_cache_path
+    if named := os.environ.get("ATMVIZ_CACHE"):
+        folder = Path(named)
+    else:
+        from platformdirs import user_cache_path
 
-    folder = Path(os.environ.get("ATMVIZ_CACHE") or user_cache_path("atmviz"))
+        folder = user_cache_path("atmviz")
     folder.mkdir(0o700, parents=True, exist_ok=True)  # closed to other users, as the XDG specification asks
     return folder
 

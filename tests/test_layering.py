@@ -93,8 +93,9 @@ ROOMS = {
 # All other modules are read and drawn with where there is no torch.
 NEED_TORCH = [
     *("atmviz.models", "atmviz.ops", "atmviz.dense", "atmviz.complexity", "atmviz.devices", "atmviz.distributed"),
-    *("atmviz.export", "atmviz.benchmark", "atmviz.observe.hooks", "atmviz.observe.image"),
-    *("atmviz.recording.run", "atmviz.recording.batches", "atmviz.recording.reducer", "atmviz.views.overlays"),
+    *("atmviz.export", "atmviz.benchmark.*", "atmviz.observe.hooks", "atmviz.observe.image"),
+    *("atmviz.recording.run", "atmviz.recording.batches", "atmviz.recording.reducer"),
+    *("atmviz.recording.precision", "atmviz.views.overlays"),
     "atmviz.views.moving",
     *(f"atmviz.training.{name}" for name in ("ablation", "build", "evaluate", "finetune", "health", "loop")),
     *(f"atmviz.training.{name}" for name in ("evaluation", "evaluator", "evaluators", "detection_evaluator")),

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from atmviz.errors import AtmvizError, CheckpointError, SettingsError, nearest, printable, require_type
+from atmviz.hub import HubAddress, is_hub_address
 from atmviz.variants import VARIANTS
 
 try:
@@ -185,20 +186,20 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def find_checkpoint(path_or_name: str | Path, random: bool = True) -> Path:
-    """Return the path of a checkpoint file, given as a path or as the name of a bundled checkpoint.
+    """Return the path of a checkpoint file, given as a path, a bundled one's name or an address on the Hub.
 
     Args:
-        path_or_name: The path or name.
+        path_or_name: The path or name, or an address like hf://user/repo, from which the file is fetched.
         random: Whether the name of a variant, for random weights, would do too: the error says so.
 
     Raises:
         SettingsError: something else than a path or a name, or there is no such name.
-        CheckpointError: there is no such file.
+        CheckpointError: there is no such file, or it cannot be fetched.
     """
     require_type(path_or_name, str | Path, "a checkpoint", "a file, or the name of a bundled one or of a variant")
     if str(path_or_name) in BUNDLED_CHECKPOINTS:
         return Path(str(resources.files("atmviz_assets") / "models" / f"{path_or_name}.safetensors"))
-    path = Path(path_or_name)
+    path = HubAddress.parse(path_or_name).fetch() if is_hub_address(path_or_name) else Path(path_or_name)
     if path.is_dir():
         best = path / "best.safetensors"
         expected = f"a file in it: {best}" if best.is_file() else "a checkpoint file"

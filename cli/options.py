@@ -145,7 +145,7 @@ Checkpoint = Annotated[
     str,
     typer.Argument(
         metavar="CHECKPOINT",
-        help="A checkpoint file of any public layout; or a variant's name.",
+        help="A checkpoint file of any public layout, or hf://user/repo; or a variant's name.",
         autocompletion=completion.checkpoints,
     ),
 ]

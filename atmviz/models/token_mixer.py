@@ -141,9 +141,10 @@ class ActiveTokenMixer(nn.Module):
 
     def _fetch(self, x: Tensor, offset: Tensor | None, sample: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Fetch all samples of a branch, side by side, [B, H, W, num_samples * C]; the query token without offsets."""
+        if self.num_samples == 1:  # without a chunk, whose gradient would be copied
+            return x if offset is None else sample(x, offset)
         parts = [None] * self.num_samples if offset is None else offset.chunk(self.num_samples, dim=-1)
-        samples = [x if part is None else sample(x, part) for part in parts]
-        return torch.cat(samples, dim=-1) if len(samples) > 1 else samples[0]
+        return torch.cat([x if part is None else sample(x, part) for part in parts], dim=-1)
 
     def _fusion_weights(self, embedded: list[Tensor]) -> Tensor:
         """Eq. (4): softmax over the branches, for each channel separately."""

@@ -45,9 +45,9 @@ def _locate(shift, query, size, REAL: tl.constexpr):
 
 
 @triton.jit
-def _read(row, index, stride, size, exists, REAL: tl.constexpr):
-    """Load the channels of a neighbor; zero outside the line."""
-    return tl.load(row + index * stride, mask=exists & (index >= 0) & (index < size), other=0).to(REAL)
+def _read(row, index, stride, size, exists):
+    """Load the channels of a token; zero outside the line."""
+    return tl.load(row + index * stride, mask=exists & (index >= 0) & (index < size), other=0)
 
 
 @triton.jit(do_not_specialize=["lines", "size"])
@@ -55,6 +55,7 @@ def _forward(
     x, offset, out, x_batch, x_line, x_token, offset_batch, offset_line, offset_token, lines, size, offsets,
     SHARED: tl.constexpr, REAL: tl.constexpr, T: tl.constexpr, O: tl.constexpr, S: tl.constexpr,  # noqa: E741
 ):  # fmt: skip
+    """Read each channel between two tokens of its line, Eq. (2): y = (1 - f) x[low] + f x[low + 1], f the fraction."""
     image, line, first = _owned(tl.program_id(0), lines, offsets, O)
     o = first + tl.arange(0, O)[None, :]
     s = tl.arange(0, S)[None, None, :]
@@ -69,8 +70,8 @@ def _forward(
         shift = tl.load(offset + token * offset_token + o, mask=token < size, other=0)
         low, fraction = _locate(shift, token, size, REAL)
         low, fraction = low[:, :, None], fraction[:, :, None]
-        at_low = _read(x + start + channel, low, x_token, size, exists, REAL)
-        at_high = _read(x + start + channel, low + 1, x_token, size, exists, REAL)
+        at_low = _read(x + start + channel, low, x_token, size, exists).to(REAL)
+        at_high = _read(x + start + channel, low + 1, x_token, size, exists).to(REAL)
         value = (1 - fraction) * at_low + fraction * at_high
         tl.store(out + start + channel + token[:, :, None] * x_token, value, mask=exists)
 
@@ -88,7 +89,10 @@ def _backward(
     out_batch, out_line, out_token, lines, size, offsets, items,
     SHARED: tl.constexpr, REAL: tl.constexpr, O: tl.constexpr, S: tl.constexpr,  # noqa: E741
 ):  # fmt: skip
-    """Walk lines: each query adds its gradient to the rows of both neighbors, and multiplies it by their difference.
+    """Walk lines and differentiate `_forward`.
+
+    With g, the gradient of a query's y, the gradient of x grows by (1 - f) g at low and by f g at low + 1. The gradient
+    of the offset is the sum of g (x[low + 1] - x[low]) over its S channels.
 
     A gradient that is None is left out. `sums` has size + 5 rows of O * S values for each program: the first two and
     the last three take what falls outside the line.
@@ -107,27 +111,29 @@ def _backward(
         out_start = image * out_batch + line * out_line + o
         if grad_x is not None:
             _clear(rows, size + 5, REAL, O, S)
-        shift = tl.load(shifts, mask=o < offsets, other=0)
-        g = tl.load(grad + start, mask=exists, other=0).to(REAL)
+        low, fraction = _locate(tl.load(shifts, mask=o < offsets, other=0)[:, None], 0, size, REAL)
+        g = _read(grad + start, 0, x_token, size, exists)
+        at_low = _read(x + start, low, x_token, size, exists)
+        at_high = _read(x + start, low + 1, x_token, size, exists)
+        shift = tl.load(shifts + offset_token, mask=(o < offsets) & (size > 1), other=0)
         for query in range(size):
-            more = query + 1 < size  # the next query's values travel while this one's are used
-            next_shift = tl.load(shifts + (query + 1) * offset_token, mask=more & (o < offsets), other=0)
-            next_g = tl.load(grad + start + (query + 1) * x_token, mask=more & exists, other=0).to(REAL)
-            low, fraction = _locate(shift, query, size, REAL)
-            low, fraction = low[:, None], fraction[:, None]
-            if grad_offset is not None:
-                at_low = _read(x + start, low, x_token, size, exists, REAL)
-                at_high = _read(x + start, low + 1, x_token, size, exists, REAL)
+            # What the next query needs, and the offsets of the one after, travel while this query adds.
+            after = tl.load(shifts + (query + 2) * offset_token, mask=(o < offsets) & (query + 2 < size), other=0)
+            next_low, next_fraction = _locate(shift[:, None], query + 1, size, REAL)
+            next_g = _read(grad + start, query + 1, x_token, size, exists)
+            next_at_low = _read(x + start, next_low, x_token, size, exists)
+            next_at_high = _read(x + start, next_low + 1, x_token, size, exists)
+            g = g.to(REAL)
             if grad_x is not None:
                 here = rows + (low + 2) * (O * S)
                 sum_low, sum_high = tl.load(here), tl.load(here + O * S)
                 tl.store(here, sum_low + (1 - fraction) * g)
                 tl.store(here + O * S, sum_high + fraction * g)
                 tl.debug_barrier()
-            if grad_offset is not None:  # stored last: no load above waits for it
-                slope = tl.sum(g * (at_high - at_low), axis=1)
+            if grad_offset is not None:
+                slope = tl.sum(g * (at_high.to(REAL) - at_low.to(REAL)), axis=1)
                 tl.store(grad_offset + out_start + query * out_token, slope, mask=o < offsets)
-            shift, g = next_shift, next_g
+            shift, low, fraction, g, at_low, at_high = after, next_low, next_fraction, next_g, next_at_low, next_at_high
         if grad_x is not None:
             for token in range(size):
                 tl.store(grad_x + start + token * x_token, tl.load(rows + (token + 2) * (O * S)), mask=exists)

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,49 @@ def test_on_a_hopper_gpu_the_weighted_sum_needs_no_stack_and_loads_whole_vectors
         assert "LDG.E.128 " in code
         assert "STG.E.128 " in code
         assert "ATOM" not in code
+
+
+@pytest.fixture
+def launched(compile_for_sm90, monkeypatch):
+    """Kernels that were asked for, with their grids: compiled from the arguments of the call, as on a Hopper GPU."""
+    from triton.backends.compiler import GPUTarget
+    from triton.runtime import driver
+
+    from atmviz.ops import gpu, gpu_fusion
+
+    class Hopper:
+        get_current_target = staticmethod(lambda: GPUTarget("cuda", 90, 32))
+        get_current_device = staticmethod(lambda: -1)  # what Triton compiles for it is no real device's
+        get_current_stream = staticmethod(lambda device: 0)
+
+    class Compiled:
+        def __init__(self, kernel):
+            self.kernel = kernel
+
+        def __getitem__(self, grid):
+            return lambda *args, **kwargs: kernels.append((self.kernel.warmup(*args, grid=grid, **kwargs), grid))
+
+    kernels = []
+    monkeypatch.setattr(driver, "_active", Hopper())
+    for module, name in product((gpu, gpu_fusion), ("_forward", "_backward")):
+        monkeypatch.setattr(module, name, Compiled(getattr(module, name)))
+    return kernels
+
+
+def test_as_launched_on_a_hopper_gpu_maps_of_other_sizes_need_no_other_kernels(launched):
+    from atmviz.ops import gpu, gpu_fusion
+
+    for size in (17, 48):
+        x, offset = torch.zeros(2, size, size + 1, 64).bfloat16(), torch.zeros(2, size, size + 1, 2, 32)[..., 1, :]
+        gpu.forward(x, offset, 1)
+        gpu.backward(x, x, offset, 1)
+        gpu.backward(x, x, offset, 1, learns_x=False)
+        gpu_fusion.weighted_sum([x] * 3, torch.zeros(2, 64, 3), False)
+        gpu_fusion.weighted_sum_backward(x, [x] * 3, torch.zeros(2, 64, 3))
+    small, large = ([kernel for kernel, _ in half] for half in (launched[:5], launched[5:]))
+    assert all(one is other for one, other in zip(small, large, strict=True))
+    assert len({id(kernel) for kernel in small}) == 5
+    assert {len(grid) for _, grid in launched} == {1}
 
 
 @pytest.mark.gpu

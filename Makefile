@@ -4,7 +4,7 @@ BIN := .venv/bin
 OUT ?= demo
 
 .PHONY: help demo test test-browser test-oldest fuzz lint types wheel bench clean
-.PHONY: bench-gpu bench-gpu-op bench-gpu-model bench-gpu-record
+.PHONY: test-gpu bench-gpu bench-gpu-op bench-gpu-model bench-gpu-record
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,7 +63,8 @@ bench: .venv/ready  ## the speeds of docs/results.md on a CPU, into OUT
 	$(BIN)/atmviz benchmark record --device cpu -m atmnet_nano --rounds 7 --images 512 --json > $(OUT)/record.json
 
 # On a GPU: the machine's own Python, no network. Each part takes less than eight minutes and prints rows as they are measured.
-GPU = ATMVIZ_CACHE=$(OUT)/cache $(PYTHON) -m cli benchmark --device cuda --json
+HERE = ATMVIZ_CACHE=$(abspath $(OUT))/cache $(PYTHON) -m
+GPU = $(HERE) cli benchmark --device cuda --json
 DTYPE ?= bfloat16
 MODEL ?= atmnet_tiny
 
@@ -73,6 +74,10 @@ bench-gpu:  ## the speeds of docs/operator.md on a GPU, into OUT: all parts
 	$(MAKE) bench-gpu-model MODEL=atmnet_tiny
 	$(MAKE) bench-gpu-model MODEL=atmnet_large
 	$(MAKE) bench-gpu-record
+
+test-gpu:  ## the tests that need a GPU; those of recordings need the package numcodecs
+	mkdir -p $(OUT)
+	$(HERE) pytest -m gpu -o filterwarnings=default -p no:cacheprovider tests/ops tests/training/test_resume.py tests/recording/test_precision.py
 
 bench-gpu-op:  ## one branch in DTYPE, with narrow and wide offsets
 	mkdir -p $(OUT)

@@ -22,7 +22,12 @@ FLOOR = "linear layers and convolutions alone"
 
 
 class _BaselineTokenMixer(ActiveTokenMixer):
-    """A mixer in mode "decoupled" that samples as the released code does."""
+    """A mixer in mode "decoupled" that samples as the released code does, in the precision that norms return."""
+
+    def forward(self, x: Tensor, offset: Tensor | None) -> Tensor:
+        embedded = self._embed_branches(x, offset)
+        alpha = self._fusion_weights(embedded)
+        return self.proj(sum(weight * tokens for weight, tokens in zip(alpha.unbind(-1), embedded, strict=True)))
 
     def _embed_branches(self, x: Tensor, offset: Tensor | None) -> list[Tensor]:
         assert offset is not None

@@ -9,6 +9,7 @@ Legend: B batch, H/W grid in tokens, C channels, O distinct offsets, S = C / O c
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 
 import torch
@@ -110,8 +111,7 @@ class _Tensors:
 
     def sampling_by_deform_conv1d(self) -> _Task:
         """The same by `tvdcn.deform_conv1d`, which takes lines [B, C, W]."""
-        from tvdcn import deform_conv1d
-
+        deform_conv1d = import_module("tvdcn").deform_conv1d  # a rival, which atmviz does without
         order = (0, 1, 3, 2) if self.branch == "width" else (0, 2, 3, 1)
         tensors = (tensor.detach().to(self._torchvision_dtype) for tensor in (self.x, self.offset, self.grad))
         lines, shifts, grad = (tensor.permute(order).flatten(0, 1).contiguous() for tensor in tensors)

@@ -5,11 +5,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from PIL import Image, ImageOps
 from timm.data import auto_augment, create_transform
+from timm.data.random_erasing import RandomErasing
+from timm.data.transforms import MaybePILToTensor, MaybeToTensor
 from torch import Tensor
+from torchvision.transforms import Compose
 
-from atmviz.data.fitting import MEAN, STD
+from atmviz.data.fitting import MEAN, STD, normalize_channels
+from atmviz.data.keyed import seed_of, seeded
 from atmviz.errors import SettingsError, shorten
 
 Transform = Callable[[Image.Image], Tensor]
@@ -66,6 +71,32 @@ def train_transform(size: int, augmentation: Augmentation) -> Transform:
         if operation.aug_fn is auto_augment.posterize:
             operation.aug_fn = posterize
     return transform
+
+
+class BytesToInput:
+    """What is left to do where images come as bytes: a GPU normalizes them, and erases rectangles as timm does."""
+
+    def __init__(self, erasing: RandomErasing | None) -> None:
+        self.erasing = erasing
+
+    def __call__(self, images: Tensor, *key: int) -> Tensor:
+        """Return network input [B, 3, H, W] from bytes of this shape; the key seeds what is drawn."""
+        out = normalize_channels(images)
+        if self.erasing is None:
+            return out
+        self.erasing.device = out.device
+        with seeded("erasing", *key):
+            if out.is_cuda:
+                torch.cuda.manual_seed(seed_of("erasing", *key))
+            return self.erasing(out)
+
+
+def split_at_bytes(transform: Any) -> tuple[Transform, BytesToInput]:
+    """Split a transform of timm's in two: from images to bytes [3, H, W], uint8, and from those to network input."""
+    steps = transform.transforms
+    cut = next(index for index, step in enumerate(steps) if isinstance(step, MaybeToTensor))
+    erasing = next((step for step in steps if isinstance(step, RandomErasing)), None)
+    return Compose([*steps[:cut], MaybePILToTensor()]), BytesToInput(erasing)
 
 
 def _require_policy(text: str) -> None:

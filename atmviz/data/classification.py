@@ -9,7 +9,14 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from atmviz.data.augmentation import Augmentation, Transform, eval_transform, train_transform
+from atmviz.data.augmentation import (
+    Augmentation,
+    BytesToInput,
+    Transform,
+    eval_transform,
+    split_at_bytes,
+    train_transform,
+)
 from atmviz.data.readers import ReaderImages, open_reader
 from atmviz.errors import DatasetError, join_limited
 from atmviz.sources.class_folders import ClassFolders, open_class_folders
@@ -77,6 +84,11 @@ class LabeledImages(Dataset):
         if len(self.classes) == len(learned):
             return ""
         return f"{len(self.classes)} of {len(learned)} classes are evaluated: outputs for the others are left out"
+
+    def leave_as_bytes(self) -> BytesToInput:
+        """Give images as bytes from now on, [3, size, size], uint8; return what turns batches of them into input."""
+        self.transform, rest = split_at_bytes(self.transform)
+        return rest
 
     def __len__(self) -> int:
         return len(self.source)

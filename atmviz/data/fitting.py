@@ -4,6 +4,7 @@ Two functions normalize: they differ in the last bit, because the released netwo
 torchvision's `to_dtype`, with which dense networks are trained here, multiplies by 1/255.
 """
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -38,10 +39,14 @@ def fit_image(image: np.ndarray, preprocessing: Preprocessing) -> tuple[np.ndarr
 
 def normalize_batch(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Return network input [B, 3, H, W], float32, from pixels [B, H, W, 3], uint8, on their device."""
-    # NHWC -> NCHW, as it lies in memory, and in one piece of it: fetching fresh pages takes longer than the arithmetic
-    out = pixels.permute(0, 3, 1, 2).float()
-    mean, std = (_on_device(tuple(values), out.device) for values in (preprocessing.mean, preprocessing.std))
-    return out.div_(255).sub_(mean).div_(std)
+    # NHWC -> NCHW, as it lies in memory
+    return normalize_channels(pixels.permute(0, 3, 1, 2), preprocessing.mean, preprocessing.std)
+
+
+def normalize_channels(pixels: Tensor, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> Tensor:
+    """Return network input [B, 3, H, W], float32, from bytes [B, 3, H, W] on their device, as timm normalizes them."""
+    out = pixels.float()  # one piece of memory: fetching fresh pages takes longer than the arithmetic
+    return out.div_(255).sub_(_on_device(tuple(mean), out.device)).div_(_on_device(tuple(std), out.device))
 
 
 @cache

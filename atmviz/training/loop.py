@@ -19,13 +19,12 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from atmviz.data.keyed import seed_of, seeded
-from atmviz.data.loader import read_batches
 from atmviz.distributed import Accelerator, as_launched, send_to_device
 from atmviz.errors import TrainingError, require_type
 from atmviz.events import QUIET, Events, Progress
 from atmviz.processes import this_process
 from atmviz.signals import saving
-from atmviz.training.build import Parts, network_config, open_accelerator
+from atmviz.training.build import Parts, in_one_order, network_config, open_accelerator
 from atmviz.training.evaluate import HEADLINES
 from atmviz.training.evaluation import evaluate_network
 from atmviz.training.evaluation_settings import EvaluationSettings
@@ -107,7 +106,8 @@ def train(
     accelerator = open_accelerator(recipe, device)
     folder = RunFolder(Path(out or default_folder(name, recipe)), recipe)
     is_main = accelerator.is_main_process
-    with folder.readable_errors(), folder.locked() if is_main else contextlib.nullcontext():
+    locked = folder.locked() if is_main else contextlib.nullcontext()
+    with folder.readable_errors(), locked, in_one_order(accelerator.device):
         return _Loop(folder, accelerator, events if is_main else QUIET).run()
 
 
@@ -153,7 +153,7 @@ class _Loop:
         """Do the rest of the epoch's updates, saving where due; return the signal that stopped it."""
         sampler, state = self.parts.sampler, self.state
         sampler.start(state.epoch, state.updates_done)
-        batches = read_batches(self.parts.loader)
+        batches = self.parts.batches()
         self.parts.wrapped.train()
         while state.updates_done < sampler.updates:
             self._update(batches)
@@ -193,7 +193,7 @@ class _Loop:
     def _backward(self, batch: Batch, key: tuple[int, ...]) -> None:
         """Add the gradients of a batch, and its losses to the epoch's totals."""
         parts, totals, device = self.parts, self.state.totals, self.accelerator.device
-        batch = send_to_device(batch, device, non_blocking=True)
+        parts.finish(batch, *key)
         if parts.mixup:
             with seeded("mixup", *key):
                 batch["image"], batch["label"] = parts.mixup(batch["image"], batch["label"])
@@ -265,13 +265,15 @@ class _Loop:
         per_pass = recipe.batch_size // (world * recipe.accumulate)
         settings = EvaluationSettings(batch_size=per_pass, workers=recipe.workers, limit=recipe.val_images)
         events = _Interruptible(signals) if world == 1 else QUIET
-        return evaluate_network(network, self.parts.val_set, settings, events=events).metrics
+        with self.parts.eagerly():
+            return evaluate_network(network, self.parts.val_set, settings, events=events).metrics
 
     def _measure_offsets(self) -> list[OffsetHealth]:
         size, val_set = (self.recipe.image_size,) * 2, self.parts.val_set
         images = [val_set[i]["image"] for i in range(min(HEALTH_IMAGES, len(val_set)))]
         pixels = [x if x.shape[1:] == size else nn.functional.interpolate(x[None], size)[0] for x in images]
-        return measure_offsets(self.parts.network, torch.stack(pixels))
+        with self.parts.eagerly():
+            return measure_offsets(self.parts.network, torch.stack(pixels))
 
     def _is_stopped(self, signals: list[signal.Signals], is_synced: bool) -> bool:
         """Whether to stop after this update; the same in all processes."""

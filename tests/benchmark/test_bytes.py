@@ -121,11 +121,12 @@ def half_precision():
     torch.clear_autocast_cache()
 
 
+@pytest.mark.filterwarnings("ignore:User provided device_type of 'cuda':UserWarning")
 @pytest.mark.parametrize("model", ["atmnet_tiny", "atmnet_large"])
 def test_a_training_step_on_a_gpu_keeps_and_moves_far_less_than_the_released_arrangement(half_precision, model):
     with torch.device("meta"):
         network = timm.create_model(model).train()
     released = step_of(as_baseline(network))
     ours = step_of(network)
-    assert ours.kept / released.kept <= 0.61  # T: 7.47 of 12.39 GB
-    assert ours.moved / released.moved <= 0.56  # T: 106.5 of 193.6 GB
+    assert ours.kept / released.kept <= 0.5  # T: 5.71 of 11.67 GB
+    assert ours.moved / released.moved <= 0.5  # T: 64.8 of 191.4 GB

@@ -16,7 +16,8 @@ from torchvision.datasets import ImageFolder
 
 from atmviz.data.augmentation import Augmentation, eval_transform, posterize, train_transform
 from atmviz.data.classification import _natural, open_labeled, require_same_classes
-from atmviz.data.fitting import MEAN, STD
+from atmviz.data.fitting import MEAN, STD, normalize_channels
+from atmviz.data.keyed import Key, KeyedDataset
 from atmviz.data.loader import read_batches
 from atmviz.data.readers import ReaderImages
 from atmviz.errors import DatasetError, SettingsError
@@ -431,3 +432,27 @@ def test_posterising_keeps_the_highest_bits_and_is_black_without_any():
         for bits in range(9):
             expected = np.asarray(image) & (256 - 2 ** (8 - bits))
             assert (np.asarray(posterize(image, bits)) == expected).all(), bits
+
+
+def test_images_that_travel_as_bytes_become_the_same_input():
+    augmentation = Augmentation(crop_scale_min=0.5, hflip=0.5, auto_augment="rand-m9-mstd0.5-inc1")
+    both = (open_labeled("digits", "train", 32, augmentation=augmentation) for _ in range(2))
+    usual, as_bytes = (KeyedDataset(dataset, 0) for dataset in both)
+    finish = as_bytes.dataset.leave_as_bytes()
+    keys = [Key(epoch=1, image=index) for index in range(6)]
+    pixels = torch.stack([as_bytes[key]["image"] for key in keys])
+    assert (pixels.dtype, pixels.shape) == (torch.uint8, (6, 3, 32, 32))
+    assert torch.equal(finish(pixels, 7), torch.stack([usual[key]["image"] for key in keys]))
+
+
+def test_rectangles_of_bytes_are_erased_by_key_and_at_the_rate():
+    dataset = open_labeled("digits", "train", 32, augmentation=Augmentation(random_erasing=0.5))
+    finish, pixels = dataset.leave_as_bytes(), torch.zeros(200, 3, 32, 32, dtype=torch.uint8)
+    plain = normalize_channels(pixels)
+    changed = (finish(pixels, 1) != plain).any(1)
+    share = changed.flatten(1).float().mean(1)
+    assert 0.4 < (share > 0).float().mean() < 0.6
+    assert share[share > 0].min() > 0.015  # of the area: 2 % to a third, in whole pixels
+    assert share.max() < 0.36
+    assert torch.equal(finish(pixels, 1), finish(pixels, 1))
+    assert not torch.equal(finish(pixels, 1), finish(pixels, 2))

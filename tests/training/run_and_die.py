@@ -15,6 +15,7 @@ from atmviz.training import loop, run_folder
 from atmviz.training.recipe_files import read_recipe
 
 out, recipe, name, epoch, update = sys.argv[1:]
+device = os.environ.get("TRAIN_ON", "cpu")
 torch.set_num_threads(1)
 if name == "SIGHUP":  # which tests under nohup would have ignored
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -44,7 +45,7 @@ def half_a_save(state, path):
 
 
 run_folder.torch.save = half_a_save
-result = loop.train(read_recipe(recipe), out, device="cpu", events=Killer())
+result = loop.train(read_recipe(recipe), out, device=device, events=Killer())
 if not result.stopped:  # a second call in one process, as ablations make them
-    assert str(loop.train(read_recipe(recipe), out, device="cpu").history) == str(result.history)  # NaN is not NaN
+    assert str(loop.train(read_recipe(recipe), out, device=device).history) == str(result.history)  # NaN is not NaN
 print("stopped" if result.stopped else "finished")

@@ -1,5 +1,6 @@
 """What is built for a run carries the values of its recipe, here those of Table 9."""
 
+import copy
 import math
 
 import pytest
@@ -71,3 +72,29 @@ def test_repeated_augmentation_and_the_batch_reach_the_sampler(table_9):
     recipe, _ = table_9
     sampler = KeyedBatchSampler(1_281_167, recipe.batch_size, 0, repeats=recipe.repeated_augmentation)
     assert (sampler.updates, sampler.repeats) == (1251, 3)
+
+
+def test_a_state_saved_with_the_other_adamw_is_continued_with_the_devices_own(small):
+    """A run that a CPU began, or an older version on a GPU, goes on with one fused kernel, and the reverse."""
+    recipe = small()
+    parts = [build.Parts(recipe, build.open_accelerator(recipe, "cpu")) for _ in range(2)]
+    for group in parts[0].optimizer.optimizer.param_groups:
+        group["fused"] = True
+    for part in parts:
+        batch = next(part.batches())
+        part.wrapped(batch)["loss"].backward()
+        part.optimizer.step()
+    states = [copy.deepcopy(part.state_dict()) for part in parts]
+    parts[0].load_state_dict(states[1])
+    parts[1].load_state_dict(states[0])
+    assert {group["fused"] for group in parts[0].optimizer.optimizer.param_groups} == {True}
+    assert {group["fused"] for group in parts[1].optimizer.optimizer.param_groups} == {None}
+
+
+def test_cudnn_adds_in_one_order_on_a_gpu_and_only_while_training():
+    assert not torch.backends.cudnn.deterministic
+    with build.in_one_order(torch.device("cuda")):
+        assert torch.backends.cudnn.deterministic
+    with build.in_one_order(torch.device("cpu")):
+        assert not torch.backends.cudnn.deterministic
+    assert not torch.backends.cudnn.deterministic

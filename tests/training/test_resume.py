@@ -37,11 +37,11 @@ def environment():
     return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def run(out, recipe, signal="SIGKILL", epoch=0, update=0):
+def run(out, recipe, signal="SIGKILL", epoch=0, update=0, **variables):
     command = [sys.executable, str(SCRIPT), str(out), str(recipe), signal, str(epoch), str(update)]
     # In a session of its own: a signal to all of its processes is not one to the tests.
     return subprocess.run(
-        command, env=environment(), capture_output=True, text=True, timeout=250, start_new_session=True
+        command, env=environment() | variables, capture_output=True, text=True, timeout=250, start_new_session=True
     )
 
 
@@ -79,6 +79,19 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(tmp_path, uninte
     assert again.stdout.strip() == "finished", again.stderr
     assert fingerprint(tmp_path / "run") == expected
     assert not list((tmp_path / "run").glob(".*partial*"))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_run_killed_on_a_gpu_ends_with_the_weights_of_one_that_was_not(tmp_path, small, precision):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(small(**EVERYTHING, precision=precision).to_yaml())
+    on_gpu = {"TRAIN_ON": "cuda", "CUDA_VISIBLE_DEVICES": "0"}
+    assert run(tmp_path / "whole", file, **on_gpu).stdout.strip() == "finished"
+    killed = run(tmp_path / "run", file, "SIGKILL", 2, 1, **on_gpu)
+    assert killed.returncode == -9, killed.stderr
+    assert run(tmp_path / "run", file, **on_gpu).stdout.strip() == "finished"
+    assert fingerprint(tmp_path / "run") == fingerprint(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(

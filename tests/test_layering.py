@@ -71,8 +71,8 @@ ROOMS = {
         *("settings", "files", "events", "errors"),
     ],
     "atmviz.reports": [
-        *("explorer.page", "views", "figures", "statistics", "recording", "sources", "paper", "files", "hub", "events"),
-        "errors",
+        *("explorer.page", "views", "figures", "statistics", "recording", "sources", "paper", "architecture", "files"),
+        *("hub", "events", "errors"),
     ],
     "atmviz.training": [
         *("checkpoints", "observe", "statistics", "data", "sources", "models", "dense", "distributed", "processes"),

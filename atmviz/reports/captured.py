@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from atmviz.architecture import INITIAL
 from atmviz.errors import count, join_limited
 from atmviz.figures.saving import fingerprint
 from atmviz.files import BUNDLED_CHECKPOINTS
@@ -96,11 +97,11 @@ def again(recording: Recording, *extra: str) -> list[str]:
 def _weights(recording: Recording) -> list[str]:
     """Return the words that name the weights; a placeholder where nothing names them."""
     path, weights = recording.attrs.get("checkpoint_path"), recording.attrs["checkpoint"]
+    if path is None and weights.get("seed") is None:
+        return ["-c", "CHECKPOINT"]
     if path is None:
-        model = {"random": recording.model, "initial": f"init:{recording.model}"}.get(
-            weights.get("layout"), "CHECKPOINT"
-        )
-        return ["-c", model, *(["--seed", str(weights["seed"])] if weights.get("seed") else [])]
+        model = INITIAL * (weights.get("layout") == "initial") + recording.model
+        return ["-c", model, "--seed", str(weights["seed"])]
     name = Path(path).name.removesuffix(".safetensors")
     return [] if name in BUNDLED_CHECKPOINTS else ["-c", path if is_hub_address(path) else Path(path).name]
 

@@ -46,8 +46,8 @@ def report(
     shown = [each for each in made if isinstance(each, Shown)]
     lacking = [(letter, item) for letter, each in zip(letters, opened, strict=True) for item in missing(each)]
     lacking += [("", item) for item in made if isinstance(item, Missing)]
-    for _, item in lacking:
-        events.message(f"{item.question} {item.why}")
+    for letter, item in lacking:
+        events.message(f"{f'{letter}: ' if letter else ''}{item.question} {item.why}")
     methods = methods_text(opened)
     names = [weights_of(each) for each in opened]
     headings = [f"{letter}: {name}" if letter else name for letter, name in zip(letters, names, strict=True)]

@@ -24,3 +24,12 @@ def test_wrong_input_is_one_line(refuse, recording, folder):
     refuse(2, "expected a file ending in .html", "report", recording, "--out", "x.png")
     (folder / "mine.html").write_text("mine")
     refuse(2, "mine.html exists and is no page of atmviz", "report", recording, "--out", "mine.html")
+
+
+def test_images_that_failed_are_named(succeed, damaged_images, folder):
+    succeed("record", damaged_images, "-c", "atmnet_nano", "--size", "64", "-j", "0", "--out", "out")
+    succeed("report", "out")
+    page = (folder / "report.html").read_text("utf-8")
+    assert '<th scope="row" class="t">images that failed</th><td class="t">1: broken.png</td>' in page
+    assert "atmviz record --like out -c atmnet_nano --seed 0 --keep moments --out more" in page
+    assert "(1 image could not be read)" in succeed("report", "out", "--methods").stdout

@@ -26,6 +26,7 @@ _load, __dir__, __all__ = lazy_loader.attach(
         "recording.quantities": ["QUANTITIES", "Quantity"],
         "recording.run": ["record"],
         "recording.store": ["open_recording"],
+        "reports.reporting": ["report"],
         "statistics": [
             "adaptivity_table",
             "claims_table",

@@ -16,7 +16,7 @@ from atmviz.checkpoints.read import read_checkpoint
 from atmviz.checkpoints.write import write_converted
 from atmviz.errors import SettingsError, count, join_limited, printable
 from atmviz.files import SOFTWARE, check_writable, sha256_of_file, temporary_folder
-from atmviz.hub import push_folder, require_repository
+from atmviz.hub import is_hub_address, push_folder, require_repository
 from atmviz.paper import BIBTEX
 from atmviz.recording.store import Recording, open_recording
 from atmviz.statistics.claims import claims_of
@@ -30,7 +30,6 @@ _PIPELINES: dict[Task, str] = {
     "segment": "image-segmentation",
     "detect": "object-detection",
 }
-_PRIVATE = ("data_dir", "finetune")  # settings of a recipe that are paths on the machine of the run
 _SHOWN_CLASSES = 20
 
 
@@ -108,9 +107,13 @@ def publish(
 
 
 def _without_paths(origin: Origin) -> Origin:
+    """Leave the folders of the machine that trained out of the recipe."""
     info = dict(origin.training_info)
-    if recipe := info.get("recipe"):
-        info["recipe"] = {name: value for name, value in recipe.items() if name not in _PRIVATE}
+    if recipe := dict(info.get("recipe") or {}):
+        recipe.pop("data_dir", None)
+        if (begun := recipe.get("finetune")) and not is_hub_address(begun):
+            recipe["finetune"] = Path(str(begun)).name
+        info["recipe"] = recipe
     return replace(origin, training_info=info)
 
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "claims": "Measure the paper's claims about offsets: depth, segment, scale, shape and boundary.",
     "depth": "Draw how far each layer reaches, from the first to the last, beside the untrained network.",
     "adaptivity": "Draw which part of the offsets is constant, position, image and content, by layer and axis.",
+    "report": "Write one web page, for any browser and without a network, about what recordings hold.",
     "layers": "List the ATM layers of a model: whose offsets they use, their channels, the size of their maps.",
     "inspect": "Print what a figure, a recording or a checkpoint says of itself.",
     "compare": "Compare the offsets of two recordings, or of two networks on the same images.",
@@ -48,7 +49,7 @@ COMMANDS = {
     "checkpoints": "Say which released checkpoints are public, where they are, and how to use them.",
 }
 GROUPS = {
-    "Look": ("overlay", "histogram", "explore", "layers", "inspect"),
+    "Look": ("overlay", "histogram", "explore", "report", "layers", "inspect"),
     "Answers": ("claims", "depth", "adaptivity", "compare", "intervene"),
     "Record": ("record", "merge", "cache", "data"),
     "Train": ("train", "eval", "ablate"),

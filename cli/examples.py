@@ -13,6 +13,7 @@ EXAMPLES = {
         "atmviz explore photos/ --out look.html",
         "atmviz explore trained --and untrained --max-size 5MB --out look.html",
     ),
+    "report": ("atmviz report scenes --out scenes.html", "atmviz report scenes --methods"),
     "claims": (
         "atmviz claims",
         "atmviz claims --dataset ade20k --limit 500 -c ATMNet-T.pth --format pdf,tex",

@@ -70,6 +70,10 @@ ROOMS = {
         *("views", "figures", "statistics", "recording", "observe", "sources", "choices", "layers", "geometry"),
         *("settings", "files", "events", "errors"),
     ],
+    "atmviz.reports": [
+        *("explorer.page", "views", "figures", "statistics", "recording", "sources", "paper", "architecture", "files"),
+        *("hub", "events", "errors"),
+    ],
     "atmviz.training": [
         *("checkpoints", "observe", "statistics", "data", "sources", "models", "dense", "distributed", "processes"),
         *(

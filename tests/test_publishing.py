@@ -46,6 +46,7 @@ def test_a_run_becomes_weights_configuration_and_a_card_without_paths(run_folder
     assert "5 classes: `a`, `b`, `c`, `d`, `e`." in card
     assert done.sha256 in card
     assert "@inproceedings{wei2023active" in card
+    assert "finetune: x.pth" in card
     assert b"secret" not in b"".join(path.read_bytes() for path in done.files)
 
 

@@ -1,4 +1,4 @@
-"""A page of the explorer: one HTML file that asks for nothing else. Torch-free."""
+"""Pages: HTML files that ask for nothing else; and how that of the explorer is put together. Torch-free."""
 
 import hashlib
 import html
@@ -22,19 +22,19 @@ _SCRIPTS = ("offsets", "text", "image", "matrix", "histogram", "links", "view", 
 
 
 @dataclass(frozen=True)
-class Explorer:
-    """A page of the explorer. Notebooks show it as the value of a cell.
+class Page:
+    """A web page. Notebooks show it as the value of a cell.
 
     Attributes:
         html: The page.
-        numbers: What it holds: models, images, layers, bytes and what was left out, ready for JSON.
+        numbers: What it holds, ready for JSON.
     """
 
     html: str = field(repr=False)
     numbers: Mapping[str, Any]
 
     def save(self, path: str | Path) -> Path:
-        """Write the page into a file, and return its path; only pages of the explorer are replaced.
+        """Write the page into a file, and return its path; only pages of atmviz are replaced.
 
         Raises:
             SettingsError: see `require_page`.
@@ -46,22 +46,26 @@ class Explorer:
 
     def _repr_html_(self) -> str:
         """Return an iframe with the page."""
-        page = html.escape(self.html, quote=True)
-        return f'<iframe srcdoc="{page}" width="100%" height="{_IFRAME_PX}" title="atmviz explorer"></iframe>'
+        page, title = html.escape(self.html, quote=True), f"atmviz {type(self).__name__.lower()}"
+        return f'<iframe srcdoc="{page}" width="100%" height="{_IFRAME_PX}" title="{title}"></iframe>'
+
+
+class Explorer(Page):
+    """A page of the explorer; `numbers` are models, images, layers, bytes and what was left out."""
 
 
 def require_page(path: str | Path) -> Path:
     """Return the path of a page that can be written.
 
     Raises:
-        SettingsError: another suffix than .html, or a file that is no page of the explorer.
+        SettingsError: another suffix than .html, or a file that is no page of atmviz.
         AtmvizError: a folder that cannot be written to.
     """
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
         raise SettingsError(f"got out {path}, expected a file ending in .html")
     if path.exists() and not _is_page(path):
-        raise SettingsError(f"{path} exists and is no page of the explorer: choose another name")
+        raise SettingsError(f"{path} exists and is no page of atmviz: choose another name")
     check_writable(path)
     return path
 
@@ -83,11 +87,8 @@ def assemble(header: Mapping[str, Any], offsets: Sequence[Sequence[str]], still:
     """
     script = '(() => {\n"use strict";\n' + "".join(_asset(f"script/{name}.js") for name in _SCRIPTS) + "})();"
     script = re.sub(r"\s*(\s// .*|/\*.*\*/)?$\s*", "\n", script, flags=re.MULTILINE)  # no comments, no indents
-    style, frame = _asset("explorer.css"), _asset("explorer.html")
-    policy = (
-        f"default-src 'none'; img-src data: blob:; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
+    style = _asset("explorer.css")
+    policy = content_policy(style, f"img-src data: blob:; script-src '{_digest(script)}'; ")
     blobs = "\n".join(
         f'<script type="application/gzip" id="m{m}i{i}">{text}</script>'
         for m, texts in enumerate(offsets)
@@ -103,7 +104,17 @@ def assemble(header: Mapping[str, Any], offsets: Sequence[Sequence[str]], still:
         "offsets": blobs,
         "script": script,
     }
+    return fill(_asset("explorer.html"), parts)
+
+
+def fill(frame: str, parts: Mapping[str, str]) -> str:
+    """Return a page: a frame with markup in place of each `@name@`."""
     return re.sub(r"@(\w+)@", lambda match: parts[match[1]], frame)
+
+
+def content_policy(style: str, allowed: str) -> str:
+    """Return a content security policy that forbids requests; `allowed` adds what else a page may do."""
+    return f"default-src 'none'; {allowed}style-src '{_digest(style)}'; base-uri 'none'; form-action 'none'"
 
 
 def _words(header: Mapping[str, Any]) -> dict[str, str]:

@@ -128,8 +128,23 @@ def save_figure(
                 metadata[description] = json.dumps(said)
             temporary = stack.enter_context(atomic_path(file))
             figure.savefig(temporary, format=kind, metadata=metadata)
+            if kind == "svg":
+                _number_clips(temporary)
     say_replaced(earlier, about, events)
     return list(files)
+
+
+def _number_clips(file: Path) -> None:
+    """Number the clipping paths of an SVG: matplotlib names some of them by their place in memory."""
+    text = file.read_text(encoding="utf-8")
+    clips, numbers = set(re.findall('<clipPath id="(p[0-9a-f]{10})">', text)), dict[str, str]()
+
+    def number(match: re.Match[str]) -> str:
+        name = match[0]
+        return numbers.setdefault(name, f"clip{len(numbers)}") if name in clips else name
+
+    numbered = re.sub(r"\bp[0-9a-f]{10}\b", number, text)
+    file.write_text(numbered, encoding="utf-8", newline="\n")
 
 
 def say_replaced(earlier: Mapping[Path, Mapping[str, Any]], about: About | None, events: Events) -> None:

@@ -42,5 +42,10 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}".replace("-", "$-$")
+    return latex_text(value)
+
+
+def latex_text(value: object) -> str:
+    """Return any text as LaTeX that prints it, in one line."""
     text = re.sub(r"[&%$#_{}\\~^<>×–|−]", lambda match: _ESCAPES[match[0]], str(value))
     return " ".join(text.split())

@@ -30,4 +30,4 @@ def test_wrong_input_is_one_line(refuse, recording, folder):
     refuse(2, "expected a size like 500kB or 10MB, at most 64MB", "explore", recording, "--max-size", "1GB")
     refuse(2, "no layer '9_9'", "explore", recording, "--layer", "9_9")
     (folder / "mine.html").write_text("mine")
-    refuse(2, "mine.html exists and is no page of the explorer", "explore", recording, "--out", "mine.html")
+    refuse(2, "mine.html exists and is no page of atmviz", "explore", recording, "--out", "mine.html")

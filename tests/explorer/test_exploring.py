@@ -197,7 +197,7 @@ def test_a_page_replaces_pages_alone(page, tmp_path):
     mine = tmp_path / "mine.html"
     mine.write_text("<!doctype html><title>mine</title>")
     for path, says in (
-        (mine, "is no page of the explorer"),
+        (mine, "is no page of atmviz"),
         (tmp_path / "look.png", "expected a file ending in .html"),
     ):
         with pytest.raises(SettingsError, match=says):

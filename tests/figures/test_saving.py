@@ -1,10 +1,12 @@
 """Saved figures: names, formats, metadata, whole files only, the same bytes again."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.patches import Polygon
 from PIL import Image
 
 from atmviz.errors import SettingsError
@@ -31,6 +33,22 @@ def test_every_format_is_written_as_what_it_is_called(figure, tmp_path, kind, st
 def test_saving_again_gives_the_same_bytes(figure, tmp_path, kind):
     files = [save_figure(figure, [tmp_path / f"{name}.{kind}"], ABOUT)[0] for name in ("first", "second")]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_equal_figures_give_the_same_svg_wherever_they_lie_in_memory(tmp_path):
+    files, figures = [], []
+    for name in ("first", "second"):
+        figures.append(Figure(figsize=(2, 1)))  # kept, so that the second lies elsewhere
+        axes = figures[-1].subplots()
+        for side in (0.2, 0.5):
+            axes.bar([side], [1])[0].set_clip_path(Polygon([[0, 0], [1, 0], [side, 1]], transform=axes.transData))
+        files += save_figure(figures[-1], [tmp_path / f"{name}.svg"], {"p": "p0123456789"})
+    text = files[0].read_text("utf-8")
+    assert text == files[1].read_text("utf-8")
+    clips = re.findall('<clipPath id="(.*)">', text)
+    assert len(set(clips)) == len(clips) >= 2
+    assert set(re.findall(r"url\(#(.*?)\)", text)) <= set(clips)
+    assert read_about(files[0])["shows"] == {"p": "p0123456789"}
 
 
 def test_a_failed_save_leaves_all_old_files_and_nothing_half_written(figure, tmp_path, monkeypatch):

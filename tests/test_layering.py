@@ -86,7 +86,7 @@ ROOMS = {
     "atmviz.benchmark": [
         *("recording", "observe", "checkpoints", "data", "sources", "models", "ops", "variants", "geometry", "errors"),
     ],
-    "atmviz.inspection": ["figures", "checkpoints", "recording", "files", "errors"],
+    "atmviz.inspection": ["explorer.page", "figures", "checkpoints", "recording", "files", "errors"],
     "atmviz.__main__": [],
     "atmviz": [],
 }

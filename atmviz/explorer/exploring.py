@@ -129,6 +129,7 @@ def _about(header: Mapping[str, Any], detail: Detail) -> dict[str, Any]:
     manifest = {"unit": f"1/{detail.unit} token", "steps": ["x-delta coding", *detail.reduced]}
     return {
         "models": [model["title"] for model in header["models"]],
+        "sha256": [model["sha256"] for model in header["models"]],
         "dataset": header["dataset"],
         "images": len(header["images"]),
         "layers": [site.name for site in detail.sites],

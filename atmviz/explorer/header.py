@@ -51,7 +51,7 @@ def header_of(
         "size": [height, width],
         "of": len(first),
         "said": f"{count(len(first), 'image')} of {shorten(dataset, 60)}; {SOFTWARE}",
-        "lacks": "it selects no region, block or column, and knows no path, difference and contribution",
+        "lacks": "it does not draw the region, block, column, path, difference or contribution",
         "placeholders": "put in IMAGE and CHECKPOINT, which this page leaves out to be shared" * share_safe,
         "models": [_model(recording, names, share_safe) for recording in recordings],
         "images": _images(first, names, share_safe, events),

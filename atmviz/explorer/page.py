@@ -87,7 +87,7 @@ def read_page(path: str | Path) -> dict[str, Any]:
     said = _HEADER.search(read_limited(path, MAX_BYTES)) if _is_page(path) else None
     try:
         header = json.loads(said[1]) if said else {}
-        models = [f"{model['name']}, sha256 {model['sha256'][:12]}" for model in header["models"]]
+        models = [model["name"] for model in header["models"]]
         return {"software": header["software"], "command": header["command"], **header["about"], "models": models}
     except (ValueError, KeyError, TypeError, RecursionError):
         raise SettingsError(f"{path} is no page of the explorer, which says what it holds: make it again") from None

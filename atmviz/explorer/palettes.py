@@ -1,5 +1,6 @@
 """Colors of the explorer's page: of what is sampled, and of offsets in the matrix. Torch-free."""
 
+import shlex
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ _GRAYS = ("#000000", "#202020", "#404040", "#606060", "#808080", "#a0a0a0", "#c0
 
 def _palette(horizontal: str, vertical: str, point: str, stops: tuple[str, ...]) -> dict[str, Any]:
     marks = {"horizontal": horizontal, "vertical": vertical, "point": point, "lit": "#f0e442"}
-    return {**marks, "stops": stops, "shades": _shades(stops)}
+    words = f" {shlex.join(['--palette', f'{horizontal},{vertical}'])}" * (stops is not _VIK)
+    return {**marks, "words": words, "stops": stops, "shades": _shades(stops)}
 
 
 def _shades(stops: tuple[str, ...]) -> list[str]:
@@ -26,7 +28,8 @@ PALETTES = {
     "purple-green": _palette("#542788", "#1b7837", "#67a9cf", _PRGN),
     "gray": _palette("#101010", "#c4c4c4", "#707070", _GRAYS),
 }
-"""Colors by what they stand for; "lit": what is selected; "stops" and "shades": from the lowest to the highest offset.
+"""Colors by what they stand for; "lit": what is selected; "stops" and "shades": from the lowest to the highest offset;
+"words": what a command says of them.
 
 Source: Okabe and Ito, Color universal design, 2008; Crameri, Scientific colour maps, 2018 (vik); ColorBrewer (PRGn).
 """

@@ -29,7 +29,11 @@ def lab(color, matrix):
 @pytest.mark.parametrize(("vision", "least"), [("deuteranopia", 25), ("protanopia", 25), ("grayscale", 2)])
 def test_marks_differ_in_color_for_everyone(vision, least, palette):
     """A difference of 2.3 is just seen. In grayscale, horizontal and vertical are told apart by their shapes."""
-    seen = {name: lab(color, BLIND[vision]) for name, color in PALETTES[palette].items() if isinstance(color, str)}
+    seen = {
+        name: lab(color, BLIND[vision])
+        for name, color in PALETTES[palette].items()
+        if name not in ("words", "stops", "shades")
+    }
     assert seen.keys() == {"horizontal", "vertical", "point", "lit"}
     distances = {pair: np.linalg.norm(seen[pair[0]] - seen[pair[1]]) for pair in itertools.combinations(seen, 2)}
     assert min(distances.values()) > least, distances

@@ -182,7 +182,8 @@ def test_a_page_says_what_it_is_and_is_no_source(recording, other, tmp_path):
         "atmviz explore",
         "atmviz explore 'a b' --and c",
     )
-    assert [model.partition(", ")[0] for model in said["models"]] == ["atmnet_nano-8cf39f", "atmnet_nano (untrained)"]
+    assert said["models"] == ["atmnet_nano-8cf39f", "atmnet_nano (untrained)"]
+    assert said["sha256"] == [each.attrs["checkpoint"]["sha256"] for each in (recording, other)]
     assert (said["dataset"], said["images"], said["layers"]) == (recording.attrs["dataset"], 3, recording.layers)
     for source in ({"source": page}, {"source": [str(page)]}, {"source": recording, "other": page}):
         with pytest.raises(SettingsError, match=r"look.html, which is a page of the explorer, expected a recording or"):

@@ -28,7 +28,7 @@ function panel(axis, row, inner) {
   group.append(el("path", {class: "axis", d: `M-4 ${-TALL}h4V0h-4h${inner + 4}`}));
   const every = max(1, ceil(reach / 4));
   for (let r = -reach + reach % every; r <= reach; r += every) text(fixed(r * factor(l, axis), 0), (r + reach + 0.5) * wide, 14);
-  text(`${ENDS[axis][0]} ← ${AXES[axis]} offset (${S.unit}) → ${ENDS[axis][1]}`, inner / 2, 29);
+  text(`${ENDS[axis][0]} ← ${AXES[axis]} offset (${S.unit}) → ${ENDS[axis][1]}`, (inner + 10 - START) / 2, 29);
   text(`${fixed(100 * top, 0)} %`, -6, 4 - TALL, "end");
   text("0", -6, 4, "end");
   text("share of channels; gray: of samples", -START, -TALL - 18, "start");

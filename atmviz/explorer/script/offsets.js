@@ -62,7 +62,7 @@ function offsets(model, l = S.layer, tokens = chosen(l)) { // [2 O] in tokens, m
   }
   return out.map(value => value / D.unit / tokens.length);
 }
-const targets = (o, q) => range(o.length / 2).map(c => both(k => q[k] + rint(half(o, "vh"[k])[c]))); // the token nearest to each sample
+const targets = (o, [i, j]) => range(o.length / 2).map(c => [i + rint(o[c + o.length / 2]), j + rint(o[c])]); // the token nearest to each sample
 function samples(l, o, q) { // as statistics.sampling.sampling_map
   const {grid, share, kind} = site(l), points = {}, outside = {left: 0, right: 0, top: 0, bottom: 0}, counts = grid.map(size => Array(size).fill(0));
   for (const spot of targets(o, q)) {

@@ -1,6 +1,6 @@
 /* One state, shown by all panes */
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
-let asked = false, home = null, waiting = 0, blinker = 0;
+let asked = false, home = null, waiting = 0, blinker = 0, painted = "";
 function draw() {
   if (asked) return;
   asked = true;
@@ -29,6 +29,8 @@ function syncControls() {
     $("other").value = 1 - S.model;
     document.title = $("models").textContent = pair().map((model, k) => `${"AB"[k]}: ${D.models[model].name}`).join(", ");
   }
+  if (painted === S.palette) return;
+  painted = S.palette;
   for (const each of document.querySelectorAll("[data-kind]")) each.setAttribute("fill", ink()[each.dataset.kind]);
   $("scale").children[1].style.background = `linear-gradient(to right,${ink().stops})`;
 }

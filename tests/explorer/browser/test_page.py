@@ -178,7 +178,7 @@ def test_the_command_has_pins_colors_and_both_models_and_says_what_it_lacks(visi
     page.locator("#export").evaluate("element => { element.open = true }")
     page.locator("[data-export=command]").click()
     said, _, command = page.locator("#focus").text_content().partition(": ")
-    assert re.fullmatch(r"cop(ied|y this) \(it selects no region, block or column, .*\)", said)
+    assert re.fullmatch(r"cop(ied|y this) \(it does not draw the region, block, column, .*\)", said)
     first, second = (shlex.split(part) for part in command.split(" && "))
     for words in (first, second):
         assert [words[k + 1] for k, word in enumerate(words) if word == "--query"] == ["4:8", "0:0", "5:9"]

@@ -26,7 +26,7 @@ def _shades(stops: tuple[str, ...]) -> list[str]:
 PALETTES = {
     "blue-orange": _palette("#0072b2", "#d55e00", "#009e73", _VIK),
     "purple-green": _palette("#542788", "#1b7837", "#67a9cf", _PRGN),
-    "gray": _palette("#101010", "#c4c4c4", "#707070", _GRAYS),
+    "gray": _palette("#101010", "#a8a8a8", "#5c5c5c", _GRAYS),
 }
 """Colors by what they stand for; "lit": what is selected; "stops" and "shades": from the lowest to the highest offset;
 "words": what a command says of them.

@@ -36,7 +36,7 @@ function command() { // what is said of it, and the command of each model that i
   if (why) return [`there is no command: ${why}`];
   const queries = new Set([here(), ...S.pins].map(point => ` --query ${query(S.layer, point).join(":")}`));
   const rest = [...queries].join("") + (S.axis === "hv" ? "" : ` --axis ${AXES[S.axis]}`) + ink().words;
-  const lacks = S.region || S.block || S.brush || S.path || S.column !== null || isDiff() || S.weight !== "count";
+  const lacks = S.region || S.block || S.brush || S.column !== null || isDiff() || S.weight !== "count";
   const notes = [lacks && D.lacks, D.placeholders].filter(Boolean).join("; ");
   return [`copied${notes && ` (${notes})`}`, compared().map(model => `${image().command} ${D.models[model].options} --layer ${site().name}${rest}`).join(" && ")];
 }

@@ -8,7 +8,7 @@ function step(move) {
   const q = query();
   moveTo(middle(S.layer, ...both(k => clamp(q[k] + move[k] * source().step, 0, site().grid[k] - 1))));
 }
-const pin = () => set({pins: [...S.pins.slice(-3), here()]}), toPin = k => S.pins[k] && moveTo(S.pins[k]);
+const pin = () => set({pins: [...S.pins.slice(-3), here()]});
 const toLayer = l => set({layer: clamp(l, 0, LAST)}), only = axis => set({axis: S.axis === axis ? "hv" : axis});
 const cycle = name => set({[name]: choices(name)[(choices(name).indexOf(S[name]) + 1) % choices(name).length]});
 function toColumn(move) { // to the right or left, as columns are shown
@@ -32,7 +32,7 @@ function find(text) { // the layer of that name, or else the first that has it i
 }
 const COMMANDS = {
   "[": () => toLayer(S.layer - 1), "]": () => toLayer(S.layer + 1), ",": () => toColumn(-1), ".": () => toColumn(1),
-  h: () => only("h"), v: () => only("v"), 1: () => toPin(0), 2: () => toPin(1), 3: () => toPin(2), 4: () => toPin(3),
+  h: () => only("h"), v: () => only("v"),
   c: () => PAIR && compare(), x: () => PAIR && set({model: 1 - S.model}), u: () => cycle("unit"), m: () => cycle("order"),
   p: () => set({path: !S.path, column: S.column ?? 0}), "/": () => $("find").select(), "?": () => $("help").showModal(),
   e: () => { menu.open = true; menu.querySelector("button").focus(); }, Escape: clear,
@@ -47,7 +47,7 @@ on(document, "keydown", event => {
     menu.querySelector("summary").focus();
   } else {
     const act = inside("#grid") && gridKey(event) || !inside("input,details,#grid") && arrow && (() => step(arrow.map(move => move * (event.shiftKey ? 8 : 1))))
-      || Object.hasOwn(COMMANDS, key) && COMMANDS[key];
+      || S.pins[key - 1] && (() => moveTo(S.pins[key - 1])) || Object.hasOwn(COMMANDS, key) && COMMANDS[key];
     if (!act) return;
     event.preventDefault();
     act();

@@ -8,7 +8,8 @@ function panel(axis, row, inner) {
   const share = (values, k, of) => (values[(values.length - 1) / 2 + k - reach] ?? 0) / of;
   const gray = models.map(model => source().counts[model][nth(axis)]).map(counts => bins.map(k => share(counts, k, sum(counts))));
   const shares = all.map(values => bins.map(k => values.filter(value => value === k - reach).length / values.length));
-  const tops = models.map((_, m) => max(...gray[m], ...shares[m])), top = min(max(...tops), 1.5 * min(...tops)); // one model may have all at 0
+  const tops = models.map((_, m) => max(...gray[m], ...shares[m])), least = min(...tops), most = max(...tops);
+  const top = most > 2 * least ? 1.2 * least : most; // one model may have all at 0
   const tall = value => TALL * min(value / top, 1), group = el("g", {transform: `translate(${START} ${HIGH * row + BASE})`});
   const text = (words, x, y, anchor = "middle") => group.append(write(words, x, y, {"text-anchor": anchor}));
   const rect = (x, width, height, name, fill) => group.append(el("rect", {x, y: -height, width, height, class: name, ...(fill && {fill})}));
@@ -26,7 +27,7 @@ function panel(axis, row, inner) {
     rect(from, to - from, TALL + 8, "brush");
   }
   group.append(el("path", {class: "axis", d: `M-4 ${-TALL}h4V0h-4h${inner + 4}`}));
-  const every = max(1, ceil(reach / 4));
+  const every = max(1, ceil(reach / 4), ceil(32 / wide));
   for (let r = -reach + reach % every; r <= reach; r += every) text(fixed(r * factor(l, axis), 0), (r + reach + 0.5) * wide, 14);
   text(`${ENDS[axis][0]} ← ${AXES[axis]} offset (${S.unit}) → ${ENDS[axis][1]}`, (inner + 10 - START) / 2, 29);
   text(`${fixed(100 * top, 0)} %`, -6, 4 - TALL, "end");

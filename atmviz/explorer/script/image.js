@@ -82,7 +82,7 @@ function overlay(models, shape = view) { // all that changes with the query: of 
       part.setAttribute("clip-path", `url(#side${k})`);
       group.append(el("clipPath", {id: `side${k}`}, el("path", {d: k ? box(top, cut, bottom, right) : box(top, left, bottom, cut)})));
     }
-    if (PAIR) group.append(label((isDiff() ? "dots: " : "") + short(named(model), 28), shape.x + (k ? shape.width - 6 * px : 6 * px), shape.y + (20 + 20 * k) * px, k ? "end" : "start"));
+    if (PAIR) group.append(label(short((isDiff() ? "dots: " : "") + named(model), floor(shape.width / px / 9)), shape.x + (k ? shape.width - 6 * px : 6 * px), shape.y + (20 + 20 * k) * px, k ? "end" : "start"));
   });
   if (isSplit) group.append(...lines(path`M${cut} ${top}V${bottom}`, 2));
   if (S.path && S.column !== null) group.append(...pathOf(S.column));
@@ -121,7 +121,7 @@ function drawPins() {
   $("pins").replaceChildren(...S.pins.map((point, k) => {
     const small = frame(), q = query(S.layer, point), button = make("button", {type: "button"}, small, make("span", {textContent: `${k + 1}: ${q.join(", ")}`}));
     small.append(backdrop(), marks(seenModel(), [q]));
-    on(button, "click", () => toPin(k));
+    on(button, "click", () => moveTo(point));
     return button;
   }));
 }

@@ -82,6 +82,6 @@ const ofBlock = l => order(l, S.block.axis).slice(S.block.columns[0], S.block.co
 const inBrush = value => rint(value) >= S.brush.low && rint(value) <= S.brush.high;
 function lit(l, o) { // whether a column of an axis is highlighted
   const block = S.block && l >= S.block.layers[0] && l <= S.block.layers[1] ? ofBlock(l) : [], isHot = hot && site(hot.layer).source === site(l).source;
-  return (axis, c) => S.axis.includes(axis) && (c === S.column || isHot && hot.axis === axis && hot.column === c || S.block?.axis === axis && block.includes(c)
-    || S.brush?.axis === axis && l === S.layer && inBrush(half(o, axis)[c]));
+  return (axis, c) => (c === S.column || isHot && hot.axis === axis && hot.column === c || S.block?.axis === axis && block.includes(c)
+    || S.brush?.axis === axis && l === S.layer && inBrush(half(o, axis)[c])) && S.axis.includes(axis);
 }

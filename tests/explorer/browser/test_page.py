@@ -177,12 +177,13 @@ def test_the_command_has_pins_colors_and_both_models_and_says_what_it_lacks(visi
     page = visit(compared, "#v=1&i=2&l=3_1&q=4,8&p=0,0;5,9&a=h&pal=gray&cmp=split&c=3")
     page.locator("#export").evaluate("element => { element.open = true }")
     page.locator("[data-export=command]").click()
+    page.locator("#focus", has_text="atmviz overlay").wait_for()
     said, _, command = page.locator("#focus").text_content().partition(": ")
     assert re.fullmatch(r"cop(ied|y this) \(it does not draw the region, block, column, .*\)", said)
     first, second = (shlex.split(part) for part in command.split(" && "))
     for words in (first, second):
         assert [words[k + 1] for k, word in enumerate(words) if word == "--query"] == ["4:8", "0:0", "5:9"]
-        assert words[-4:] == ["--axis", "horizontal", "--palette", "#101010,#c4c4c4"]
+        assert words[-4:] == ["--axis", "horizontal", "--palette", "#101010,#a8a8a8"]
     assert second[second.index("-c") : second.index("-c") + 4] == ["-c", "atmnet_nano", "--seed", "0"]
 
 

@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= demo
 
-.PHONY: help demo test test-browser test-oldest fuzz lint types wheel bench bench-gpu clean
+.PHONY: help demo test test-browser test-oldest fuzz lint types wheel bench clean
+.PHONY: bench-gpu bench-gpu-op bench-gpu-model bench-gpu-record
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,15 +62,32 @@ bench: .venv/ready  ## the speeds of docs/results.md on a CPU, into OUT
 	$(BIN)/atmviz benchmark model --device cpu --json > $(OUT)/model.json
 	$(BIN)/atmviz benchmark record --device cpu -m atmnet_nano --rounds 7 --images 512 --json > $(OUT)/record.json
 
-bench-gpu: .venv/ready  ## the speeds of docs/operator.md on a GPU, into OUT
+# On a GPU: the machine's own Python, no network. Each part takes less than eight minutes and prints rows as they are measured.
+GPU = ATMVIZ_CACHE=$(OUT)/cache $(PYTHON) -m cli benchmark --device cuda --json
+DTYPE ?= bfloat16
+MODEL ?= atmnet_tiny
+
+bench-gpu:  ## the speeds of docs/operator.md on a GPU, into OUT: all parts
+	$(MAKE) bench-gpu-op DTYPE=bfloat16
+	$(MAKE) bench-gpu-op DTYPE=float32
+	$(MAKE) bench-gpu-model MODEL=atmnet_tiny
+	$(MAKE) bench-gpu-model MODEL=atmnet_large
+	$(MAKE) bench-gpu-record
+
+bench-gpu-op:  ## one branch in DTYPE, with narrow and wide offsets
 	mkdir -p $(OUT)
-	for dtype in float32 bfloat16; do \
-	  $(BIN)/atmviz benchmark op --device cuda -m atmnet_tiny --size 512 -b 16 --dtype $$dtype --rounds 50 --json \
-	    > $(OUT)/op-$$dtype.json || exit 1; done
-	for model in atmnet_tiny atmnet_large; do \
-	  $(BIN)/atmviz benchmark model --device cuda -m $$model -b 128 --dtype float16 --json \
-	    > $(OUT)/$$model.json || exit 1; done
-	$(BIN)/atmviz benchmark record --device cuda -m atmnet_tiny -b 64 --images 4096 --json > $(OUT)/record.json
+	for spread in narrow wide; do \
+	  $(GPU) op -m atmnet_tiny --size 512 -b 16 --dtype $(DTYPE) --spread $$spread --rounds 20 \
+	    > $(OUT)/op-$(DTYPE)-$$spread.json || exit 1; done
+
+bench-gpu-model:  ## the network MODEL, in float16 and bfloat16
+	mkdir -p $(OUT)
+	for dtype in float16 bfloat16; do \
+	  $(GPU) model -m $(MODEL) -b 128 --dtype $$dtype > $(OUT)/$(MODEL)-$$dtype.json || exit 1; done
+
+bench-gpu-record:  ## recording; needs the package numcodecs
+	mkdir -p $(OUT)
+	$(GPU) record -m atmnet_tiny -b 64 --images 4096 --rounds 7 > $(OUT)/record.json
 
 clean:  ## remove environments and outputs
 	rm -rf .venv .venv-wheel dist build demo

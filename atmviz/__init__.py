@@ -21,6 +21,7 @@ _load, __dir__, __all__ = lazy_loader.attach(
         "layers": ["LayerId"],
         "models": ["create_model"],
         "observe": ["find_sites", "observing"],
+        "publishing": ["publish"],
         "recording.merge": ["merge_recordings"],
         "recording.quantities": ["QUANTITIES", "Quantity"],
         "recording.run": ["record"],

@@ -32,8 +32,8 @@ class ModelChoice(Settings):
 
     checkpoint: str | Path = setting(  # noqa: RUF009
         DEFAULT_MODEL,
-        "A checkpoint file of any public layout; or a variant's name for random weights; init: before either gives "
-        "the network as training begins.",
+        "A checkpoint file of any public layout; hf://user/repo on the Hugging Face Hub; or a variant's name for "
+        "random weights; init: before any gives the network as training begins.",
         "Model",
         flags=("--checkpoint", "-c"),
     )

@@ -17,14 +17,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import resources
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from atmviz.errors import AtmvizError, CheckpointError, SettingsError, nearest, printable, require_type
+from atmviz.hub import HubAddress, is_hub_address
 from atmviz.variants import VARIANTS
 
-SOFTWARE = f"atmviz {version('atmviz')}"  # named as the producer in the metadata of figures
+try:
+    VERSION = version("atmviz")
+except PackageNotFoundError:  # run from a checkout that was not installed
+    VERSION = "from a checkout"
+SOFTWARE = f"atmviz {VERSION}"  # named as the producer in the metadata of figures
 _LOCK = ".lock"
 _MAX_HEADER_BYTES = 2**25  # of a safetensors file
 _MOST_COMPARED = 10_000  # names of a folder with which a misspelled one is compared
@@ -107,9 +112,12 @@ def clear_leftovers(parent: Path) -> None:
 
 def cache_folder() -> Path:
     """Return `$ATMVIZ_CACHE` or else the user's cache folder, and make it. Deleting it loses nothing but time."""
-    from platformdirs import user_cache_path
+    if named := os.environ.get("ATMVIZ_CACHE"):
+        folder = Path(named)
+    else:
+        from platformdirs import user_cache_path
 
-    folder = Path(os.environ.get("ATMVIZ_CACHE") or user_cache_path("atmviz"))
+        folder = user_cache_path("atmviz")
     folder.mkdir(0o700, parents=True, exist_ok=True)  # closed to other users, as the XDG specification asks
     return folder
 
@@ -178,20 +186,20 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def find_checkpoint(path_or_name: str | Path, random: bool = True) -> Path:
-    """Return the path of a checkpoint file, given as a path or as the name of a bundled checkpoint.
+    """Return the path of a checkpoint file, given as a path, a bundled one's name or an address on the Hub.
 
     Args:
-        path_or_name: The path or name.
+        path_or_name: The path or name, or an address like hf://user/repo, from which the file is fetched.
         random: Whether the name of a variant, for random weights, would do too: the error says so.
 
     Raises:
         SettingsError: something else than a path or a name, or there is no such name.
-        CheckpointError: there is no such file.
+        CheckpointError: there is no such file, or it cannot be fetched.
     """
     require_type(path_or_name, str | Path, "a checkpoint", "a file, or the name of a bundled one or of a variant")
     if str(path_or_name) in BUNDLED_CHECKPOINTS:
         return Path(str(resources.files("atmviz_assets") / "models" / f"{path_or_name}.safetensors"))
-    path = Path(path_or_name)
+    path = HubAddress.parse(path_or_name).fetch() if is_hub_address(path_or_name) else Path(path_or_name)
     if path.is_dir():
         best = path / "best.safetensors"
         expected = f"a file in it: {best}" if best.is_file() else "a checkpoint file"
@@ -279,7 +287,17 @@ _SIGNATURES = (  # first bytes of files that people give by mistake, and what to
     (b"\xff\xd8\xff", "an image"),
     (b"%PDF", "a PDF document"),
 )
+CLIP_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # the first one of MP4 and QuickTime
+ESTIMATED = (MATROSKA := b"\x1a\x45\xdf\xa3", MPEG := b"\0\0\1\xba")
+"""First bytes of clips that do not say how many frames they have."""
+_STILLS = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")  # whose first box is that of an MP4
 _PAGES = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<!--")
+
+
+def is_video(head: bytes) -> bool:
+    """Return whether a file is an MP4, QuickTime, Matroska, WebM, AVI or MPEG clip, from its first 12 bytes."""
+    is_mp4 = head[4:8] in CLIP_BOXES and head[8:12] not in _STILLS
+    return is_mp4 or (head[:4] == b"RIFF" and head[8:12] == b"AVI ") or head.startswith(ESTIMATED)
 
 
 def foreign_content(head: bytes) -> str | None:
@@ -299,6 +317,8 @@ def foreign_content(head: bytes) -> str | None:
         return "a tar archive: unpack it first"
     if head[:1] == b"\x08" and head[2:3] == b"\x12" and (b"pytorch" in head or b"onnx" in head):
         return "an ONNX file, which holds a program: get the weights it was made from"
+    if is_video(head):
+        return "a clip, which only an overlay takes: take its frames out as images"
     return None
 
 

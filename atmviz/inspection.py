@@ -6,6 +6,7 @@ from typing import Any
 
 from atmviz.errors import AtmvizError
 from atmviz.files import BUNDLED_CHECKPOINTS, find_checkpoint, near_path
+from atmviz.hub import is_hub_address
 from atmviz.recording.array_files import is_recording
 
 _FIGURES = (".png", ".pdf", ".svg", ".mp4", ".gif")
@@ -15,8 +16,8 @@ def inspect(path: str | Path) -> dict[str, Any]:
     """Return what a file or folder says of itself, ready for JSON; nothing in it is run.
 
     Args:
-        path: A figure that atmviz drew, a page of the explorer, a recording, a run folder, a checkpoint, or the name of
-            a bundled one.
+        path: A figure that atmviz drew, a page of the explorer, a recording, a run folder, a checkpoint, the name of a
+            bundled one, or an address on the Hub.
 
     Returns:
         "kind" ("figure", "page", "recording" or "checkpoint"), "path", and what is known: of a figure or a page the
@@ -26,6 +27,8 @@ def inspect(path: str | Path) -> dict[str, Any]:
     Raises:
         AtmvizError: the path is none of these.
     """
+    if is_hub_address(path):
+        return {"kind": "checkpoint", "path": str(path), **_checkpoint(path)}
     path = Path(path)
     if path.suffix.lower() in _FIGURES and path.is_file():
         return {"kind": "figure", "path": str(path), **_figure(path)}
@@ -65,7 +68,7 @@ def _recording(path: Path) -> dict[str, Any]:
     return {**recording.summary(), **about, "quantities": quantities}
 
 
-def _checkpoint(path: Path) -> dict[str, Any]:
+def _checkpoint(path: str | Path) -> dict[str, Any]:
     from atmviz.checkpoints import read_checkpoint
 
     checkpoint = read_checkpoint(path)

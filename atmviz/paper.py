@@ -12,6 +12,21 @@ from typing import Any
 
 from atmviz.architecture import NETWORK_OPTIONS, PAPER_CLASSES, PYRAMID_DIM, Architecture, Head, Task
 
+BIBTEX = r"""
+@inproceedings{wei2023active,
+  title     = {Active Token Mixer},
+  author    = {Wei, Guoqiang and Zhang, Zhizheng and Lan, Cuiling and Lu, Yan and Chen, Zhibo},
+  booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
+  year      = {2023},
+  note      = {arXiv:2203.06108}
+}
+@software{atmviz,
+  title  = {atmviz: see where Active Token Mixer networks look},
+  author = {{The atmviz authors}}
+}
+""".lstrip()
+"""The paper and this software, to cite."""
+
 
 @dataclass(frozen=True)
 class PaperRow:

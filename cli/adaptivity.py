@@ -9,8 +9,8 @@ from atmviz.recording.settings import RecordingSettings
 from atmviz.views.settings import NOT_ASKED, AnswerSettings
 
 from . import options
-from .console import import_matplotlib, print_rows, say_if_alone
-from .delivery import deliver
+from .console import print_rows, say_if_alone
+from .delivery import deliver, prepare
 from .progress import ProgressConsole
 
 
@@ -30,7 +30,7 @@ def adaptivity(
     kinds = options.parse_formats(formats)
     say_if_alone()
     with ProgressConsole("loading", "recording", "recorded images are kept in the cache") as events:
-        import_matplotlib()
+        prepare(out, kinds)
         from atmviz.views.adaptivity import draw_adaptivity
 
         drawn = draw_adaptivity(sources or None, events=events, **options.given(settings))

@@ -44,6 +44,7 @@ COMMANDS = {
     "complexity": "Count parameters and FLOPs of the networks in the paper's tables, beside the printed numbers.",
     "benchmark": "Time atmviz beside the released code, which samples by torchvision's deform_conv2d.",
     "convert": "Write a checkpoint as a safetensors file under timm's names, or as an ONNX file.",
+    "publish": "Write weights, configuration and a model card into a folder, as the Hugging Face Hub expects them.",
     "checkpoints": "Say which released checkpoints are public, where they are, and how to use them.",
 }
 GROUPS = {
@@ -52,7 +53,7 @@ GROUPS = {
     "Record": ("record", "merge", "cache", "data"),
     "Train": ("train", "eval", "ablate"),
     "Numbers": ("models", "complexity", "benchmark"),
-    "Files": ("convert", "checkpoints"),
+    "Files": ("convert", "publish", "checkpoints"),
 }
 START = (
     ("atmviz overlay photo.jpg", "which tokens a query token samples"),

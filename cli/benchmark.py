@@ -12,7 +12,7 @@ from atmviz.settings import read_device
 from atmviz.variants import VARIANTS
 
 from . import completion, options
-from .console import print_json, print_rows, stdout, waiting
+from .console import print_json_rows, print_rows, stdout, waiting
 
 if TYPE_CHECKING:
     from atmviz.benchmark import Timing
@@ -39,6 +39,10 @@ def benchmark(  # noqa: PLR0913  options
         int | None,
         typer.Option("--images", min=1, max=50_000, help="JPEG files for record. Default: 256."),
     ] = None,
+    spread: Annotated[
+        Literal["narrow", "wide"],
+        typer.Option("--spread", help="For op: offsets of 1.5 tokens (standard deviation), or to any token."),
+    ] = "narrow",
     device: options.Device = "auto",
     as_json: options.JsonOption = False,
 ) -> None:
@@ -46,7 +50,8 @@ def benchmark(  # noqa: PLR0913  options
 
     All versions run in turns on the same tensors, and their results must agree. Compare speed-ups, not times: a
     speed-up is the median over rounds of the first version's time divided by this version's time in the same round.
-    Compiling a network takes minutes.
+    Compiling a network takes minutes. On a GPU, op also gives the time without Python's, in microseconds, and the
+    speed-up of that. With --json, each row is printed when it is measured, on a line of its own.
     """
     if model not in VARIANTS:
         raise typer.BadParameter(
@@ -56,22 +61,26 @@ def benchmark(  # noqa: PLR0913  options
         raise typer.BadParameter(f"got --dtype {precision}, expected float32: a recording has no other")
     if images and what != "record":
         raise typer.BadParameter(f"got --images for {what}, expected it only for record: leave it out")
+    if spread == "wide" and what != "op":
+        raise typer.BadParameter(f"got --spread wide for {what}, expected it only for op: leave it out")
     pixels, device = options.parse_size(size or 224), read_device(device)
     with waiting("loading"):
         import torch
 
-        from atmviz.benchmark import benchmark_model, benchmark_operator, benchmark_record, describe_machine
+        from atmviz import benchmark as library
         from atmviz.devices import pick_device
 
         torch_device = pick_device(device)
-    machine = describe_machine(torch_device)
+    machine, dtype = library.describe_machine(torch_device), getattr(torch, precision)
     if what == "record":
-        timings = benchmark_record(model, pixels, batch_size, torch_device, rounds, images or 256)
+        timings = library.benchmark_record(model, pixels, batch_size, torch_device, rounds, images or 256)
+    elif what == "model":
+        timings = library.benchmark_model(model, pixels, batch_size, dtype, torch_device, rounds)
     else:
-        run = benchmark_operator if what == "op" else benchmark_model
-        timings = run(model, pixels, batch_size, getattr(torch, precision), torch_device, rounds)
+        wide = spread == "wide"
+        timings = library.benchmark_operator(model, pixels, batch_size, dtype, torch_device, rounds, wide=wide)
     if as_json:
-        print_json({"machine": machine, "rows": [asdict(timing) for timing in _awaited(timings)]})
+        print_json_rows({"machine": machine}, (asdict(timing) for timing in _awaited(timings)))
         return
     for _, case in groupby(_awaited(timings), lambda timing: (timing.operation, timing.case)):
         _show(list(case))
@@ -95,6 +104,9 @@ def _show(timings: list["Timing"]) -> None:
         "ms": lambda timing: f"{timing.milliseconds:.2f}",
         "quartiles": lambda timing: f"{timing.quartiles[0]:.2f}–{timing.quartiles[1]:.2f}",
         "speed-up": lambda timing: f"{timing.speedup:.2f}",
+        "GPU µs": lambda timing: f"{timing.gpu_us:.1f}" if timing.gpu_us else "",
+        "GPU speed-up": lambda timing: f"{timing.gpu_speedup:.2f}" if timing.gpu_speedup else "",
+        "GB/s": lambda timing: f"{timing.gb_per_s:.1f}" if timing.gb_per_s else "",
         "images/s": lambda timing: f"{1e3 * timing.images / timing.milliseconds:.1f}" if timing.images else "",
         "peak MB": lambda timing: f"{timing.peak_mb:.0f}" if timing.peak_mb is not None else "",
     }

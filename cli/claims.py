@@ -12,12 +12,11 @@ from atmviz.views.settings import NOT_ASKED, ClaimSettings
 
 from . import options
 from .console import (
-    import_matplotlib,
     print_line,
     print_rows,
     say_if_alone,
 )
-from .delivery import deliver
+from .delivery import deliver, prepare
 from .progress import ProgressConsole
 
 
@@ -47,7 +46,7 @@ def claims(
     kinds = options.parse_formats(formats)
     say_if_alone()
     with ProgressConsole("loading", "recording", "recorded images are kept in the cache") as events:
-        import_matplotlib()
+        prepare(out, kinds)
         from atmviz.views import draw_claims
 
         drawn = draw_claims(

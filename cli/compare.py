@@ -14,8 +14,8 @@ from atmviz.recording.settings import RecordingSettings
 from atmviz.views.settings import NOT_RECORDED, AnswerSettings
 
 from . import completion, options
-from .console import import_matplotlib, print_rows, say_if_alone
-from .delivery import deliver
+from .console import print_rows, say_if_alone
+from .delivery import deliver, prepare
 from .progress import ProgressConsole
 
 
@@ -62,7 +62,7 @@ def compare(
     a, b = _pair(sources or [], checkpoints or [], settings.get("layers") or [])
     say_if_alone()
     with ProgressConsole("loading", "recording", "recorded images are kept in the cache") as events:
-        import_matplotlib()
+        prepare(out, kinds)
         from atmviz.views import draw_comparison
 
         images = (sources or None) if checkpoints else None

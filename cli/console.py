@@ -167,8 +167,22 @@ def say_if_alone() -> None:
 
 def print_json(data: Any) -> None:
     """Print one JSON value on stdout. NaN (the spread of a single run) becomes null, because JSON has no NaN."""
-    finite = json.loads(json.dumps(data), parse_constant=lambda name: None)
-    typer.echo(json.dumps(finite, indent=2))
+    typer.echo(_json(data, indent=2))
+
+
+def print_json_rows(data: dict[str, Any], rows: Iterable[Any]) -> None:
+    """Print one JSON object with these rows under "rows"; each has a line of its own, printed as soon as it is there.
+
+    A command that is stopped leaves the rows it had.
+    """
+    typer.echo(_json(data)[:-1] + ', "rows": [')
+    for number, row in enumerate(rows):
+        typer.echo((",\n" if number else "") + _json(row))
+    typer.echo("]}")
+
+
+def _json(data: Any, indent: int | None = None) -> str:
+    return json.dumps(json.loads(json.dumps(data), parse_constant=lambda name: None), indent=indent)
 
 
 @contextmanager

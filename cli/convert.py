@@ -12,7 +12,7 @@ from .console import CONSOLE, print_json, say, waiting
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A checkpoint of any public layout.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A checkpoint of any public layout, or hf://user/repo.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="A name ending in .safetensors or .onnx.")],
     weights: options.Weights = None,
     size: Annotated[str | None, options.size_option(" of an ONNX file; by default 224")] = None,

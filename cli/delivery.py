@@ -4,11 +4,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .console import CONSOLE, is_main_process, print_json, print_paths
+from atmviz.files import check_writable
+from atmviz.views.settings import MOVING_FORMATS
+
+from .console import CONSOLE, import_matplotlib, is_main_process, print_json, print_paths
 from .options import command_line
 
 if TYPE_CHECKING:
     from atmviz.views import DrawnFigure
+
+
+def prepare(out: Path, formats: list[Any] | None) -> None:
+    """Import matplotlib, and check before long work that the figure can be written."""
+    import_matplotlib()
+    from atmviz.figures.saving import figure_files, require_own
+
+    is_moving = out.suffix.lower() in MOVING_FORMATS and not out.is_dir()
+    kinds = [kind for kind in formats or () if kind != "tex"] or None
+    require_own(files := [out] if is_moving else figure_files(out, "figure", kinds))
+    check_writable(files[0])
 
 
 def deliver(

@@ -9,8 +9,8 @@ from atmviz.recording.settings import RecordingSettings
 from atmviz.views.settings import NOT_ASKED, DepthSettings
 
 from . import options
-from .console import import_matplotlib, say_if_alone
-from .delivery import deliver
+from .console import say_if_alone
+from .delivery import deliver, prepare
 from .progress import ProgressConsole
 
 
@@ -32,7 +32,7 @@ def depth(
     kinds = options.parse_formats(formats)
     say_if_alone()
     with ProgressConsole("loading", "recording", "recorded images are kept in the cache") as events:
-        import_matplotlib()
+        prepare(out, kinds)
         from atmviz.views import draw_depth
 
         drawn = draw_depth(sources or None, baseline=baseline, events=events, **options.given(settings))

@@ -63,5 +63,9 @@ EXAMPLES = {
         "atmviz convert ATMNet-T.pth atmnet_tiny.safetensors",
         "atmviz convert ATMNet-T.pth atmnet_tiny.onnx --size 224",
     ),
+    "publish": (
+        "atmviz publish runs/shapes-atmnet_nano-0 --license mit",
+        "atmviz publish ATMNet-T.pth --recording ade20k --push user/repo",
+    ),
     "checkpoints": ("atmviz checkpoints", "atmviz eval ATMNet-T.pth --dataset imagenet --data-dir data"),
 }

@@ -13,8 +13,8 @@ from atmviz.recording.settings import RecordingSettings
 from atmviz.views.settings import NOT_RECORDED, HistogramSettings
 
 from . import options
-from .console import import_matplotlib, say_if_alone
-from .delivery import deliver
+from .console import say_if_alone
+from .delivery import deliver, prepare
 from .progress import ProgressConsole
 
 
@@ -43,7 +43,7 @@ def histogram(
         raise SettingsError("got several recordings, expected one: atmviz compare draws two, atmviz merge joins them")
     say_if_alone()
     with ProgressConsole("loading", "recording", "recorded images are kept in the cache") as events:
-        import_matplotlib()
+        prepare(out, kinds)
         from atmviz.views import draw_histogram
 
         drawn = draw_histogram(sources or None, events=events, **options.given(settings))

@@ -4,18 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from atmviz.figures.settings import FigureStyle
-from atmviz.files import check_writable
 from atmviz.training.evaluation_settings import EvaluationSettings
 from atmviz.training.intervention_settings import InterventionSettings
 
 from . import options
-from .console import (
-    METRIC_LABELS,
-    import_matplotlib,
-    print_rows,
-    say_if_alone,
-)
-from .delivery import deliver
+from .console import METRIC_LABELS, print_rows, say_if_alone
+from .delivery import deliver, prepare
 from .evaluate import require_inputs
 from .progress import ProgressConsole
 
@@ -39,12 +33,9 @@ def intervene(
     require_inputs(checkpoint, settings, settings["layers"] or ())
     say_if_alone()
     with ProgressConsole("loading the model", "evaluating") as events:
-        import_matplotlib()
-        from atmviz.figures.saving import figure_files, require_own
+        prepare(out, kinds)
         from atmviz.views import intervene as measure
 
-        require_own(planned := figure_files(out, "figure", kinds))  # before an evaluation that takes long
-        check_writable(planned[0])
         drawn = measure(checkpoint, events=events, **options.given(settings))
     deliver(drawn, out, kinds, as_json, _show)
 

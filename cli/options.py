@@ -19,6 +19,7 @@ from atmviz.paper import FIGURES
 from atmviz.recording.array_files import is_recording
 from atmviz.recording.settings import RecordingSettings
 from atmviz.settings import settings_of
+from atmviz.views.settings import OverlaySettings, is_clip
 
 from . import completion
 
@@ -70,11 +71,12 @@ def _check(kinds: tuple[type, ...], without: tuple[str, ...], values: dict[str, 
     """Make settings of the values, and check that the files that they name are there."""
     sources, layers = values.get("sources"), values.get("layers") or ()
     recording = next((path for path in sources or () if recordings and is_recording(Path(path))), None)
+    is_clips = OverlaySettings in kinds and any(is_clip(path) and Path(path).exists() for path in sources or ())
     for kind in kinds:
         settings = kind(
             **given({name: values.get(name) for name in (each.name for each in settings_of(kind, without))})
         )
-        if isinstance(settings, DataChoice) and not recording:
+        if isinstance(settings, DataChoice) and not recording and not is_clips:
             preset = None if sources or settings.dataset else FIGURES.get(values.get("figure") or 0)
             (replace(settings, dataset=preset.dataset) if preset else settings).require(sources)  # type: ignore[arg-type]
         if isinstance(settings, ModelChoice):
@@ -143,7 +145,7 @@ Checkpoint = Annotated[
     str,
     typer.Argument(
         metavar="CHECKPOINT",
-        help="A checkpoint file of any public layout; or a variant's name.",
+        help="A checkpoint file of any public layout, or hf://user/repo; or a variant's name.",
         autocompletion=completion.checkpoints,
     ),
 ]

@@ -10,7 +10,8 @@ from atmviz.figures.settings import FigureStyle
 from atmviz.views.settings import OverlaySettings, is_moving, moving_path
 
 from . import options
-from .console import CONSOLE, import_matplotlib, print_json, print_paths
+from .console import CONSOLE, print_json, print_paths
+from .delivery import prepare
 from .progress import ProgressConsole
 
 
@@ -44,8 +45,8 @@ def overlay(
     if moves:
         moving_path(out, "", kinds)
     described = []
-    with ProgressConsole("loading the model", "drawing") as events:
-        import_matplotlib()
+    with ProgressConsole("loading the model", "drawing", unit="frames" if moves else "images") as events:
+        prepare(out, kinds)
         from atmviz.views import draw_moving, draw_overlays
 
         overlays = (draw_moving if moves else draw_overlays)(sources or None, events=events, **options.given(settings))

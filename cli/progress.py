@@ -13,8 +13,12 @@ from .console import ConsoleEvents, is_main_process, say, stderr, waiting
 
 
 class _Rate(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.1f} images/s" if task.speed else "", style="progress.data.speed")
+        return Text(f"{task.speed:.1f} {self._unit}/s" if task.speed else "", style="progress.data.speed")
 
 
 class ProgressConsole(ConsoleEvents, AbstractContextManager["ProgressConsole"]):
@@ -26,12 +30,13 @@ class ProgressConsole(ConsoleEvents, AbstractContextManager["ProgressConsole"]):
         preparation: What happens before the first image.
         work: What is done with each image.
         kept: What Ctrl-C leaves behind, where the same command resumes.
+        unit: What is counted.
     """
 
-    def __init__(self, preparation: str, work: str, kept: str = "") -> None:
+    def __init__(self, preparation: str, work: str, kept: str = "", unit: str = "images") -> None:
         world = this_process().world  # only the first process shows a bar
         self._work = printable(f"{work}, process 1 of {world}" if world > 1 else work)
-        self._kept = kept
+        self._kept, self._unit = kept, unit
         self._bar: Progress | None = None
         self._shown = ExitStack()
         self._shown.enter_context(waiting(preparation))
@@ -46,7 +51,7 @@ class ProgressConsole(ConsoleEvents, AbstractContextManager["ProgressConsole"]):
         if self._bar is None:
             self._shown.close()  # a terminal shows one moving thing at a time
             name = TextColumn("{task.description}", markup=False)
-            columns = (name, BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+            columns = (name, BarColumn(), MofNCompleteColumn(), _Rate(self._unit), TimeRemainingColumn())
             hidden = not (stderr.is_terminal and is_main_process())
             self._bar = self._shown.enter_context(Progress(*columns, console=stderr, disable=hidden, transient=True))
             self._bar.add_task(self._work, total=total, completed=done)  # the rate begins here

@@ -45,6 +45,37 @@ def labeled_scenes(tmp_path_factory):
     return out
 
 
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A stand-in for the Hugging Face Hub with a few repositories, whose files an empty cache gets."""
+    from hub_server import stand_in
+    from huggingface_hub import constants
+
+    from atmviz.files import find_checkpoint
+
+    weights = find_checkpoint("atmnet_nano.shapes").read_bytes()
+    with stand_in() as server:
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        for name, value in {
+            "ENDPOINT": server.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_OFFLINE": False,
+            "HF_HUB_CACHE": str(tmp_path / "hub"),
+            "HF_TOKEN_PATH": str(tmp_path / "token"),
+            "AGENT_HARNESSES_PATH": str(tmp_path / "harnesses.json"),
+        }.items():
+            monkeypatch.setattr(constants, name, value, raising=False)
+        server.private.add("user/private")
+        server.repos |= {
+            "user/one": {"model.safetensors": weights, "README.md": b"hf://user/two"},
+            "user/two": {"a.safetensors": weights, "b.safetensors": weights},
+            "user/pickled": {"x.pth": b""},
+            "user/private": {"model.safetensors": weights},
+            "user/gated": {},
+        }
+        yield server
+
+
 @pytest.fixture(scope="session")
 def write_recording():
     """`write_recording(folder, {"1_1": offsets}, names)` records chosen offsets [N, H, W, 2, O] by generating layer."""

@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import functools
 import importlib
 import re
 import subprocess
@@ -23,7 +24,8 @@ ROOMS = {
     "atmviz.events": [],
     "atmviz.processes": [],
     "atmviz.variants": [],
-    "atmviz.files": ["variants", "errors"],
+    "atmviz.hub": ["errors"],
+    "atmviz.files": ["hub", "variants", "errors"],
     "atmviz.signals": ["files"],
     "atmviz.settings": ["errors"],
     "atmviz.geometry": ["errors"],
@@ -37,7 +39,7 @@ ROOMS = {
     "atmviz.complexity": ["dense", "paper", "architecture", "variants", "errors"],
     "atmviz.devices": ["processes", "errors"],
     "atmviz.checkpoints": [
-        *("models", "dense", "devices", "architecture", "variants", "files", "events", "errors"),
+        *("models", "dense", "devices", "architecture", "variants", "files", "hub", "events", "errors"),
     ],
     "atmviz.export": ["checkpoints", "dense", "files", "events", "errors"],
     "atmviz.sources": ["architecture", "geometry", "files", "events", "errors"],
@@ -86,15 +88,20 @@ ROOMS = {
     "atmviz.benchmark": [
         *("recording", "observe", "checkpoints", "data", "sources", "models", "ops", "variants", "geometry", "errors"),
     ],
-    "atmviz.inspection": ["explorer.page", "figures", "checkpoints", "recording", "files", "errors"],
+    "atmviz.inspection": ["explorer.page", "figures", "checkpoints", "recording", "files", "hub", "errors"],
+    "atmviz.publishing": [
+        *("views", "statistics", "recording", "checkpoints", "paper", "architecture", "variants", "files", "hub"),
+        "errors",
+    ],
     "atmviz.__main__": [],
     "atmviz": [],
 }
 # All other modules are read and drawn with where there is no torch.
 NEED_TORCH = [
     *("atmviz.models", "atmviz.ops", "atmviz.dense", "atmviz.complexity", "atmviz.devices", "atmviz.distributed"),
-    *("atmviz.export", "atmviz.benchmark", "atmviz.observe.hooks", "atmviz.observe.image"),
-    *("atmviz.recording.run", "atmviz.recording.batches", "atmviz.recording.reducer", "atmviz.views.overlays"),
+    *("atmviz.export", "atmviz.publishing", "atmviz.benchmark.*", "atmviz.observe.hooks", "atmviz.observe.image"),
+    *("atmviz.recording.run", "atmviz.recording.batches", "atmviz.recording.reducer"),
+    *("atmviz.recording.precision", "atmviz.views.overlays"),
     "atmviz.views.moving",
     *(f"atmviz.training.{name}" for name in ("ablation", "build", "evaluate", "finetune", "health", "loop")),
     *(f"atmviz.training.{name}" for name in ("evaluation", "evaluator", "evaluators", "detection_evaluator")),
@@ -164,6 +171,7 @@ def test_every_rule_is_about_a_module_that_exists():
     assert needless == []
 
 
+@functools.cache
 def uses_torch(module):
     """Whether a module or what it imports from the package when it is imported needs torch."""
     found = imports(MODULES[module], everywhere=False)

@@ -1,8 +1,14 @@
 """Timings of atmviz beside the released way of sampling: both in one process, in turns, on the same tensors."""
 
-from atmviz.benchmark.model import benchmark_model
-from atmviz.benchmark.operator import benchmark_operator
-from atmviz.benchmark.record import benchmark_record
-from atmviz.benchmark.timing import BASELINE, Timing, describe_machine
+import lazy_loader
 
-__all__ = ["BASELINE", "Timing", "benchmark_model", "benchmark_operator", "benchmark_record", "describe_machine"]
+# What is timed alone is imported alone: recordings need packages that branches and networks do without.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "model": ["benchmark_model"],
+        "operator": ["benchmark_operator"],
+        "record": ["benchmark_record"],
+        "timing": ["BASELINE", "Timing", "describe_machine"],
+    },
+)

@@ -13,7 +13,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from atmviz.benchmark.operator import OFFSET_SPREAD, sample_by_deform_conv
 from atmviz.benchmark.timing import BASELINE, Timing, require_same, time_versions
-from atmviz.models import COMPILE_OPTIONS, set_fused
+from atmviz.models import COMPILE_OPTIONS, compile_blocks, set_fused
 from atmviz.models.layers import spread_offsets
 from atmviz.models.token_mixer import ActiveTokenMixer
 
@@ -53,10 +53,11 @@ def plain_copy(network: nn.Module) -> nn.Module:
 def benchmark_model(
     model: str, size: tuple[int, int], batch_size: int, dtype: torch.dtype, device: torch.device, rounds: int = 9
 ) -> Iterator[Timing]:
-    """Time a whole network: inference, and a training step (forward, loss, backward).
+    """Time a whole network: inference, and a training step (forward, loss, backward, update of the weights).
 
     "eager, plain layers" shows what fused channel MLPs and weighted sums gain. The lower bound is the time of the
-    network's linear layers and convolutions alone, each on the input it has in the network.
+    network's linear layers and convolutions alone, each on the input it has in the network. A GPU compiles block by
+    block.
 
     Args:
         model, size, batch_size: Variant with random weights, input height and width in px, images per call.
@@ -69,19 +70,47 @@ def benchmark_model(
     network = timm.create_model(model, drop_path_rate=0.0).to(device)
     spread_offsets(network, OFFSET_SPREAD)
     versions: dict[str, Any] = {BASELINE: as_baseline(network), PLAIN: plain_copy(network), "eager": network}
-    versions["compiled"] = torch.compile(network, options=COMPILE_OPTIONS)
+    versions["compiled"] = _compiled(network, device)
     case = f"{model}, {batch_size} images of {size[0]}×{size[1]} px, {str(dtype).removeprefix('torch.')}"
     task = _Task(torch.randn(batch_size, 3, *size, device=device), dtype)
-    for operation, call in (("inference", task.infer), ("training step", task.train)):
-        is_training = operation == "training step"
+    updates = {name: _Update(version, dtype) for name, version in versions.items()}
+    for is_training in (False, True):
         for version in versions.values():
             version.train(is_training)
         with torch.set_grad_enabled(is_training):
             require_same({name: (task.infer(version).detach().to(dtype),) for name, version in versions.items()})
-            calls: dict[str, Callable[[], Any]] = {name: partial(call, version) for name, version in versions.items()}
+            calls: dict[str, Callable[[], Any]] = {
+                name: partial(task.train, updates[name]) if is_training else partial(task.infer, version)
+                for name, version in versions.items()
+            }
             layers = _matrix_layers(versions[PLAIN], task.infer)  # plain: fused layers are not called as modules
             calls[FLOOR] = partial(_run_layers, layers, dtype, is_training)
+            operation = "training step" if is_training else "inference"
             yield from time_versions(operation, case, calls, rounds, device, images=batch_size)
+
+
+def _compiled(network: nn.Module, device: torch.device) -> Any:
+    if device.type != "cuda":
+        return torch.compile(network, options=COMPILE_OPTIONS)
+    blocks = copy.deepcopy(network)
+    compile_blocks(blocks)
+    return blocks
+
+
+class _Update:
+    """The update of a network's weights by AdamW, with a loss scale in float16; the learning rate is 0."""
+
+    def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
+        self.network = network
+        device = next(network.parameters()).device.type
+        self.optimizer = torch.optim.AdamW(network.parameters(), lr=0.0, fused=device == "cuda")
+        self.scaler = torch.amp.GradScaler(device, enabled=dtype == torch.float16)
+
+    def step(self, loss: Tensor) -> None:
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
 
 
 @dataclass(frozen=True)
@@ -95,9 +124,8 @@ class _Task:
         with torch.autocast(self.images.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return network(self.images)
 
-    def train(self, network: Any) -> None:
-        self.infer(network).float().logsumexp(-1).mean().backward()
-        network.zero_grad()
+    def train(self, update: _Update) -> None:
+        update.step(self.infer(update.network).float().logsumexp(-1).mean())
 
 
 def _matrix_layers(

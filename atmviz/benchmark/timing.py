@@ -4,13 +4,14 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from atmviz.benchmark.replay import microseconds_on_gpu
 from atmviz.errors import AtmvizError
 
 BASELINE = "deform_conv2d baseline"
@@ -26,12 +27,16 @@ class Timing:
         operation: What was computed, such as "forward".
         case: Shapes and settings.
         version: "deform_conv2d baseline", "eager", "compiled", or a lower bound such as "linear alone".
-        milliseconds: Median over the rounds.
+        milliseconds: Median over the rounds; on a GPU with the time that Python takes to ask for it.
         quartiles: First and third quartile, ms.
         speedup: Median over the rounds of the reference version's time divided by this version's in the same round.
         images: Images per call; None for a single branch.
         peak_mb: Largest memory that one call allocated on a GPU.
         copy_fraction: Bytes moved per second, as a fraction of what a copy of the input reaches.
+        gpu_us: Time of one call on a GPU alone, microseconds: the median over replays of a CUDA graph, whose calls read
+            and write other tensors in turns, beyond what the L2 cache holds. None where it is not measured.
+        gpu_speedup: The reference version's `gpu_us` divided by this version's.
+        gb_per_s: Bytes that must be moved, read and written, per second; for what is bound by memory.
     """
 
     operation: str
@@ -43,6 +48,9 @@ class Timing:
     images: int | None = None
     peak_mb: float | None = None
     copy_fraction: float | None = None
+    gpu_us: float | None = None
+    gpu_speedup: float | None = None
+    gb_per_s: float | None = None
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
@@ -67,6 +75,7 @@ def time_versions(
     device: torch.device,
     reference: str = BASELINE,
     images: int | None = None,
+    rotated: Mapping[str, Sequence[Callable[[], Any]]] | None = None,
 ) -> list[Timing]:
     """Time all versions in turns.
 
@@ -76,14 +85,19 @@ def time_versions(
         rounds: Timed calls of each version.
         device: Device to wait for before the clock is read.
         reference: Version that the speed-ups are relative to.
+        rotated: The same functions on several sets of tensors, for their time on a GPU alone.
     """
     seconds = measure(versions, rounds, device)
+    on_gpu = {name: microseconds_on_gpu(calls, device, rounds) for name, calls in (rotated or {}).items()}
     timings = []
     for name, times in seconds.items():
         low, median, high = statistics.quantiles((1e3 * s for s in times), n=4, method="inclusive")
         speedup = statistics.median(other / this for other, this in zip(seconds[reference], times, strict=True))
         peak = _peak_mb(versions[name], device)
-        timings.append(Timing(operation, case, name, median, (low, high), speedup, images, peak))
+        this, other = on_gpu.get(name), on_gpu.get(reference)
+        faster = other / this if this and other else None
+        row = Timing(operation, case, name, median, (low, high), speedup, images, peak)
+        timings.append(replace(row, gpu_us=this, gpu_speedup=faster))
     return timings
 
 

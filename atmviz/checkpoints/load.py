@@ -39,7 +39,8 @@ def load_model(
     Files are read as data: nothing in them is run.
 
     Args:
-        path_or_name: A checkpoint file; "atmnet_nano.shapes", the demonstration model; or a name like "atmnet_tiny"
+        path_or_name: A checkpoint file, or one on the Hugging Face Hub as "hf://user/repo", "hf://user/repo@revision"
+            or "hf://user/repo/file"; "atmnet_nano.shapes", the demonstration model; or a name like "atmnet_tiny"
             and "mask_rcnn(atmnet_tiny)" for random, untrained weights. Random offset layers are scaled so that offsets
             spread over a few tokens. "init:" before any of these gives the same network as training begins with it.
         model: The network, or its backbone, that the file must hold.

@@ -11,6 +11,7 @@ from atmviz.checkpoints.stored import StoredTensor
 from atmviz.checkpoints.tensors import read_tensors, read_weights
 from atmviz.errors import CheckpointError
 from atmviz.files import find_checkpoint, sha256_of_file
+from atmviz.hub import HubAddress, is_hub_address
 
 
 def read_checkpoint(
@@ -19,7 +20,7 @@ def read_checkpoint(
     """Read a file of any layout and recognize its network, from this project's metadata or else from the shapes.
 
     Args:
-        path_or_name: The file, or the name of a bundled one.
+        path_or_name: The file, the name of a bundled one, or an address on the Hub.
         weights: "ema" or "model"; None takes averaged weights where the file has them.
         timm_name: Another timm model. A file without a head of this project's is then taken as that model's.
 
@@ -42,7 +43,7 @@ def read_checkpoint(
         config=config,
         sha256=sha256_of_file(path),
         layout=named.layout,
-        path=str(path),
+        path=HubAddress.parse(path_or_name).at_commit(path) if is_hub_address(path_or_name) else str(path),
         weights=chosen,
         left_out=named.left_out,
         note=note,

@@ -13,17 +13,18 @@ from torch import Tensor
 from atmviz.checkpoints.averaged import WeightChoice
 from atmviz.checkpoints.load import build
 from atmviz.checkpoints.metadata import TRAINING_INFO
-from atmviz.checkpoints.origin import Origin, origin_of
+from atmviz.checkpoints.origin import Checkpoint, Origin, origin_of
 from atmviz.checkpoints.read import read_checkpoint
 from atmviz.errors import CheckpointError, reason_of
 from atmviz.files import atomic_path, find_checkpoint
+from atmviz.hub import is_hub_address
 
 
 def convert_checkpoint(source: str | Path, target: str | Path, weights: WeightChoice | None = None) -> Origin:
     """Write a checkpoint of any layout as safetensors, atomically, with its configuration as metadata.
 
     Args:
-        source: The checkpoint, or the name of a bundled one.
+        source: The checkpoint, the name of a bundled one, or an address on the Hub.
         target: A name ending in .safetensors.
         weights: "ema" or "model"; None takes averaged weights where the file has them.
 
@@ -37,9 +38,27 @@ def convert_checkpoint(source: str | Path, target: str | Path, weights: WeightCh
     source, target = Path(source), Path(target)
     if target.suffix != ".safetensors":
         raise ValueError(f"got {target}, expected a name ending in .safetensors")
-    checkpoint = read_checkpoint(find_checkpoint(source, random=False), weights)
+    is_remote = is_hub_address(source)
+    checkpoint = read_checkpoint(source if is_remote else find_checkpoint(source, random=False), weights)
     origin = origin_of(build(checkpoint))  # checks that the file fits
-    metadata = {"source": os.fsencode(source.name).decode("utf-8", "replace"), "source_sha256": origin.sha256}
+    name = str(origin.path) if is_remote else os.fsencode(source.name).decode("utf-8", "replace")
+    write_converted(target, Checkpoint(origin, checkpoint.state), name)
+    return origin
+
+
+def write_converted(target: Path, checkpoint: Checkpoint, name: str) -> None:
+    """Write weights as safetensors, atomically, with their origin as metadata.
+
+    Args:
+        target: A name ending in .safetensors.
+        checkpoint: The weights.
+        name: What they are converted from.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
+    origin = checkpoint.origin
+    metadata = {"source": name, "source_sha256": origin.sha256}
     if origin.weights:
         metadata["weights"] = origin.weights
     metadata |= _describe(origin.model, origin.config, origin.training_info)
@@ -47,7 +66,6 @@ def convert_checkpoint(source: str | Path, target: str | Path, weights: WeightCh
         _write(target, checkpoint.state, metadata)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"cannot write {target} ({reason_of(error)}): choose another path") from None
-    return origin
 
 
 def write_checkpoint(

@@ -4,6 +4,8 @@ Two functions normalize: they differ in the last bit, because the released netwo
 torchvision's `to_dtype`, with which dense networks are trained here, multiplies by 1/255.
 """
 
+from functools import cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -38,8 +40,15 @@ def normalize_batch(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Return network input [B, 3, H, W], float32, from pixels [B, H, W, 3], uint8, on their device."""
     # NHWC -> NCHW, as it lies in memory, and in one piece of it: fetching fresh pages takes longer than the arithmetic
     out = pixels.permute(0, 3, 1, 2).float()
-    mean, std = (out.new_tensor(values).view(3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
+    mean, std = (_on_device(tuple(values), out.device) for values in (preprocessing.mean, preprocessing.std))
     return out.div_(255).sub_(mean).div_(std)
+
+
+@cache
+def _on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return one value per channel, [3, 1, 1], on a device: copied there once, because a GPU is waited for."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1)
 
 
 def normalize_image(image: np.ndarray) -> Tensor:

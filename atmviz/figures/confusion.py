@@ -74,6 +74,8 @@ def draw_confusion(counts: np.ndarray, classes: Sequence[str], path: Path, *, ti
             cbar_kws={"label": "% of the true class", "location": "bottom", "aspect": 40, "shrink": 0.8, "pad": 0.02},
         )
         (darkest,) = axes.collections[0].to_rgba(np.array([100]))
+        for cell in axes.texts:
+            cell.set_in_layout(False)  # which would measure each several times, and gain nothing: cells have their size
         for full in (text for text in axes.texts if text.get_text() == "100"):  # which may be wider than its cell
             full.set_bbox({"facecolor": darkest, "edgecolor": "none", "pad": 0.3})
         axes.set_facecolor(_NOTHING)

@@ -33,7 +33,7 @@ _KEYS: dict[FigureFormat, tuple[str, str]] = {
     "svg": ("Creator", "Description"),
 }
 _UNDATED: dict[FigureFormat, dict[str, None]] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
-_OTHER_FORMATS = (".jpg", ".jpeg", ".eps", ".ps", ".tif", ".tiff", ".webp", ".gif", ".bmp", ".csv", ".json")
+_OTHER_FORMATS = (".mp4", ".jpg", ".jpeg", ".eps", ".ps", ".tif", ".tiff", ".webp", ".gif", ".bmp", ".csv", ".json")
 _MAX_FIGURE_BYTES = 2**28
 _MAX_ABOUT_BYTES = 2**20
 _MAX_LAYERS = 4  # named in a file name

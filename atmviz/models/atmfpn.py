@@ -17,6 +17,7 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 from atmviz.layers import LayerId
 from atmviz.models.atmnet import site_of
 from atmviz.models.layers import PositionalEncodingGenerator, init_fan_in, init_weights
+from atmviz.models.norm import LayerNorm
 from atmviz.models.token_mixer import ActiveTokenMixer, OffsetLayer
 from atmviz.observe.site import Site
 
@@ -34,7 +35,7 @@ class ATMUnit(nn.Module):
         self.layer = layer
         self.peg = PositionalEncodingGenerator(dim)
         self.offset = OffsetLayer(dim, num_offsets=dim)
-        self.norm = nn.LayerNorm(dim)
+        self.norm = LayerNorm(dim)
         self.token_mixer = ActiveTokenMixer(dim, out_dim=out_dim)
         self.apply(init_weights)
         init_fan_in(self)  # like the convolutions of an FPN, because no norm follows

@@ -17,6 +17,7 @@ from atmviz.architecture import FusionMode, OffsetMode
 from atmviz.geometry import MIN_SIZE_PX
 from atmviz.layers import LayerId, is_offset_source, offset_sources
 from atmviz.models.layers import ChannelMLP, PositionalEncodingGenerator, init_weights
+from atmviz.models.norm import LayerNorm
 from atmviz.models.released import checkpoint_filter_fn
 from atmviz.models.token_mixer import ActiveTokenMixer, OffsetLayer
 from atmviz.observe.site import Site
@@ -29,9 +30,9 @@ class ATMBlock(nn.Module):
     def __init__(self, dim: int, mlp_ratio: float, drop_path: float, offset: OffsetLayer | None, **mixer: Any) -> None:
         super().__init__()
         self.offset = offset
-        self.norm1 = nn.LayerNorm(dim)
+        self.norm1 = LayerNorm(dim)
         self.token_mixer = ActiveTokenMixer(dim, **mixer)
-        self.norm2 = nn.LayerNorm(dim)
+        self.norm2 = LayerNorm(dim)
         self.mlp = ChannelMLP(dim, int(dim * mlp_ratio))
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 

@@ -9,6 +9,7 @@ import torch
 from timm.layers import Mlp, trunc_normal_
 from torch import Tensor, nn
 
+from atmviz.models.norm import LayerNorm
 from atmviz.models.token_mixer import ActiveTokenMixer, OffsetLayer
 from atmviz.ops import channel_mlp
 
@@ -45,9 +46,9 @@ class ChannelMLP(Mlp):
 
 
 def set_fused(network: nn.Module, fused: bool) -> None:
-    """Choose how channel MLPs and weighted sums of branches are computed: fused (the default) or by PyTorch alone."""
+    """Choose how channel MLPs, norms and weighted sums of branches are computed: fused (the default) or by PyTorch."""
     for module in network.modules():
-        if isinstance(module, ChannelMLP | ActiveTokenMixer):
+        if isinstance(module, ChannelMLP | ActiveTokenMixer | LayerNorm):
             module.fused = fused
 
 

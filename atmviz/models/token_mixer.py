@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
 from atmviz.architecture import FusionMode, OffsetMode
+from atmviz.models.norm import LayerNorm
 from atmviz.ops import sample_along, weighted_sum
 
 
@@ -33,7 +34,7 @@ class OffsetLayer(nn.Module):
 
     def __init__(self, dim: int, num_offsets: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(dim)
+        self.norm = LayerNorm(dim)
         self.linear = nn.Linear(dim, 2 * num_offsets)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -116,7 +117,7 @@ class ActiveTokenMixer(nn.Module):
             Mixed tokens, [B, H, W, out_dim].
         """
         if x.is_cuda and torch.is_autocast_enabled("cuda"):
-            # Norms return float32 under autocast. Cast once: all branches sample, and keep for backward, the same copy.
+            # PyTorch's norms return float32. Cast once: all branches sample, and keep for backward, the same copy.
             x = x.to(torch.get_autocast_dtype("cuda"))
         if offset is not None:
             offset = self.hook_offset(offset)

@@ -1,12 +1,16 @@
 # mypy: allow-untyped-defs
-"""The Triton kernels of `sample_along` and of its gradients.
+"""The Triton kernels of `sample_along`, Eq. (2), and of its gradients.
 
-A line is one row (branch "width") or one column (branch "height") of one image; shifts never leave it. A program takes
-a few tokens of a line and a few offsets with all channels that share them, so its reads stay in the L1 cache. Each
-offset is read once and broadcast to its channels in registers. Only the inputs are kept for the backward pass. No two
-programs write the same value, so results are deterministic.
+A line is one row (branch "width") or one column (branch "height") of one image; shifts never leave it. One program owns
+a line, and in it O neighboring offsets with the S channels that share each, so no other program writes what it writes.
+Each offset is read once and broadcast to its channels in registers. Programs count in one dimension: the other two end
+at 65,535.
 
-Legend: T tokens and O offsets of one program, S channels sharing an offset. Strides count elements.
+The gradient of x adds up, at each token, what the queries that read it send back. Its owner walks the queries of its
+line in order and adds to float32 rows of its own, which mostly stay in the L2 cache. There are no atomics: results are
+the same bits every time. The work does not depend on how far offsets reach.
+
+Legend: T tokens of a step, O offsets of a program, S channels sharing an offset. Strides count elements.
 """
 
 import torch
@@ -16,37 +20,28 @@ from torch import Tensor
 
 from atmviz.ops.cpu import readable
 
-_TOKENS = 16
-_CHANNELS = 64
+_WALKERS = 16  # backward programs that a multiprocessor holds
+_NAN = tl.constexpr(tl.PropagateNan.ALL)
 
 
 @triton.jit
-def _tile(size, offsets, SHARED: tl.constexpr, T: tl.constexpr, O: tl.constexpr, S: tl.constexpr):  # noqa: E741
-    """Return tokens [T, 1], offsets [1, O] and channels [1, O, S] of this program, and masks [T, O] and [T, O, S]."""
+def _owned(item, lines, offsets, O: tl.constexpr):  # noqa: E741
+    """Return image, line and first offset of an item of work; the items of a line follow each other."""
     blocks = tl.cdiv(offsets, O)
-    token = (tl.program_id(0) // blocks) * T + tl.arange(0, T)[:, None]
-    o = (tl.program_id(0) % blocks) * O + tl.arange(0, O)[None, :]
-    s = tl.arange(0, S)[None, None, :]
-    exists = (token < size) & (o < offsets)
-    channel_exists = tl.broadcast_to(exists[:, :, None], T, O, S)
-    if S != SHARED:  # constant: unmasked channels are loaded as one vector
-        channel_exists = channel_exists & (s < SHARED)
-    return token, o, o[:, :, None] * SHARED + s, exists, channel_exists
+    line = item // blocks
+    return (line // lines).to(tl.int64), line % lines, (item % blocks) * O
 
 
 @triton.jit
-def _start(batch_stride, line_stride, lines):
-    """Return the index of the first element of this program's line."""
-    line = tl.program_id(1)
-    return (line // lines).to(tl.int64) * batch_stride + (line % lines) * line_stride
+def _locate(shift, query, size, REAL: tl.constexpr):
+    """Return the lower of the two neighbors that a query reads, and how far behind it the position lies, 0 to 1.
 
-
-@triton.jit
-def _position(offset, query, size, REAL: tl.constexpr):
-    """Return the position that a query token reads, clamped where reads are zero, so that huge offsets stay finite."""
-    position = query + offset.to(REAL)
-    position = tl.where(position < -2, -2.0, position)
-    return tl.where(position > size + 1, size + 1.0, position)
+    Positions are clamped where reads are zero, so that huge offsets stay finite. A NaN reads NaN, outside the line.
+    """
+    position = tl.maximum(query + shift.to(REAL), -2.0, _NAN)
+    position = tl.minimum(position, size + 1.0, _NAN)
+    floor = tl.floor(position)
+    return tl.where(floor > -2, floor, -2.0).to(tl.int32), position - floor
 
 
 @triton.jit
@@ -55,65 +50,88 @@ def _read(row, index, stride, size, exists, REAL: tl.constexpr):
     return tl.load(row + index * stride, mask=exists & (index >= 0) & (index < size), other=0).to(REAL)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["lines", "size"])
 def _forward(
     x, offset, out, x_batch, x_line, x_token, offset_batch, offset_line, offset_token, lines, size, offsets,
     SHARED: tl.constexpr, REAL: tl.constexpr, T: tl.constexpr, O: tl.constexpr, S: tl.constexpr,  # noqa: E741
 ):  # fmt: skip
-    token, o, channel, exists, channel_exists = _tile(size, offsets, SHARED, T, O, S)
-    row = _start(x_batch, x_line, lines) + channel
-    shift = tl.load(offset + _start(offset_batch, offset_line, lines) + token * offset_token + o, mask=exists, other=0)
-    position = _position(shift, token, size, REAL)
-    floor = tl.floor(position)
-    low = floor.to(tl.int32)[:, :, None]
-    fraction = (position - floor)[:, :, None]
-    at_low = _read(x + row, low, x_token, size, channel_exists, REAL)
-    at_high = _read(x + row, low + 1, x_token, size, channel_exists, REAL)
-    value = (1 - fraction) * at_low + fraction * at_high
-    tl.store(out + row + token[:, :, None] * x_token, value, mask=channel_exists)
+    image, line, first = _owned(tl.program_id(0), lines, offsets, O)
+    o = first + tl.arange(0, O)[None, :]
+    s = tl.arange(0, S)[None, None, :]
+    channel = o[:, :, None] * SHARED + s
+    start = image * x_batch + line * x_line
+    offset += image * offset_batch + line * offset_line
+    for step in range(0, size, T):
+        token = step + tl.arange(0, T)[:, None]
+        exists = tl.broadcast_to((token < size)[:, :, None], T, O, S)
+        if S != SHARED:  # constant: unmasked channels are loaded as one vector
+            exists = exists & (s < SHARED)
+        shift = tl.load(offset + token * offset_token + o, mask=token < size, other=0)
+        low, fraction = _locate(shift, token, size, REAL)
+        low, fraction = low[:, :, None], fraction[:, :, None]
+        at_low = _read(x + start + channel, low, x_token, size, exists, REAL)
+        at_high = _read(x + start + channel, low + 1, x_token, size, exists, REAL)
+        value = (1 - fraction) * at_low + fraction * at_high
+        tl.store(out + start + channel + token[:, :, None] * x_token, value, mask=exists)
 
 
 @triton.jit
-def _backward_offset(
-    x, offset, grad, grad_offset, x_batch, x_line, x_token, offset_batch, offset_line, offset_token,
-    out_batch, out_line, out_token, lines, size, offsets,
-    SHARED: tl.constexpr, REAL: tl.constexpr, T: tl.constexpr, O: tl.constexpr, S: tl.constexpr,  # noqa: E741
+def _clear(rows, count, REAL: tl.constexpr, O: tl.constexpr, S: tl.constexpr):  # noqa: E741
+    for row in range(count):
+        tl.store(rows + row * (O * S), tl.zeros([O, S], REAL))
+    tl.debug_barrier()
+
+
+@triton.jit(do_not_specialize=["lines", "size", "items"])
+def _backward(
+    x, offset, grad, grad_x, grad_offset, sums, x_batch, x_line, x_token, offset_batch, offset_line, offset_token,
+    out_batch, out_line, out_token, lines, size, offsets, items,
+    SHARED: tl.constexpr, REAL: tl.constexpr, O: tl.constexpr, S: tl.constexpr,  # noqa: E741
 ):  # fmt: skip
-    """Sum slope between the two neighbors times output gradient over the channels sharing the offset."""
-    token, o, channel, exists, channel_exists = _tile(size, offsets, SHARED, T, O, S)
-    row = _start(x_batch, x_line, lines) + channel
-    shift = tl.load(offset + _start(offset_batch, offset_line, lines) + token * offset_token + o, mask=exists, other=0)
-    low = tl.floor(_position(shift, token, size, REAL)).to(tl.int32)[:, :, None]
-    at_low = _read(x + row, low, x_token, size, channel_exists, REAL)
-    at_high = _read(x + row, low + 1, x_token, size, channel_exists, REAL)
-    g = tl.load(grad + row + token[:, :, None] * x_token, mask=channel_exists, other=0).to(REAL)
-    slope = tl.sum(g * (at_high - at_low), axis=2)
-    tl.store(grad_offset + _start(out_batch, out_line, lines) + token * out_token + o, slope, mask=exists)
+    """Walk lines: each query adds its gradient to the rows of both neighbors, and multiplies it by their difference.
 
-
-@triton.jit
-def _backward_x(
-    offset, grad, grad_x, x_batch, x_line, x_token, offset_batch, offset_line, offset_token, lines, size, offsets,
-    WHOLE: tl.constexpr, SHARED: tl.constexpr, REAL: tl.constexpr, T: tl.constexpr, O: tl.constexpr, S: tl.constexpr,  # noqa: E741
-):  # fmt: skip
-    """Gather for each token the gradients of the queries that read it; a read at distance d < 1 has weight 1 - d.
-
-    The line's largest offset bounds how far such queries are away; only those are visited.
+    A gradient that is None is left out. `sums` has size + 5 rows of O * S values for each program: the first two and
+    the last three take what falls outside the line.
     """
-    token, o, channel, _, channel_exists = _tile(size, offsets, SHARED, T, O, S)
-    row = _start(x_batch, x_line, lines) + channel
-    shifts = offset + _start(offset_batch, offset_line, lines) + o
-    line = tl.arange(0, WHOLE)[:, None]
-    all_shifts = tl.load(shifts + line * offset_token, mask=(line < size) & (o < offsets), other=0).to(REAL)
-    reach = tl.minimum(tl.max(tl.abs(all_shifts)), size).to(tl.int32) + 1
-    first = (tl.program_id(0) // tl.cdiv(offsets, O)) * T
-    total = tl.zeros([T, O, S], REAL)
-    for query in range(tl.maximum(first - reach, 0), tl.minimum(first + T + reach, size)):
-        shift = tl.load(shifts + query * offset_token, mask=o < offsets, other=0)
-        weight = 1 - tl.abs(_position(shift, query, size, REAL) - token)
-        g = tl.load(grad + row + query * x_token, mask=channel_exists, other=0).to(REAL)
-        total += tl.where(weight < 0, 0.0, weight)[:, :, None] * g
-    tl.store(grad_x + row + token[:, :, None] * x_token, total, mask=channel_exists)
+    column = tl.arange(0, O)[:, None] * S + tl.arange(0, S)[None, :]
+    rows = sums + tl.program_id(0).to(tl.int64) * (size + 5) * (O * S) + column
+    for item in range(tl.program_id(0), items, tl.num_programs(0)):
+        image, line, first = _owned(item, lines, offsets, O)
+        o = first + tl.arange(0, O)
+        s = tl.arange(0, S)[None, :]
+        exists = tl.broadcast_to((o < offsets)[:, None], O, S)
+        if S != SHARED:
+            exists = exists & (s < SHARED)
+        start = image * x_batch + line * x_line + o[:, None] * SHARED + s
+        shifts = offset + image * offset_batch + line * offset_line + o
+        out_start = image * out_batch + line * out_line + o
+        if grad_x is not None:
+            _clear(rows, size + 5, REAL, O, S)
+        shift = tl.load(shifts, mask=o < offsets, other=0)
+        g = tl.load(grad + start, mask=exists, other=0).to(REAL)
+        for query in range(size):
+            more = query + 1 < size  # the next query's values travel while this one's are used
+            next_shift = tl.load(shifts + (query + 1) * offset_token, mask=more & (o < offsets), other=0)
+            next_g = tl.load(grad + start + (query + 1) * x_token, mask=more & exists, other=0).to(REAL)
+            low, fraction = _locate(shift, query, size, REAL)
+            low, fraction = low[:, None], fraction[:, None]
+            if grad_offset is not None:
+                at_low = _read(x + start, low, x_token, size, exists, REAL)
+                at_high = _read(x + start, low + 1, x_token, size, exists, REAL)
+            if grad_x is not None:
+                here = rows + (low + 2) * (O * S)
+                sum_low, sum_high = tl.load(here), tl.load(here + O * S)
+                tl.store(here, sum_low + (1 - fraction) * g)
+                tl.store(here + O * S, sum_high + fraction * g)
+                tl.debug_barrier()
+            if grad_offset is not None:  # stored last: no load above waits for it
+                slope = tl.sum(g * (at_high - at_low), axis=1)
+                tl.store(grad_offset + out_start + query * out_token, slope, mask=o < offsets)
+            shift, g = next_shift, next_g
+        if grad_x is not None:
+            for token in range(size):
+                tl.store(grad_x + start + token * x_token, tl.load(rows + (token + 2) * (O * S)), mask=exists)
+            tl.debug_barrier()
 
 
 def forward(x: Tensor, offset: Tensor, axis: int) -> Tensor:
@@ -121,23 +139,39 @@ def forward(x: Tensor, offset: Tensor, axis: int) -> Tensor:
     x, offset = x.contiguous(), readable(offset)
     out = torch.empty_like(x)
     if x.numel():
-        grid, shape, tile = _launch(x, offset, axis)
-        _forward[grid](x, offset, out, *_strides(x, axis), *_strides(offset, axis), *shape, **tile)
+        lines, size, offsets = _sizes(x, offset, axis)
+        tile = _forward_tile(size, offsets, x.shape[3] // offsets)
+        programs = len(x) * lines * (offsets // tile["O"])
+        strides = (*_strides(x, axis), *_strides(offset, axis))
+        _forward[(programs,)](x, offset, out, *strides, lines, size, offsets, REAL=_real(x, offset), **tile)
     return out
 
 
-def backward(grad: Tensor, x: Tensor, offset: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Return gradients of x and offset, in their shapes and dtypes, from that of the output, [B, H, W, C]."""
+def backward(
+    grad: Tensor, x: Tensor, offset: Tensor, axis: int, learns_x: bool = True, learns_offset: bool = True
+) -> list[Tensor]:
+    """Return gradients of x, offset or both, in their shapes and dtypes, from that of the output, [B, H, W, C]."""
     x, offset, grad = x.contiguous(), readable(offset), grad.contiguous()
-    grad_x = torch.empty_like(x)
-    grad_offset = torch.empty_like(offset, memory_format=torch.contiguous_format)
+    grad_x = torch.empty_like(x) if learns_x else None
+    grad_offset = torch.empty_like(offset, memory_format=torch.contiguous_format) if learns_offset else None
     if x.numel():
-        grid, shape, tile = _launch(x, offset, axis)
-        strides = (*_strides(x, axis), *_strides(offset, axis))
-        _backward_offset[grid](x, offset, grad, grad_offset, *strides, *_strides(grad_offset, axis), *shape, **tile)
-        whole = triton.next_power_of_2(x.shape[axis])
-        _backward_x[grid](offset, grad, grad_x, *strides, *shape, WHOLE=whole, **tile)
-    return grad_x, grad_offset
+        lines, size, offsets = _sizes(x, offset, axis)
+        tile, real = _backward_tile(offsets, x.shape[3] // offsets), _real(x, offset)
+        items = len(x) * lines * triton.cdiv(offsets, tile["O"])
+        dtype = torch.float64 if real == tl.float64 else torch.float32
+        values = (size + 5) * tile["O"] * tile["S"]  # in the rows of a program
+        programs = min(items, _walkers(x.device, values * dtype.itemsize))
+        sums = x.new_empty(programs * values if learns_x else 0, dtype=dtype)
+        slopes = offset if grad_offset is None else grad_offset
+        strides = (*_strides(x, axis), *_strides(offset, axis), *_strides(slopes, axis))
+        tensors = (x, offset, grad, grad_x, grad_offset, sums)
+        _backward[(programs,)](*tensors, *strides, lines, size, offsets, items, REAL=real, **tile)
+    return [gradient for gradient in (grad_x, grad_offset) if gradient is not None]
+
+
+def _sizes(x: Tensor, offset: Tensor, axis: int) -> tuple[int, int, int]:
+    """Return lines of an image, tokens of a line, and offsets of a token."""
+    return x.shape[3 - axis], x.shape[axis], offset.shape[3]
 
 
 def _strides(tensor: Tensor, axis: int) -> tuple[int, int, int]:
@@ -145,14 +179,32 @@ def _strides(tensor: Tensor, axis: int) -> tuple[int, int, int]:
     return tensor.stride(0), tensor.stride(3 - axis), tensor.stride(axis)
 
 
-def _launch(x: Tensor, offset: Tensor, axis: int) -> tuple[tuple[int, int], tuple[int, ...], dict]:
-    """Return the grid of programs, the sizes of the map, and the tile of one program."""
-    lines, size, offsets = x.shape[3 - axis], x.shape[axis], offset.shape[3]
-    shared = x.shape[3] // offsets
+def _real(x: Tensor, offset: Tensor) -> tl.dtype:
+    return tl.float64 if torch.float64 in (x.dtype, offset.dtype) else tl.float32
+
+
+def _forward_tile(size: int, offsets: int, shared: int) -> dict[str, int]:
+    """Return what a forward program takes: 64 channels, in offsets that divide all, and 8 values a thread."""
     tile_shared = triton.next_power_of_2(shared)
-    tile_offsets = max(1, min(triton.next_power_of_2(offsets), _CHANNELS // tile_shared))
-    wide = torch.float64 in (x.dtype, offset.dtype)
-    real = tl.float64 if wide else tl.float32
-    tile = {"REAL": real, "SHARED": shared, "T": _TOKENS, "O": tile_offsets, "S": tile_shared}
-    grid = (triton.cdiv(size, _TOKENS) * triton.cdiv(offsets, tile_offsets), x.shape[0] * lines)
-    return grid, (lines, size, offsets), tile
+    tile_offsets = min(offsets & -offsets, max(1, 64 // tile_shared))
+    channels = tile_offsets * tile_shared
+    tokens = min(16, triton.next_power_of_2(size), max(1, 2048 // channels))
+    warps = min(8, max(1, tokens * channels // 256))
+    return {"SHARED": shared, "T": tokens, "O": tile_offsets, "S": tile_shared, "num_warps": warps}
+
+
+def _backward_tile(offsets: int, shared: int) -> dict[str, int]:
+    """Return what a backward program takes: an offset a thread, but not more than 128 channels a warp."""
+    tile_shared = triton.next_power_of_2(shared)
+    tile_offsets = min(32, triton.next_power_of_2(offsets), max(1, 128 // tile_shared))
+    warps = min(8, max(1, tile_offsets * tile_shared // 256))
+    return {"SHARED": shared, "O": tile_offsets, "S": tile_shared, "num_warps": warps}
+
+
+def _walkers(device: torch.device, row_bytes: int) -> int:
+    """Return how many backward programs run at once, so that their rows stay in three quarters of the L2 cache."""
+    if device.type != "cuda":  # Triton's interpreter: each program gets several lines
+        return 3
+    gpu = torch.cuda.get_device_properties(device)
+    most, cached = _WALKERS * gpu.multi_processor_count, gpu.L2_cache_size * 3 // 4 // row_bytes
+    return max(gpu.multi_processor_count, min(most, cached))

@@ -6,6 +6,7 @@ Legend: B batch, H/W grid in tokens, C channels, O distinct offsets, S = C / O c
 import sys
 from functools import partial
 from importlib.util import find_spec
+from itertools import compress
 from typing import Any, Literal
 
 import torch
@@ -83,7 +84,14 @@ def has_kernels(device_type: str) -> bool:
 
 _on_cpu = partial(torch.library.custom_op, mutates_args=(), device_types="cpu")
 _sample: Any = _on_cpu("atmviz::sample_along", cpu.forward)
-_sample_backward: Any = _on_cpu("atmviz::sample_along_backward", cpu.backward)
+
+
+@_on_cpu("atmviz::sample_along_backward")
+def _sample_backward(
+    grad: Tensor, x: Tensor, offset: Tensor, axis: int, learns_x: bool = True, learns_offset: bool = True
+) -> list[Tensor]:
+    """Return the gradients that are asked for, that of x first; both for graphs in torch.compile's cache on disk."""
+    return list(compress(cpu.backward(grad, x, offset, axis), (learns_x, learns_offset)))
 
 
 @_sample.register_kernel("cuda")
@@ -95,11 +103,13 @@ def _(x: Tensor, offset: Tensor, axis: int) -> Tensor:
 
 
 @_sample_backward.register_kernel("cuda")
-def _(grad: Tensor, x: Tensor, offset: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+def _(
+    grad: Tensor, x: Tensor, offset: Tensor, axis: int, learns_x: bool = True, learns_offset: bool = True
+) -> list[Tensor]:
     from atmviz.ops import gpu
 
     with torch.cuda.device(x.device):
-        return gpu.backward(grad, x, offset, axis)
+        return gpu.backward(grad, x, offset, axis, learns_x, learns_offset)
 
 
 @_sample.register_fake
@@ -108,8 +118,10 @@ def _(x: Tensor, offset: Tensor, axis: int) -> Tensor:
 
 
 @_sample_backward.register_fake
-def _(grad: Tensor, x: Tensor, offset: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape), offset.new_empty(offset.shape)
+def _(
+    grad: Tensor, x: Tensor, offset: Tensor, axis: int, learns_x: bool = True, learns_offset: bool = True
+) -> list[Tensor]:
+    return [tensor.new_empty(tensor.shape) for tensor in compress((x, offset), (learns_x, learns_offset))]
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
@@ -117,8 +129,10 @@ def _save(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
     ctx.save_for_backward(x, offset)  # recomputing positions and weights is cheaper than keeping them
 
 
-def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-    return *_sample_backward(grad, *ctx.saved_tensors, ctx.axis), None
+def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    learns_x, learns_offset, _ = ctx.needs_input_grad
+    gradients = iter(_sample_backward(grad, *ctx.saved_tensors, ctx.axis, learns_x, learns_offset))
+    return next(gradients) if learns_x else None, next(gradients) if learns_offset else None, None
 
 
 _sample.register_autograd(_differentiate, setup_context=_save)

@@ -33,6 +33,11 @@ def summarize_offsets(offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         )
     if offset.device.type == "cpu" and has_kernels("cpu"):
         return cpu.summarize(offset)
+    if offset.device.type == "cuda" and has_kernels("cuda"):
+        from atmviz.ops import gpu_summary
+
+        with torch.cuda.device(offset.device):
+            return gpu_summary.summarize(offset)
     batch, height, width = offset.shape[:3]
     n = max(height, width)
     bins = 2 * n + 1

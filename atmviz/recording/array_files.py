@@ -8,11 +8,11 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-from numcodecs.vlen import VLenUTF8
 
 from atmviz.errors import RecordingFormatError
 from atmviz.files import read_limited, temporary_folder
@@ -70,7 +70,7 @@ class ArrayFiles:
             values = np.full(array.chunk_shape, array.fill, "uint8" if array.dtype == "bool" else array.dtype)
             with suppress(*() if finished else (FileNotFoundError,)):
                 packed = _read(self._file(name, chunk), values.nbytes + values.nbytes // 64 + 1024)
-                ZSTD.decode(packed, out=values)
+                _zstd().decode(packed, out=values)
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise self.damaged(name, error) from None
         return values[: array.shape[0] - chunk * array.rows].astype(array.dtype, copy=False)
@@ -92,7 +92,7 @@ class ArrayFiles:
         self._require_described(name)
         values = np.full(array.chunk_shape, array.fill, np.dtype(array.dtype).newbyteorder("<"))
         values[: len(rows)] = rows
-        write(self._file(name, chunk), ZSTD.encode(values))
+        write(self._file(name, chunk), _zstd().encode(values))
 
     def _file(self, name: str, chunk: int) -> Path:
         """Return the file of a chunk; RecordingFormatError where a link leads elsewhere."""
@@ -130,6 +130,8 @@ def create_arrays(
     path: Path, arrays: Mapping[str, StoredArray], coordinates: Mapping[str, Sequence[str]], write: Write
 ) -> None:
     """Write the metadata of arrays, links to them by their aliases, and coordinates with their values."""
+    from numcodecs.vlen import VLenUTF8
+
     for name, array in arrays.items():
         write(path / name / _DESCRIPTION, _json(array.description()))
         for alias in array.aliases:  # `offset_3_18` leads to `offset_3_13`, where the file system has links
@@ -140,7 +142,7 @@ def create_arrays(
         write(path / name / _DESCRIPTION, _json(array.description()))
         # a name that is not UTF-8 as text shows it; the attributes have its bytes
         readable = [os.fsencode(text).decode("utf-8", "replace") for text in texts]
-        write(path / name / "c" / "0", ZSTD.encode(VLenUTF8().encode(np.array(readable, object))))
+        write(path / name / "c" / "0", _zstd().encode(VLenUTF8().encode(np.array(readable, object))))
 
 
 def create_group(path: Path, attributes: Mapping[str, Any], write: Write) -> None:
@@ -162,6 +164,14 @@ def read_description(folder: Path, kind: str) -> dict[str, Any]:
     if description["node_type"] != kind or description["zarr_format"] != 3:
         raise ValueError(f"no {kind} of zarr 3")
     return description
+
+
+@cache
+def _zstd() -> Any:
+    """Return the compressor of chunks; commands that open no recording do without its package."""
+    from numcodecs.zstd import Zstd
+
+    return Zstd(**ZSTD)
 
 
 def is_recording(path: Path) -> bool:

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from atmviz.data.fitting import fit_image
 from atmviz.data.loader import open_loader, read_batches
+from atmviz.data.prefetch import on_device
 from atmviz.errors import AtmvizError, DatasetError
 from atmviz.geometry import Preprocessing
 from atmviz.processes import available_cores
@@ -34,6 +35,7 @@ class Batch(NamedTuple):
         errors: Why the others could not be read, by index.
         instances: Object of each pixel, [B, H, W], int32; see `ImageLabels`. None where labels were not asked for.
         objects: [B, 64, fields], float64; or None.
+        numbers: Indices of the images that could be read, [B], int64; None before the batch is on a device.
     """
 
     indices: Sequence[int]
@@ -41,6 +43,7 @@ class Batch(NamedTuple):
     errors: dict[int, str]
     instances: Tensor | None = None
     objects: Tensor | None = None
+    numbers: Tensor | None = None
 
     @property
     def readable(self) -> list[int]:
@@ -49,9 +52,10 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch with its tensors on a device."""
-        tensors = self.pixels, self.instances, self.objects
-        pixels, instances, objects = (t if t is None else t.to(device, non_blocking=True) for t in tensors)
-        return self._replace(pixels=pixels, instances=instances, objects=objects)
+        numbers = torch.tensor(self.readable, pin_memory=device.type == "cuda")  # else the copy would wait for the GPU
+        tensors = self.pixels, self.instances, self.objects, numbers
+        pixels, instances, objects, here = (t if t is None else t.to(device, non_blocking=True) for t in tensors)
+        return self._replace(pixels=pixels, instances=instances, objects=objects, numbers=here)
 
 
 class StageTimer:
@@ -107,12 +111,10 @@ def load_batches(
     if workers is None:
         workers = min(8, available_cores()) if len(batches) > 8 else 0
     workers = min(workers, len(batches))
-    inputs, on_gpu = _Inputs(images, preprocessing, labeled), device.type == "cuda"
-    loader = open_loader(inputs, workers, _collate, batch_sampler=batches, pin_memory=on_gpu)
+    inputs, pinned = _Inputs(images, preprocessing, labeled), device.type == "cuda"
+    loader = open_loader(inputs, workers, _collate, batch_sampler=batches, pin_memory=pinned)
     loaded = (Batch(indices, *read) for indices, read in zip(batches, read_batches(loader), strict=True))
-    if on_gpu:
-        return _copy_ahead(loaded, device)
-    return (batch.to(device) for batch in loaded)
+    return on_device(loaded, lambda batch: batch.to(device), device)
 
 
 class _Inputs(Dataset):
@@ -139,23 +141,6 @@ def _collate(items: list[tuple[int, tuple[np.ndarray, ...] | str]]) -> tuple:
     read = [[torch.from_numpy(array) for array in item] for _, item in items if not isinstance(item, str)]
     tensors: list[Any] = [torch.stack(arrays) for arrays in zip(*read, strict=True)] or [None]
     return tensors[0], {index: item for index, item in items if isinstance(item, str)}, *tensors[1:]
-
-
-def _copy_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
-    """Yield batches whose pixels were copied to a GPU while it computed the batch before."""
-    stream, compute = torch.cuda.Stream(device), torch.cuda.current_stream(device)
-    waiting: Batch | None = None
-    for batch in batches:
-        with torch.cuda.stream(stream):
-            copied = batch.to(device)
-        if waiting:
-            yield waiting
-        compute.wait_stream(stream)
-        for tensor in filter(torch.is_tensor, copied):
-            tensor.record_stream(compute)  # its memory is not given to the next copy before it was read
-        waiting = copied
-    if waiting:
-        yield waiting
 
 
 class _Pending(NamedTuple):

@@ -9,16 +9,15 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 from atmviz.architecture import INITIAL, is_architecture, is_random
 from atmviz.errors import DatasetError, RecordingFormatError
-from atmviz.files import cache_folder, file_name, find_checkpoint, sha256_of_file
+from atmviz.files import VERSION, cache_folder, file_name, find_checkpoint, sha256_of_file
 from atmviz.recording.array_files import is_recording
 from atmviz.recording.layout import SCHEMA_VERSION
-from atmviz.recording.settings import RecordingSettings
+from atmviz.recording.settings import DEFAULT_BATCH, RecordingSettings
 from atmviz.recording.store import Recording, open_recording
 from atmviz.sources import Source
 
@@ -50,14 +49,14 @@ class RecordingRequest:
         name = str(self.checkpoint).removeprefix(INITIAL)
         checkpoint = name if is_architecture(name) else sha256_of_file(find_checkpoint(name))
         described: dict[str, Any] = {
-            "atmviz": version("atmviz"),  # how images are read and fitted
+            "atmviz": VERSION,  # how images are read and fitted
             "schema": SCHEMA_VERSION,
             "checkpoint": checkpoint,
             "random": [str(self.checkpoint), self.seed] if is_random(self.checkpoint) else None,
             "weights": self.weights,
             "preprocessing": asdict(self.settings.preprocessing_of(self.images.title)),
             "query": self.settings.query,
-            "batch_size": self.settings.batch_size,
+            "batch_size": self.settings.batch_size or DEFAULT_BATCH["cpu"],  # whichever device finds it
             "root": self.images.root,
             "sampling": dict(self.images.sampling),
             "files": files.hexdigest(),
@@ -65,6 +64,8 @@ class RecordingRequest:
             "labels": self.settings.labels,
             "masks": self._masks(),
         }
+        if self.settings.precision != "fp32":
+            described["precision"] = self.settings.precision
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:20]
 
     def _masks(self) -> list[str]:

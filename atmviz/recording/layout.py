@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
-from numcodecs.zstd import Zstd
 
 from atmviz.errors import shorten
 from atmviz.observe.site import AXES, sources_of
@@ -35,7 +34,7 @@ _MAX_QUANTITIES = 100
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _DTYPES = ("float32", "float64", "int64", "int32", "int16", "uint8", "bool")
 COORDINATES = ("axis", "image", "layer", "source")
-ZSTD = Zstd(level=1, checksum=True)
+ZSTD = {"level": 1, "checksum": True}  # compression of chunks
 # Metadata of an array that decide where and how its values are stored
 _LAID_OUT_BY = ("shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value")
 
@@ -51,11 +50,11 @@ KINDS: dict[str, Any] = {
 }
 # Attributes that it may have
 _OPTIONAL = {
-    *("quantities", "model_config", "seed", "sampling", "batch_size", "decoding", "axes"),
+    *("quantities", "model_config", "seed", "sampling", "batch_size", "precision", "decoding", "axes"),
     *("checkpoint_path", "device", "versions", "merged_from", "parts", "labels", "masks"),
 }
 
-_OPTIONAL_KINDS = {"sampling": (dict, None), "labels": (str, None), "masks": (str, None)}
+_OPTIONAL_KINDS = {"sampling": (dict, None), **dict.fromkeys(("labels", "masks", "precision"), (str, None))}
 
 
 def chunks_of(images: int) -> int:
@@ -169,7 +168,7 @@ class StoredArray:
     def description(self) -> dict[str, Any]:
         """Return zarr's metadata of the array: the content of its zarr.json."""
         values: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
-        zstd = {"name": "zstd", "configuration": {"level": ZSTD.level, "checksum": ZSTD.checksum}}
+        zstd = {"name": "zstd", "configuration": ZSTD}
         return {
             "shape": list(self.shape),
             "data_type": self.dtype,
@@ -255,7 +254,10 @@ def _layout(quantity: StoredQuantity) -> StoredQuantity:
 
 
 def checked_attributes(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the known keys; KeyError or ValueError where one is missing or of another kind."""
+    """Return the known keys; KeyError or ValueError where one is missing or of another kind.
+
+    Recordings that name no precision were made in float32.
+    """
     if missing := KINDS.keys() - attrs.keys():
         raise KeyError(f"no {', '.join(sorted(missing))}")
     for key, kind in {**KINDS, **_OPTIONAL_KINDS}.items():
@@ -271,7 +273,7 @@ def checked_attributes(attrs: Mapping[str, Any]) -> dict[str, Any]:
     known = {key: value for key, value in attrs.items() if key in KINDS or key in _OPTIONAL}
     if not _is_flat({**known, "images": None}, 6):
         raise ValueError("nested too deeply")
-    return known
+    return {"precision": "fp32", **known}
 
 
 def _fits(value: Any, kind: Any) -> bool:

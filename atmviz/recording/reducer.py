@@ -39,12 +39,14 @@ class Reducer:
         self.sites, self.arrays = sites, arrays
         self.plain = [quantity for quantity in quantities if quantity.labels != "crossed"]
         self.crossed = [quantity for quantity in quantities if quantity.labels == "crossed"]
+        self._readable = 0  # images of the chunk
         self._first: SiteBatches = {}
         self._last: SiteBatches = {}
 
     def reduce(self, observed: Observation, batch: Batch) -> dict[str, Tensor]:
         """Return rows, or sums, of the readable images of a batch by name of the array; see `ChunkBuffer.add`."""
         done = self._site_batches(observed, batch)
+        self._readable += len(batch.readable)
         tensors = self._values(self.plain, done)
         if self.crossed:
             whole = {name: _joined(self._last[name], here) if self._last else here for name, here in done.items()}
@@ -57,10 +59,11 @@ class Reducer:
     def end_chunk(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the rows of a chunk's last batch with those that its last image still lacks."""
         first, last, self._first, self._last = self._first, self._last, {}, {}
+        readable, self._readable = self._readable, 0
         if not first:
             return tensors
         pairs = {name: _crossed(_joined(last[name], first[name])) for name in first}
-        if torch.equal(first[self.sites[0].name].images, last[self.sites[0].name].images):
+        if readable == 1:
             pairs = {name: _unlabeled(pair) for name, pair in pairs.items()}
         missing = self._values(self.crossed, pairs)
         return tensors | {
@@ -69,15 +72,14 @@ class Reducer:
 
     def _site_batches(self, observed: Observation, batch: Batch) -> SiteBatches:
         offsets = {source: _offsets(observed, site) for source, site in sources_of(self.sites).items()}
-        device = observed.offsets[self.sites[0].name].device
-        images = torch.tensor(batch.readable, device=device)
+        assert batch.numbers is not None
         return {
             site.name: SiteBatch(
                 site,
                 self.sites,
                 offsets[site.source],
                 observed.fusion[site.name].float(),
-                images,
+                batch.numbers,
                 None if batch.instances is None else label_tokens(batch.instances, site),
                 batch.objects,
             )

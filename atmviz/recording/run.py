@@ -22,17 +22,20 @@ from atmviz.data.fitting import normalize_batch
 from atmviz.distributed import as_launched, gather_all, join_processes
 from atmviz.errors import DatasetError, SettingsError, count, require_type
 from atmviz.events import QUIET, Events
+from atmviz.files import VERSION
 from atmviz.geometry import Preprocessing
 from atmviz.observe.hooks import find_sites, forward_to_sites, observing, require_observable
 from atmviz.observe.site import select_sites
 from atmviz.recording.again import images_of, settings_of_again
+from atmviz.recording.array_files import is_recording
 from atmviz.recording.batches import ChunkBuffer, StageTimer, load_batches
 from atmviz.recording.label_quantities import asked_quantities
 from atmviz.recording.labels import with_labels
 from atmviz.recording.layout import CHUNK_IMAGES
+from atmviz.recording.precision import computing_in, require_precision
 from atmviz.recording.quantities import QUANTITIES, Quantity
 from atmviz.recording.reducer import Reducer
-from atmviz.recording.settings import RecordingSettings
+from atmviz.recording.settings import DEFAULT_BATCH, RecordingSettings
 from atmviz.recording.sites import recorded_sites
 from atmviz.recording.store import Recording, open_recording
 from atmviz.recording.writer import RecordingWriter
@@ -166,15 +169,17 @@ def run_recording(
     chosen = select_sites(map(str, settings.layers or ("all",)), every_site)
     sites = recorded_sites([site for site in every_site if site in chosen], preprocessing.size, settings.query)
     device = next(network.parameters()).device
+    require_precision(settings.precision, device)
     processes = join_processes(cpu=device.type != "cuda")
     with processes.main_process_first():
-        identity = {**_identity(images, network, preprocessing, settings), **labels}
+        size = settings.batch_size or _usual_batch(Path(out), device)
+        identity = {**_identity(images, network, preprocessing, settings), "batch_size": size, **labels}
         writer = RecordingWriter(Path(out), identity, _context(images, network), sites, quantities)
     done = writer.finished
     processes.wait_for_everyone()  # what is finished is seen alike by all: before anything is written
     part, parts = settings.shard
     first, step = part - 1 + parts * processes.process_index, parts * processes.num_processes
-    every, size = range(len(images)), settings.batch_size
+    every = range(len(images))
     chunks = {c: every[c * CHUNK_IMAGES : (c + 1) * CHUNK_IMAGES] for c in range(first, len(done), step)}
     missing = [indices for chunk, indices in chunks.items() if not done[chunk]]
     total, left = sum(map(len, chunks.values())), sum(map(len, missing))
@@ -201,7 +206,8 @@ def run_recording(
             tensors: dict[str, Tensor] = {}
             with timer.measure("network"):
                 if batch.pixels is not None:
-                    forward_to_sites(network, normalize_batch(batch.pixels, preprocessing))
+                    with computing_in(settings.precision, device):
+                        forward_to_sites(network, normalize_batch(batch.pixels, preprocessing))
                     tensors = reducer.reduce(observed, batch)
                 if (batch.indices[-1] + 1) % CHUNK_IMAGES == 0 or batch.indices[-1] + 1 == len(images):
                     tensors = reducer.end_chunk(tensors)
@@ -211,6 +217,12 @@ def run_recording(
         if arrived := buffer.flush():
             events.images(done_images + arrived, total)
     return _result(out, images, settings, skipped, left, timer)
+
+
+def _usual_batch(out: Path, device: torch.device) -> int:
+    """Return how many images pass at once where nobody says: as before where a recording is continued."""
+    begun = open_recording(out).attrs.get("batch_size") if is_recording(out) else None
+    return begun or DEFAULT_BATCH.get(device.type, DEFAULT_BATCH["cpu"])
 
 
 def _all_quantities(quantities: Sequence[Quantity], settings: RecordingSettings) -> tuple[Quantity, ...]:
@@ -256,7 +268,7 @@ def _identity(
         "dataset": images.title,
         "seed": images.sampling.get("seed"),
         "sampling": dict(images.sampling),
-        "batch_size": settings.batch_size,
+        "precision": settings.precision,
         "decoding": "opencv or pillow, resized by torchvision",
         "images": [images.name(index) for index in range(len(images))],
     }
@@ -264,10 +276,10 @@ def _identity(
 
 def _context(images: Source, network: nn.Module) -> dict[str, Any]:
     """Return what may differ between the runs that fill a recording."""
-    versions = {name: version(name) for name in ("atmviz", "torch", "timm", "numpy", "pillow", "numcodecs")}
+    versions = {name: version(name) for name in ("torch", "timm", "numpy", "pillow", "numcodecs")}
     return {
         "image_root": images.root,
         "checkpoint_path": origin_of(network).path,
         "device": str(next(network.parameters()).device),
-        "versions": {**versions, "python": platform.python_version()},
+        "versions": {"atmviz": VERSION, **versions, "python": platform.python_version()},
     }

@@ -12,6 +12,10 @@ from atmviz.recording.label_quantities import Keep
 from atmviz.recording.query import recorded_query
 from atmviz.settings import setting
 
+Precision = Literal["fp32", "tf32", "bf16"]
+DEFAULT_BATCH = {"cuda": 64, "cpu": 8}
+"""Images per forward pass by device; others take that of the CPU."""
+
 
 def kept_names(names: str | Sequence[str]) -> tuple[Keep, ...]:
     """Return what to keep, from one name or several, also with commas; raise SettingsError for other names."""
@@ -41,7 +45,9 @@ class RecordingSettings(FitChoice):
     Attributes:
         layers: Layers, by name or pattern; all without it. See `atmviz.layers.select_layers`.
         query: The token whose offsets are kept: "center", fractions of the input ("0.3,0.6") or "ROW:COL".
-        batch_size: Images per forward pass; batches do not reach across the chunks of 64 images.
+        batch_size: Images per forward pass; batches do not reach across the chunks of 64 images. Without it, as many
+            as before where a recording is continued, else 64 on a GPU and 8 elsewhere.
+        precision: In which the network is run. A GPU has "tf32" too.
         workers: Processes that decode images; chosen from the number of images and cores without it.
         shard: (K, N), made of "K/N", records the K-th of N parts; N machines with one folder fill one recording.
         strict: Fail at the first unreadable image instead of leaving it out.
@@ -68,7 +74,16 @@ class RecordingSettings(FitChoice):
         "Model",
         read=recorded_query,
     )
-    batch_size: int = setting(8, "Images per forward pass.", "Model", 1, flags=("--batch-size", "-b"))
+    batch_size: int | None = setting(
+        None,
+        "Images per forward pass; by default 64 on a GPU, 8 elsewhere.",
+        "Model",
+        1,
+        flags=("--batch-size", "-b"),
+    )
+    precision: Precision = setting(  # noqa: RUF009
+        "fp32", "Precision of the network: fp32 (IEEE, in every layer), tf32 (on a GPU) or bf16.", "Model"
+    )
     workers: int | None = setting(
         None, "Processes that decode images; by default one a core, at most 8.", "Model", 0, flags=("--workers", "-j")
     )

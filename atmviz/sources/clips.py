@@ -13,16 +13,16 @@ import cv2
 import numpy as np
 
 from atmviz.errors import DatasetError, count
-from atmviz.files import foreign_content, read_start, readable_name
+from atmviz.files import CLIP_BOXES, ESTIMATED, MPEG, foreign_content, is_video, read_start, readable_name
 from atmviz.sources.decoding import require_large_enough, unreadable
 from atmviz.sources.source import Truth
 
-# A playlist would make FFmpeg read other files or ask a server. Its first bytes are those of no clip: see `_is_clip`.
+# A playlist would make FFmpeg read other files or ask a server. Its first bytes are those of no clip: see `is_video`.
 # From OpenCV 5 on, FFmpeg itself is also told to open local files alone, in the formats of clips
 _FFMPEG = "protocol_whitelist;file|format_whitelist;mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,gif"
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # silent; read once, when the first clip is opened or written
-_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # the first one of MP4 and QuickTime
 _SOUND = re.compile(rb"hdlr.{8}soun|auds|A_(?:AAC|AC3|FLAC|MPEG|OPUS|PCM|VORBIS)", re.DOTALL)
+_SOUND_OF_MPEG = re.compile(rb"\0\0\x01[\xc0-\xdf\xbd]")
 _MOST_PIXELS = 90_000_000  # of a frame
 _MAX_INDEX_BYTES = 2**25
 _RATES = 0.01, 1000.0  # frames per second
@@ -118,9 +118,12 @@ def open_clip(path: str | Path) -> Clip:
     if not _RATES[0] <= rate <= _RATES[1]:
         raise _unreadable(path, f"it has {rate:g} frames per second")
     notes = [] if is_even else [f"its frames are not evenly spaced: they are shown at their mean rate, {rate:.4g}/s"]
-    if len(times) < announced:
+    head = read_start(path, 12)
+    # estimated from the length in time, which is that of the sound where it is longer
+    slack = min(rate, announced / 4) if head.startswith(ESTIMATED) else 0
+    if len(times) < announced - slack:
         notes.append(f"only {count(len(times), 'frame')} of {announced:,} can be read: it is cut off or damaged")
-    if _SOUND.search(_index_of(path)):
+    if (_SOUND_OF_MPEG if head.startswith(MPEG) else _SOUND).search(_index_of(path)):
         notes.append("its sound is left out")
     return Clip(path, len(times), rate, f"{path.name}: {'; '.join(notes)}" if notes else "")
 
@@ -142,7 +145,7 @@ def _open(path: Path) -> Any:
         head = read_start(path, 512)
     except (OSError, ValueError) as error:  # the latter: a zero byte in the name
         raise unreadable("clip", path, error) from None
-    if not _is_clip(head):
+    if not is_video(head) and not head.startswith(b"GIF8"):
         foreign = (foreign_content(head) or "").partition(":")[0]  # without its remedy
         raise _unreadable(path, foreign or "no clip of a known kind: MP4, MOV, MKV, WebM, AVI, MPEG, GIF")
     with _only_local(), readable_name(path) as name:
@@ -157,11 +160,6 @@ def _open(path: Path) -> Any:
 
 def _unreadable(path: Path, what: str) -> DatasetError:
     return DatasetError(f"cannot read clip {path} ({what}): {_MENDING}")
-
-
-def _is_clip(head: bytes) -> bool:
-    is_avi = head[:4] == b"RIFF" and head[8:12] == b"AVI "
-    return is_avi or head[4:8] in _BOXES or head.startswith((b"\x1a\x45\xdf\xa3", b"\0\0\1\xba", b"GIF8"))
 
 
 @contextmanager
@@ -190,7 +188,7 @@ def _index_of(path: Path) -> bytes:
             if kind == b"moov":
                 return file.read(min(size, _MAX_INDEX_BYTES))
             size = int.from_bytes(file.read(8), "big") if size == 1 else size
-            if size < 8 or (at == 0 and kind not in _BOXES):
+            if size < 8 or (at == 0 and kind not in CLIP_BOXES):
                 break
             at += size
         file.seek(0)

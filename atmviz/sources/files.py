@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from glob import has_magic
 from importlib import resources
@@ -11,7 +12,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from atmviz.errors import DatasetError
-from atmviz.files import near_path
+from atmviz.files import is_video, near_path, read_start
 from atmviz.geometry import MIN_SIZE_PX
 from atmviz.sources.decoding import decode_image, orientation_of, read_file, require_large_enough
 from atmviz.sources.listing import (
@@ -168,9 +169,15 @@ def _leads_to_image(source: str | Path) -> bool:
     if os.path.isdir(path):
         return holds_images(path)
     if os.path.exists(path):
-        return not is_atmviz_figure(path)
+        return not is_atmviz_figure(path) and not _is_video(path)
     root, pattern = _split_glob(source)
     return os.path.isdir(root) and holds_images(root, pattern)
+
+
+def _is_video(path: Path) -> bool:
+    with suppress(OSError, ValueError):  # which reading the image reports
+        return is_video(read_start(path, 12))
+    return False
 
 
 def _split_glob(source: str | Path) -> tuple[Path, tuple[str, ...]]:
@@ -186,6 +193,8 @@ def _search(source: str | Path) -> tuple[Path, Listing]:
     if os.path.isdir(path):
         return path, list_images(path).require_images(source)
     if os.path.exists(path):
+        if _is_video(path):
+            raise DatasetError(f"got the clip {source}, expected images: only an overlay takes clips; save its frames")
         names = (path.name,)
         return path.parent, Listing((), {ATMVIZ_FIGURE: names}) if is_atmviz_figure(path) else Listing(names, {})
     root, pattern = _split_glob(source)

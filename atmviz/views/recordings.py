@@ -125,7 +125,7 @@ class RecordedSource:
         given = {"network": self.network is not None}
         for choice, names in (
             (self.data, ("dataset", "data_dir", "limit")),
-            (self.running, ("size", "fit", "labels")),
+            (self.running, ("size", "fit", "labels", "precision")),
             (self.model, ("checkpoint", "model", "weights")),
         ):
             usual = type(choice)()

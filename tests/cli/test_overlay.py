@@ -390,6 +390,17 @@ def test_moving_pictures_that_cannot_be_written_are_refused(refuse, clip, code, 
     refuse(code, says, "overlay", clip, *SMALL, *options)
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["overlay", "histogram", "claims", "depth", "adaptivity", "intervene", "overlay --query path:0,0;1,1"],
+)
+def test_no_model_is_loaded_where_the_file_belongs_to_others(refuse, folder, command):
+    moves = "path:" in command
+    (file := folder / f"taken.{'gif' if moves else 'png'}").write_bytes(b"mine")
+    said = refuse(2, f"{file.name} exists and is no figure of atmviz", *command.split(), "--out", file)
+    assert len(said.stderr.splitlines()) == 1  # nothing of a checkpoint
+
+
 @pytest.mark.parametrize("content", [b"", b"#EXTM3U\nhttp://127.0.0.1/a.ts\n", b"\0\0\0\x18ftypmp42" + bytes(64)])
 def test_damaged_clips_are_refused_in_one_line(refuse, folder, content):
     (folder / "a.mp4").write_bytes(content)

@@ -10,6 +10,9 @@ from atmviz.files import find_checkpoint
 
 WRONG = {
     "image": ["overlay", "nowhere.jpg"],
+    "clip that is missing": ["overlay", "nowhere.mp4"],
+    "clip to record": ["record", "damaged/clip.mp4"],
+    "clip of a histogram": ["histogram", "damaged/clip.mp4"],
     "glob": ["overlay", "nowhere/*.jpg"],
     "glob without a match": ["record", "photos/*.gif"],
     "empty folder": ["overlay", "empty"],
@@ -87,7 +90,17 @@ WRONG = {
     "option": ["overlay", "--colour", "red"],
 }  # fmt: skip
 FILES = {  # missing or damaged: exit code 1; anything else is usage
-    *("image", "glob", "glob without a match", "empty folder", "dataset", "dataset of a figure"),
+    *(
+        "clip that is missing",
+        "clip to record",
+        "clip of a histogram",
+        "image",
+        "glob",
+        "glob without a match",
+        "empty folder",
+        "dataset",
+        "dataset of a figure",
+    ),
     *("dataset without images", "checkpoint", "checkpoint to record", "checkpoint of a histogram"),
     *("folder as checkpoint", "checkpoint to evaluate", "dataset to evaluate on that is missing"),
     *("masks to evaluate on that are missing", "checkpoint to list", "checkpoint to convert", "recipe file"),
@@ -117,7 +130,12 @@ def answers(folder, recording, images):
     (folder / "recording").symlink_to(recording)
     (folder / "photos").symlink_to(images)
     whole = find_checkpoint("atmnet_nano.shapes").read_bytes()
-    contents = {"text.pth": b"weights", "photo.jpg": b"\xff\xd8\xff", "zip.pth": b"PK\3\4" + bytes(200)}
+    contents = {
+        "clip.mp4": b"\0\0\0\x18ftypmp42",
+        "text.pth": b"weights",
+        "photo.jpg": b"\xff\xd8\xff",
+        "zip.pth": b"PK\3\4" + bytes(200),
+    }
     (folder / "damaged").mkdir()
     for name, content in (contents | {"half.safetensors": whole[: len(whole) // 2]}).items():
         (folder / "damaged" / name).write_bytes(content)

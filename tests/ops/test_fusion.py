@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from atmviz.ops import cpu, fusion, weighted_sum
+from atmviz.ops import cpu, fusion, sampling, weighted_sum
 
 needs_kernels = pytest.mark.skipif(cpu.library() is None, reason="no C++ compiler")
 
@@ -117,7 +118,7 @@ def test_an_empty_batch_has_empty_results(results):
 @pytest.mark.parametrize("requires_grad", [False, True])
 def test_the_registration_keeps_pytorchs_rules(requires_grad):
     *maps, weights = (tensor.detach().requires_grad_(requires_grad) for tensor in tensors(2, 4, 5, 6, 3))
-    torch.library.opcheck(fusion._weighted_sum, (maps, weights.flatten(1, 3)))
+    torch.library.opcheck(fusion._weighted_sum, (maps, weights.flatten(1, 3), True))
 
 
 def test_compiled_as_one_graph(results):
@@ -126,3 +127,33 @@ def test_compiled_as_one_graph(results):
     compiled = torch.compile(ours, fullgraph=True, backend="aot_eager")
     for one, other in zip(results(compiled, inputs, grad), results(formula, inputs, grad), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_cudas_autocast_keeps_the_maps_dtype(monkeypatch):
+    """Counted on tensors without values, so that no GPU is needed; `torch.autocast` itself refuses without one."""
+    monkeypatch.setattr(sampling, "has_kernels", lambda device: True)
+    with FakeTensorMode():
+        *maps, weights = (tensor.detach() for tensor in tensors(2, 5, 5, 8, 3))
+        maps, weights = [torch.empty_like(m, device="cuda", dtype=torch.float16) for m in maps], weights.to("cuda")
+        assert weighted_sum(maps, weights).dtype == torch.float32
+        torch.set_autocast_enabled("cuda", True)
+        try:
+            assert weighted_sum(maps, weights).dtype == torch.float16
+        finally:
+            torch.set_autocast_enabled("cuda", False)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(2, 56, 56, 64, 3), (3, 7, 7, 96, 2)])
+def test_on_a_gpu_values_and_gradients_are_those_of_the_formula(results, dtype, shape):
+    *maps, weights = tensors(*shape, dtype=dtype)
+    inputs = [tensor.detach().cuda().requires_grad_() for tensor in (*maps, weights)]
+    exact = [tensor.detach().double().requires_grad_() for tensor in (*maps, weights)]
+    grad = torch.randn(shape[:4]).to(dtype)
+    first = results(ours, inputs, grad.cuda())
+    for result, expected in zip(first, results(formula, exact, grad), strict=True):
+        eps = torch.finfo(dtype).eps
+        torch.testing.assert_close(result.cpu().double(), expected, rtol=max(eps, 1e-5), atol=max(eps, 1e-4))
+    for result, again in zip(first, results(ours, inputs, grad.cuda()), strict=True):
+        assert torch.equal(result, again)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from atmviz.ops import channel_mlp, cpu, mlp
@@ -126,6 +127,19 @@ def test_compiled_as_one_graph(results):
     compiled = torch.compile(channel_mlp, fullgraph=True, backend="aot_eager")
     for ours, theirs in zip(results(compiled, inputs, grad), results(plain, inputs, grad), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-5)
+
+
+def test_compiled_for_a_gpu_the_layers_are_plain(monkeypatch):
+    """Inductor fuses what is around them; counted on tensors without values, so that no GPU is needed."""
+    called, fused = [], mlp._mlp
+    monkeypatch.setattr(mlp, "_mlp", lambda *args: called.append(args) or fused(*args))
+    with FakeTensorMode():
+        inputs = [tensor.detach().to("cuda") for tensor in tensors(5, 6)]
+        assert channel_mlp(*inputs).shape == (5, 6)
+        assert len(called) == 1
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+        assert channel_mlp(*inputs).shape == (5, 6)
+        assert len(called) == 1
 
 
 @pytest.mark.gpu

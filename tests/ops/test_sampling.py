@@ -6,7 +6,8 @@ import pytest
 import torch
 from torchvision.ops import deform_conv2d
 
-from atmviz.ops import sample_along
+from atmviz.ops import sample_along, sampling
+from atmviz.ops.sampling import kernels_take
 
 BRANCHES = ("width", "height")
 SHAPE = (2, 5, 7, 6)  # B, H, W, C: no two sides equal, so a swapped axis shows
@@ -156,6 +157,21 @@ def test_gradients_match_finite_differences(branch):
     whole = torch.randint(-3, 3, (1, 3, 4, 2))
     offset = (whole + 0.1 + 0.8 * torch.rand(whole.shape, dtype=torch.float64)).requires_grad_()  # away from the kinks
     assert torch.autograd.gradcheck(lambda x, offset: sample_along(x, offset, branch), (x, offset))
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_only_what_learns_gets_a_gradient(branch, monkeypatch):
+    x, offset, grad = torch.randn(SHAPE), torch.randn(*SHAPE[:3], 3), torch.randn(SHAPE)
+    asked, backward = [], sampling._sample_backward
+    monkeypatch.setattr(sampling, "_sample_backward", lambda *args: asked.append(args[-2:]) or backward(*args))
+    both = [tensor.clone().requires_grad_() for tensor in (x, offset)]
+    gradients = torch.autograd.grad(sample_along(*both, branch), both, grad)
+    for learns in range(2):
+        inputs = [tensor.clone().requires_grad_(i == learns) for i, tensor in enumerate((x, offset))]
+        (alone,) = torch.autograd.grad(sample_along(*inputs, branch), inputs[learns], grad)
+        assert torch.equal(alone, gradients[learns])
+    if kernels_take(x, offset):
+        assert asked == [(True, True), (True, False), (False, True)]
 
 
 @pytest.mark.parametrize("branch", BRANCHES)

@@ -75,7 +75,7 @@ def test_an_image_replaced_with_its_size_and_time_is_noticed(folder, cached):
 
 def test_another_atmviz_reads_images_itself(folder, cached, monkeypatch):
     cached(folder)
-    monkeypatch.setattr(cache, "version", lambda name: "another")
+    monkeypatch.setattr(cache, "VERSION", "another")
     assert cached(folder)[1]
 
 
@@ -85,6 +85,12 @@ def test_folders_of_any_name_are_cached_within_the_cache(name, folder, cached, t
     recording, made = cached(folder)
     assert (made, cached(folder)[1]) == (True, False)
     assert recording.path.parent == tmp_path / "cache" / "recordings"
+
+
+def test_precisions_are_recorded_apart_and_the_usual_batch_is_found_by_its_number(folder, cached):
+    assert cached(folder)[1]
+    for size, precision, made in ((None, "fp32", False), (8, "bf16", True), (8, "bf16", False), (4, "fp32", True)):
+        assert cached(folder, settings=RecordingSettings((64, 96), batch_size=size, precision=precision))[1] == made
 
 
 def test_a_damaged_one_is_said_to_be_a_cached_one(folder, cached):

@@ -96,6 +96,16 @@ def test_sound_is_said_to_be_left_out(clip):
     assert len(opened) == 8
 
 
+@pytest.mark.parametrize(("longer", "note"), [(9 / 8, ""), (3, "c.mkv: only 8 frames of 24 can be read")])
+def test_sound_that_is_longer_than_a_matroska_is_no_damage(tmp_path, longer, note):
+    path = write(tmp_path / "c.mkv")
+    before, element, after = path.read_bytes().partition(b"\x44\x89\x88")  # the length, ms
+    length = struct.pack(">d", struct.unpack(">d", after[:8])[0] * longer)
+    path.write_bytes(before + element + length + after[8:])
+    opened = open_clip(path)
+    assert (len(opened), opened.note.partition(": it is")[0]) == (8, note)
+
+
 def test_a_clip_that_is_cut_off_is_read_as_far_as_it_goes(tmp_path):
     path = write(tmp_path / "cut.avi", frames=40, code="MJPG")
     content = path.read_bytes()
@@ -162,7 +172,7 @@ def test_the_formats_of_other_files_are_refused_by_ffmpeg_itself(tmp_path, clip,
     """Not only by their first bytes."""
     if cv2.__version__.startswith("4."):
         pytest.skip("OpenCV 4.11 does not pass on what FFmpeg may open: the first bytes decide")
-    monkeypatch.setattr("atmviz.sources.clips._is_clip", lambda head: True)
+    monkeypatch.setattr("atmviz.sources.clips.is_video", lambda head: True)
     (tmp_path / "list.mp4").write_text(f"ffconcat version 1.0\nfile {clip.name}\n")
     with pytest.raises(DatasetError, match="cannot read clip"):
         open_clip(tmp_path / "list.mp4")

@@ -1,4 +1,4 @@
-"""What a figure, a recording or a checkpoint says of itself."""
+"""What a figure, a page, a recording or a checkpoint says of itself."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -16,12 +16,13 @@ def inspect(path: str | Path) -> dict[str, Any]:
     """Return what a file or folder says of itself, ready for JSON; nothing in it is run.
 
     Args:
-        path: A figure that atmviz drew, a recording, a run folder, a checkpoint, the name of a bundled one, or an
-            address on the Hub.
+        path: A figure that atmviz drew, a page of the explorer, a recording, a run folder, a checkpoint, the name of a
+            bundled one, or an address on the Hub.
 
     Returns:
-        "kind" ("figure", "recording" or "checkpoint"), "path", and what is known: of a figure the command that drew it
-        and what it shows, of a recording its network, images and settings, of a checkpoint its network and origin.
+        "kind" ("figure", "page", "recording" or "checkpoint"), "path", and what is known: of a figure or a page the
+        command that made it and what it shows, of a recording its network, images and settings, of a checkpoint its
+        network and origin.
 
     Raises:
         AtmvizError: the path is none of these.
@@ -31,10 +32,16 @@ def inspect(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if path.suffix.lower() in _FIGURES and path.is_file():
         return {"kind": "figure", "path": str(path), **_figure(path)}
+    if path.suffix.lower() in (".html", ".htm") and path.is_file():
+        from atmviz.explorer.page import read_page
+
+        return {"kind": "page", "path": str(path), "made_by": "atmviz explore", **read_page(path)}
     if is_recording(path):
         return {"kind": "recording", "path": str(path), **_recording(path)}
     if not path.exists() and str(path) not in BUNDLED_CHECKPOINTS:
-        raise AtmvizError(f"no file or folder {path}: expected a figure, a recording or a checkpoint{near_path(path)}")
+        raise AtmvizError(
+            f"no file or folder {path}: expected a figure, a page, a recording or a checkpoint{near_path(path)}"
+        )
     best = path / "best.safetensors"
     file = find_checkpoint(best if best.is_file() else path)
     return {"kind": "checkpoint", "path": str(file), **_checkpoint(file)}

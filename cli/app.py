@@ -31,7 +31,7 @@ COMMANDS = {
     "adaptivity": "Draw which part of the offsets is constant, position, image and content, by layer and axis.",
     "report": "Write one web page, for any browser and without a network, about what recordings hold.",
     "layers": "List the ATM layers of a model: whose offsets they use, their channels, the size of their maps.",
-    "inspect": "Print what a figure, a recording or a checkpoint says of itself.",
+    "inspect": "Print what a figure, a page, a recording or a checkpoint says of itself.",
     "compare": "Compare the offsets of two recordings, or of two networks on the same images.",
     "record": "Record which tokens every ATM layer fetches, image by image, into a folder that opens without torch.",
     "merge": "Join recordings of the same model and settings into one, in the order given.",

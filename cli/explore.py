@@ -56,7 +56,9 @@ def explore(
         from atmviz.explorer.page import require_page
 
         require_page(out)
-        page = explore_images(sources or None, other=other, events=events, **options.given(settings))
+        page = explore_images(
+            sources or None, other=other, command=options.command_line(), events=events, **options.given(settings)
+        )
     if not is_main_process():
         return  # the first of torchrun's processes writes
     page.save(out)

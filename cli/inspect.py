@@ -1,4 +1,4 @@
-"""`atmviz inspect`: what a figure, a recording or a checkpoint is."""
+"""`atmviz inspect`: what a figure, a page, a recording or a checkpoint is."""
 
 import json
 from dataclasses import asdict
@@ -17,11 +17,11 @@ from .console import print_json, stdout, waiting
 def inspect(
     path: Annotated[
         Path,
-        typer.Argument(metavar="PATH", help="A figure of atmviz, a recording, a run folder or a checkpoint."),
+        typer.Argument(metavar="PATH", help="A figure or a page of atmviz, a recording, a run folder or a checkpoint."),
     ],
     as_json: options.JsonOption = False,
 ) -> None:
-    """Print what a figure, a recording or a checkpoint says of itself."""
+    """Print what a figure, a page, a recording or a checkpoint says of itself."""
     with waiting("reading"):
         from atmviz.inspection import inspect as inspect_path
 

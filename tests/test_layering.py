@@ -92,7 +92,7 @@ ROOMS = {
     "atmviz.benchmark": [
         *("recording", "observe", "checkpoints", "data", "sources", "models", "ops", "variants", "geometry", "errors"),
     ],
-    "atmviz.inspection": ["figures", "checkpoints", "recording", "files", "hub", "errors"],
+    "atmviz.inspection": ["explorer.page", "figures", "checkpoints", "recording", "files", "hub", "errors"],
     "atmviz.publishing": [
         *("views", "statistics", "recording", "checkpoints", "paper", "architecture", "variants", "files", "hub"),
         "errors",

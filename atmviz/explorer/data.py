@@ -6,7 +6,7 @@ Legend: H/W grid in tokens, O distinct offsets per direction.
 import base64
 import gzip
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,13 +30,13 @@ class Detail:
         sites: Its layers.
         unit: Steps per token: 64 as recorded, or 16.
         every: Of the finest maps, each how many-th token along both axes.
-        reduced: What is left out, for people.
+        reduced: What is left out, by the name of the step that leaves it out.
     """
 
     sites: Sequence[RecordedSite]
     unit: int = RECORDED_UNIT
     every: int = 1
-    reduced: tuple[str, ...] = ()
+    reduced: Mapping[str, str] = field(default_factory=dict)
 
     def step(self, site: RecordedSite) -> int:
         """Return each how many-th token of a layer is held."""
@@ -50,15 +50,17 @@ def details(sites: Sequence[RecordedSite], fewer: Sequence[RecordedSite]) -> lis
         sites: Layers to show.
         fewer: Those of them that are shown where there is no room for all.
     """
-    coarse = "offsets in steps of 1/16 token (1/64 is recorded); the token nearest to a sample stays the same"
-    sparse = f"layers of stride {min(sites[0].stride_px)}: every second token"
-    few = f"layers {', '.join(site.name for site in fewer)} of {len(sites)}"
+    coarse = {
+        "1/16 token": "offsets in steps of 1/16 token (1/64 is recorded); the token nearest to a sample stays the same"
+    }
+    sparse = {"every second token": f"layers of stride {min(sites[0].stride_px)}: every second token"}
+    few = {"few layers": f"layers {', '.join(site.name for site in fewer)} of {len(sites)}"}
     levels = [
         Detail(sites),
-        Detail(sites, _COARSE_UNIT, 1, (coarse,)),
-        Detail(sites, _COARSE_UNIT, 2, (coarse, sparse)),
+        Detail(sites, _COARSE_UNIT, 1, coarse),
+        Detail(sites, _COARSE_UNIT, 2, coarse | sparse),
     ]
-    return levels if len(fewer) == len(sites) else [*levels, Detail(fewer, _COARSE_UNIT, 1, (coarse, few))]
+    return levels if len(fewer) == len(sites) else [*levels, Detail(fewer, _COARSE_UNIT, 1, coarse | few)]
 
 
 def coarser(offsets: np.ndarray) -> np.ndarray:

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from atmviz.errors import printable
+from atmviz.errors import count, printable, shorten
 from atmviz.events import Events
 from atmviz.explorer.data import RECORDED_UNIT, Detail
+from atmviz.explorer.orders import keeps_parts
+from atmviz.explorer.palettes import PALETTES
 from atmviz.explorer.photos import photos_of
 from atmviz.figures.saving import weights_name
 from atmviz.files import SOFTWARE
@@ -18,9 +20,11 @@ from atmviz.observe.site import sources_of
 from atmviz.recording.sites import RecordedSite
 from atmviz.recording.store import Recording
 from atmviz.sources import DATASETS
+from atmviz.statistics.adaptivity import PARTS
 from atmviz.statistics.bins import offset_counts, share_interval
 
 Maps = Mapping[str, np.ndarray]
+_SHOWN_SHARE = 0.995  # of all samples: where the histogram ends
 _SHOWN_PERCENTILE = 99  # of |offset|: where the colors of the matrix end
 
 
@@ -37,29 +41,53 @@ def header_of(
     """
     first = recordings[0]
     dataset, (height, width) = first.attrs["dataset"], first.attrs["input_size"]
+    dataset = printable(dataset) if dataset in DATASETS or not share_safe else "the recording"
     return {
         "software": SOFTWARE,
-        "dataset": printable(dataset) if dataset in DATASETS or not share_safe else "the recording",
+        "palettes": PALETTES,
+        "parts": PARTS,
+        "of_parts": len(first) if keeps_parts(first) else len(names) if len(names) > 1 else 0,
+        "dataset": dataset,
         "size": [height, width],
         "of": len(first),
-        "models": [_model(recording, share_safe) for recording in recordings],
+        "said": f"{count(len(first), 'image')} of {shorten(dataset, 60)}; {SOFTWARE}",
+        "lacks": "it does not draw the region, block, column, path, difference or contribution",
+        "placeholders": "put in IMAGE and CHECKPOINT, which this page leaves out to be shared" * share_safe,
+        "models": [_model(recording, names, share_safe) for recording in recordings],
         "images": _images(first, names, share_safe, events),
     }
 
 
-def _model(recording: Recording, share_safe: bool) -> dict[str, Any]:
+def _model(recording: Recording, names: Sequence[str], share_safe: bool) -> dict[str, Any]:
     checkpoint = recording.attrs["checkpoint"]
     path, words = recording.attrs.get("checkpoint_path"), []
     if path:
         words = ["-c", "CHECKPOINT" if share_safe else path]
     elif checkpoint.get("layout") == "random":
         words = ["-c", recording.model, "--seed", str(checkpoint["seed"])]
+    title = weights_name(recording.model, recording.trained, checkpoint["sha256"])
+    index_of = {name: index for index, name in enumerate(recording.images)}
+    indices = [index_of[name] for name in names]
+    name = f"{title}{' (untrained)' * (recording.trained is False)}"
     return {
-        "title": weights_name(recording.model, recording.trained, checkpoint["sha256"]),
+        "title": title,
+        "name": name,
+        "said": f"{name}, weights {checkpoint['sha256'][:12]}",
         "sha256": checkpoint["sha256"],
         "trained": recording.trained,
         "options": shlex.join(words),
+        "why": "" if words else f"no file holds the weights of {title}",
+        "fusion": {site.name: _fusion(recording, site, indices) for site in recording.sites},
     }
+
+
+def _fusion(recording: Recording, site: RecordedSite, images: Sequence[int]) -> list[list[float]]:
+    """Return the mean fusion weight of horizontal and vertical samples, or of 2-D points, by image; [] if unknown."""
+    branches = ("joint",) if site.kind == "point" else ("width", "height")
+    if not set(branches) <= set(site.branches) or "fusion" not in recording.quantities:
+        return []
+    weights = recording.read("fusion", site.name)[images]
+    return weights[:, [site.branches.index(branch) for branch in branches]].round(4).tolist()
 
 
 def _images(recording: Recording, names: Sequence[str], share_safe: bool, events: Events) -> list[dict[str, Any]]:
@@ -73,7 +101,20 @@ def _images(recording: Recording, names: Sequence[str], share_safe: bool, events
             placement = recording.preprocessing.place(*photo["image"])
         shown = f"image {number}" if share_safe else printable(name)
         command = shlex.join(_overlay_words(recording, name, share_safe))
-        images.append({**photo, "name": shown, "command": command, **vars(placement)})
+        high, wide = placement.image
+        box = {"x": -0.5, "y": -0.5, "width": wide, "height": high}
+        why = "" if command else "the image was drawn, so no file holds it"
+        images.append(
+            {
+                **photo,
+                "name": shown,
+                "title": shorten(shown, 60),
+                "command": command,
+                "why": why,
+                "box": box,
+                **vars(placement),
+            }
+        )
     return images
 
 
@@ -102,18 +143,44 @@ def describe_maps(recordings: Sequence[Recording], maps: Sequence[Maps], detail:
             "stored": [-(-size // detail.step(site)) for size in site.grid],
             "step": detail.step(site),
             "counts": [[side.tolist() for side in recording.counts(site.name)] for recording in recordings],
+            "reach": [_reach(side) for side in recordings[0].counts(site.name)],
             "interval": [_interval(*pair, site) for pair in zip(recordings, maps, strict=True)],
         }
         far = float(np.percentile(np.abs(maps[0][name].astype(np.float32)), _SHOWN_PERCENTILE)) / RECORDED_UNIT
         scales.append([far, far * max(site.stride_px), 100 * far / min(site.grid)])
     keys = ("name", "source", "kind", "channels", "grid")
     sites = [
-        {**{key: getattr(site, key) for key in keys}, "share": site.channels_per_offset, "stride": site.stride_px}
+        {
+            **{key: getattr(site, key) for key in keys},
+            "label": site.name if site.is_source else f"{site.name} (offsets of {site.source})",
+            "share": site.channels_per_offset,
+            "stride": site.stride_px,
+            "factors": {"tokens": [1, 1], "px": site.stride_px[::-1], "%": [100 / size for size in site.grid[::-1]]},
+        }
         for site in detail.sites
     ]
     scale = [round(max(column), 4) or 1 for column in zip(*scales, strict=True)]
-    about = {"unit": detail.unit, "reduced": detail.reduced, "sites": sites, "sources": sources}
+    about = {"start": _start(detail, recordings[0].attrs["input_size"]), "unit": detail.unit, "sites": sites}
+    about |= {"sources": sources, "reduced": list(detail.reduced.values())}
     return {**about, "scale": dict(zip(("tokens", "px", "%"), scale, strict=True))}
+
+
+def _start(detail: Detail, size: tuple[int, int]) -> dict[str, Any]:
+    """Return the view that a page begins with: the state of its script."""
+    layers = [site.name for site in detail.sites]
+    layer = max((k for k, name in enumerate(layers) if name.startswith("3_")), default=len(layers) - 1)
+    nothing = dict.fromkeys(("column", "region", "block", "brush"))
+    words = {"axis": "hv", "unit": "tokens", "order": "index", "weight": "count", "compare": ""}
+    place = {"image": 0, "model": 0, "layer": layer, "y": size[0] / 2, "x": size[1] / 2}
+    return {**place, **words, **nothing, "palette": next(iter(PALETTES)), "split": 50, "pins": [], "path": False}
+
+
+def _reach(counts: np.ndarray) -> int:
+    """Return how many bins to each side of the middle hold nearly all samples, 3 or more."""
+    middle = len(counts) // 2
+    by_distance = counts[middle:] + counts[middle::-1]
+    by_distance[0] = counts[middle]
+    return max(3, int(np.searchsorted(np.cumsum(by_distance), _SHOWN_SHARE * counts.sum())))
 
 
 def _interval(recording: Recording, maps: Maps, site: RecordedSite) -> list[list[list[float]]]:

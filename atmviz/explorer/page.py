@@ -13,10 +13,11 @@ from typing import Any
 
 from atmviz.errors import SettingsError, count, shorten
 from atmviz.explorer.settings import MAX_BYTES
-from atmviz.files import SOFTWARE, atomic_path, check_writable, read_limited
+from atmviz.files import SOFTWARE, atomic_path, check_writable, read_limited, read_start
 
 _MARK = '<meta name="generator" content="atmviz '
 _HEAD_BYTES = 4096
+_HEADER = re.compile(rb'<script type="application/json" id="header">(.*?)</script>', re.DOTALL)
 _IFRAME_PX = 900
 _SCRIPTS = ("offsets", "text", "image", "matrix", "histogram", "links", "view", "gestures", "export", "controls")
 
@@ -70,9 +71,35 @@ def require_page(path: str | Path) -> Path:
     return path
 
 
+def refuse_pages(sources: Iterable[Any]) -> None:
+    """Raise SettingsError for a page of the explorer among what is to be shown."""
+    for path in sources:
+        if isinstance(path, str | Path) and str(path).lower().endswith((".html", ".htm")) and _is_page(Path(path)):
+            raise SettingsError(
+                f"got {path}, which is a page of the explorer, expected a recording or images: open the page in a "
+                "browser; inspect says what it was made of"
+            )
+
+
+def read_page(path: str | Path) -> dict[str, Any]:
+    """Return what a page says of itself: "software", "command", and what it holds, see `Explorer.numbers`.
+
+    Raises:
+        SettingsError: the file is no page of the explorer.
+    """
+    path = Path(path)
+    said = _HEADER.search(read_limited(path, MAX_BYTES)) if _is_page(path) else None
+    try:
+        header = json.loads(said[1]) if said else {}
+        models = [model["name"] for model in header["models"]]
+        return {"software": header["software"], "command": header["command"], **header["about"], "models": models}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise SettingsError(f"{path} is no page of the explorer, which says what it holds: make it again") from None
+
+
 def _is_page(path: Path) -> bool:
     try:
-        return _MARK.encode() in read_limited(path, MAX_BYTES)[:_HEAD_BYTES]
+        return _MARK.encode() in read_start(path, _HEAD_BYTES)
     except OSError:
         return False
 
@@ -119,26 +146,42 @@ def content_policy(style: str, allowed: str) -> str:
 
 def _words(header: Mapping[str, Any]) -> dict[str, str]:
     """Return the markup of texts that do not change while a page is looked at."""
-    titles = [f"{model['title']}{' (untrained)' * (model['trained'] is False)}" for model in header["models"]]
-    named = [f"{letter}: {title}" for letter, title in zip("AB", titles, strict=False)] if len(titles) > 1 else titles
+    names = [model["name"] for model in header["models"]]
+    named = [f"{letter}: {name}" for letter, name in zip("AB", names, strict=False)] if len(names) > 1 else names
     images, (height, width) = header["images"], header["size"]
     held = f"{len(images)} of {count(header['of'], 'image')} of {shorten(header['dataset'], 40)}, {height} × {width} px"
-    layers = [
-        site["name"] if site["name"] == site["source"] else f"{site['name']} (offsets of {site['source']})"
-        for site in header["sites"]
-    ]
     reduced = f"To stay small, this page holds less: {'; '.join(header['reduced'])}." if header["reduced"] else ""
     has_intervals = any(interval[0] for each in header["sources"].values() for interval in each["interval"])
-    bars = " Lines: 95 % interval over images." * has_intervals + " Dashed: the other model." * (len(titles) > 1)
+    bars = " Lines: 95 % interval over images." * has_intervals + " Dashed: the other model." * (len(names) > 1)
+    compares = '<option>split</option><option value="side">side by side</option><option>blink</option>'
+    fusion = [weights for model in header["models"] for weights in model["fusion"].values()]
     return {
         "bars": bars,
+        "pair": " hidden" * (len(names) < 2),
+        "compares": f'{compares}<option value="diff">B − A</option>' * (len(names) > 1),
+        "contribution": " disabled" * (not all(fusion)),
+        "outlines": " hidden" * (not any(image["outlines"] for image in images)),
+        "points": " hidden" * all(site["kind"] != "point" for site in header["sites"]),
+        "thumbs": " hidden" * (len(images) < 2),
+        "rows": str(len(header["sites"])),
         "title": html.escape(", ".join(named)),
         "about": html.escape(f"{held}; {header['software']}"),
         "reduced": f'<p id="reduced">{html.escape(reduced)}</p>' if reduced else "",
         "images": _options(shorten(image["name"], 40) for image in images),
-        "models": _options(named),
-        "layers": _options(layers),
+        "models": _options(names),
+        "layers": _options(site["label"] for site in header["sites"]),
+        "palettes": "".join(f"<option>{name}</option>" for name in header["palettes"]),
+        "parts": _parts(header),
+        "input": f"{height} × {width}",
+        "of_parts": f"Told by {count(header['of_parts'], 'image')} and model {names[0]}." * (header["of_parts"] > 0),
     }
+
+
+def _parts(header: Mapping[str, Any]) -> str:
+    """Return the orders by content share and role; they are off where a single image does not tell these."""
+    off, why = ("", "") if header["of_parts"] else (" disabled", " (needs 2 images)")
+    orders = {"content": "content share", "role": "role"}
+    return "".join(f'<option value="{value}"{off}>{text}{why}</option>' for value, text in orders.items())
 
 
 def _options(texts: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ def test_images_become_a_page_beside_which_nothing_is_written(succeed, images, f
     assert [path.name for path in folder.iterdir()] == ["look.html"]
 
 
-def test_two_recordings_are_compared(succeed, images, folder):
+def test_two_recordings_are_compared(succeed, refuse, images, folder):
     common = ("--size", "64", "-j", "0", "--keep", "maps")
     succeed("record", images, "-c", "atmnet_nano", *common, "--out", "one")
     succeed("record", images, "-c", "atmnet_nano", "--seed", "1", *common, "--out", "two")
@@ -21,6 +21,11 @@ def test_two_recordings_are_compared(succeed, images, folder):
     assert "the page shows 2 of 3 images" in result.stderr
     written = (folder / "explorer.html").read_text(encoding="utf-8")
     assert "A: atmnet_nano (untrained), B: atmnet_nano (untrained)" in written
+    refuse(2, "got one twice, expected two recordings: repeat it with other weights", "explore", "one", "--and", "one")
+    refuse(2, "explorer.html, which is a page of the explorer, expected a recording or", "explore", "explorer.html")
+    said = json.loads(succeed("inspect", "explorer.html", "--json").stdout)
+    assert (said["kind"], said["images"], said["layers"]) == ("page", 2, ["3_18"])
+    assert said["command"].split()[0] == "atmviz"
 
 
 def test_wrong_input_is_one_line(refuse, recording, folder):

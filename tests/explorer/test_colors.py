@@ -1,11 +1,11 @@
 """The colors of the page's marks are told apart by color-blind people too, and shapes double them."""
 
 import itertools
-import re
-from importlib import resources
 
 import numpy as np
 import pytest
+
+from atmviz.explorer.palettes import PALETTES
 
 # Machado, Oliveira and Fernandes 2009, severity 1: linear RGB as dichromats see it
 BLIND = {
@@ -25,15 +25,23 @@ def lab(color, matrix):
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
-def inks():
-    script = resources.files("atmviz.explorer").joinpath("script/image.js").read_text(encoding="utf-8")
-    return dict(re.findall(r'(\w+): "(#[0-9a-f]{6})"', re.search(r"const INK = \{(.*?)\}", script)[1]))
-
-
+@pytest.mark.parametrize("palette", PALETTES)
 @pytest.mark.parametrize(("vision", "least"), [("deuteranopia", 25), ("protanopia", 25), ("grayscale", 2)])
-def test_marks_differ_in_color_for_everyone(vision, least):
+def test_marks_differ_in_color_for_everyone(vision, least, palette):
     """A difference of 2.3 is just seen. In grayscale, horizontal and vertical are told apart by their shapes."""
-    seen = {name: lab(color, BLIND[vision]) for name, color in inks().items()}
+    seen = {
+        name: lab(color, BLIND[vision])
+        for name, color in PALETTES[palette].items()
+        if name not in ("words", "stops", "shades")
+    }
     assert seen.keys() == {"horizontal", "vertical", "point", "lit"}
     distances = {pair: np.linalg.norm(seen[pair[0]] - seen[pair[1]]) for pair in itertools.combinations(seen, 2)}
     assert min(distances.values()) > least, distances
+
+
+@pytest.mark.parametrize("palette", PALETTES)
+def test_shades_run_through_the_stops_of_a_palette(palette):
+    shades, stops = PALETTES[palette]["shades"], PALETTES[palette]["stops"]
+    assert (len(shades), shades[::16]) == (129, list(stops))
+    steps = [np.linalg.norm(lab(a, np.eye(3)) - lab(b, np.eye(3))) for a, b in itertools.pairwise(shades)]
+    assert max(steps) < 5

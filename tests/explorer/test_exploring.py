@@ -68,16 +68,10 @@ def test_the_same_recording_gives_the_same_bytes(page, recording):
     assert make_page([open_recording(recording.path)]).html == page.html
 
 
-def test_texts_of_the_header_cannot_leave_it():
+def test_texts_of_the_header_cannot_leave_it(page):
     name = "</script><script>alert(1)</script><!-- @offsets@"
-    header = {
-        "models": [{"title": "model", "trained": True}],
-        "images": [{"name": name}],
-        "sites": [],
-        "sources": {},
-        "size": [32, 32],
-        **{"of": 1, "dataset": name, "software": "atmviz", "reduced": ["less"]},
-    }
+    header = header_of(page) | {"dataset": name, "reduced": [name], "command": name}
+    header["images"] = [header["images"][0] | {"name": name, "title": name}]
     page = assemble(header, [["data"]], "")
     assert page.count("</script") == page.count("<script") == 3
     assert "<script>alert" not in page
@@ -91,10 +85,20 @@ def test_a_page_that_must_be_small_holds_less_and_says_it(page, recording, spare
     left_out = small.numbers["left_out"]
     assert small.numbers["bytes"] <= limit
     assert len(left_out) == (spare < 0)
+    steps = ["x-delta coding", "1/16 token"][: 1 + len(left_out)]
+    assert small.numbers["manifest"] == {"unit": f"1/{16 if spare else 64} token", "steps": steps}
+    assert header_of(small)["about"]["manifest"] == small.numbers["manifest"]
     assert said.texts == [f"the page holds less, to stay below {limit:,} bytes: {text}" for text in left_out]
     assert ('<p id="reduced">To stay small, this page holds less: offsets in steps of 1/16' in small.html) == (
         spare < 0
     )
+
+
+def test_all_that_is_left_out_is_said_in_one_message(recording):
+    said, limit = Said(), 430_000
+    small = make_page([recording], ExplorerSettings(max_size=limit), said)
+    assert small.numbers["manifest"]["steps"] == ["x-delta coding", "1/16 token", "few layers"]
+    assert said.texts == [f"the page holds less, to stay below {limit:,} bytes: {'; '.join(small.numbers['left_out'])}"]
 
 
 def test_a_page_that_cannot_be_that_small_is_refused(recording):
@@ -112,7 +116,7 @@ def test_sizes_are_numbers_of_bytes_up_to_64_mb(size):
 
 
 def test_what_is_shared_safely_has_no_photographs_names_or_paths(recording):
-    page = make_page([recording], ExplorerSettings(share_safe=True))
+    page = make_page([recording], ExplorerSettings(share_safe=True), command=f"atmviz explore {recording.path}")
     header = header_of(page)
     assert [image["photo"] for image in header["images"]] == [None] * 3
     assert [image["name"] for image in header["images"]] == ["image 1", "image 2", "image 3"]
@@ -121,6 +125,7 @@ def test_what_is_shared_safely_has_no_photographs_names_or_paths(recording):
         text for text in ("astronaut", "cat.jpg", path, "image/jpeg", str(recording.path)) if text in page.html
     ] == []
     assert header["images"][0]["command"] == "atmviz overlay IMAGE --size 96x160 --fit crop"
+    assert header["placeholders"].startswith("put in IMAGE and CHECKPOINT")
 
 
 def test_photographs_that_are_gone_are_left_out_and_named(recording, monkeypatch):
@@ -162,6 +167,32 @@ def test_two_models_are_on_one_page(recording, other):
     assert [model["trained"] for model in header["models"]] == [True, False]
     assert header["models"][1]["options"] == "-c atmnet_nano --seed 0"
     assert [len(source["counts"]) for source in header["sources"].values()] == [2] * len(header["sources"])
+
+
+def test_a_recording_is_not_compared_with_itself(recording):
+    with pytest.raises(SettingsError, match=f"got {recording.path} twice, expected two recordings: repeat it with"):
+        atmviz.explore(recording, other=recording.path)
+
+
+def test_a_page_says_what_it_is_and_is_no_source(recording, other, tmp_path):
+    page = make_page([recording, other], command="atmviz explore 'a b' --and c").save(tmp_path / "look.html")
+    said = atmviz.inspect(page)
+    assert (said["kind"], said["made_by"], said["command"]) == (
+        "page",
+        "atmviz explore",
+        "atmviz explore 'a b' --and c",
+    )
+    assert said["models"] == ["atmnet_nano-8cf39f", "atmnet_nano (untrained)"]
+    assert said["sha256"] == [each.attrs["checkpoint"]["sha256"] for each in (recording, other)]
+    assert (said["dataset"], said["images"], said["layers"]) == (recording.attrs["dataset"], 3, recording.layers)
+    for source in ({"source": page}, {"source": [str(page)]}, {"source": recording, "other": page}):
+        with pytest.raises(SettingsError, match=r"look.html, which is a page of the explorer, expected a recording or"):
+            atmviz.explore(**source)
+    (tmp_path / "mine.html").write_text("<!doctype html><title>mine</title>")
+    page.write_text(page.read_text(encoding="utf-8")[:5000], encoding="utf-8")
+    for path in (tmp_path / "mine.html", page):
+        with pytest.raises(SettingsError, match="is no page of the explorer, which says what it holds"):
+            atmviz.inspect(path)
 
 
 def test_a_recording_without_maps_is_refused(record, photographs):

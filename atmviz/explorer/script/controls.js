@@ -1,16 +1,11 @@
 /* Controls, and the start */
-for (const id of ["model-label", "compare-label"]) $(id).hidden = !PAIR;
-$("outlines-label").hidden = !D.images.some(each => each.outlines.length);
-$("key-point").hidden = !D.sites.some(s => s.kind === "point");
-$("thumbs").hidden = D.images.length < 2;
 $("thumbs").append(...D.images.map((each, k) => {
-  const name = short(each.name), button = make("button", {type: "button", title: name}, each.photo ? make("img", {src: each.photo, alt: name}) : name);
+  const {title, photo} = each, button = make("button", {type: "button", title}, photo ? make("img", {src: photo, alt: title}) : title);
   on(button, "click", () => show({...S, image: k}));
   return button;
 }));
-for (const id of ["image", "model", "layer", "split"]) on($(id), "input", event => show({...S, [id]: +event.target.value}));
-for (const id of ["axis", "unit", "order", "compare"]) on($(id), "input", event => show({...S, [id]: event.target.value}));
-for (const id of ["lines", "outlines"]) on($(id), "input", draw);
+const INPUTS = {other: value => set({model: 1 - value}), find: text => text && find(text.trim()), lines: draw, outlines: draw};
+on(document, "input", ({target: {id, value}}) => id in INPUTS ? INPUTS[id](value) : id in S && show({...S, [id]: value && isFinite(value) ? +value : value}));
 on($("table"), "toggle", draw);
 on($("help-button"), "click", COMMANDS["?"]);
 on(matchMedia("(prefers-color-scheme: dark)"), "change", draw);

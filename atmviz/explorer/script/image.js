@@ -1,134 +1,111 @@
-/* The image with samples. It is SVG in pixels of the photograph; `scale` is the size of a pixel of the screen in them. */
+/* The image with samples. It is SVG in pixels of the photograph. */
 const NS = "http://www.w3.org/2000/svg", WIDTH = "stroke-width";
-const INK = {horizontal: "#0072b2", vertical: "#d55e00", point: "#009e73", lit: "#f0e442"};
-let view = null, scene = null, moving = null, laid = "", pinned = "";
-const at = value => +value.toFixed(3);
+let view = null, scenes = [], laid = "", pinned = "", px = 1; // px: size of a pixel of the screen in these pixels
+const ink = () => D.palettes[S.palette], at = value => typeof value === "number" ? +value.toFixed(3) : value;
+const path = (words, ...values) => String.raw({raw: words}, ...values.map(at)); // of rounded numbers
 function el(name, attributes = {}, ...children) {
   const element = document.createElementNS(NS, name);
-  for (const key in attributes) {
-    const value = attributes[key];
-    element.setAttribute(key, typeof value === "number" ? at(value) : value);
-  }
+  for (const key in attributes) element.setAttribute(key, at(attributes[key]));
   element.append(...children);
   return element;
 }
-const ring = (x, y, r, scale, rest, inner) => lines("", 2, scale, {cx: x, cy: y, r, ...rest}, inner);
-const lines = (d, width, scale, rest = {}, inner = "#fff") => [["#000", width + 1.6], [inner, width]].map(([stroke, wide]) =>
-  el(rest.r ? "circle" : "path", {...(d && {d}), ...rest, fill: "none", stroke, [WIDTH]: wide * scale}));
-function label(text, x, y, scale, size = 14, anchor = "middle") {
-  const element = el("text", {x, y, "font-size": size * scale, "font-family": "sans-serif", "text-anchor": anchor, fill: "#fff",
-    stroke: "#000", [WIDTH]: 3 * scale, "paint-order": "stroke"});
-  element.textContent = text;
-  return element;
+const lines = (d, width, rest, inner = "#fff") => [["#000", width + 1.6], [inner, width]].map(([stroke, wide]) =>
+  el(rest?.r ? "circle" : "path", {d, ...rest, fill: "none", stroke, [WIDTH]: wide * px}));
+const ring = (cx, cy, r, rest, inner) => lines("", 2, {cx, cy, r, ...rest}, inner);
+const write = (text, x, y, rest) => el("text", {x, y, "font-family": "system-ui, sans-serif", ...rest}, text);
+const label = (text, x, y, anchor = "middle") => write(text, x, y, {"font-size": 14 * px, "text-anchor": anchor, fill: "#fff", stroke: "#000",
+  [WIDTH]: 3 * px, "paint-order": "stroke"});
+function mark(kind, x, y, r, style) { // circles, diamonds and squares, see figures.samples
+  return kind === "horizontal" ? el("circle", {cx: x, cy: y, r, ...style})
+    : kind === "point" ? el("rect", {x: x - r, y: y - r, width: 2 * r, height: 2 * r, ...style})
+    : el("path", {d: path`M${x} ${y - r}l${r} ${r}l${-r} ${r}l${-r} ${-r}z`, ...style});
 }
-function toImage(y, x) { // as geometry.Placement.to_image
-  const {image: size, resized, origin} = image();
-  return [(y + origin[0] + 0.5) * size[0] / resized[0] - 0.5, (x + origin[1] + 0.5) * size[1] / resized[1] - 0.5];
-}
-function toInput(y, x) {
-  const {image: size, resized, origin} = image();
-  return [(y + 0.5) * resized[0] / size[0] - 0.5 - origin[0], (x + 0.5) * resized[1] / size[1] - 0.5 - origin[1]];
-}
-function tokenPx(l, i, j) {
-  const {stride} = site(l);
-  return toImage(center(i, stride[0]), center(j, stride[1]));
-}
-function box(top, left, bottom, right) {
-  return `M${at(left)} ${at(top)}H${at(right)}V${at(bottom)}H${at(left)}Z`;
-}
+const toImage = (...spot) => both(k => (spot[k] + image().origin[k] + 0.5) * image().image[k] / image().resized[k] - 0.5); // as geometry.Placement.to_image
+const toInput = (...spot) => both(k => (spot[k] + 0.5) * image().resized[k] / image().image[k] - 0.5 - image().origin[k]);
+const tokenPx = (l, ...token) => toImage(...middle(l, ...token));
+const box = (top, left, bottom, right) => path`M${left} ${top}H${right}V${bottom}H${left}Z`;
 const seen = () => [...toImage(-0.5, -0.5), ...toImage(D.size[0] - 0.5, D.size[1] - 0.5)];
-function wholeBox() {
-  const [height, width] = image().image;
-  return {x: -0.5, y: -0.5, width, height};
-}
-const frame = ({x, y, width, height} = wholeBox()) => el("svg", {xmlns: NS, viewBox: [x, y, width, height].map(at).join(" ")});
-function backdrop(l, scale) {
-  const {image: [height, width], photo, outlines} = image(), [top, left, bottom, right] = seen(), all = wholeBox();
+const viewBox = ({x, y, width, height}) => path`${x} ${y} ${width} ${height}`;
+const frame = (shape = image().box, rest) => el("svg", {xmlns: NS, viewBox: viewBox(shape), ...rest});
+function backdrop() {
+  const {image: [height, width], photo, outlines} = image(), [top, left, bottom, right] = seen(), all = image().box, [rows, columns] = site().grid;
   const group = el("g", {}, photo ? el("image", {...all, href: photo, preserveAspectRatio: "none"}) : el("rect", {...all, fill: "#777"}),
     el("path", {d: box(-0.5, -0.5, height - 0.5, width - 0.5) + box(top, left, bottom, right), "fill-opacity": 0.5, "fill-rule": "evenodd"}));
-  if ($("outlines").checked) for (const line of outlines) {
-    const corners = range(line.length / 2).map(k => `${line[2 * k]} ${line[2 * k + 1]}`);
-    group.append(...lines(`M${corners.join("L")}Z`, 1, scale));
-  }
+  if ($("outlines").checked) for (const line of outlines) group.append(...lines(`M${line}Z`, 1)); // x and y by turns
   if ($("lines").checked) {
-    const [rows, columns] = site(l).grid, high = (bottom - top) / rows, wide = (right - left) / columns;
-    const d = [...range(rows).map(i => `M${at(left)} ${at(top + i * high)}H${at(right)}`),
-      ...range(columns).map(j => `M${at(left + j * wide)} ${at(top)}V${at(bottom)}`)].join("");
-    group.append(el("path", {d, fill: "none", stroke: "#fff", "stroke-opacity": 0.45, [WIDTH]: 0.7 * scale}));
+    const d = [...range(rows).map(i => path`M${left} ${top + i * (bottom - top) / rows}H${right}`),
+      ...range(columns).map(j => path`M${left + j * (right - left) / columns} ${top}V${bottom}`)].join("");
+    group.append(el("path", {d, stroke: "#fff", "stroke-opacity": 0.45, [WIDTH]: 0.7 * px}));
   }
   return group;
 }
-function marks(model, l, scale, tokens) { // what a query samples: circles, diamonds and squares, see figures.samples
-  const q = tokens?.[0] ?? query(l), o = offsets(model, l, tokens), n = o.length / 2, glow = tokens ? null : lit(l, o), group = el("g");
-  const {kind, share, grid} = site(l), isPoint = kind === "point", dots = {};
-  for (const axis of isPoint ? "h" : S.axis) for (let c = 0; c < n; c++) {
-    const i = q[0] + (isPoint || axis === "v" ? rint(o[n + c]) : 0), j = q[1] + (isPoint || axis === "h" ? rint(o[c]) : 0);
-    if (i < 0 || j < 0 || i >= grid[0] || j >= grid[1]) continue;
-    const dot = dots[[axis, i, j]] ??= {kind: isPoint ? kind : AXES[axis], i, j, count: 0, glows: false};
+const fusion = (model, l) => D.models[model].fusion[site(l).name][S.image];
+function marks(model, tokens) { // what a query samples; where both axes sample a token, the diamond leaves the circle to be seen
+  const l = S.layer, q = tokens?.[0] ?? query(l), o = offsets(model, l, tokens), glow = tokens ? null : lit(l, o), group = el("g"), dots = {};
+  const {kind, share, grid} = site(l), isPoint = kind === "point", weights = S.weight === "count" ? [1, 1] : fusion(model, l);
+  for (const axis of isPoint ? "h" : S.axis) targets(o, q).forEach(([i, j], c) => {
+    const spot = isPoint ? [i, j] : axis === "h" ? [q[0], j] : [i, q[1]];
+    if (spot.some((index, k) => index < 0 || index >= grid[k])) return;
+    const dot = dots[[axis, spot]] ??= {kind: isPoint ? kind : AXES[axis], spot, weight: weights[nth(axis)], count: 0};
     dot.count += share;
-    dot.glows ||= glow && (glow[axis].has(c) || isPoint && glow.v.has(c));
+    dot.glows ||= glow?.(axis, c) || isPoint && glow?.("v", c);
+  });
+  const [y, x] = tokenPx(l, ...q), [y1, x1] = tokenPx(l, q[0] + 1, q[1] + 1), r = at(clamp(0.47 * min(y1 - y, x1 - x), 2.4 * px, 11 * px));
+  const strongest = max(...Object.values(dots).map(dot => dot.count * dot.weight));
+  for (const {kind, spot, count, weight, glows} of Object.values(dots)) {
+    const [y, x] = tokenPx(l, ...spot), isOver = kind === "vertical" && dots[["h", spot]];
+    group.append(mark(kind, x, y, isOver ? at(0.6 * r) : r, {class: kind, "data-count": count, fill: ink()[glows ? "lit" : kind], stroke: glows ? "#000" : "#fff",
+      "fill-opacity": glows ? 1 : 0.2 + 0.8 * sqrt(count * weight / strongest), [WIDTH]: (glows ? 2 : 0.8) * px}));
   }
-  const [y0, x0] = tokenPx(l, 0, 0), [y1, x1] = tokenPx(l, 1, 1), r = at(clamp(0.47 * Math.min(y1 - y0, x1 - x0), 2.4 * scale, 11 * scale));
-  const strongest = Math.max(...Object.values(dots).map(dot => dot.count)), [y, x] = tokenPx(l, ...q);
-  for (const {kind, i, j, count, glows} of Object.values(dots)) {
-    const [y, x] = tokenPx(l, i, j), style = {class: kind, "data-count": count, fill: glows ? INK.lit : INK[kind], stroke: glows ? "#000" : "#fff",
-      "fill-opacity": glows ? 1 : 0.2 + 0.8 * Math.sqrt(count / strongest), [WIDTH]: (glows ? 2 : 0.8) * scale};
-    group.append(kind === "horizontal" ? el("circle", {cx: x, cy: y, r, ...style})
-      : isPoint ? el("rect", {x: x - r, y: y - r, width: 2 * r, height: 2 * r, ...style})
-      : el("path", {d: `M${at(x)} ${at(y - r)}l${r} ${r}l${-r} ${r}l${-r} ${-r}z`, ...style}));
+  const [top, left, bottom, right] = seen();
+  for (const [side, count] of beyond(l, o, q)) { // a bar at the border, longer for more channels
+    const size = (8 + 40 * count / share / source().offsets) * px, edge = {top, left, bottom, right}[side];
+    group.append(el("path", {class: `outside ${side}`, stroke: ink()[AXES[SIDES[side]]], [WIDTH]: 7 * px,
+      d: SIDES[side] === "h" ? path`M${edge} ${y - size / 2}v${size}` : path`M${x - size / 2} ${edge}h${size}`}));
   }
-  group.append(...ticks(l, samples(l, o, q).outside, y, x, scale), ...ring(x, y, Math.max(r, 4.5 * scale), scale, {class: "query"}));
+  group.append(...ring(x, y, max(r + 2 * px, 4.5 * px), {class: "query"}));
   return group;
 }
-function ticks(l, outside, y, x, scale) { // samples outside the map: a bar at that border, longer for more channels
-  const [top, left, bottom, right] = seen(), all = source(l).offsets * site(l).share;
-  return beyond(outside).map(([side, count]) => {
-    const size = (8 + 40 * count / all) * scale, edge = {top, left, bottom, right}[side];
-    const d = SIDES[side] === "h" ? `M${at(edge)} ${at(y - size / 2)}v${at(size)}` : `M${at(x - size / 2)} ${at(edge)}h${at(size)}`;
-    return el("path", {class: `outside ${side}`, "data-count": count, d, stroke: INK[AXES[SIDES[side]]], [WIDTH]: 7 * scale});
-  });
-}
-function pathOf(column, scale) { // where one column points, layer after layer
+function pathOf(column) { // where one column points, layer after layer
   const spots = range(LAST + 1).filter(l => site(l).name === site(l).source && column < source(l).offsets).map(l => {
-    const o = offsets(S.model, l), {stride} = site(l);
-    return toImage(S.y + half(o, "v")[column] * stride[0], S.x + half(o, "h")[column] * stride[1]);
+    const o = offsets(seenModel(), l);
+    return toImage(...both(k => here()[k] + half(o, "vh"[k])[column] * site(l).stride[k]));
   });
-  return [...lines(`M${spots.map(([y, x]) => `${at(x)} ${at(y)}`).join("L")}`, 2, scale, {class: "path"}, INK.lit),
-    ...spots.flatMap(([y, x]) => ring(x, y, 2 * scale, scale, {}, INK.lit))];
+  return [...lines(`M${spots.map(([y, x]) => path`${x} ${y}`).join("L")}`, 2, {class: "path"}, ink().lit), ...spots.flatMap(([y, x]) => ring(x, y, 2 * px, {}, ink().lit))];
 }
-function overlay(scale) { // all that changes with the query
-  const group = el("g"), l = S.layer, [top, left, bottom, right] = seen();
-  if (S.compare === "split") {
-    const cut = left + (right - left) * S.split / 100;
-    [[S.model, left, cut], [1 - S.model, cut, right]].forEach(([model, from, to], k) => {
-      const part = marks(model, l, scale);
+function overlay(models, shape = view) { // all that changes with the query: of one model, or split between two
+  const group = el("g"), [top, left, bottom, right] = seen(), cut = left + (right - left) * S.split / 100, isSplit = models.length > 1;
+  models.forEach((model, k) => {
+    const part = marks(model);
+    group.append(part);
+    if (isSplit) {
       part.setAttribute("clip-path", `url(#side${k})`);
-      group.append(el("clipPath", {id: `side${k}`}, el("rect", {x: from, y: top, width: to - from, height: bottom - top})), part,
-        label(LETTERS[model], k ? right - 6 * scale : left + 6 * scale, top + 18 * scale, scale, 15, k ? "end" : "start"));
-    });
-    group.append(...lines(`M${at(cut)} ${at(top)}V${at(bottom)}`, 2, scale));
-  } else group.append(marks(S.model, l, scale));
-  if (S.path && S.column !== null) group.append(...pathOf(S.column, scale));
-  if (S.region) group.append(...lines(box(...toImage(S.region[0], S.region[1]), ...toImage(S.region[2], S.region[3])), 2, scale, {}, INK.lit));
+      group.append(el("clipPath", {id: `side${k}`}, el("path", {d: k ? box(top, cut, bottom, right) : box(top, left, bottom, cut)})));
+    }
+    if (PAIR) group.append(label(short((isDiff() ? "dots: " : "") + named(model), floor(shape.width / px / 9)), shape.x + (k ? shape.width - 6 * px : 6 * px), shape.y + (20 + 20 * k) * px, k ? "end" : "start"));
+  });
+  if (isSplit) group.append(...lines(path`M${cut} ${top}V${bottom}`, 2));
+  if (S.path && S.column !== null) group.append(...pathOf(S.column));
+  if (S.region) group.append(...lines(box(...toImage(...S.region.slice(0, 2)), ...toImage(...S.region.slice(2))), 2, {}, ink().lit));
   S.pins.forEach((point, k) => {
-    const [y, x] = tokenPx(l, ...query(l, point));
-    group.append(...ring(x, y, 1.5 * scale, scale), label(LETTERS[k], x, y - 8 * scale, scale));
+    const [y, x] = tokenPx(S.layer, ...query(S.layer, point));
+    group.append(...ring(x, y, 1.5 * px), label(k + 1, x, y - 8 * px));
   });
   return group;
 }
-const perPx = () => 1 / (scene.getScreenCTM()?.a || 1);
+const pictures = () => S.compare === "side" ? pair().map(model => [model]) : [seenModels()]; // whose dots, of each picture
+const perPx = () => 1 / (scenes[0].getScreenCTM()?.a || 1);
 function drawImage() {
-  view ??= wholeBox();
-  const key = [S.image, S.layer, $("lines").checked, $("outlines").checked, view.width, $("stage").clientWidth].join();
-  if (key !== laid) {
-    laid = key;
-    $("stage").replaceChildren(scene = frame(view));
-    scene.append(backdrop(S.layer, perPx()), moving = el("g"));
-  }
-  scene.setAttribute("viewBox", [view.x, view.y, view.width, view.height].map(at).join(" "));
-  const next = overlay(perPx());
-  moving.replaceWith(next);
-  moving = next;
+  view ??= image().box;
+  const all = pictures(), key = [S.image, S.layer, $("lines").checked, $("outlines").checked, view.width, stage.clientWidth, all.length].join(), isNew = key !== laid;
+  laid = key;
+  if (isNew) stage.replaceChildren(...scenes = all.map(() => frame(view)));
+  px = perPx();
+  scenes.forEach((scene, k) => {
+    if (isNew) scene.append(backdrop(), el("g"));
+    scene.setAttribute("viewBox", viewBox(view));
+    scene.lastChild.replaceWith(overlay(all[k]));
+  });
 }
 function make(tag, properties, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
@@ -136,15 +113,15 @@ function make(tag, properties, ...children) {
   return element;
 }
 function drawPins() {
-  const key = [S.pins, S.image, S.layer, S.model, S.axis].join();
+  const key = [S.pins, S.image, S.layer, seenModel(), S.axis, S.weight, S.palette].join();
   $("pins").hidden = !S.pins.length;
   if (key === pinned) return;
   pinned = key;
+  px = image().image[1] / 110;
   $("pins").replaceChildren(...S.pins.map((point, k) => {
-    const small = frame(), scale = image().image[1] / 110, q = query(S.layer, point);
-    small.append(backdrop(S.layer, scale), marks(S.model, S.layer, scale, [q]));
-    const button = make("button", {type: "button"}, small, make("span", {textContent: `${LETTERS[k]}: ${q.join(", ")}`}));
-    on(button, "click", () => toPin(k));
+    const small = frame(), q = query(S.layer, point), button = make("button", {type: "button"}, small, make("span", {textContent: `${k + 1}: ${q.join(", ")}`}));
+    small.append(backdrop(), marks(seenModel(), [q]));
+    on(button, "click", () => moveTo(point));
     return button;
   }));
 }

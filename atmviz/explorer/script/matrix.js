@@ -1,84 +1,72 @@
 /* Layers by columns: drawn, with one cell in the document, which the keyboard moves */
-const VIK = getComputedStyle(document.querySelector("#scale i")).backgroundImage.match(/\d+, \d+, \d+/g).map(c => c.split(",").map(Number));
-const SHADES = range(257).map(k => {
-  const low = Math.min(Math.floor(k / 32), 7), rest = k / 32 - low;
-  return `rgb(${VIK[low].map((value, c) => Math.round(value + rest * (VIK[low + 1][c] - value)))})`;
-});
-const shade = part => SHADES[Math.round(128 + 128 * clamp(part, -1, 1))];
-const widest = Math.max(...Object.values(D.sources).map(s => s.offsets)), LEFT = 58, GAP = 16, TOP = 18;
-const css = name => getComputedStyle(document.documentElement).getPropertyValue(name);
-let cursor = {layer: 0, axis: "h", position: 0};
+const shade = part => ink().shades[round(64 + 64 * clamp(part, -1, 1))]; // part: from -1 to 1
+const widest = max(...Object.values(D.sources).map(s => s.offsets)), LEFT = 58, GAP = 16, TOP = 18;
+let p = {}, cursor = {layer: 0, axis: "h", position: 0};
 
-function plan() { // width, height of a row, width of a cell, px
-  const wide = $("matrix").clientWidth, n = S.axis.length;
-  return {wide, high: clamp(Math.floor(520 / (LAST + 1)), 9, 22), cell: (wide - LEFT - GAP * (n - 1)) / (n * widest)};
+function plan() { // width, height, height of a row, width of a cell, px
+  const n = S.axis.length, wide = $("matrix").clientWidth, row = clamp(floor(520 / (LAST + 1)), 9, 22);
+  p = {wide, row, high: TOP + row * (LAST + 1), cell: (wide - LEFT - GAP * (n - 1)) / (n * widest)};
 }
-const cellX = (p, axis, position) => LEFT + S.axis.indexOf(axis) * (p.cell * widest + GAP) + position * p.cell;
+const cellX = (axis, position) => LEFT + S.axis.indexOf(axis) * (p.cell * widest + GAP) + position * p.cell;
 function drawMatrix() {
-  const p = plan(), canvas = $("cells"), context = canvas.getContext("2d"), ratio = devicePixelRatio || 1, high = TOP + p.high * (LAST + 1);
-  const fore = css("--fore"), soft = css("--soft"), scale = D.scale[S.unit], memo = {};
-  [canvas.width, canvas.height] = [Math.round(p.wide * ratio), Math.round(high * ratio)]; // clears it, too
-  canvas.style.height = `${high}px`;
+  plan();
+  const context = cells.getContext("2d"), ratio = devicePixelRatio || 1, [fore, soft] = ["matrix", "scale"].map(id => getComputedStyle($(id)).color), memo = {}, scale = D.scale[S.unit];
+  const write = (text, x, y, size, weight = "") => {
+    context.font = `${weight} ${size}px system-ui, sans-serif`;
+    context.fillText(text, x, y);
+  };
+  [cells.width, cells.height] = [round(p.wide * ratio), round(p.high * ratio)]; // clears it, too
+  cells.style.height = `${p.high}px`;
   context.scale(ratio, ratio);
-  context.font = "11px system-ui, sans-serif";
   context.textBaseline = "middle";
-  for (const axis of S.axis) {
-    context.fillStyle = css(`--${axis}`);
-    context.fillText(`${AXES[axis]}${isDiff() ? ", B − A" : ""}`, cellX(p, axis, 0), 8);
-  }
-  context.strokeStyle = fore;
+  context.strokeStyle = context.fillStyle = fore;
   context.lineWidth = 1.5;
+  for (const axis of S.axis) write(`${AXES[axis]}${isDiff() ? ", B − A" : ""}`, cellX(axis, 0), 8, 11);
   D.sites.forEach((s, l) => {
-    const y = TOP + l * p.high, again = s.name !== s.source, o = memo[s.source] ??= shown(l), glow = lit(l, o), chosen = l === S.layer;
-    const thick = again ? Math.max(p.high * 0.5, 4) : p.high - 1, upper = y + (p.high - thick) / 2;
+    const y = TOP + l * p.row, again = s.name !== s.source, o = memo[s.source] ??= shown(l), glow = lit(l, o), chosen = l === S.layer;
+    const thick = again ? max(p.row * 0.5, 4) : p.row - 1, upper = y + (p.row - thick) / 2;
     context.fillStyle = chosen ? fore : soft;
-    context.font = `${chosen ? "bold " : ""}${Math.min(11, p.high)}px system-ui, sans-serif`;
-    context.fillText(`${chosen ? "▸" : " "}${s.name}${again ? " ″" : ""}`, 0, y + p.high / 2);
+    write(`${chosen ? "▸" : " "}${s.name}${again ? " ″" : ""}`, 0, y + p.row / 2, min(11, p.row), chosen ? "bold" : "");
     for (const axis of S.axis) {
-      const columns = order(l, axis), values = half(o, axis), unit = factor(l, axis) / scale;
-      columns.forEach((c, position) => {
+      const values = half(o, axis), unit = factor(l, axis) / scale;
+      order(l, axis).forEach((c, position) => {
+        const x = cellX(axis, position);
         context.fillStyle = shade(values[c] * unit);
-        context.fillRect(cellX(p, axis, position), upper, Math.max(p.cell - (p.cell > 4 ? 0.5 : 0), 0.5), thick);
+        context.fillRect(x, upper, max(p.cell - (p.cell > 4 ? 0.5 : 0), 0.5), thick);
+        if (glow(axis, c)) context.strokeRect(x + 0.5, upper, max(p.cell - 1, 1), thick);
       });
-      if (glow[axis].size) columns.forEach((c, position) => glow[axis].has(c)
-        && context.strokeRect(cellX(p, axis, position) + 0.5, upper, Math.max(p.cell - 1, 1), thick));
     }
   });
-  $("low").textContent = `−${scale.toPrecision(3)}`;
-  $("high").textContent = `+${scale.toPrecision(3)} ${S.unit}`;
-  placeCell(p);
+  [$("low").textContent, $("high").textContent] = ["−", "+"].map(sign => `${sign}${scale.toPrecision(3)} ${S.unit}`);
+  placeCell();
 }
-function placeCell(p = plan()) {
+function placeCell() {
   if (!S.axis.includes(cursor.axis)) cursor.axis = S.axis;
   const {layer: l, axis} = cursor, columns = order(l, axis), cell = $("cell");
   cursor.position = clamp(cursor.position, 0, columns.length - 1);
   cursor.column = columns[cursor.position];
-  const said = {ariaLabel: columnText(l, cursor.column, undefined, axis), ariaSelected: S.column === cursor.column && S.layer === l,
-    ariaColIndex: S.axis.indexOf(axis) * widest + cursor.position + 1};
-  Object.assign($("grid"), {ariaRowCount: (LAST + 1), ariaColCount: S.axis.length * widest});
+  $("grid").ariaColCount = S.axis.length * widest;
   $("row").ariaRowIndex = l + 1;
-  Object.assign(cell, said);
-  Object.assign(cell.style, {left: `${cellX(p, axis, cursor.position)}px`, top: `${TOP + l * p.high}px`,
-    width: `${Math.max(p.cell, 3)}px`, height: `${p.high}px`});
+  Object.assign(cell, {ariaLabel: columnText(l, cursor.column, axis), ariaSelected: S.column === cursor.column && S.layer === l,
+    ariaColIndex: S.axis.indexOf(axis) * widest + cursor.position + 1});
+  Object.assign(cell.style, {left: `${cellX(axis, cursor.position)}px`, top: `${TOP + l * p.row}px`, width: `${max(p.cell, 3)}px`, height: `${p.row}px`});
 }
-function cellAt(event) {
-  const bounds = $("cells").getBoundingClientRect(), p = plan(), x = event.clientX - bounds.left, y = event.clientY - bounds.top;
-  const l = Math.floor((y - TOP) / p.high), inRows = l >= 0 && l <= LAST;
-  const axis = axes().find(a => x >= cellX(p, a, 0) && x < cellX(p, a, widest)), isHead = Boolean(axis) && y < TOP;
-  const layer = isHead ? S.layer : clamp(l, 0, LAST), position = axis ? Math.floor((x - cellX(p, axis, 0)) / p.cell) : -1;
+function cellAt({offsetX: x, offsetY: y}) {
+  const l = floor((y - TOP) / p.row), inRows = l >= 0 && l <= LAST;
+  const axis = axes().find(a => x >= cellX(a, 0) && x < cellX(a, widest)), isHead = Boolean(axis) && y < TOP;
+  const layer = isHead ? S.layer : clamp(l, 0, LAST), position = axis ? floor((x - cellX(axis, 0)) / p.cell) : -1;
   return {layer, axis, position, column: axis && order(layer, axis)[position], inRows, isHead, isName: inRows && x < LEFT};
 }
-function gridKey(event) {
-  const [down, right] = ARROWS[event.key] ?? [], n = source(cursor.layer).offsets, both = axes();
-  if (right !== undefined) {
-    const line = clamp(both.indexOf(cursor.axis) * n + cursor.position + right * (event.shiftKey ? 8 : 1), 0, both.length * n - 1);
-    cursor = {layer: clamp(cursor.layer + down, 0, LAST), axis: both[Math.floor(line / n)], position: line % n};
-  } else if (event.key === "Home") cursor.position = 0;
-  else if (event.key === "End") cursor.position = widest;
-  else if (event.key === "Enter" || event.key === " ") set({layer: cursor.layer, column: cursor.column});
-  else return false;
-  placeCell();
-  hot = {...cursor};
-  draw();
-  return true;
+function gridKey({key, shiftKey}) { // what a key does among the cells; nothing for other keys
+  const [down, right] = ARROWS[key] ?? [], {layer, axis, position, column} = cursor, n = source(layer).offsets, all = axes();
+  const line = clamp(all.indexOf(axis) * n + position + right * (shiftKey ? 8 : 1), 0, all.length * n - 1);
+  const next = ARROWS[key] ? {layer: clamp(layer + down, 0, LAST), axis: all[floor(line / n)], position: line % n}
+    : key === "Home" ? {position: 0} : key === "End" ? {position: widest} : key === "Enter" || key === " " ? {} : null;
+  return next && (() => {
+    if (key === "Enter" || key === " ") set({layer, column});
+    Object.assign(cursor, next);
+    placeCell();
+    hot = {...cursor};
+    draw();
+  });
 }

@@ -1,52 +1,43 @@
 /* One state, shown by all panes */
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
-let asked = false, home = null, waiting = 0, spoken = 0, blinker = 0;
+let asked = false, home = null, waiting = 0, blinker = 0, painted = "";
 function draw() {
   if (asked) return;
   asked = true;
   requestAnimationFrame(() => { asked = false; drawNow(); });
 }
 function drawNow() {
-  if (!maps[`m0i${S.image}`] || maps[`m0i${S.image}`].then) return; // not unpacked yet
+  if (!maps[`m${D.models.length - 1}i${S.image}`]?.[site().source]) return; // not unpacked yet
   for (const part of [drawImage, drawPins, drawMatrix, drawBars, syncControls]) part();
   if ($("table").open) drawTable();
-  const {text} = readout(), about = hot ? columnText(hot.layer, hot.column, undefined, hot.axis)
-    : S.column !== null ? columnText(S.layer, S.column) : S.brush ? brushText() : S.block ? blockText() : "";
-  $("read").textContent = text;
-  $("focus").textContent = about;
-  speak(about || text);
+  $("read").textContent = viewText(seenModels());
+  $("focus").textContent = aboutText(seenModels());
+  speak(aboutText(compared()) || viewText(compared())); // of both models, if these blink
   remember();
   document.body.dataset.ready = "1";
 }
-function brushText() {
-  const {axis, low, high} = S.brush, found = half(offsets(S.model), axis).filter(value => rint(value) >= low && rint(value) <= high);
-  return `${found.length} of ${source().offsets} columns: ${low} to ${high} tokens ${AXES[axis]}`;
-}
-function speak(text) {
+function speak(text) { // once it stays
   clearTimeout(waiting);
-  waiting = setTimeout(() => {
-    spoken = Date.now();
-    $("live").textContent = text;
-  }, Math.max(0, 250 - (Date.now() - spoken)));
+  waiting = setTimeout(() => { $("live").textContent = text; }, 250);
 }
-const short = (text, limit = 40) => text.length > limit ? `${text.slice(0, limit - 3)}…` : text;
 function syncControls() {
-  for (const key of ["image", "model", "compare", "layer", "axis", "unit", "order", "split"])
-    $(key).value = S[key];
+  for (const key in S) if ($(key)?.value !== undefined) $(key).value = S[key];
   $("split-label").hidden = S.compare !== "split";
   [...$("thumbs").children].forEach((button, k) => { button.ariaPressed = k === S.image; });
-  $("image-head").textContent = `Image: ${short(image().name, 60)}`;
+  $("image-head").textContent = `Image: ${image().title}`;
+  if (PAIR) {
+    $("other").value = 1 - S.model;
+    document.title = $("models").textContent = pair().map((model, k) => `${"AB"[k]}: ${D.models[model].name}`).join(", ");
+  }
+  if (painted === S.palette) return;
+  painted = S.palette;
+  for (const each of document.querySelectorAll("[data-kind]")) each.setAttribute("fill", ink()[each.dataset.kind]);
+  $("scale").children[1].style.background = `linear-gradient(to right,${ink().stops})`;
 }
 function drawTable() {
-  const o = shown(), table = make("table", {}), head = table.createTHead().insertRow(), body = table.createTBody();
-  for (const textContent of ["column", "channels", ...axes().map(axis => `${AXES[axis]} (${S.unit})`)]) head.append(make("th", {textContent, scope: "col"}));
-  for (const c of range(o.length / 2)) {
-    const row = body.insertRow(), [first, last] = channels(S.layer, c);
-    row.append(make("th", {textContent: c, scope: "row"}));
-    row.insertCell().textContent = first === last ? first : `${first} to ${last}`;
-    for (const axis of S.axis) row.insertCell().textContent = (half(o, axis)[c] * factor(S.layer, axis)).toFixed(2);
-  }
-  $("table-body").replaceChildren(table);
+  const rows = range(source().offsets).map(c => [c, channelText(channels(S.layer, c)), ...axes().map(axis => fixed(half(shown(), axis)[c] * factor(S.layer, axis)))]);
+  const head = ["column", "channels", ...axes().map(axis => `${AXES[axis]} (${S.unit})`)];
+  $("table-body").innerHTML = `<table>${[head, ...rows].map((row, k) => `<tr>${row.map((cell, c) => k && c ? `<td>${cell}` : `<th>${cell}`).join("")}`).join("")}</table>`;
 }
 async function show(next) {
   await load(next.image);
@@ -62,5 +53,7 @@ function set(changes) {
 }
 function blink() {
   clearInterval(blinker);
-  if (S.compare === "blink" && !calm.matches) blinker = setInterval(() => set({model: 1 - S.model}), 700);
+  if (S.compare !== "blink") flip = 0;
+  else if (!calm.matches) blinker = setInterval(turn, 700);
 }
+const turn = () => { flip = 1 - flip; draw(); };

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from atmviz.explorer.exploring import make_page
+from atmviz.explorer.palettes import PALETTES
 from atmviz.geometry import Preprocessing, token_center_px
 from atmviz.models import create_model
 from atmviz.recording.run import run_recording
@@ -128,7 +129,12 @@ def test_marks_of_the_saved_picture_are_where_geometry_says(visit, look, recordi
     with Image.open(Path(recording.attrs["image_root"], "cat.jpg")) as photo:
         placement = recording.preprocessing.place(photo.height, photo.width)
     page.evaluate("atmviz.go('#v=1&i=1&l=3_7&q=2,7')")
-    marks = centers(saved(page, "svg"))
+    picture = saved(page, "svg")
+    marks = centers(picture)
+    texts = [text.text for text in ET.fromstring(picture).iter(f"{SVG}text")]
+    assert texts[:3] == ["horizontal", "vertical", "query"]
+    sha = recording.attrs["checkpoint"]["sha256"][:12]
+    assert f"atmnet_nano-8cf39f, weights {sha}; cat.jpg; 3 images of " in texts[-1]
     exact = np.repeat(offsets_at(recording, image, site, query), site.channels_per_offset, axis=1)
     for direction, sampled in sampling_map(exact, query, site.grid).samples.items():
         expected = []
@@ -165,6 +171,35 @@ def test_the_command_draws_the_same_view(visit, look, succeed_overlay):
     assert words[:2] == ["atmviz", "overlay"]
     assert panel["query_token"] == said["query"]
     assert (panel["horizontal"], panel["vertical"]) == (said["horizontal"], said["vertical"])
+
+
+def test_the_command_has_pins_colors_and_both_models_and_says_what_it_lacks(visit, compared):
+    page = visit(compared, "#v=1&i=2&l=3_1&q=4,8&p=0,0;5,9&a=h&pal=gray&cmp=split&c=3")
+    page.locator("#export").evaluate("element => { element.open = true }")
+    page.locator("[data-export=command]").click()
+    page.locator("#focus", has_text="atmviz overlay").wait_for()
+    said, _, command = page.locator("#focus").text_content().partition(": ")
+    assert re.fullmatch(r"cop(ied|y this) \(it does not draw the region, block, column, .*\)", said)
+    first, second = (shlex.split(part) for part in command.split(" && "))
+    for words in (first, second):
+        assert [words[k + 1] for k, word in enumerate(words) if word == "--query"] == ["4:8", "0:0", "5:9"]
+        assert words[-4:] == ["--axis", "horizontal", "--palette", "#101010,#a8a8a8"]
+    assert second[second.index("-c") : second.index("-c") + 4] == ["-c", "atmnet_nano", "--seed", "0"]
+
+
+def test_there_is_a_reason_where_there_is_no_command(visit, recording, labeled, tmp_path):
+    from atmviz.explorer.settings import ExplorerSettings
+
+    safe = ExplorerSettings(share_safe=True)
+    for source, starts in (
+        (recording, r"cop(ied|y this) \(put in IMAGE and CHECKPOINT, "),
+        (labeled, "there is no command: the image was drawn"),
+    ):
+        page = visit(make_page([source], safe).save(tmp_path / "safe.html"))
+        page.locator("#export").evaluate("element => { element.open = true }")
+        page.locator("[data-export=command]").click()
+        page.locator("#focus:not(:empty)").wait_for()
+        assert re.match(starts, page.locator("#focus").text_content())
 
 
 @pytest.fixture
@@ -251,8 +286,11 @@ def test_everything_is_reached_by_keys_alone(visit, compared):
     press("x")
     assert state()["model"] == 1
     press("/")
-    assert page.evaluate("document.activeElement.id") == "layer"
-    page.locator("#stage").focus()
+    assert page.evaluate("document.activeElement.id") == "find"
+    page.keyboard.type("3_2")
+    assert page.evaluate("atmviz.readout().layer") == "3_2"
+    press("Enter")
+    assert page.evaluate("document.activeElement.id") == "stage"
     press("Enter")
     press("ArrowLeft")
     press("1")
@@ -266,7 +304,8 @@ def test_everything_is_reached_by_keys_alone(visit, compared):
     for _ in range(40):
         press("Tab")
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
-    assert {"image", "model", "compare", "layer", "axis", "unit", "order", "lines", "stage", "cell"} <= reached
+    bar = {"image", "model", "other", "compare", "layer", "find", "axis", "unit", "order", "weight", "palette", "lines"}
+    assert bar | {"stage", "cell"} <= reached
     page.locator("#cell").focus()
     before = page.locator("#cell").get_attribute("aria-label")
     press("ArrowDown")
@@ -343,15 +382,6 @@ def test_gestures_pin_average_zoom_select_and_brush(visit, look):
     assert brush["low"] < brush["high"]
 
 
-def test_models_blink_but_not_for_those_who_want_no_motion(visit, compared):
-    page = visit(compared, "#v=1&cmp=blink")
-    assert len({page.evaluate("atmviz.state.model") for _ in range(8) if not page.wait_for_timeout(200)}) == 2
-    still = visit(compared, "#v=1&cmp=blink", reduced_motion="reduce")
-    assert {still.evaluate("atmviz.state.model") for _ in range(5) if not still.wait_for_timeout(200)} == {0}
-    still.keyboard.press("c")
-    assert still.evaluate("atmviz.state.model") == 1
-
-
 NAMES = [
     "</script><img src=x onerror=document.title='run'>.jpg",
     "\u202egpj.exe\u2066\u200f.jpg",
@@ -390,12 +420,15 @@ def test_without_scripts_a_photograph_and_numbers_are_shown(chromium, look, reco
     context = chromium.new_context(offline=True, java_script_enabled=False)
     page = context.new_page()
     page.goto(Path(look).as_uri())
-    site = recording.sites[-1]
+    site = recording.site("3_18")
     exact = np.repeat(offsets_at(recording, 0, site, site.query), site.channels_per_offset, axis=1)
     sampled = sampling_map(exact, site.query, site.grid).samples
+    assert "layer_3_18; blue circles: horizontally, orange diamonds: " in page.locator("noscript").text_content()
+    for axis, shape in (("horizontal", "circle"), ("vertical", "path")):
+        marks = page.locator(f'noscript {shape}[fill="{PALETTES["blue-orange"][axis]}"]')
+        assert marks.count() == len(sampled[axis].counts)
     assert page.locator("noscript svg image").is_visible()
     assert not page.locator("#bar").is_visible()
-    assert page.locator("noscript circle").count() == sum(len(tokens.counts) for tokens in sampled.values())
     shown = page.locator("noscript tr").nth(18).text_content()
     assert shown == "3_14" + "".join(f"{mean:.2f}" for mean in recording.mean_abs_offset("3_14").mean(0))
     context.close()

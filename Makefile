@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= demo
 
-.PHONY: help demo test test-browser test-oldest fuzz lint types wheel bench bench-gpu clean
+.PHONY: help demo docs figures test test-browser test-oldest fuzz lint types wheel bench bench-gpu clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,6 +13,16 @@ help:  ## list the targets
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[coco,notebook,onnx,upernet]' --group dev
 	touch $@
+
+docs: .venv/ready  ## build and check the pages in build/docs, offline; runs gallery, notebook and first page
+	$(BIN)/python -m pip install --quiet --group docs
+	OMP_NUM_THREADS=1 $(BIN)/python docs/builder/start.py & start=$$! && \
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -b html -c docs . build/docs && wait $$start
+	$(BIN)/python docs/builder/check.py build/docs
+
+figures: .venv/ready  ## draw the figures of README and docs anew, and store the numbers of the gallery
+	$(BIN)/python docs/builder/figures.py
+	ATMVIZ_DOCS=store $(MAKE) docs
 
 demo: .venv/ready  ## draw the figures of README and docs into OUT
 	$(BIN)/atmviz overlay assets/photos/rocket.jpg --layer 3_1,4_2 --query 0.49,0.72 --width text --dpi 95 --out $(OUT)
@@ -72,4 +82,4 @@ bench-gpu: .venv/ready  ## the speeds of docs/operator.md on a GPU, into OUT
 	$(BIN)/atmviz benchmark record --device cuda -m atmnet_tiny -b 64 --images 4096 --json > $(OUT)/record.json
 
 clean:  ## remove environments and outputs
-	rm -rf .venv .venv-wheel dist build demo
+	rm -rf .venv .venv-wheel dist build demo docs/generated

@@ -55,9 +55,9 @@ lint: .venv/ready  ## ruff and codespell
 types: .venv/ready  ## mypy
 	$(BIN)/mypy
 
-wheel: .venv/ready  ## build the wheel and use it outside the repository
+wheel: .venv/ready  ## build the source distribution, from it the wheel, and use that outside the repository
 	rm -rf dist .venv-wheel
-	$(BIN)/python -m build --wheel --outdir dist
+	$(BIN)/python -m build --outdir dist
 	$(PYTHON) -m venv .venv-wheel
 	.venv-wheel/bin/python -m pip install --quiet --upgrade pip
 	.venv-wheel/bin/python -m pip install --quiet dist/*.whl

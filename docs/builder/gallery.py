@@ -98,8 +98,9 @@ def positions(value: Any) -> dict[str, list[float]] | None:
             if each.get_array() is not None
         ]
         values = [np.nanmean(each) for each in colors if np.size(each)]
+        means = np.nanmean(drawn, 0) if len(drawn) else ()
         if len(drawn) or values:
-            found[f"panel {number}"] = plain(np.array([len(drawn), *np.nanmean(drawn, 0), *values]))
+            found[f"panel {number}"] = plain(np.array([len(drawn), *means, *values]))
     return found
 
 

@@ -17,7 +17,7 @@ help:  ## list the targets
 docs: .venv/ready  ## build and check the pages in build/docs, offline; runs gallery, notebook and first page
 	$(BIN)/python -m pip install --quiet --group docs
 	OMP_NUM_THREADS=1 $(BIN)/python docs/builder/start.py & start=$$! && \
-	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -b html -c docs . build/docs && wait $$start
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -b html -d build/doctrees -c docs . build/docs && wait $$start
 	$(BIN)/python docs/builder/check.py build/docs
 
 figures: .venv/ready  ## draw the figures of README and docs anew, and store the numbers of the gallery

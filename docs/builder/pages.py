@@ -62,6 +62,9 @@ def generate() -> None:
 
 def setup(app: Any) -> dict[str, bool]:
     """Connect what this module does to Sphinx."""
+    from sphinx.ext import autosummary
+
+    autosummary.WELL_KNOWN_ABBREVIATIONS += ("Fig.", "Figs.", "Sec.", "Eq.")  # end no sentence
     app.connect("config-inited", lambda app, config: generate())
     app.connect("source-read", add_contents)
     app.connect("autodoc-process-docstring", api.to_rst, priority=400)  # before napoleon

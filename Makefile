@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= demo
 
-.PHONY: help demo test test-browser test-oldest fuzz lint types wheel bench clean
+.PHONY: help demo docs figures test test-browser test-oldest fuzz lint types wheel bench clean
 .PHONY: test-gpu bench-gpu bench-gpu-op bench-gpu-model bench-gpu-record
 
 help:  ## list the targets
@@ -14,6 +14,16 @@ help:  ## list the targets
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[coco,notebook,onnx,upernet]' --group dev
 	touch $@
+
+docs: .venv/ready  ## build and check the pages in build/docs, offline; runs gallery, notebook and first page
+	$(BIN)/python -m pip install --quiet --group docs
+	OMP_NUM_THREADS=1 $(BIN)/python docs/builder/start.py & start=$$! && \
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -b html -d build/doctrees -c docs . build/docs && wait $$start
+	$(BIN)/python docs/builder/check.py build/docs
+
+figures: .venv/ready  ## draw the figures of README and docs anew, and store the numbers of the gallery
+	$(BIN)/python docs/builder/figures.py
+	ATMVIZ_DOCS=store $(MAKE) docs
 
 demo: .venv/ready  ## draw the figures of README and docs into OUT
 	$(BIN)/atmviz overlay assets/photos/rocket.jpg --layer 3_1,4_2 --query 0.49,0.72 --width text --dpi 95 --out $(OUT)
@@ -46,9 +56,9 @@ lint: .venv/ready  ## ruff and codespell
 types: .venv/ready  ## mypy
 	$(BIN)/mypy
 
-wheel: .venv/ready  ## build the wheel and use it outside the repository
+wheel: .venv/ready  ## build the source distribution, from it the wheel, and use that outside the repository
 	rm -rf dist .venv-wheel
-	$(BIN)/python -m build --wheel --outdir dist
+	$(BIN)/python -m build --outdir dist
 	$(PYTHON) -m venv .venv-wheel
 	.venv-wheel/bin/python -m pip install --quiet --upgrade pip
 	.venv-wheel/bin/python -m pip install --quiet dist/*.whl
@@ -95,4 +105,4 @@ bench-gpu-record:  ## recording; needs the package numcodecs
 	$(GPU) record -m atmnet_tiny -b 64 --images 4096 --rounds 7 > $(OUT)/record.json
 
 clean:  ## remove environments and outputs
-	rm -rf .venv .venv-wheel dist build demo
+	rm -rf .venv .venv-wheel dist build demo docs/generated

@@ -53,6 +53,14 @@ def test_every_file_of_a_package_that_is_no_source_is_package_data():
         assert {file for file in files if file.suffix not in (".py", ".pyc")} <= included
 
 
+def test_a_source_distribution_holds_what_builds_tests_and_documents_it():
+    grafted = re.findall(r"^graft (\S+)$", (ROOT / "MANIFEST.in").read_text(), re.MULTILINE)
+    packaged = {folder_of(package).relative_to(ROOT).parts[0] for package in SETUPTOOLS["packages"]}
+    sources = {path.name for path in ROOT.iterdir() if any(path.glob("*.py"))}
+    assert sources <= {*grafted, *packaged}
+    assert SETUPTOOLS["include-package-data"] is False  # so that what is grafted is not installed
+
+
 def test_the_installed_package_has_the_photographs():
     installed = {file.name for file in resources.files("atmviz_assets").joinpath("photos").iterdir()}
     assert set(PHOTOS) <= installed

@@ -17,6 +17,7 @@ import pytest
 import typer.main
 from atmviz_cli import options
 from atmviz_cli.app import COMMANDS, app, load_command
+from builder.pages import SECTIONS
 
 import atmviz
 from atmviz.choices import DatasetName
@@ -30,7 +31,9 @@ from atmviz.variants import VARIANTS
 ROOT = Path(__file__).parents[1]
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
-    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("assets/*/*.md")])
+    for path in sorted(
+        [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/definitions/*.md"), *ROOT.glob("assets/*/*.md")]
+    )
     if path.name != "CHANGELOG.md"  # names commands as they once were
 }
 README = PAGES["README.md"]
@@ -242,11 +245,13 @@ def test_every_link_into_the_repository_leads_somewhere(page, target):
         assert section in slugs(linked.read_text(encoding="utf-8"))
 
 
-def test_every_page_of_docs_has_one_title_and_is_in_the_index():
+def test_every_page_of_docs_has_one_title_and_is_linked_by_a_section():
     for page, text in DOCS.items():
         assert len(re.findall(r"^# ", prose(text), re.MULTILINE)) == 1, page
         assert text.startswith("# "), page
-    assert {Path(page).name for page in DOCS} - {"index.md"} == set(links(DOCS["docs/index.md"]))
+    sections = [DOCS[f"docs/{name}.md"] for name in SECTIONS]
+    listed = {f"docs/{target}" for text in sections for target in links(text) if target.endswith(".md")}
+    assert set(DOCS) - listed == {"docs/index.md"}
 
 
 def test_every_figure_is_shown_on_a_page_and_small():

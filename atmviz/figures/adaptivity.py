@@ -10,7 +10,7 @@ from matplotlib.patheffects import withStroke
 
 from atmviz.figures.key import add_key, key_height
 from atmviz.figures.settings import FigureStyle
-from atmviz.figures.style import NOTE, Look, add_note, layout_above, wrap_note, wrap_title
+from atmviz.figures.style import NOTE, Look, ShownFigure, add_note, layout_above, wrap_note, wrap_title
 from atmviz.observe.site import AXES
 from atmviz.statistics.adaptivity import PARTS, VarianceShares
 
@@ -54,7 +54,7 @@ def draw_shares(
     title, head = wrap_title(title, width, look.points + 1) if style.title else ("", 0.0)
     height = bands * _BAND_INCHES * look.points / 9 + head + foot
     with look.applied():
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = ShownFigure(figsize=(width, height), layout="constrained")
         layout_above(figure, foot)
         panels = figure.subplots(2 * bands, 1, height_ratios=_HEIGHTS * bands, squeeze=False)[:, 0]
         for band in range(bands):

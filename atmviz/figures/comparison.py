@@ -9,7 +9,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
 from atmviz.figures.settings import FigureStyle
-from atmviz.figures.style import NOTE, Look, add_note, layout_above, wrap_note, wrap_title
+from atmviz.figures.style import NOTE, Look, ShownFigure, add_note, layout_above, wrap_note, wrap_title
 from atmviz.layers import title_of
 from atmviz.observe.site import AXES
 from atmviz.statistics.comparison import ComparedLayer, Comparison, nearest_offsets
@@ -56,7 +56,7 @@ def draw_comparison(
     title, head = wrap_title(title, width, look.points + 1) if style.title else ("", 0.0)
     height = (rows + (not is_wide)) * row_height + head + foot + 0.1
     with look.applied():
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = ShownFigure(figsize=(width, height), layout="constrained")
         layout_above(figure, foot)
         parts: Any = (
             figure.subfigures(1, 2, width_ratios=(len(shown), 1))

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from atmviz.figures.legend import add_legend, legend_grid
 from atmviz.figures.settings import FigureStyle
-from atmviz.figures.style import NOTE, Look, add_note, layout_above, wrap, wrap_note, wrap_title
+from atmviz.figures.style import NOTE, Look, ShownFigure, add_note, layout_above, wrap, wrap_note, wrap_title
 
 MARKERS = {"horizontal": "o", "vertical": "D", "both": "s"}
 _PLACES = {"horizontal": -0.2, "vertical": 0.2, "both": 0.0}  # of a marker in the row of its layer
@@ -59,7 +59,7 @@ def draw_forest(
     note, foot = wrap_note(note if style.legend else "", width, trained, look.small)
     title, head = wrap_title(title, width, look.points + 1) if style.title else ("", 0.0)
     with look.applied():
-        figure = Figure(figsize=(width, height + head + foot + key + 0.1), layout="constrained")
+        figure = ShownFigure(figsize=(width, height + head + foot + key + 0.1), layout="constrained")
         layout_above(figure, foot + key)
         axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
         for index, (panel, (name, unit, rows)) in enumerate(zip(axes.flat, shown, strict=False)):

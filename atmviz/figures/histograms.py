@@ -11,7 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from atmviz.figures.settings import FigureStyle
-from atmviz.figures.style import NOTE, Look, add_note, format_fraction, layout_above, wrap, wrap_note, wrap_title
+from atmviz.figures.style import (
+    NOTE,
+    Look,
+    ShownFigure,
+    add_note,
+    format_fraction,
+    layout_above,
+    wrap,
+    wrap_note,
+    wrap_title,
+)
 from atmviz.layers import describe_layers
 from atmviz.statistics import OffsetHistogram
 
@@ -51,7 +61,7 @@ def draw_histograms(
     note, foot = wrap_note(note if style.legend else "", width, trained, look.small)
     title, head = wrap_title(title, width, look.points + 1) if style.title else ("", 0.0)
     with look.applied():
-        figure = Figure(figsize=(width, grid.height + head + foot + 0.1), layout="constrained")
+        figure = ShownFigure(figsize=(width, grid.height + head + foot + 0.1), layout="constrained")
         layout_above(figure, foot)
         if is_map:
             _draw_maps(figure, shown, look, grid)

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import offset_copy
 
 from atmviz.figures.settings import FigureStyle
-from atmviz.figures.style import NOTE, Look, add_note, layout_above, wrap_note, wrap_title
+from atmviz.figures.style import NOTE, Look, ShownFigure, add_note, layout_above, wrap_note, wrap_title
 
 Row = dict[str, Any]
 REACHES = {1: "CycleMLP, Shift", 2: "AS-MLP of shift size 5"}
@@ -63,7 +63,7 @@ def draw_interventions(
     foot_note, foot = wrap_note(note if style.legend else "", width, trained, look.small)
     title, head = wrap_title(title, width, look.points + 1) if style.title else ("", 0.0)
     with look.applied():
-        figure = Figure(figsize=(width, sum(heights) + head + foot + 0.1), layout="constrained")
+        figure = ShownFigure(figsize=(width, sum(heights) + head + foot + 0.1), layout="constrained")
         layout_above(figure, foot)
         parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
         if bars:

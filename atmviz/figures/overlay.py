@@ -17,7 +17,7 @@ from atmviz.figures.page import Margins, Page, lay_out
 from atmviz.figures.panels import OverlayPanel, TokenMap, common_title, panel_titles
 from atmviz.figures.samples import Canvas, Marks, Opacity
 from atmviz.figures.settings import FigureStyle
-from atmviz.figures.style import NOTE, Look, add_note, palette_colors, wrap_note, wrap_title
+from atmviz.figures.style import NOTE, Look, ShownFigure, add_note, palette_colors, wrap_note, wrap_title
 from atmviz.statistics.fusion import BranchWeights
 
 _QUERY_COLORS = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#ece133", "#56b4e9")
@@ -73,7 +73,7 @@ def draw_overlay(
     else:
         page = drawing.lay_out(row)
     with drawing.look.applied():
-        figure = Figure(figsize=(page.width, page.height))
+        figure = ShownFigure(figsize=(page.width, page.height))
         drawing.draw_panels(figure, page)
         drawing.draw_frame(figure, page)
     return figure

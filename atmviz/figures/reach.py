@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from atmviz.figures.forest import MARKERS, axis_color
 from atmviz.figures.legend import add_legend, legend_grid
 from atmviz.figures.settings import FigureStyle
-from atmviz.figures.style import NOTE, Look, add_note, layout_above, wrap_note, wrap_title
+from atmviz.figures.style import NOTE, Look, ShownFigure, add_note, layout_above, wrap_note, wrap_title
 
 _PANEL_INCHES = 3.1, 2.4  # for type of 9 points
 _LIGHT, _DARK = 0.18, 0.4  # opacity of the bands of 95 % and 50 %
@@ -66,7 +66,7 @@ def draw_reach(
     entries = _legend(look) if style.legend else []
     across, key = legend_grid(entries, width, look)
     with look.applied():
-        figure = Figure(figsize=(width, height + head + foot + key + 0.1), layout="constrained")
+        figure = ShownFigure(figsize=(width, height + head + foot + key + 0.1), layout="constrained")
         layout_above(figure, foot + key)
         axes = figure.subplots(lines, columns, squeeze=False, sharey=style.share_y)
         for index, (panel, profile) in enumerate(zip(axes.flat, shown, strict=False)):

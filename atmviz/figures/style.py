@@ -1,5 +1,6 @@
 """One style for all figures: colors that color-blind people can tell apart, embedded fonts, no screen needed."""
 
+import io
 import re
 import textwrap
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ COLORS: dict[Direction | Literal["query"], str] = {
 }
 """Blue, orange, green and purple of seaborn's "colorblind" palette."""
 NOTE = "#555555"
+_SHOWN_DPI = 150  # in a notebook
 MAX_PANELS = 256  # of a figure
 _FONT = "DejaVu Sans"  # comes with matplotlib
 _LINE = 1.23  # of type, in its size
@@ -56,6 +58,20 @@ _LOOKS = re.compile(
     r"|figure\.(facecolor|edgecolor|figsize|titlesize|titleweight)|savefig\.(facecolor|edgecolor|transparent|dpi)"
 )
 _MAX_STYLE_BYTES = 2**20
+
+
+class ShownFigure(Figure):
+    """A figure that notebooks show as the value of a cell, although no figure of the project is one of pyplot's."""
+
+    def _repr_png_(self) -> bytes:
+        return shown_png(self)
+
+
+def shown_png(figure: Figure) -> bytes:
+    """Return the PNG of a figure that notebooks show."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_SHOWN_DPI)
+    return buffer.getvalue()
 
 
 @dataclass(frozen=True)

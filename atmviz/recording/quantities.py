@@ -60,8 +60,8 @@ class Quantity(QuantityInfo):
         labels: Whether it needs the labels of the images: "same" as the offsets', or "crossed": labels of each image
             with the offsets of the next readable image of its chunk, for the last image those of the first. Of a chunk
             of one image, no token has a label then.
-        reduce: Reduces a batch to [B, *shape], or to [*shape] for quantities per chunk. Leaves the batch's tensors as
-            they are: other quantities are reduced from the same.
+        reduce: Reduces a batch to `[B, *shape]`, or to `[*shape]` for quantities per chunk. Leaves the batch's tensors
+            as they are: other quantities are reduced from the same.
     """
 
     shape: Callable[[Sequence[RecordedSite]], Shape] = lambda sites: ()

@@ -264,7 +264,7 @@ def claims_table(
 
     Returns:
         One row per measure, layer and axis; columns as in `atmviz.statistics.measures.claim_rows`. Definitions are in
-        docs/statistics.md.
+        docs/definitions.
 
     Raises:
         LayerNotFoundError: a layer was not recorded, in one of the recordings.

@@ -17,7 +17,7 @@ SIGNIFICANT = 0.05
 
 @dataclass(frozen=True)
 class Definition:
-    """How a number is defined; its formula, null and oracle stand in docs/statistics.md under `id`.
+    """How a number is defined; its formula, null and oracle stand in docs/definitions under `id`.
 
     Attributes:
         id: Name and version; a change of the formula counts the version up.

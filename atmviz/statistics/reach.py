@@ -95,7 +95,7 @@ def depth_table(
             layer, axis: The layer that generates offsets, and "horizontal" or "vertical".
             q2_5, q25, median, q75, q97_5: Quantiles of |offset|, straight within bins of 1/16 token.
             untrained_median: The median of the untrained network.
-            unit, definition: The unit, and the definition in docs/statistics.md.
+            unit, definition: The unit, and the definition in docs/definitions.
             n_images, n: Images and samples.
 
     Raises:

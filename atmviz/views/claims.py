@@ -49,7 +49,7 @@ def claims(
 
     Depth: does training lengthen offsets, and more so in deep layers? Segment: do they stay in the segment of their
     token? Scale and shape: are they longer on larger objects, and along the longer side? Boundary: do they end at the
-    segment's border? `claims_table` gives the numbers, docs/statistics.md the definitions.
+    segment's border? `claims_table` gives the numbers, docs/definitions the definitions.
 
     Args:
         source: An opened recording or its folder; or images as in `histogram`, which are recorded on the way with the

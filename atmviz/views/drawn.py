@@ -12,7 +12,7 @@ from atmviz.errors import SettingsError
 from atmviz.events import QUIET, Events
 from atmviz.figures.saving import About, FigureFormat, figure_files, save_figure
 from atmviz.figures.settings import FigureStyle
-from atmviz.figures.style import Look
+from atmviz.figures.style import Look, shown_png
 from atmviz.files import atomic_path
 from atmviz.geometry import Preprocessing
 from atmviz.views.latex import is_latex_of_others, latex_table
@@ -44,6 +44,9 @@ class DrawnFigure:
     table: "DataFrame | None" = None
     style: FigureStyle = field(default_factory=FigureStyle)
     printed: "DataFrame | None" = None
+
+    def _repr_png_(self) -> bytes:
+        return shown_png(self.figure)
 
     def save(
         self,

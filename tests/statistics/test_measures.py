@@ -95,7 +95,8 @@ def test_a_known_null_has_no_interval_and_a_measured_one_has():
 
 
 def test_definitions_are_those_of_the_docs():
-    page = Path(__file__).parents[2].joinpath("docs/statistics.md").read_text(encoding="utf-8")
-    rows = [line for line in page.splitlines() if re.match(r"\| `\w+/\d", line)]
+    pages = Path(__file__).parents[2].glob("docs/definitions/*.md")
+    lines = [line for page in pages for line in page.read_text(encoding="utf-8").splitlines()]
+    rows = [line for line in lines if re.match(r"\| `\w+/\d", line)]
     ids = {name: "**tested**" in row for row in rows for name in re.findall(r"`(\w+/\d)`", row)}
     assert ids == {each.id: each.tested for each in DEFINITIONS.values()} | {DEFINITION: False}

@@ -1,15 +1,21 @@
 """Drawn figures in files: what is replaced, what is refused, and that figure and table are of the same data."""
 
+import io
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pandas
+import PIL.Image
 import pytest
 from matplotlib.figure import Figure
 
+from atmviz import figures
 from atmviz.errors import SettingsError
 from atmviz.events import Events
 from atmviz.figures.saving import read_about
 from atmviz.figures.settings import FigureStyle
+from atmviz.figures.style import ShownFigure
 from atmviz.views.drawn import DrawnFigure, describe_style
 
 
@@ -101,6 +107,17 @@ def test_a_figure_that_cannot_be_written_leaves_the_earlier_one_with_its_table(t
     with pytest.raises(OSError, match="No space"):
         failing.save(tmp_path / "paper.pdf")
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_a_notebook_shows_the_figure():
+    width = PIL.Image.open(io.BytesIO(drawn()._repr_png_())).width
+    assert width == PIL.Image.open(io.BytesIO(ShownFigure(figsize=(1, 1))._repr_png_())).width > 100
+
+
+def test_every_figure_that_a_call_returns_is_one_that_notebooks_show():
+    sources = Path(figures.__file__).parent.glob("*.py")
+    of_files = {"confusion.py", "predictions.py"}  # which write theirs
+    assert {path.name for path in sources if re.search(r"= Figure\(", path.read_text(encoding="utf-8"))} == of_files
 
 
 def test_a_style_is_described_by_what_is_unusual():

@@ -84,7 +84,7 @@ def _recorded(recording: Recording) -> str:
         rf"The offsets of {_text(recording.model)}~\cite{{wei2023active}} ({kind}{trained}, SHA-256 "
         rf"\texttt{{{_text(weights['sha256'][:16])}}}) were recorded with atmviz {_text(own)}~\cite{{atmviz}} "
         rf"({_text(with_)}) on $N = {len(recording)}$ images{failed} of {_text(attrs['dataset'])}{objects}, at "
-        rf"{height}$\times${width} px ({_text(fitted(recording))}). A sample $o$ is the offset of one "
+        rf"{height}$\times${width} px ({_text(fitted(recording))}), computed in {_text(attrs['precision'])}. A sample $o$ is the offset of one "
         f"token and one distinct offset channel, in tokens; samples of an image along each axis: {samples}."
     )
 

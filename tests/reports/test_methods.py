@@ -28,6 +28,7 @@ def test_numbers_are_those_of_the_recording(labeled_scenes):
     assert f"{32 * 32 * site.num_offsets:,} (32$\\times$32 tokens of 4 px) in 1\\_1" in text
     for measure in PRINTED:
         assert f"\\texttt{{{DEFINITIONS[measure].id}}}".replace("_", r"\_") in text
+    assert "px (scenes are drawn at this size), computed in fp32." in text
     assert "2,000 bootstrap draws" in text
     assert text.endswith(BIBTEX)
 

@@ -57,6 +57,7 @@ def test_a_report_says_what_was_captured_and_whence(page, labeled_scenes):
     assert recording.attrs["checkpoint"]["sha256"] in text
     assert f"torch {recording.attrs['versions']['torch']}" in text
     assert "checkpoint atmnet_nano.shapes.safetensors" in text
+    assert "precision fp32" in text
     assert str(labeled_scenes.parent) not in page.html  # no folders of this machine
     assert page.numbers["bytes"] == len(page.html.encode())
 

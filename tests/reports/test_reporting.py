@@ -125,6 +125,7 @@ def test_several_recordings_are_shown_side_by_side_and_compared(write_recording,
     assert page.numbers["figures"][:4] == ["Histograms A", "Histograms B", "Claims A", "Claims B"]
     assert page.numbers["figures"][4:] == ["Comparison A, B", "Differences of claims A, B"]
     assert [each["images"] for each in page.numbers["recordings"]] == ["9", "9"]
+    assert "A: a (atmnet_nano-000000), B: b (atmnet_nano-000000) on made Report on 9 images each" in Read(page).text
     assert "A effect" in Read(page).text
     assert "B verdict" in Read(page).text
 

@@ -152,7 +152,8 @@ def _words(header: Mapping[str, Any]) -> dict[str, str]:
     held = f"{len(images)} of {count(header['of'], 'image')} of {shorten(header['dataset'], 40)}, {height} × {width} px"
     reduced = f"To stay small, this page holds less: {'; '.join(header['reduced'])}." if header["reduced"] else ""
     has_intervals = any(interval[0] for each in header["sources"].values() for interval in each["interval"])
-    bars = " Lines: 95 % interval over images." * has_intervals + " Dashed: the other model." * (len(names) > 1)
+    bars = " Lines: 95 % interval over images." * has_intervals
+    bars += " Dashed, where models are compared: the other model." * (len(names) > 1)
     compares = '<option>split</option><option value="side">side by side</option><option>blink</option>'
     fusion = [weights for model in header["models"] for weights in model["fusion"].values()]
     return {

@@ -82,7 +82,7 @@ def _model(recording: Recording, names: Sequence[str], share_safe: bool, file: s
     title = weights_name(recording.model, recording.trained, checkpoint["sha256"])
     index_of = {name: index for index, name in enumerate(recording.images)}
     indices = [index_of[name] for name in names]
-    name = f"{title}{' (untrained)' * (recording.trained is False)}{f' ({file})' * bool(file)}"
+    name = f"{file} ({title})" if file else f"{title}{' (untrained)' * (recording.trained is False)}"
     return {
         "title": title,
         "name": name,

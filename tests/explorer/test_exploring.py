@@ -179,7 +179,7 @@ def test_two_weights_of_one_network_are_named_by_their_files_which_share_safe_le
         for on in (True, False)
     )
     assert safe == ["atmnet_nano-8cf39f"] * 2
-    assert named == ["atmnet_nano-8cf39f (atmnet_nano.shapes)", "atmnet_nano-8cf39f (best)"]
+    assert named == ["atmnet_nano.shapes (atmnet_nano-8cf39f)", "best (atmnet_nano-8cf39f)"]
 
 
 def test_a_recording_is_not_compared_with_itself(recording):

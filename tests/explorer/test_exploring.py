@@ -228,6 +228,7 @@ def test_images_are_recorded_on_the_way_and_compared_with_other_weights(photogra
 
 
 def test_a_notebook_shows_the_page_in_a_frame(page):
+    assert repr(page) == f"<Explorer of {page.numbers['bytes']:,} bytes; save(path) writes it>"
     shown = page._repr_html_()
     (inner,) = re.findall(r'^<iframe srcdoc="([^"]*)"[^<>]*></iframe>$', shown)
     assert html.unescape(inner) == page.html

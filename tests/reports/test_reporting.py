@@ -147,6 +147,9 @@ def test_a_recording_that_has_only_begun_is_reported(write_recording, tmp_path):
 def test_the_page_is_saved_shown_in_notebooks_and_replaces_pages_alone(page, tmp_path):
     assert page.save(tmp_path / "x.html").read_text("utf-8") == page.html
     assert 'title="atmviz report"' in page._repr_html_()
+    assert repr(page) == f"<Report of {page.numbers['bytes']:,} bytes; save(path) writes it>"
+    with pytest.raises(SettingsError, match=r"is no page of the explorer, which .*; a report says it in a browser"):
+        atmviz.inspect(tmp_path / "x.html")
     page.save(tmp_path / "x.html")
     (tmp_path / "mine.html").write_text("mine")
     with pytest.raises(SettingsError, match="is no page of atmviz"):

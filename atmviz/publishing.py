@@ -217,7 +217,8 @@ def _results(info: Mapping[str, Any]) -> str:
     if not rows:
         return "The file holds no results."
     epoch = f", epoch {info['epoch']:g}" if isinstance(info.get("epoch"), int | float) else ""
-    return f"On the validation images of the run{epoch}, in percent, except the loss:\n\n{_table(['metric', 'value'], rows)}"
+    table = _table(["metric", "value"], rows)
+    return f"On the validation images of the run{epoch}, in percent, except the loss:\n\n{table}"
 
 
 def _claims(recording: Recording) -> str:

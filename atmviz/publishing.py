@@ -209,7 +209,7 @@ def _data(info: Mapping[str, Any]) -> str:
     if "image_size" in info:
         text += f", at {info['image_size']} px"
     classes = [_code(name) for name in info.get("classes", ())]
-    listed = f" {count(len(classes), 'class').replace('classs', 'classes')}: {join_limited(classes, _SHOWN_CLASSES)}."
+    listed = f" The classes, {len(classes):,}: {join_limited(classes, _SHOWN_CLASSES)}."
     return f"{text}.{listed if classes else ''}"
 
 
@@ -219,9 +219,8 @@ def _results(info: Mapping[str, Any]) -> str:
     if not rows:
         return "The file holds no results."
     epoch = f", epoch {info['epoch']:g}" if isinstance(info.get("epoch"), int | float) else ""
-    return (
-        f"On the validation images of the run{epoch}, in percent but the loss:\n\n{_table(['metric', 'value'], rows)}"
-    )
+    table = _table(["metric", "value"], rows)
+    return f"On the validation images of the run{epoch}, in percent, except the loss:\n\n{table}"
 
 
 def _claims(recording: Recording) -> str:

@@ -1,6 +1,6 @@
 r"""A paragraph on methods to paste into a paper, in LaTeX, with the references. Torch-free.
 
-Every number comes from the recording. Definitions are those of docs/statistics.md.
+Every number comes from the recording. Definitions are those of docs/definitions/.
 """
 
 import re

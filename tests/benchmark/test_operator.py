@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 @pytest.mark.skipif(cpu.library() is None, reason="no C++ compiler")
 @pytest.mark.parametrize("branch", ["width", "height"])
-def test_sampling_stays_well_ahead_of_deform_conv(branch):
+def test_sampling_stays_well_ahead_of_deform_conv(branch, reaches):
     x, offset = torch.randn(2, 56, 56, 64, requires_grad=True), torch.randn(2, 56, 56, 32, requires_grad=True)
     weight, bias, grad = torch.randn(64, 64), torch.randn(64), torch.randn(2, 56, 56, 64)
 
@@ -35,9 +35,12 @@ def test_sampling_stays_well_ahead_of_deform_conv(branch):
         (3, {"ours": ours, "theirs": theirs}),
         (6, {"ours": lambda: ours().backward(grad), "theirs": lambda: theirs().backward(grad)}),
     ):
-        seconds = measure(versions, 7, CPU)
-        ratio = statistics.median(t / o for t, o in zip(seconds["theirs"], seconds["ours"], strict=True))
-        assert ratio > goal  # 10 and 20 where it was measured
+
+        def ratio(versions=versions):
+            seconds = measure(versions, 7, CPU)
+            return statistics.median(t / o for t, o in zip(seconds["theirs"], seconds["ours"], strict=True))
+
+        assert reaches(ratio, goal)  # 10 and 20 where it was measured
 
 
 def test_operator_rows_cover_both_ways_of_each_stage(uncompiled):

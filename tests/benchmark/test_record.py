@@ -35,7 +35,11 @@ def test_a_recording_that_differs_is_not_timed(monkeypatch):
         next(benchmark_record("atmnet_nano", (64, 64), 4, CPU, rounds=2, images=4))
 
 
-def test_recording_costs_little_more_than_inference():
+def test_recording_costs_little_more_than_inference(reaches):
     """2 to 5 % where it was measured, of the smallest network; the machines of tests are noisy."""
-    rows = {row.version: row for row in benchmark_record("atmnet_nano", (128, 128), 8, CPU, rounds=5, images=64)}
-    assert rows["recording"].speedup > 0.75
+
+    def speed():
+        rows = {row.version: row for row in benchmark_record("atmnet_nano", (128, 128), 8, CPU, rounds=5, images=64)}
+        return rows["recording"].speedup
+
+    assert reaches(speed, 0.75)

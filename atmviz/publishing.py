@@ -209,7 +209,8 @@ def _data(info: Mapping[str, Any]) -> str:
     if "image_size" in info:
         text += f", at {info['image_size']} px"
     classes = [_code(name) for name in info.get("classes", ())]
-    listed = f" The classes, {len(classes):,}: {join_limited(classes, _SHOWN_CLASSES)}."
+    noun = "class" if len(classes) == 1 else "classes"
+    listed = f" {len(classes):,} {noun}: {join_limited(classes, _SHOWN_CLASSES)}."
     return f"{text}.{listed if classes else ''}"
 
 

@@ -61,9 +61,8 @@ def _recording(path: Path) -> dict[str, Any]:
 
     recording = open_recording(path)
     attrs = recording.attrs
-    about = {
-        key: attrs.get(key) for key in ("checkpoint", "preprocessing", "query", "image_root", "sampling", "versions")
-    }
+    keys = ("checkpoint", "preprocessing", "precision", "query", "image_root", "sampling", "versions")
+    about = {key: attrs.get(key) for key in keys}
     quantities = {name: f"{quantity.description}, {quantity.unit}" for name, quantity in recording.quantities.items()}
     return {**recording.summary(), **about, "quantities": quantities}
 

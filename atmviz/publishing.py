@@ -201,13 +201,16 @@ def _data(info: Mapping[str, Any]) -> str:
     if "dataset" not in info:
         return "The file does not say what the network was trained on."
     recipe = info.get("recipe") or {}
-    text = f"Trained on {_code(info['dataset'])}"
+    begun = recipe.get("finetune")
+    text = f"Fine-tuned from {_code(begun)} on" if begun else "Trained on"
+    text += f" {_code(info['dataset'])}"
     if isinstance(images := recipe.get("train_images"), int):
         text += f", {count(images, 'image')} an epoch"
     if "image_size" in info:
         text += f", at {info['image_size']} px"
     classes = [_code(name) for name in info.get("classes", ())]
-    listed = f" The classes, {len(classes):,}: {join_limited(classes, _SHOWN_CLASSES)}."
+    noun = "class" if len(classes) == 1 else "classes"
+    listed = f" {len(classes):,} {noun}: {join_limited(classes, _SHOWN_CLASSES)}."
     return f"{text}.{listed if classes else ''}"
 
 

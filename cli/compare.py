@@ -103,9 +103,9 @@ def _show(title: str, rows: list[dict[str, Any]]) -> None:
 
 
 def _interval(row: dict[str, Any], name: str) -> str:
-    """Return an estimate with its interval, where there is one."""
+    """Return an estimate with its interval, where there is one; what rounds to 0 has no sign."""
     low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return f"{row[name]:.2f}" + ("" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]")
+    return f"{row[name]:z.2f}" + ("" if math.isnan(low) else f" [{low:z.2f}, {high:z.2f}]")
 
 
 def _p_value(value: float) -> str | None:

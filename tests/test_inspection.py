@@ -33,6 +33,7 @@ def test_a_figure_says_its_command_and_what_it_shows(tmp_path):
 def test_a_recording_says_its_network_images_and_quantities(recording):
     said = atmviz.inspect(recording)
     assert (said["kind"], said["model"], said["complete"]) == ("recording", "atmnet_nano", True)
+    assert said["precision"] == "fp32"  # of a recording that does not name it
     assert said["quantities"]["offset"] == "offsets of the query token, positive to the right and down, tokens"
     assert json.loads(json.dumps(said)) == said
 

@@ -42,7 +42,7 @@ def test_a_run_becomes_weights_configuration_and_a_card_without_paths(run_folder
     assert (head["license"], head["library_name"], head["pipeline_tag"]) == ("mit", "timm", "image-classification")
     assert "| `top1` | 81.25 |" in card
     assert "loss` |" not in card  # NaN is no result
-    assert "Trained on `a'b¦c\\n# d`" in card  # what a file says is code, not markup
+    assert "Fine-tuned from `x.pth` on `a'b¦c\\n# d`" in card  # what a file says is code, not markup
     assert "5 classes: `a`, `b`, `c`, `d`, `e`." in card
     assert done.sha256 in card
     assert "@inproceedings{wei2023active" in card

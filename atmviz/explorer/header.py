@@ -42,6 +42,9 @@ def header_of(
     first = recordings[0]
     dataset, (height, width) = first.attrs["dataset"], first.attrs["input_size"]
     dataset = printable(dataset) if dataset in DATASETS or not share_safe else "the recording"
+    files = [""] * len(recordings)
+    if not share_safe and len({(each.model, each.trained is False) for each in recordings}) < len(recordings):
+        files = file_names([each.attrs.get("checkpoint_path") for each in recordings])
     return {
         "software": SOFTWARE,
         "palettes": PALETTES,
@@ -53,12 +56,23 @@ def header_of(
         "said": f"{count(len(first), 'image')} of {shorten(dataset, 60)}; {SOFTWARE}",
         "lacks": "it does not draw the region, block, column, path, difference or contribution",
         "placeholders": "put in IMAGE and CHECKPOINT, which this page leaves out to be shared" * share_safe,
-        "models": [_model(recording, names, share_safe) for recording in recordings],
+        "models": [_model(each, names, share_safe, file) for each, file in zip(recordings, files, strict=True)],
         "images": _images(first, names, share_safe, events),
     }
 
 
-def _model(recording: Recording, names: Sequence[str], share_safe: bool) -> dict[str, Any]:
+def file_names(paths: Sequence[str | None]) -> list[str]:
+    """Return the names of checkpoint files, with their folders where they are named alike; "" for weights in no file.
+
+    >>> file_names(["runs/first/best.safetensors", "runs/second/best.safetensors"])
+    ['first/best', 'second/best']
+    """
+    parts = [Path(path).with_suffix("").parts if path else () for path in paths]
+    length = 1 if len({each[-1:] for each in parts}) == len(parts) else 2
+    return [printable(shorten("/".join(each[-length:]), 40)) for each in parts]
+
+
+def _model(recording: Recording, names: Sequence[str], share_safe: bool, file: str) -> dict[str, Any]:
     checkpoint = recording.attrs["checkpoint"]
     path, words = recording.attrs.get("checkpoint_path"), []
     if path:
@@ -68,7 +82,7 @@ def _model(recording: Recording, names: Sequence[str], share_safe: bool) -> dict
     title = weights_name(recording.model, recording.trained, checkpoint["sha256"])
     index_of = {name: index for index, name in enumerate(recording.images)}
     indices = [index_of[name] for name in names]
-    name = f"{title}{' (untrained)' * (recording.trained is False)}"
+    name = f"{file} ({title})" if file else f"{title}{' (untrained)' * (recording.trained is False)}"
     return {
         "title": title,
         "name": name,

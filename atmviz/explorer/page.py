@@ -6,7 +6,7 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,12 @@ class Page:
         numbers: What it holds, ready for JSON.
     """
 
-    html: str = field(repr=False)
+    html: str
     numbers: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        """Return one line, where a terminal shows a value."""
+        return f"<{type(self).__name__} of {len(self.html.encode()):,} bytes; save(path) writes it>"
 
     def save(self, path: str | Path) -> Path:
         """Write the page into a file, and return its path; only pages of atmviz are replaced.
@@ -94,7 +98,9 @@ def read_page(path: str | Path) -> dict[str, Any]:
         models = [model["name"] for model in header["models"]]
         return {"software": header["software"], "command": header["command"], **header["about"], "models": models}
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise SettingsError(f"{path} is no page of the explorer, which says what it holds: make it again") from None
+        raise SettingsError(
+            f"{path} is no page of the explorer, which says what it holds: make it again; a report says it in a browser"
+        ) from None
 
 
 def _is_page(path: Path) -> bool:
@@ -152,7 +158,8 @@ def _words(header: Mapping[str, Any]) -> dict[str, str]:
     held = f"{len(images)} of {count(header['of'], 'image')} of {shorten(header['dataset'], 40)}, {height} × {width} px"
     reduced = f"To stay small, this page holds less: {'; '.join(header['reduced'])}." if header["reduced"] else ""
     has_intervals = any(interval[0] for each in header["sources"].values() for interval in each["interval"])
-    bars = " Lines: 95 % interval over images." * has_intervals + " Dashed: the other model." * (len(names) > 1)
+    bars = " Lines: 95 % interval over images." * has_intervals
+    bars += " Dashed, where models are compared: the other model." * (len(names) > 1)
     compares = '<option>split</option><option value="side">side by side</option><option>blink</option>'
     fusion = [weights for model in header["models"] for weights in model["fusion"].values()]
     return {

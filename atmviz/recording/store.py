@@ -70,8 +70,9 @@ class Recording:
             self.attrs = read_description(path, "group")["attributes"]
             schema = self.attrs["schema_version"]
         except (OSError, KeyError, ValueError, TypeError, RecursionError) as error:
+            damage = "" if isinstance(error, FileNotFoundError | NotADirectoryError) else f" ({type(error).__name__})"
             raise RecordingFormatError(
-                f"no recording in {path} ({type(error).__name__}): expected a folder that atmviz recorded into"
+                f"no recording in {path}{damage}: expected a folder that atmviz recorded into"
                 + ("" if path.exists() else near_path(path))
             ) from None
         if schema not in READABLE_SCHEMAS:

@@ -82,6 +82,7 @@ def provenance(recording: Recording) -> dict[str, str]:
         "seed": "" if weights.get("seed") is None else str(weights["seed"]),
         "sampling": ", ".join(f"{key} {value}" for key, value in (attrs.get("sampling") or {}).items()),
         "device": attrs.get("device") or "",
+        "precision": attrs["precision"],
         "versions": ", ".join(f"{name} {number}" for name, number in (attrs.get("versions") or {}).items()),
         "merged from": str(len(attrs["merged_from"])) + " recordings" if attrs.get("merged_from") else "",
         "the same images again": shlex.join(again(recording)),

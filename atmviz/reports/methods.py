@@ -3,7 +3,9 @@ r"""A paragraph on methods to paste into a paper, in LaTeX, with the references.
 Every number comes from the recording. Definitions are those of docs/definitions/.
 """
 
+import re
 from collections.abc import Sequence
+from importlib import resources
 
 from atmviz.errors import count, printable
 from atmviz.paper import BIBTEX
@@ -21,7 +23,7 @@ from atmviz.views.latex import latex_text
 _UNTRAINED = r"that of the untrained network, $0.02\sqrt{2C/\pi}$ tokens in a layer of $C$ channels"
 FORMULAS = {
     "growth": (f"mean $|o|$ over {_UNTRAINED}", "1"),
-    "trend_growth": (r"Kendall's $\tau$ of growth in depth, per image, averaged over images", "0"),
+    "trend_growth": (r"Kendall's $\tau$~\cite{kendall1938new} of growth in depth, averaged over images", "0"),
     "mirror_gap": (
         r"$H(o) - H(-o)$, where $H$ is the share of moved samples whose nearest token belongs to the object of their "
         "own token; positions outside the map are misses",
@@ -34,7 +36,7 @@ FORMULAS = {
     ),
     "anisotropy": (
         r"slope of $\log(\overline{|o_h|}/\overline{|o_v|})$ on an object in the log of its horizontal over its "
-        "vertical extent",
+        "vertical extent, over objects of 4 tokens or more",
         "masks permuted among objects of the same quarter of scale",
     ),
     "boundary": (
@@ -52,17 +54,24 @@ def methods_text(recordings: Sequence[Recording]) -> str:
     Args:
         recordings: Opened recordings; each is described, and what is measured is what one of them holds.
     """
-    parts = [_recorded(recording) for recording in recordings]
-    parts += [_measured(recordings), _intervals()]
-    return "% for LaTeX in UTF-8; the references follow\n" + "\n".join(parts) + f"\n\n{BIBTEX}"
+    several = len(recordings) > 1
+    parts = [_recorded(each, f"{chr(ord('A') + k)}; " * several) for k, each in enumerate(recordings)]
+    text = "\n".join([*parts, _measured(recordings), _intervals()])
+    return f"% for LaTeX in UTF-8; the references follow\n{text}\n\n{BIBTEX}{_references(text)}"
+
+
+def _references(text: str) -> str:
+    """Return the BibTeX entries of what a text cites beside the paper and this software."""
+    entries = resources.files("atmviz.reports").joinpath("references.bib").read_text(encoding="utf-8").split("\n\n")
+    return "".join(f"{entry.strip()}\n" for entry in entries if f"\\cite{{{re.split('[{,]', entry)[1]}}}" in text)
 
 
 def _text(value: object) -> str:
     return latex_text(printable(str(value)))
 
 
-def _recorded(recording: Recording) -> str:
-    """Describe images, network and samples."""
+def _recorded(recording: Recording, letter: str) -> str:
+    """Describe images, network and samples; a letter tells several recordings apart."""
     attrs, weights = recording.attrs, recording.attrs["checkpoint"]
     versions = dict(attrs.get("versions") or {})
     own = versions.pop("atmviz", "of an unknown version")
@@ -81,11 +90,12 @@ def _recorded(recording: Recording) -> str:
         layers.setdefault(rf"{samples_of(site):,} ({size})", []).append(_text(name))
     samples = "; ".join(f"{size} in {', '.join(names)}" for size, names in layers.items())
     return (
-        rf"The offsets of {_text(recording.model)}~\cite{{wei2023active}} ({kind}{trained}, SHA-256 "
+        rf"The offsets of {_text(recording.model)}~\cite{{wei2023active}} ({letter}{kind}{trained}, SHA-256 "
         rf"\texttt{{{_text(weights['sha256'][:16])}}}) were recorded with atmviz {_text(own)}~\cite{{atmviz}} "
         rf"({_text(with_)}) on $N = {len(recording)}$ images{failed} of {_text(attrs['dataset'])}{objects}, at "
-        rf"{height}$\times${width} px ({_text(fitted(recording))}). A sample $o$ is the offset of one "
-        f"token and one distinct offset channel, in tokens; samples of an image along each axis: {samples}."
+        rf"{height}$\times${width} px ({_text(fitted(recording))}), computed in {_text(attrs['precision'])}. A sample "
+        "$o$ is the offset of one token and one distinct offset channel, in tokens; samples of an image along each "
+        f"axis: {samples}."
     )
 
 
@@ -107,20 +117,21 @@ def _measured(recordings: Sequence[Recording]) -> str:
     if "positions" in kept:
         definitions.append(
             rf"Constant, position, image and content (\texttt{{{_text(SHARES)}}}): shares of the mean square of $o$ in "
-            rf"a two-way random-effects model of images and tokens, with 95\,\% intervals by a jackknife over {GROUPS} "
-            "groups of images."
+            rf"a two-way random-effects model~\cite{{searle1992variance}} of images and tokens, with 95\,\% intervals "
+            f"by a jackknife over {GROUPS} groups of images."
         )
     if len(recordings) > 1:
         definitions.append(
-            rf"Two networks are compared by the Wasserstein-1 distance of their offsets, in tokens (\texttt"
-            rf"{{{_text(DISTANCE)}}})."
+            r"Two networks are compared by the Wasserstein-1 distance~\cite{vallender1974calculation} of their "
+            rf"offsets, in tokens (\texttt{{{_text(DISTANCE)}}})."
         )
     return " ".join(sentence[0].upper() + sentence[1:] for sentence in definitions)
 
 
 def _intervals() -> str:
     return (
-        rf"Intervals are 95\,\% percentile intervals of {DRAWS:,} bootstrap draws of images. Of fewer than "
-        rf"{MIN_IMAGES} images there are none. An effect is the estimate less its null, draw by draw. Its two-sided "
-        rf"$p$ is corrected by Holm over the layers and axes of a measure, and decides a claim below {SIGNIFICANT}."
+        rf"Intervals are 95\,\% percentile intervals of {DRAWS:,} bootstrap draws~\cite{{efron1993bootstrap}} of "
+        rf"images. Of fewer than {MIN_IMAGES} images there are none. An effect is the estimate less its null, draw by "
+        rf"draw. Its two-sided $p$ is corrected by Holm~\cite{{holm1979simple}} over the layers and axes of a measure, "
+        f"and decides a claim below {SIGNIFICANT}."
     )

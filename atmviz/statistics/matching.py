@@ -117,6 +117,9 @@ def describe_differences(a: Recording, b: Recording) -> list[str]:
         said.append(f"inputs of {sizes[0]} and {sizes[1]} px: maps differ in size, for which w1_percent allows")
     if a.preprocessing.fit != b.preprocessing.fit:
         said.append(f"images fitted by {a.preprocessing.fit} and {b.preprocessing.fit}: they show different parts")
+    precisions = [recording.attrs["precision"] for recording in (a, b)]
+    if precisions[0] != precisions[1]:
+        said.append(f"computed in {precisions[0]} and {precisions[1]}: offsets differ by rounding too")
     if a.attrs["query"] != b.attrs["query"]:
         said.append(f"query tokens {a.attrs['query']} and {b.attrs['query']}: not compared; all else is of every token")
     return said

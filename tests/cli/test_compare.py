@@ -88,3 +88,10 @@ def test_a_recording_whose_counts_are_damaged_is_refused(refuse, recording, othe
 )
 def test_what_cannot_be_compared_is_refused(refuse, recording, images, args, says):
     refuse(2, says, "compare", *(arg.format(recording=recording, images=images) for arg in args))
+
+
+def test_a_difference_that_rounds_to_zero_has_no_sign():
+    from atmviz_cli.compare import _interval
+
+    row = {"difference": -0.001, "difference_low": -0.012, "difference_high": 0.008}
+    assert _interval(row, "difference") == "0.00 [-0.01, 0.01]"

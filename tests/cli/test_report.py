@@ -20,7 +20,7 @@ def test_methods_are_printed_and_nothing_is_written(succeed, recording, folder):
 
 
 def test_wrong_input_is_one_line(refuse, recording, folder):
-    refuse(1, "no recording in none", "report", "none")
+    refuse(1, "no recording in none: expected a folder that atmviz recorded into", "report", "none")
     refuse(2, "expected a file ending in .html", "report", recording, "--out", "x.png")
     (folder / "mine.html").write_text("mine")
     refuse(2, "mine.html exists and is no page of atmviz", "report", recording, "--out", "mine.html")

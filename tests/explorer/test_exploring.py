@@ -5,6 +5,7 @@ import hashlib
 import html
 import json
 import re
+import shutil
 from collections.abc import Mapping
 
 import numpy as np
@@ -169,6 +170,18 @@ def test_two_models_are_on_one_page(recording, other):
     assert [len(source["counts"]) for source in header["sources"].values()] == [2] * len(header["sources"])
 
 
+def test_two_weights_of_one_network_are_named_by_their_files_which_share_safe_leaves_out(recording, tmp_path):
+    shutil.copytree(recording.path, tmp_path / "tuned")
+    tuned = atmviz.open_recording(tmp_path / "tuned")
+    tuned.attrs["checkpoint_path"] = "/home/someone/runs/tuned/best.safetensors"
+    safe, named = (
+        [model["name"] for model in header_of(make_page([recording, tuned], ExplorerSettings(share_safe=on)))["models"]]
+        for on in (True, False)
+    )
+    assert safe == ["atmnet_nano-8cf39f"] * 2
+    assert named == ["atmnet_nano.shapes (atmnet_nano-8cf39f)", "best (atmnet_nano-8cf39f)"]
+
+
 def test_a_recording_is_not_compared_with_itself(recording):
     with pytest.raises(SettingsError, match=f"got {recording.path} twice, expected two recordings: repeat it with"):
         atmviz.explore(recording, other=recording.path)
@@ -215,6 +228,7 @@ def test_images_are_recorded_on_the_way_and_compared_with_other_weights(photogra
 
 
 def test_a_notebook_shows_the_page_in_a_frame(page):
+    assert repr(page) == f"<Explorer of {page.numbers['bytes']:,} bytes; save(path) writes it>"
     shown = page._repr_html_()
     (inner,) = re.findall(r'^<iframe srcdoc="([^"]*)"[^<>]*></iframe>$', shown)
     assert html.unescape(inner) == page.html

@@ -57,6 +57,7 @@ def test_a_report_says_what_was_captured_and_whence(page, labeled_scenes):
     assert recording.attrs["checkpoint"]["sha256"] in text
     assert f"torch {recording.attrs['versions']['torch']}" in text
     assert "checkpoint atmnet_nano.shapes.safetensors" in text
+    assert "precision fp32" in text
     assert str(labeled_scenes.parent) not in page.html  # no folders of this machine
     assert page.numbers["bytes"] == len(page.html.encode())
 
@@ -124,6 +125,7 @@ def test_several_recordings_are_shown_side_by_side_and_compared(write_recording,
     assert page.numbers["figures"][:4] == ["Histograms A", "Histograms B", "Claims A", "Claims B"]
     assert page.numbers["figures"][4:] == ["Comparison A, B", "Differences of claims A, B"]
     assert [each["images"] for each in page.numbers["recordings"]] == ["9", "9"]
+    assert "A: a (atmnet_nano-000000), B: b (atmnet_nano-000000) on made Report on 9 images each" in Read(page).text
     assert "A effect" in Read(page).text
     assert "B verdict" in Read(page).text
 
@@ -145,6 +147,9 @@ def test_a_recording_that_has_only_begun_is_reported(write_recording, tmp_path):
 def test_the_page_is_saved_shown_in_notebooks_and_replaces_pages_alone(page, tmp_path):
     assert page.save(tmp_path / "x.html").read_text("utf-8") == page.html
     assert 'title="atmviz report"' in page._repr_html_()
+    assert repr(page) == f"<Report of {page.numbers['bytes']:,} bytes; save(path) writes it>"
+    with pytest.raises(SettingsError, match=r"is no page of the explorer, which .*; a report says it in a browser"):
+        atmviz.inspect(tmp_path / "x.html")
     page.save(tmp_path / "x.html")
     (tmp_path / "mine.html").write_text("mine")
     with pytest.raises(SettingsError, match="is no page of atmviz"):

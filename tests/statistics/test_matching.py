@@ -114,9 +114,10 @@ def test_what_differs_beside_layers_and_images_is_said(record):
     squash = {"preprocessing": asdict(Preprocessing((32, 48), "squash"))}
     a = record("a")
     assert describe_differences(a, record("b")) == []
-    others = record("c", query="0:0", input_size=[64, 96], **squash)
+    others = record("c", query="0:0", input_size=[64, 96], precision="bf16", **squash)
     assert describe_differences(a, others) == [
         "inputs of 32×48 and 64×96 px: maps differ in size, for which w1_percent allows",
         "images fitted by crop and squash: they show different parts",
+        "computed in fp32 and bf16: offsets differ by rounding too",
         "query tokens center and 0:0: not compared; all else is of every token",
     ]

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -55,6 +56,13 @@ def test_a_page_that_never_ends_what_it_says_is_refused_at_once(tmp_path):
     with pytest.raises(SettingsError, match="is no page of the explorer, which says what it holds"):
         atmviz.inspect(tmp_path / "a.html")
     assert time.monotonic() - begun < 5
+
+
+def test_a_page_larger_than_any_is_refused_unread(tmp_path):
+    (tmp_path / "a.html").write_text(PAGE)
+    os.truncate(tmp_path / "a.html", 2**30)
+    with pytest.raises(SettingsError, match=r"cannot read .*a.html \(1,073,741,824 bytes, larger than 64,000,000\)"):
+        atmviz.inspect(tmp_path / "a.html")
 
 
 @pytest.mark.parametrize("path", [None, 3, b"a.png", []])

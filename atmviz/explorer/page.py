@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from atmviz.errors import SettingsError, count, require_type, shorten
+from atmviz.errors import SettingsError, count, reason_of, require_type, shorten
 from atmviz.explorer.settings import MAX_BYTES
 from atmviz.files import SOFTWARE, atomic_path, check_writable, read_limited, read_start
 
@@ -86,14 +86,16 @@ def read_page(path: str | Path) -> dict[str, Any]:
     """Return what a page says of itself: "software", "command", and what it holds, see `Explorer.numbers`.
 
     Raises:
-        SettingsError: the file is no page of the explorer.
+        SettingsError: the file is no page of the explorer, or larger than any.
     """
     path = Path(path)
-    page = read_limited(path, MAX_BYTES) if _is_page(path) else b""
     try:
+        page = read_limited(path, MAX_BYTES) if _is_page(path) else b""
         header = json.loads(page.partition(_HEADER_START)[2].partition(b"</script>")[0])
         models = [model["name"] for model in header["models"]]
         return {"software": header["software"], "command": header["command"], **header["about"], "models": models}
+    except OSError as error:
+        raise SettingsError(f"cannot read {path} ({reason_of(error)}), expected a page of the explorer") from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise SettingsError(f"{path} is no page of the explorer, which says what it holds: make it again") from None
 

@@ -10,6 +10,7 @@ from atmviz.errors import DatasetError, SettingsError, count, describe, require_
 from atmviz.events import QUIET, Events
 from atmviz.files import BUNDLED_CHECKPOINTS, find_checkpoint
 from atmviz.geometry import Fit, Preprocessing, parse_size
+from atmviz.hub import HubAddress, is_hub_address
 from atmviz.layers import Layers, offset_sources, select_layers
 from atmviz.settings import Settings, read_device, setting
 from atmviz.variants import VARIANTS
@@ -66,6 +67,15 @@ class ModelChoice(Settings):
         return load_model(
             checkpoint, model=self.model, weights=self.weights, device=self.device, seed=seed, events=events
         )
+
+    def pinned(self) -> "ModelChoice":
+        """Return the choice with the address of a commit in place of a branch, which may move between two readings."""
+        path = str(self.checkpoint).removeprefix(INITIAL)
+        if not is_hub_address(path):
+            return self
+        address = HubAddress.parse(path)
+        initial = INITIAL * str(self.checkpoint).startswith(INITIAL)
+        return replace(self, checkpoint=initial + address.at_commit(find_checkpoint(path)))
 
     def require(self, layers: Layers = ()) -> None:
         """Check what can be known of the checkpoint before torch is loaded and the file is read.

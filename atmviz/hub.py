@@ -66,13 +66,20 @@ class HubAddress:
             return Path(hf_hub_download(self.repo, file, revision=self.revision, local_files_only=is_away))
 
     def at_commit(self, fetched: Path) -> str:
-        """Return the address of a fetched file by its commit, which never names other weights."""
+        """Return the address of a fetched file by its commit, which never names other weights.
+
+        Raises:
+            CheckpointError: the Hub named no commit.
+        """
         match = re.search("/snapshots/([0-9a-f]{40})/(.+)$", fetched.as_posix())
-        assert match, fetched
+        if not match:
+            raise CheckpointError(
+                f"the Hub names no commit of hf://{self.repo}, which recordings need: download the file yourself"
+            )
         return f"hf://{self.repo}@{match[1]}/{match[2]}"
 
     def _files(self) -> list[str] | None:
-        """Return the names of the repository's files; None where the Hub does not answer."""
+        """Return the names of files that an address can have; None where the Hub does not answer."""
         from huggingface_hub import HfApi
 
         try:
@@ -82,7 +89,13 @@ class HubAddress:
             if response is not None and response.status_code < _SERVER_ERROR:
                 raise
             return None
-        return [file.rfilename for file in siblings or ()]
+        return [file.rfilename for file in siblings or () if self._can_name(file.rfilename)]
+
+    def _can_name(self, file: str) -> bool:
+        try:
+            return HubAddress.parse(f"hf://{self.repo}/{file}").file == file
+        except SettingsError:
+            return False
 
     def _cached_files(self) -> list[str]:
         """Return the names of the files in the cache."""
@@ -95,8 +108,8 @@ class HubAddress:
         files = sorted(files)
         found = [file for file in files if file.endswith(".safetensors")]
         if len(found) != 1:
-            got = f"{len(found)} safetensors files ({join_limited(found, 5)})" if found else "no safetensors file"
-            others = join_limited([file for file in files if file.endswith((".pth", ".pt", ".bin", ".ckpt"))], 5)
+            got = f"{len(found)} safetensors files ({_shown(found)})" if found else "no safetensors file"
+            others = _shown([file for file in files if file.endswith((".pth", ".pt", ".bin", ".ckpt"))])
             of = f", only {others}" if others and not found else ""
             raise CheckpointError(f"hf://{self.repo} has {got}{of}: name one, as in hf://{self.repo}/FILE")
         return found[0]
@@ -107,9 +120,13 @@ def is_hub_address(path: object) -> bool:
     return str(path).startswith("hf:/")
 
 
+def _shown(files: list[str]) -> str:
+    return join_limited(map(shorten, files), 5)
+
+
 def require_repository(text: str) -> str:
     """Return the name of a repository; raise SettingsError for anything else."""
-    if not re.fullmatch(f"{_NAME}/{_NAME}", text, re.ASCII) or ".." in text:
+    if not isinstance(text, str) or not re.fullmatch(f"{_NAME}/{_NAME}", text, re.ASCII) or ".." in text:
         raise SettingsError(f"got repository {describe(text)}, expected user/repo")
     return text
 
@@ -155,6 +172,8 @@ def _errors_in_one_line(address: HubAddress) -> Iterator[None]:
         problem = f"{repo} is not in the cache as named, and {state}: download it first, or go online"
     except errors.EntryNotFoundError:
         problem = f"no file {address.file!r} in {repo}: check its name, or leave it out"
+        if address.file is None:
+            problem = f"{repo} lists a safetensors file that {where} does not hand out: name another file"
     except Exception as error:
         problem = f"cannot fetch {repo} from {where} ({shorten(summarize(error), 200)}): try again later"
     else:

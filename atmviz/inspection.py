@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from atmviz.errors import AtmvizError
+from atmviz.errors import AtmvizError, require_type
 from atmviz.files import BUNDLED_CHECKPOINTS, find_checkpoint, near_path
 from atmviz.hub import is_hub_address
 from atmviz.recording.array_files import is_recording
@@ -27,15 +27,16 @@ def inspect(path: str | Path) -> dict[str, Any]:
     Raises:
         AtmvizError: the path is none of these.
     """
+    require_type(path, str | Path, "a path", "a figure, a page, a recording or a checkpoint")
     if is_hub_address(path):
         return {"kind": "checkpoint", "path": str(path), **_checkpoint(path)}
     path = Path(path)
     if path.suffix.lower() in _FIGURES and path.is_file():
-        return {"kind": "figure", "path": str(path), **_figure(path)}
+        return _of_kind("figure", path, _figure(path))
     if path.suffix.lower() in (".html", ".htm") and path.is_file():
         from atmviz.explorer.page import read_page
 
-        return {"kind": "page", "path": str(path), "made_by": "atmviz explore", **read_page(path)}
+        return _of_kind("page", path, {"made_by": "atmviz explore", **read_page(path)})
     if is_recording(path):
         return {"kind": "recording", "path": str(path), **_recording(path)}
     if not path.exists() and str(path) not in BUNDLED_CHECKPOINTS:
@@ -45,6 +46,11 @@ def inspect(path: str | Path) -> dict[str, Any]:
     best = path / "best.safetensors"
     file = find_checkpoint(best if best.is_file() else path)
     return {"kind": "checkpoint", "path": str(file), **_checkpoint(file)}
+
+
+def _of_kind(kind: str, path: Path, said: dict[str, Any]) -> dict[str, Any]:
+    """Put kind and path before what a file says, which cannot change them."""
+    return {**(known := {"kind": kind, "path": str(path)}), **said, **known}
 
 
 def _figure(path: Path) -> dict[str, Any]:

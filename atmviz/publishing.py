@@ -1,9 +1,10 @@
 """A folder for the Hugging Face Hub: weights as safetensors, the configuration as timm reads it, and a model card."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import yaml
@@ -14,7 +15,7 @@ from atmviz.checkpoints.load import build
 from atmviz.checkpoints.origin import Checkpoint, Origin, origin_of
 from atmviz.checkpoints.read import read_checkpoint
 from atmviz.checkpoints.write import write_converted
-from atmviz.errors import SettingsError, count, join_limited, printable
+from atmviz.errors import SettingsError, count, join_limited, printable, require_type
 from atmviz.files import SOFTWARE, check_writable, sha256_of_file, temporary_folder
 from atmviz.hub import is_hub_address, push_folder, require_repository
 from atmviz.paper import BIBTEX
@@ -81,8 +82,11 @@ def publish(
         CheckpointError: the checkpoint cannot be read, or the repository cannot be written.
         RecordingFormatError: the recording is damaged or empty.
     """
+    require_type(source, str | Path, "a source", "the folder of a training run, or a checkpoint")
+    require_type(out, str | Path, "out", "a folder")
+    require_type(license, str | None, "license", 'the name of one, as "mit"')
     out, repo = Path(out), None if push is None else require_repository(push)
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+    if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
         raise SettingsError(f"{out} exists and is not empty: choose another folder, or remove it")
     check_writable(out)
     best = Path(source) / "best.safetensors"
@@ -92,7 +96,7 @@ def publish(
     origin, parameters = checkpoint.origin, sum(each.numel() for each in network.parameters())
     recorded = None if recording is None else _recording_of(recording, origin)
     with temporary_folder(out.parent) as folder:
-        write_converted(folder / WEIGHTS, checkpoint, Path(str(source)).name)
+        write_converted(folder / WEIGHTS, checkpoint, _name_of(source, origin))
         sha256 = sha256_of_file(folder / WEIGHTS)
         config = _config(network, checkpoint)
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -106,13 +110,20 @@ def publish(
     return Published(out, origin, sha256, url)
 
 
+def _name_of(source: str | Path, origin: Origin) -> str:
+    """Return what the weights are converted from: an address by its commit, or a name without its folder."""
+    if is_hub_address(source):
+        return str(origin.path)
+    return os.fsencode(Path(source).name).decode("utf-8", "replace")
+
+
 def _without_paths(origin: Origin) -> Origin:
     """Leave the folders of the machine that trained out of the recipe."""
     info = dict(origin.training_info)
     if recipe := dict(info.get("recipe") or {}):
         recipe.pop("data_dir", None)
         if (begun := recipe.get("finetune")) and not is_hub_address(begun):
-            recipe["finetune"] = Path(str(begun)).name
+            recipe["finetune"] = PureWindowsPath(str(begun)).name  # of either system
         info["recipe"] = recipe
     return replace(origin, training_info=info)
 

@@ -7,9 +7,12 @@ import pytest
 from hub_server import COMMIT
 
 import atmviz
+from atmviz.choices import DataChoice, ModelChoice
 from atmviz.errors import CheckpointError, SettingsError
 from atmviz.files import find_checkpoint
 from atmviz.hub import HubAddress, is_hub_address, require_repository
+from atmviz.recording.settings import RecordingSettings
+from atmviz.views.recordings import RecordedSource
 
 
 def resolved(hub):
@@ -125,3 +128,48 @@ def test_metadata_of_a_checkpoint_fetch_nothing(hub, tmp_path):
 def test_a_repository_to_push_to_is_a_user_and_a_name(text):
     with pytest.raises(SettingsError, match="expected user/repo"):
         require_repository(text)
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["a\x1b[31m\n.safetensors", "\u202e.safetensors", "../x.safetensors"], "has no safetensors file: name one"),
+        (["a\n.pth", "b.pth"], r"only b\.pth: name one"),
+        ([f"{letter * 4000}.safetensors" for letter in "ab"], r"\(a{80}\.\.\., b{80}\.\.\.\): name one"),
+    ],
+)
+def test_names_that_no_address_can_have_are_left_out_and_long_ones_cut(hub, names, says):
+    hub.repos["user/one"] = dict.fromkeys(names, b"")
+    with pytest.raises(CheckpointError, match=says) as error:
+        find_checkpoint("hf://user/one")
+    assert str(error.value).isprintable()
+
+
+def test_a_file_that_is_listed_but_not_handed_out_is_named_so(hub):
+    class Withheld(dict):
+        def __contains__(self, name):
+            return False
+
+    hub.repos["user/one"] = Withheld({"a.safetensors": b""})
+    with pytest.raises(CheckpointError, match="hand out"):
+        find_checkpoint("hf://user/one")
+
+
+def test_a_hub_that_names_no_commit_is_refused():
+    with pytest.raises(CheckpointError, match="names no commit of hf://user/one"):
+        HubAddress.parse("hf://user/one").at_commit(Path("hub/snapshots/main/model.safetensors"))
+
+
+@pytest.mark.parametrize("before", ["", "init:"])
+def test_a_choice_is_pinned_to_the_commit_so_that_a_branch_cannot_move_between_two_readings(hub, before):
+    pinned = ModelChoice(checkpoint=f"{before}hf://user/one").pinned()
+    assert pinned.checkpoint == f"{before}hf://user/one@{COMMIT}/model.safetensors"
+    assert ModelChoice(checkpoint="x.pth").pinned() == ModelChoice(checkpoint="x.pth")
+
+
+def test_a_recording_is_cached_under_the_weights_that_made_it_though_the_branch_moves(hub, monkeypatch):
+    asked = []
+    monkeypatch.setattr(RecordedSource, "_cached", lambda self, images, events: asked.append(self.model.checkpoint))
+    images = DataChoice(dataset="shapes", limit=1)
+    with RecordedSource.of(None, "hf://user/one", images, RecordingSettings(size="64"), ModelChoice()).made():
+        assert asked == [f"hf://user/one@{COMMIT}/model.safetensors"]

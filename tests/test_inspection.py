@@ -2,19 +2,24 @@
 
 import copy
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 from atmviz_cli.app import app
 from matplotlib.figure import Figure
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from typer.testing import CliRunner
 
 import atmviz
-from atmviz.errors import AtmvizError
+from atmviz.errors import AtmvizError, SettingsError
 from atmviz.figures.saving import save_figure
 from atmviz.files import find_checkpoint
 
+PAGE = '<meta name="generator" content="atmviz 1"><script type="application/json" id="header">'
 SAMPLE = Path(__file__).parent / "data/recording_schema_1.zip"
 
 
@@ -28,6 +33,42 @@ def test_a_figure_says_its_command_and_what_it_shows(tmp_path):
     (file,) = save_figure(Figure(figsize=(1, 1)), [tmp_path / "a.png"], {"model": "x"}, command="atmviz overlay")
     said = atmviz.inspect(file)
     assert (said["kind"], said["command"], said["shows"]) == ("figure", "atmviz overlay", {"model": "x"})
+
+
+def test_no_file_says_of_itself_that_it_is_another(tmp_path):
+    said = {"kind": "checkpoint", "path": "/another"}
+    (figure,) = save_figure(Figure(figsize=(1, 1)), [tmp_path / "a.png"], {}, command="atmviz overlay")
+    with Image.open(figure) as image:
+        info = PngInfo()
+        info.add_text("Software", image.info["Software"])
+        info.add_text("Description", json.dumps(said))
+        image.save(figure, pnginfo=info)
+    page = tmp_path / "a.html"
+    header = {"models": [{"name": "m"}], "software": "s", "command": "c", "about": said}
+    page.write_text(f"{PAGE}{json.dumps(header)}</script>")
+    for file, kind in ((figure, "figure"), (page, "page")):
+        assert list(atmviz.inspect(file).items())[:2] == [("kind", kind), ("path", str(file))]
+
+
+def test_a_page_that_never_ends_what_it_says_is_refused_at_once(tmp_path):
+    (tmp_path / "a.html").write_text(PAGE * 200_000)
+    begun = time.monotonic()
+    with pytest.raises(SettingsError, match="is no page of the explorer, which says what it holds"):
+        atmviz.inspect(tmp_path / "a.html")
+    assert time.monotonic() - begun < 5
+
+
+def test_a_page_larger_than_any_is_refused_unread(tmp_path):
+    (tmp_path / "a.html").write_text(PAGE)
+    os.truncate(tmp_path / "a.html", 2**30)
+    with pytest.raises(SettingsError, match=r"cannot read .*a.html \(1,073,741,824 bytes, larger than 64,000,000\)"):
+        atmviz.inspect(tmp_path / "a.html")
+
+
+@pytest.mark.parametrize("path", [None, 3, b"a.png", []])
+def test_what_is_no_path_is_refused(path):
+    with pytest.raises(SettingsError, match="as a path, expected a figure, a page"):
+        atmviz.inspect(path)
 
 
 def test_a_recording_says_its_network_images_and_quantities(recording):

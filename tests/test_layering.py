@@ -44,8 +44,8 @@ ROOMS = {
     "atmviz.export": ["checkpoints", "dense", "files", "events", "errors"],
     "atmviz.sources": ["architecture", "geometry", "files", "events", "errors"],
     "atmviz.choices": [
-        *("checkpoints", "sources", "architecture", "variants", "layers", "settings", "geometry", "files", "events"),
-        "errors",
+        *("checkpoints", "sources", "architecture", "variants", "layers", "settings", "geometry", "files", "hub"),
+        *("events", "errors"),
     ],
     "atmviz.data": ["sources", "architecture", "geometry", "errors"],
     "atmviz.distributed": ["data.loader", "processes", "errors"],

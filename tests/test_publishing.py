@@ -7,6 +7,8 @@ import pytest
 import timm
 import torch
 import yaml
+from hub_server import COMMIT
+from safetensors import safe_open
 
 import atmviz
 from atmviz.checkpoints import write_checkpoint
@@ -48,6 +50,35 @@ def test_a_run_becomes_weights_configuration_and_a_card_without_paths(run_folder
     assert "@inproceedings{wei2023active" in card
     assert "finetune: x.pth" in card
     assert b"secret" not in b"".join(path.read_bytes() for path in done.files)
+
+
+@pytest.mark.parametrize("source", [None, 3, b"x", []])
+def test_arguments_of_other_types_are_refused_in_one_line(source, tmp_path):
+    with pytest.raises(SettingsError, match="as a source, expected the folder of a training run, or a checkpoint"):
+        publish(source, tmp_path / "out")
+    for name, arguments in {"out": {"out": source}, "repository": {"push": source or 0}}.items():
+        with pytest.raises(SettingsError, match=name):
+            publish("atmnet_nano.shapes", **{"out": tmp_path / "out", **arguments})
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_was_fetched_is_published_with_its_commit(hub, tmp_path):
+    done = publish("hf://user/one", tmp_path / "out")
+    with safe_open(done.files[0], framework="pt") as file:
+        assert file.metadata()["source"] == f"hf://user/one@{COMMIT}/model.safetensors"
+
+
+def test_no_folder_of_another_system_stands_in_the_card(nano, tmp_path):
+    about = {"recipe": {"finetune": r"C:\Users\someone\x.pth"}}
+    write_checkpoint(tmp_path / "a.safetensors", "atmnet_nano", {"num_classes": 5}, {"model": nano.state_dict()}, about)
+    done = publish(tmp_path / "a.safetensors", tmp_path / "out")
+    assert b"someone" not in b"".join(path.read_bytes() for path in done.files)
+
+
+def test_a_link_to_nowhere_is_not_written_through(run_folder, tmp_path):
+    (tmp_path / "out").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(SettingsError, match="exists and is not empty"):
+        publish(run_folder, tmp_path / "out")
 
 
 def test_timm_and_atmviz_load_what_was_pushed(run_folder, tmp_path, hub, monkeypatch):

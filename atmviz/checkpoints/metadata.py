@@ -17,6 +17,8 @@ from atmviz.variants import VARIANTS
 
 TRAINING_INFO = "about"  # key of the training run's notes
 _MAX_NAME = 200  # characters, of classes and datasets
+_MAX_DEPTH = 8  # of a recipe, whose settings are plain values and lists of them
+_MAX_INTEGER = 2**63  # a float holds what is below
 # Allowed values of settings: of any network, of dense ones, of ATMNets, and of each ATMNet stage
 _RANGES = {name: range(low, high + 1) for name, (low, high) in RANGES.items()}
 _SETTINGS: dict[str, Sequence[Any]] = {"num_classes": range(100_001)}
@@ -126,8 +128,15 @@ def _is_valid_info(name: str, value: Any) -> bool:
             listed = isinstance(value, list) and 1 <= len(value) <= 100_000
             return listed and all(_is_name(label) for label in value) and len({*value}) == len(value)
         case "recipe":
-            return isinstance(value, dict)
-    return _is_name(name) and (value is None or type(value) in (int, float))
+            return isinstance(value, dict) and _is_flat(value, _MAX_DEPTH)
+    is_number = type(value) is float or (type(value) is int and abs(value) < _MAX_INTEGER)
+    return _is_name(name) and (value is None or is_number)
+
+
+def _is_flat(value: Any, depth: int) -> bool:
+    """Whether JSON is nested at most so deep."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth > 0 and all(_is_flat(item, depth - 1) for item in inner)
 
 
 def _is_name(value: Any) -> bool:

@@ -11,13 +11,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from atmviz.errors import SettingsError, count, shorten
+from atmviz.errors import SettingsError, count, reason_of, require_type, shorten
 from atmviz.explorer.settings import MAX_BYTES
 from atmviz.files import SOFTWARE, atomic_path, check_writable, read_limited, read_start
 
 _MARK = '<meta name="generator" content="atmviz '
 _HEAD_BYTES = 4096
-_HEADER = re.compile(rb'<script type="application/json" id="header">(.*?)</script>', re.DOTALL)
+_HEADER_START = b'<script type="application/json" id="header">'
 _IFRAME_PX = 900
 _SCRIPTS = ("offsets", "text", "image", "matrix", "histogram", "links", "view", "gestures", "export", "controls")
 
@@ -66,6 +66,7 @@ def require_page(path: str | Path) -> Path:
         SettingsError: another suffix than .html, or a file that is no page of atmviz.
         AtmvizError: a folder that cannot be written to.
     """
+    require_type(path, str | Path, "out", "a file ending in .html")
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
         raise SettingsError(f"got out {path}, expected a file ending in .html")
@@ -89,14 +90,16 @@ def read_page(path: str | Path) -> dict[str, Any]:
     """Return what a page says of itself: "software", "command", and what it holds, see `Explorer.numbers`.
 
     Raises:
-        SettingsError: the file is no page of the explorer.
+        SettingsError: the file is no page of the explorer, or larger than any.
     """
     path = Path(path)
-    said = _HEADER.search(read_limited(path, MAX_BYTES)) if _is_page(path) else None
     try:
-        header = json.loads(said[1]) if said else {}
+        page = read_limited(path, MAX_BYTES) if _is_page(path) else b""
+        header = json.loads(page.partition(_HEADER_START)[2].partition(b"</script>")[0])
         models = [model["name"] for model in header["models"]]
         return {"software": header["software"], "command": header["command"], **header["about"], "models": models}
+    except OSError as error:
+        raise SettingsError(f"cannot read {path} ({reason_of(error)}), expected a page of the explorer") from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise SettingsError(
             f"{path} is no page of the explorer, which says what it holds: make it again; a report says it in a browser"

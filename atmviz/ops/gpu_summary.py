@@ -57,8 +57,9 @@ def summarize(offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     tiles = triton.cdiv(height * width * offsets, _TILE)  # of one image and axis
     programs = max(1, min(triton.cdiv(tiles, _TILES), _MOST_PROGRAMS))
     rows = batch, 2, programs
-    distance, outside = offset.new_empty(rows), offset.new_empty(rows, dtype=torch.int32)
-    counts = offset.new_empty((*rows, bins), dtype=torch.int32)
+    made = offset.new_empty if offset.numel() else offset.new_zeros  # without offsets, no program writes
+    distance, outside = made(rows), made(rows, dtype=torch.int32)
+    counts = made((*rows, bins), dtype=torch.int32)
     if offset.numel():
         each = triton.cdiv(tiles, programs)
         shape = height, width, offsets, reach, programs, each

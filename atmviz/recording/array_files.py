@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from atmviz.errors import RecordingFormatError
+from atmviz.errors import RecordingFormatError, reason_of
 from atmviz.files import read_limited, temporary_folder
 from atmviz.recording.layout import ZSTD, StoredArray, short
 
@@ -108,7 +108,7 @@ class ArrayFiles:
 
     def damaged(self, name: str, error: Exception | None = None) -> RecordingFormatError:
         """Return the error for an array that cannot be read."""
-        reason = f" ({short(error)})" if error else ""
+        reason = f" ({short(reason_of(error))})" if error else ""
         return RecordingFormatError(f"array {name!r} in {self.path} is damaged{reason}: delete it and record again")
 
 

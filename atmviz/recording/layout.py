@@ -42,7 +42,10 @@ _LAID_OUT_BY = ("shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_
 KINDS: dict[str, Any] = {
     "schema_version": int,
     **dict.fromkeys(("model", "query", "dataset", "image_root"), str),
-    "checkpoint": {"sha256": str, "trained": (bool, None)},
+    "checkpoint": {
+        **{"sha256": str, "trained": (bool, None), "seed": (int, None)},
+        **dict.fromkeys(("layout", "weights"), (str, None)),
+    },
     "preprocessing": dict,
     "input_size": [int],
     "images": [str],
@@ -54,7 +57,10 @@ _OPTIONAL = {
     *("checkpoint_path", "device", "versions", "merged_from", "parts", "labels", "masks"),
 }
 
-_OPTIONAL_KINDS = {"sampling": (dict, None), **dict.fromkeys(("labels", "masks", "precision"), (str, None))}
+_OPTIONAL_KINDS = {
+    **dict.fromkeys(("sampling", "versions"), (dict, None)),
+    **dict.fromkeys(("labels", "masks", "precision", "checkpoint_path", "device"), (str, None)),
+}
 
 
 def chunks_of(images: int) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas
 
-from atmviz.errors import SettingsError, count
+from atmviz.errors import SettingsError, count, require_type
 from atmviz.events import QUIET, Events
 from atmviz.explorer.page import Page
 from atmviz.recording.store import Recording, open_recording
@@ -77,6 +77,7 @@ def open_all(recordings: "Recording | str | Path | Sequence[Recording | str | Pa
         SettingsError: none, or more than a page can compare.
         RecordingFormatError: one is missing or damaged.
     """
+    require_type(recordings, Recording | str | Path | Sequence, "recordings", "one, its folder, or several")
     several = [recordings] if isinstance(recordings, Recording | str | Path) else list(recordings)
     if not 1 <= len(several) <= MAX_RECORDINGS:
         raise SettingsError(f"got {count(len(several), 'recording')}, expected 1 to {MAX_RECORDINGS}")

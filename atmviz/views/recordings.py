@@ -137,7 +137,7 @@ class RecordedSource:
         """Record the images, or take their recording from the cache."""
         images = self.data.open(self.source, self.running.size, events)  # type: ignore[arg-type]
         if self.network is None:
-            yield self._cached(images, events)
+            yield replace(self, model=self.model.pinned())._cached(images, events)
         else:
             with TemporaryDirectory(prefix="atmviz-") as folder:
                 yield self._record(images, Path(folder) / "recording", events)

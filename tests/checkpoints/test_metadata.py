@@ -27,6 +27,9 @@ def test_metadata_may_use_the_former_names_of_settings(tmp_path):
     }
 
 
+NESTED = json.loads('{"a":' * 200 + "1" + "}" * 200)
+
+
 @pytest.mark.parametrize("config", ["{", '{"num_classes": 5, "option_of_tomorrow": 1}'])
 def test_unknown_configuration_is_an_error(config, nano, tmp_path, refusal):
     path = tmp_path / "nano.safetensors"
@@ -89,6 +92,7 @@ def own_file(tmp_path_factory):
                 *({"crop_pct": value} for value in (-1.0, 0.0, float("nan"), float("inf"), "1", True, 1.1)),
                 *({"dataset": value} for value in (5, "", "a" * 1000, ["shapes"])),
                 *({"recipe": 5}, {"val_top1": "high"}, {"val_top1": [1]}, {"a" * 1000: 1}),
+                *({"val_top1": 10**400}, {"epoch": -(10**400)}, {"recipe": {"a": NESTED}}),
             )
         ),
     ],

@@ -20,7 +20,9 @@ def assert_same(offset, monkeypatch):
     assert ours[2].sum() == offset.numel()
 
 
-@pytest.mark.parametrize("shape", [(2, 5, 7, 2, 6), (1, 8, 3, 2, 19), (3, 1, 1, 2, 1), (0, 4, 4, 2, 3)])
+@pytest.mark.parametrize(
+    "shape", [(2, 5, 7, 2, 6), (1, 8, 3, 2, 19), (3, 1, 1, 2, 1), (0, 4, 4, 2, 3), (2, 4, 4, 2, 0)]
+)
 @pytest.mark.parametrize("spread", [0.4, 3, 100])
 def test_the_kernel_counts_as_the_portable_version(shape, spread, monkeypatch):
     assert_same(spread * torch.randn(shape), monkeypatch)

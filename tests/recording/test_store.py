@@ -305,7 +305,9 @@ WRONG = [
     *[(("merged_from",), value) for value in (0, [0], "a")],
     *[(("parts",), value) for value in (4, [], [3], [4, 0], [5, -1], [True, 3], ["4"], [4.0])],
     *[((key,), value) for key in ("versions", "sampling", "model_config", "seed") for value in (NESTED, float("nan"))],
-    *[((key,), value) for key in ("sampling", "labels", "masks") for value in ([1], 5)],
+    *[((key,), value) for key in ("sampling", "labels", "masks", "checkpoint_path", "device") for value in ([1], 5)],
+    *[(("versions",), value) for value in (5, "a", [1])],
+    *[(("checkpoint", key), value) for key in ("layout", "weights", "seed") for value in ([], {}, True)],
     *[(("quantities", index, "dtype"), "uint8") for index in range(len(QUANTITIES))],  # known names with other layouts
     *[(("quantities", index), SCALAR | {"name": QUANTITIES[index].name}) for index in range(len(QUANTITIES))],
     *[(("quantities", 1, "dims"), [dim]) for dim in ("image", "layer", "offset_1_1")],

@@ -2,6 +2,7 @@
 
 import base64
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import atmviz
 from atmviz.errors import RecordingFormatError, SettingsError
 from atmviz.events import Events
+from atmviz.explorer.page import Page
 from atmviz.recording.store import open_recording
 from atmviz.statistics.measures import DEFINITIONS
 
@@ -161,3 +163,23 @@ def test_what_is_no_recording_is_refused(tmp_path):
         atmviz.report(tmp_path)
     with pytest.raises(SettingsError, match="got 0 recordings, expected 1 to 8"):
         atmviz.report([])
+
+
+@pytest.mark.parametrize("recordings", [3, None, 1.5, object()])
+def test_what_is_no_recording_is_refused_in_one_line(recordings):
+    with pytest.raises(SettingsError, match="as recordings, expected one, its folder, or several"):
+        atmviz.report(recordings)
+
+
+def test_no_folder_is_told_where_an_array_is_lost(write_recording, tmp_path):
+    made = write_recording(tmp_path / "here" / "r", offsets(9)).path
+    shutil.rmtree(made / "offset_1_1")
+    page = atmviz.report(made)
+    assert any("array 'offset_1_1' in r is damaged (No such file" in item["why"] for item in page.numbers["missing"])
+    assert "here" not in page.html.replace("where", "").replace("there", "")
+
+
+@pytest.mark.parametrize("out", [3, None, b"a.html"])
+def test_a_page_is_saved_under_a_path_alone(out):
+    with pytest.raises(SettingsError, match="as out, expected a file ending in"):
+        Page("", {}).save(out)

@@ -31,7 +31,7 @@ demo: .venv/ready  ## draw the figures of README and docs into OUT
 	$(BIN)/atmviz histogram --layer 2_1,3_1,3_18 --tokens all --out $(OUT)
 
 test: .venv/ready  ## the whole suite, CPU, no network
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-browser: .venv/ready  ## the explorer in Debian's chromium, which is installed where that is allowed
 	command -v chromium || (apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium) || echo "no chromium: the tests skip"

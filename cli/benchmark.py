@@ -30,7 +30,7 @@ def benchmark(  # noqa: PLR0913  options
         str, typer.Option("--model", "-m", help="Variant to time.", autocompletion=completion.models)
     ] = "atmnet_xtiny",
     size: options.Size = "224",
-    batch_size: options.BatchSize = 8,
+    batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Images per forward pass.")] = 8,
     precision: Annotated[
         Precision, typer.Option("--dtype", help="Type of features and offsets; for model, that of autocast.")
     ] = "float32",

@@ -17,7 +17,6 @@ from atmviz.choices import DataChoice, ModelChoice
 from atmviz.geometry import parse_size as parse_size
 from atmviz.paper import FIGURES
 from atmviz.recording.array_files import is_recording
-from atmviz.recording.settings import RecordingSettings
 from atmviz.settings import settings_of
 from atmviz.views.settings import OverlaySettings, is_clip
 
@@ -152,7 +151,6 @@ Checkpoint = Annotated[
 Weights = Annotated[Literal["ema", "model"] | None, option_of(ModelChoice, "weights")]
 Device = Annotated[str, option_of(ModelChoice, "device")]
 DataDir = Annotated[Path | None, option_of(DataChoice, "data_dir")]
-BatchSize = Annotated[int, option_of(RecordingSettings, "batch_size")]
 TrainingDevice = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 
 

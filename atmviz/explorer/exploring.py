@@ -68,6 +68,8 @@ def explore(
     running = replace(running, keep=("maps",), layers=())
     first = RecordedSource.of(source, network, data, running, model)
     second = None if other is None else _second(first, other)
+    if (opened := first.opened()) is not None and opened.attrs["image_root"] and not chosen.share_safe:
+        events.message(f"photographs are read from {opened.attrs['image_root']}, which the recording names")
     with ExitStack() as stack:
         recordings = [stack.enter_context(each.recording(events)) for each in (first, second) if each is not None]
         return make_page(recordings, chosen, events, command)

@@ -74,14 +74,18 @@ def open_all(recordings: "Recording | str | Path | Sequence[Recording | str | Pa
     """Open recordings, each once.
 
     Raises:
-        SettingsError: none, or more than a page can compare.
+        SettingsError: none, the same twice, or more than a page can compare.
         RecordingFormatError: one is missing or damaged.
     """
     require_type(recordings, Recording | str | Path | Sequence, "recordings", "one, its folder, or several")
     several = [recordings] if isinstance(recordings, Recording | str | Path) else list(recordings)
     if not 1 <= len(several) <= MAX_RECORDINGS:
         raise SettingsError(f"got {count(len(several), 'recording')}, expected 1 to {MAX_RECORDINGS}")
-    return [open_recording(each) for each in several]
+    opened = [open_recording(each) for each in several]
+    paths = [each.path.resolve() for each in opened]
+    if twice := [path for k, path in enumerate(paths) if path in paths[:k]]:
+        raise SettingsError(f"got {twice[0]} twice, expected each recording once: leave one out")
+    return opened
 
 
 def escape_lines(text: str) -> str:

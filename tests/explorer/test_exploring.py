@@ -129,6 +129,13 @@ def test_what_is_shared_safely_has_no_photographs_names_or_paths(recording):
     assert header["placeholders"].startswith("put in IMAGE and CHECKPOINT")
 
 
+@pytest.mark.parametrize("share_safe", [False, True])
+def test_a_recording_s_photographs_are_read_only_with_a_word_on_from_where(recording, share_safe):
+    atmviz.explore(recording, max_images=1, share_safe=share_safe, events=(said := Said()))
+    line = f"photographs are read from {recording.attrs['image_root']}, which the recording names"
+    assert (line in said.texts) != share_safe
+
+
 def test_photographs_that_are_gone_are_left_out_and_named(recording, monkeypatch):
     gone, said = open_recording(recording.path), Said()
     gone.attrs["image_root"] = "/nowhere"

@@ -165,6 +165,12 @@ def test_what_is_no_recording_is_refused(tmp_path):
         atmviz.report([])
 
 
+def test_a_recording_is_not_compared_with_itself(write_recording, tmp_path):
+    made = write_recording(tmp_path / "r", offsets(9)).path
+    with pytest.raises(SettingsError, match="twice, expected each recording once"):
+        atmviz.report([made, tmp_path / "." / "r"])
+
+
 @pytest.mark.parametrize("recordings", [3, None, 1.5, object()])
 def test_what_is_no_recording_is_refused_in_one_line(recordings):
     with pytest.raises(SettingsError, match="as recordings, expected one, its folder, or several"):

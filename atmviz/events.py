@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from atmviz.errors import AtmvizError
+
 if TYPE_CHECKING:
     from atmviz.training.health import OffsetHealth
 
@@ -48,6 +50,37 @@ class Events:
 
     def epoch(self, row: dict[str, float], health: "list[OffsetHealth]") -> None:
         """Receive the log row of a finished training epoch and the state of each layer's offsets."""
+
+
+class NotebookLine(Events):
+    """Shows in a notebook how far a call is, in a line that is replaced; messages stay above it.
+
+    Raises:
+        AtmvizError: IPython is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            from IPython.display import display
+        except ImportError:
+            raise AtmvizError("got no IPython, which a notebook has: pass events of another kind") from None
+        self._messages: list[str] = []
+        self._output = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def message(self, text: str) -> None:
+        self._messages.append(text)
+        self._show("")
+
+    def images(self, done: int, total: int) -> None:
+        self._show(f"{done:,} of {total:,} images")
+
+    def update(self, progress: Progress) -> None:
+        means = ", ".join(f"{name} {mean:.4g}" for name, mean in progress.means.items())
+        epoch = f"epoch {progress.epoch} of {progress.epochs}, update {progress.update} of {progress.updates}"
+        self._show(f"{epoch}: {means}, {progress.rate:.1f} images/s")
+
+    def _show(self, line: str) -> None:
+        self._output.update({"text/plain": "\n".join([*self._messages, line]).strip()}, raw=True)
 
 
 QUIET = Events()

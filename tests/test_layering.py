@@ -21,7 +21,7 @@ MODULES = {
 # its own room freely.
 ROOMS = {
     "atmviz.errors": [],
-    "atmviz.events": [],
+    "atmviz.events": ["errors"],
     "atmviz.processes": [],
     "atmviz.variants": [],
     "atmviz.hub": ["errors"],

@@ -9,12 +9,19 @@ GROUPS = {
         *("histogram_table", "depth_table", "claims_table", "adaptivity_table", "compare_table", "object_table"),
         "offset_histogram",
     ),
-    "Recordings": ("record", "open_recording", "merge_recordings", "recording.store.Recording", "inspect"),
-    "Networks": ("load_model", "convert_checkpoint", "find_sites", "observing", "observe.Site"),
+    "Recordings": ("record", "open_recording", "merge_recordings", "recording.store.Recording", "inspect", "report"),
+    "Networks": ("load_model", "convert_checkpoint", "publish", "find_sites", "observing", "observe.Site"),
     "Training and evaluation": ("train", "evaluate"),
     "What calls take and return": (
-        *("FigureStyle", "Preprocessing", "LayerId", "Quantity", "AtmvizError", "events.Events"),
-        *("views.DrawnFigure", "views.draw_moving", "explorer.page.Explorer", "statistics.OffsetHistogram"),
+        *("FigureStyle", "Preprocessing", "LayerId", "Quantity", "AtmvizError"),
+        *(
+            "events.Events",
+            "events.NotebookLine",
+            "views.DrawnFigure",
+            "views.draw_moving",
+            "explorer.page.Explorer",
+            "statistics.OffsetHistogram",
+        ),
     ),
 }
 ELSEWHERE = ("create_model", "QUANTITIES")

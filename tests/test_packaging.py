@@ -102,6 +102,7 @@ def test_the_command_is_installed_and_starts_the_app():
 
 def test_every_import_of_the_sources_is_a_declared_dependency():
     names = {
+        "IPython": "ipython",
         "PIL": "pillow",
         "cv2": "opencv-python-headless",
         "faster_coco_eval": "faster-coco-eval",

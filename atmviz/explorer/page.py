@@ -143,9 +143,9 @@ def assemble(header: Mapping[str, Any], offsets: Sequence[Sequence[str]], still:
     return fill(_asset("explorer.html"), parts)
 
 
-def fill(frame: str, parts: Mapping[str, str]) -> str:
-    """Return a page: a frame with markup in place of each `@name@`."""
-    return re.sub(r"@(\w+)@", lambda match: parts[match[1]], frame)
+def fill(body: str, parts: Mapping[str, str]) -> str:
+    """Return a page: the head of all pages and a body, with markup in place of each `@name@`."""
+    return re.sub(r"@(\w+)@", lambda match: parts[match[1]], _asset("head.html") + body)
 
 
 def content_policy(style: str, allowed: str) -> str:

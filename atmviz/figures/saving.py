@@ -147,10 +147,15 @@ def _number_clips(file: Path) -> None:
     file.write_text(numbered, encoding="utf-8", newline="\n")
 
 
+def shows_else(said: Mapping[str, Any], about: About | None) -> bool:
+    """Return whether a file, by what it says of itself, shows something else."""
+    return said.get("shows") != json.loads(json.dumps(about))
+
+
 def say_replaced(earlier: Mapping[Path, Mapping[str, Any]], about: About | None, events: Events) -> None:
     """Say which of the files that were replaced showed something else; `earlier` is from `require_own`."""
     for file, before in earlier.items():
-        if before.get("shows") != json.loads(json.dumps(about)):
+        if shows_else(before, about):
             events.message(f"replaced {file}, which showed something else")
 
 

@@ -17,7 +17,12 @@ from atmviz.views.claims import describe_size
 from atmviz.views.recordings import WITH_OBJECTS, describe_source
 
 _NAMED = 20  # failed images that are named
-_TRAINED = {True: "trained", False: "untrained", None: "of unknown origin"}
+TRAINED = {True: "trained", False: "untrained", None: "of unknown origin"}
+
+
+def letters_of(recordings: Sequence[Recording]) -> list[str]:
+    """Return the letters of several recordings, from A; of one it is empty."""
+    return [chr(ord("A") + k) for k in range(len(recordings))] if len(recordings) > 1 else [""]
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ def captured(recording: Recording) -> dict[str, str]:
     kinds = {site.kind for site in sites}
     axes = ["horizontal and vertical"] * ("axis" in kinds) + ["2-D points, along both axes"] * ("point" in kinds)
     return {
-        "network": f"{recording.model}, {_TRAINED[recording.trained]}",
+        "network": f"{recording.model}, {TRAINED[recording.trained]}",
         "dataset": attrs["dataset"],
         "images": f"{len(recording):,}{state}",
         "images that failed": f"{len(skipped)}: {join_limited(skipped, _NAMED)}" if skipped else "none",

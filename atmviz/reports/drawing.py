@@ -11,7 +11,7 @@ from atmviz.errors import AtmvizError, count
 from atmviz.figures.saving import save_figure
 from atmviz.figures.style import Look
 from atmviz.recording.store import Recording
-from atmviz.reports.captured import Missing
+from atmviz.reports.captured import Missing, letters_of
 from atmviz.statistics.claims import generating_sites, samples_of
 from atmviz.statistics.intervals import MIN_IMAGES
 from atmviz.views.adaptivity import draw_adaptivity
@@ -112,11 +112,11 @@ class Shown:
 
 def figures_of(recordings: Sequence[Recording]) -> Iterator[Shown | Missing]:
     """Yield the figures that recordings allow, kind by kind; and in place of others why they are missing."""
-    letters = [chr(ord("A") + k) for k in range(len(recordings))]
+    letters = letters_of(recordings)
     for kind in KINDS:
         for letter, recording in zip(letters, recordings, strict=True):
             if kind.needs in recording.quantities and len(recording):
-                yield _shown(kind, letter if len(recordings) > 1 else "", [recording])
+                yield _shown(kind, letter, [recording])
     first, *others = recordings
     for letter, other in zip(letters[1:], others, strict=True):
         for kind in (COMPARISON, DIFFERENCES):

@@ -11,7 +11,7 @@ from atmviz.errors import count, printable
 from atmviz.paper import BIBTEX
 from atmviz.recording.label_quantities import GROUPS
 from atmviz.recording.store import Recording
-from atmviz.reports.captured import fitted
+from atmviz.reports.captured import TRAINED, fitted, letters_of
 from atmviz.statistics.adaptivity import DEFINITION as SHARES
 from atmviz.statistics.claims import generating_sites, samples_of
 from atmviz.statistics.comparison import DEFINITION as DISTANCE
@@ -54,8 +54,10 @@ def methods_text(recordings: Sequence[Recording]) -> str:
     Args:
         recordings: Opened recordings; each is described, and what is measured is what one of them holds.
     """
-    several = len(recordings) > 1
-    parts = [_recorded(each, f"{chr(ord('A') + k)}; " * several) for k, each in enumerate(recordings)]
+    parts = [
+        _recorded(each, letter and f"{letter}; ")
+        for letter, each in zip(letters_of(recordings), recordings, strict=True)
+    ]
     text = "\n".join([*parts, _measured(recordings), _intervals()])
     return f"% for LaTeX in UTF-8; the references follow\n{text}\n\n{BIBTEX}{_references(text)}"
 
@@ -77,7 +79,6 @@ def _recorded(recording: Recording, letter: str) -> str:
     own = versions.pop("atmviz", "of an unknown version")
     with_ = ", ".join(f"{name} {number}" for name, number in versions.items())
     kind = {"ema": "averaged weights, ", "model": "", None: ""}.get(weights.get("weights"), "")
-    trained = {True: "trained", False: "untrained", None: "of unknown origin"}[recording.trained]
     height, width = attrs["input_size"]
     failed = f" ({count(len(recording.skipped), 'image')} could not be read)" if recording.skipped else ""
     objects = ""
@@ -90,8 +91,9 @@ def _recorded(recording: Recording, letter: str) -> str:
         layers.setdefault(rf"{samples_of(site):,} ({size})", []).append(_text(name))
     samples = "; ".join(f"{size} in {', '.join(names)}" for size, names in layers.items())
     return (
-        rf"The offsets of {_text(recording.model)}~\cite{{wei2023active}} ({letter}{kind}{trained}, SHA-256 "
-        rf"\texttt{{{_text(weights['sha256'][:16])}}}) were recorded with atmviz {_text(own)}~\cite{{atmviz}} "
+        rf"The offsets of {_text(recording.model)}~\cite{{wei2023active}} ({letter}{kind}"
+        rf"{TRAINED[recording.trained]}, SHA-256 \texttt{{{_text(weights['sha256'][:16])}}}) "
+        rf"were recorded with atmviz {_text(own)}~\cite{{atmviz}} "
         rf"({_text(with_)}) on $N = {len(recording)}$ images{failed} of {_text(attrs['dataset'])}{objects}, at "
         rf"{height}$\times${width} px ({_text(fitted(recording))}), computed in {_text(attrs['precision'])}. A sample "
         "$o$ is the offset of one token and one distinct offset channel, in tokens; samples of an image along each "

@@ -132,7 +132,7 @@ def assemble(title: str, about: str, sections: Mapping[str, str]) -> str:
         sections: Markup by heading.
     """
     folder = resources.files("atmviz.reports")
-    style, frame = (folder.joinpath(f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "html"))
+    style, inner = (folder.joinpath(f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "html"))
     ids = [f"part-{k}" for k in range(1, len(sections) + 1)]
     links = "".join(f'<a href="#{key}">{escape(name)}</a>' for key, name in zip(ids, sections, strict=True))
     body = "".join(
@@ -140,4 +140,4 @@ def assemble(title: str, about: str, sections: Mapping[str, str]) -> str:
         for key, (name, markup) in zip(ids, sections.items(), strict=True)
     )
     parts = {"policy": content_policy(style, "img-src data:; "), "generator": SOFTWARE, "style": style}
-    return fill(frame, {**parts, "title": escape(title), "about": escape(about), "links": links, "body": body})
+    return fill(inner, {**parts, "title": escape(title), "about": escape(about), "links": links, "body": body})

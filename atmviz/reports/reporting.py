@@ -10,7 +10,7 @@ from atmviz.errors import SettingsError, count, require_type
 from atmviz.events import QUIET, Events
 from atmviz.explorer.page import Page
 from atmviz.recording.store import Recording, open_recording
-from atmviz.reports.captured import Missing, captured, missing, provenance
+from atmviz.reports.captured import Missing, captured, letters_of, missing, provenance
 from atmviz.reports.drawing import Shown, figures_of
 from atmviz.reports.methods import methods_text
 from atmviz.reports.page import assemble, claims_markup, escape, facts, figures_markup, missing_list
@@ -41,7 +41,7 @@ def report(
         RecordingFormatError: a recording is missing or damaged.
     """
     opened = open_all(recordings)
-    letters = [chr(ord("A") + k) if len(opened) > 1 else "" for k in range(len(opened))]
+    letters = letters_of(opened)
     made = list(figures_of(opened))
     shown = [each for each in made if isinstance(each, Shown)]
     lacking = [(letter, item) for letter, each in zip(letters, opened, strict=True) for item in missing(each)]
@@ -124,7 +124,7 @@ def _numbers(
     size: int,
 ) -> dict[str, Any]:
     rows = {each.letters: each.drawn.numbers["rows"] for each in shown if each.kind.name == "Claims"}
-    letters = [chr(ord("A") + k) if len(recordings) > 1 else "" for k in range(len(recordings))]
+    letters = letters_of(recordings)
     return {
         "recordings": [
             {**each.summary(), **captured(each), "provenance": provenance(each), "rows": rows.get(letter, [])}

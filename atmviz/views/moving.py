@@ -1,7 +1,6 @@
 """Moving overlays: the frames of a clip, or a query that walks over a photograph."""
 
 import csv
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from atmviz.events import QUIET, Events
 from atmviz.figures.moving import MOST_GIF_RATE, moving_file, pixels_of
 from atmviz.figures.overlay import Steady
 from atmviz.figures.panels import OverlayPanel
-from atmviz.figures.saving import figure_name, moving_about, read_about, require_own, say_replaced
+from atmviz.figures.saving import figure_name, moving_about, read_about, require_own, say_replaced, shows_else
 from atmviz.figures.settings import FigureStyle
 from atmviz.figures.style import Look
 from atmviz.files import atomic_path, sha256_of_file
@@ -209,7 +208,7 @@ class MovingOverlay:
         if not shown.is_walk and table.exists() and not any(each.exists() and read_about(each) for each in kin):
             raise SettingsError(f"{table} exists and belongs to no figure of atmviz: choose another name")
         for each in (each for each in kin if table.exists() and not shown.is_walk and each != file and each.exists()):
-            if (said := read_about(each)) and said.get("shows") != json.loads(json.dumps(about)):
+            if (said := read_about(each)) and shows_else(said, about):
                 raise SettingsError(f"{table} belongs to {each}, which shows something else: choose another name")
         with ExitStack() as stack:
             tables = () if shown.is_walk else (stack.enter_context(atomic_path(table)),)
